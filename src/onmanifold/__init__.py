@@ -1,0 +1,1 @@
+"""Inverse problems, solved on learned manifolds."""

@@ -1,0 +1,229 @@
+"""Forward operators: what maps an unknown ``x`` to a measurement ``y = A(x)``.
+
+The solver knows operators only through the protocol below. A user's class needs no base class; a
+class whose ``A`` is made of torch operations gets its derivatives from :class:`Autodiff`, and a bare
+callable becomes an operator through :func:`as_operator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator, check_batch, check_shape
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class ForwardOperator(Protocol):
+    """What the solver asks of an operator ``A`` (batch first, everywhere).
+
+    Attributes:
+        x_shape: shape of one unknown, without the batch.
+        y_shape: shape of one measurement, without the batch.
+        linear: whether ``A`` is linear in ``x``.
+    """
+
+    @property
+    def x_shape(self) -> Shape: ...
+    @property
+    def y_shape(self) -> Shape: ...
+    @property
+    def linear(self) -> bool: ...
+
+    def A(self, x: Tensor) -> Tensor:
+        """Map ``(B, *x_shape)`` to ``(B, *y_shape)``."""
+        ...
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Derivative at ``x`` applied to tangents ``v`` of shape ``(B, *x_shape)``."""
+        ...
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        """Adjoint of the derivative at ``x`` applied to ``u`` of shape ``(B, *y_shape)``."""
+        ...
+
+
+class Linearization(Protocol):
+    """An operator's value and derivative at one batch of points ``x``.
+
+    Both maps take ``T`` directions a point at once, so that one expensive set-up (a FEM
+    factorization) serves all of them.
+    """
+
+    @property
+    def y(self) -> Tensor:
+        """``A(x)``, shape ``(B, *y_shape)``."""
+        ...
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """Map tangents ``(B, T, *x_shape)`` to ``(B, T, *y_shape)``."""
+        ...
+
+    def vjp(self, u: Tensor) -> Tensor:
+        """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""
+        ...
+
+    def select(self, rows: Tensor) -> Linearization:
+        """The same for the points ``x[rows]``; ``rows`` is a mask or an index."""
+        ...
+
+
+@dataclass(frozen=True)
+class PointwiseLinearization:
+    """The linearization of an operator that has nothing to share between tangents."""
+
+    operator: ForwardOperator
+    x: Tensor
+    y: Tensor
+
+    def jvp(self, v: Tensor) -> Tensor:
+        return self._each_direction(self.operator.A_jvp, v)
+
+    def vjp(self, u: Tensor) -> Tensor:
+        return self._each_direction(self.operator.A_vjp, u)
+
+    def _each_direction(self, apply: Callable[[Tensor, Tensor], Tensor], v: Tensor) -> Tensor:
+        if self.operator.linear:  # the derivative does not depend on x: all directions, one batch
+            flat = v.flatten(0, 1)
+            x = self.x[:1].expand(len(flat), *self.x.shape[1:])
+            return apply(x, flat).unflatten(0, v.shape[:2])
+        return torch.stack([apply(self.x, v[:, t]) for t in range(v.shape[1])], dim=1)
+
+    def select(self, rows: Tensor) -> PointwiseLinearization:
+        return PointwiseLinearization(self.operator, self.x[rows], self.y[rows])
+
+
+def linearize(operator: ForwardOperator, x: Tensor) -> Linearization:
+    """Linearize ``operator`` at ``x`` of shape ``(B, *x_shape)``.
+
+    Uses the operator's own ``linearize(x)`` where it has one.
+    """
+    own = getattr(operator, "linearize", None)
+    if own is not None:
+        return cast(Linearization, own(x))
+    return PointwiseLinearization(operator, x, operator.A(x))
+
+
+class Autodiff:
+    """Mixin that derives ``A_jvp`` and ``A_vjp`` of an ``A`` made of torch operations.
+
+    ``A`` must treat the members of a batch independently, as every operator does.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Autodiff
+        >>> class Square(Autodiff):
+        ...     x_shape, y_shape, linear = (3,), (3,), False
+        ...     def A(self, x):
+        ...         return x**2
+        >>> Square().A_jvp(torch.ones(1, 3), torch.ones(1, 3))
+        tensor([[2., 2., 2.]])
+    """
+
+    linear: bool
+
+    def A(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has to define A(x)")
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        return cast(Tensor, torch.func.jvp(self.A, (x,), (v,))[1])
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        return cast(Tensor, torch.func.vjp(self.A, x)[1](u)[0])
+
+
+class CallableOperator(Autodiff):
+    """A bare callable ``(B, *x_shape) -> (B, *y_shape)`` as an operator."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x_shape: Shape, example: Tensor) -> None:
+        self.function = function
+        self.x_shape = x_shape
+        y = function(example)
+        if not isinstance(y, Tensor) or y.ndim < 1 or len(y) != len(example):
+            raise ValueError(
+                f"the forward function has to map a batch {tuple(example.shape)} to a batch of the same "
+                f"length; it returned {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
+            )
+        self.y_shape: Shape = tuple(y.shape[1:])
+        self.linear = False  # nothing tells; nonlinear is always right
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def as_operator(
+    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    x_shape: Shape | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> ForwardOperator:
+    """Make a :class:`ForwardOperator` of ``operator``.
+
+    Args:
+        operator: an object with the protocol's members (returned as it is), or a callable made of
+            torch operations that maps ``(B, *x_shape)`` to ``(B, *y_shape)``.
+        x_shape: shape of one unknown; needed for a callable only.
+        dtype: dtype in which a callable is tried once, to learn ``y_shape``.
+        device: device for that trial.
+
+    Raises:
+        TypeError: if it is neither, or lacks a part of the protocol.
+        ValueError: if a callable comes without ``x_shape`` or does not return a batch.
+
+    Example:
+        >>> op = as_operator(lambda x: x.flatten(1).cumsum(1), x_shape=(2, 2))
+        >>> op.y_shape
+        (4,)
+    """
+    members = ("A", "A_jvp", "A_vjp", "x_shape", "y_shape", "linear")
+    missing = [name for name in members if not hasattr(operator, name)]
+    if not missing:
+        return cast(ForwardOperator, operator)
+    if len(missing) < len(members) and hasattr(operator, "A"):
+        raise TypeError(
+            f"{type(operator).__name__} is not a forward operator: it lacks {', '.join(missing)}. "
+            "Inherit from onmanifold.Autodiff to get A_jvp and A_vjp from A."
+        )
+    if not callable(operator):
+        raise TypeError(
+            f"expected a forward operator or a callable, got {type(operator).__name__}"
+        )
+    if x_shape is None:
+        raise ValueError("a callable says nothing of its input: pass x_shape")
+    example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
+    return CallableOperator(operator, check_shape(x_shape, "x_shape"), example)
+
+
+def simulate(
+    operator: ForwardOperator,
+    x: Tensor,
+    std: float | Tensor = 0.0,
+    generator: torch.Generator | int | None = None,
+) -> Tensor:
+    """Simulate measurements ``A(x) + std * noise`` with standard normal noise.
+
+    Args:
+        operator: the forward operator.
+        x: unknowns, shape ``(B, *x_shape)``.
+        std: standard deviation of the noise, a number or a tensor that broadcasts to ``y_shape``.
+        generator: a seed or a ``torch.Generator``.
+
+    Returns:
+        Measurements, shape ``(B, *y_shape)``.
+
+    Example:
+        >>> op = as_operator(lambda x: 2 * x, x_shape=(3,))
+        >>> simulate(op, torch.ones(1, 3))
+        tensor([[2., 2., 2.]])
+    """
+    check_batch(x, operator.x_shape, "x")
+    y = operator.A(x)
+    source = as_generator(generator, y.device)
+    return y + std * torch.randn(y.shape, generator=source, dtype=y.dtype, device=y.device)

@@ -1,0 +1,174 @@
+"""Learned manifolds: what the solver descends on.
+
+A :class:`ManifoldPrior` is an atlas of ``K`` charts. Chart ``k`` is a decoder ``D_k`` from latent
+coordinates ``z`` in a box of R^d to the unknown's space and an encoder ``E_k`` back; a single autoencoder
+is an atlas with ``K = 1``. A subclass writes its charts one at a time (``decode_chart`` and friends);
+this base class serves batches whose members sit in different charts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from onmanifold._checks import check_batch
+
+if TYPE_CHECKING:
+    from onmanifold.solution import Solution
+
+
+@dataclass(frozen=True)
+class Point:
+    """A batch of points of a learned manifold, in coordinates.
+
+    Attributes:
+        chart: number of the chart each point sits in, ``(B,)``, integer.
+        z: its latent coordinates there, ``(B, d)``.
+    """
+
+    chart: Tensor
+    z: Tensor
+
+    def __post_init__(self) -> None:
+        if self.chart.ndim != 1 or self.z.ndim != 2 or len(self.chart) != len(self.z):
+            raise ValueError(
+                f"a Point takes chart (B,) and z (B, d), got {tuple(self.chart.shape)} and "
+                f"{tuple(self.z.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.chart)
+
+    def select(self, rows: Tensor) -> Point:
+        """The points at ``rows`` (a mask or an index)."""
+        return Point(self.chart[rows], self.z[rows])
+
+
+class ManifoldPrior(nn.Module, ABC):
+    """An atlas of learned charts.
+
+    Attributes:
+        x_shape: shape of one unknown, without the batch.
+        dim: latent dimension d.
+        num_charts: number of charts K.
+        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps ``|z| <= box``.
+    """
+
+    x_shape: tuple[int, ...]
+    dim: int
+    num_charts: int = 1
+    box: float | Tensor = float("inf")
+
+    # What a subclass writes, one chart at a time ------------------------------------------------
+
+    @abstractmethod
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
+        """D_k: ``(B, d) -> (B, *x_shape)``."""
+
+    @abstractmethod
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
+        """E_k: ``(B, *x_shape) -> (B, d)``, a left inverse of D_k."""
+
+    @abstractmethod
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
+        """Log-density of the latent points, mixture weight included: ``(B, d) -> (B,)``."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        """``n`` points, distributed like the data that was learned."""
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """How well each chart explains ``x``: ``(B, *x_shape) -> (B, K)``, rows sum to one."""
+        return torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able arguments from which the class builds this prior again, weights aside."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is configured")
+
+    # What follows from it -------------------------------------------------------------------------
+
+    def decode(self, z: Tensor, chart: Tensor) -> Tensor:
+        """The manifold's points: ``(B, d)`` and ``(B,)`` to ``(B, *x_shape)``."""
+        return self._by_chart(self.decode_chart, z, chart)
+
+    def encode(self, x: Tensor, chart: Tensor) -> Tensor:
+        """Latent coordinates in the given charts: ``(B, *x_shape)`` and ``(B,)`` to ``(B, d)``."""
+        return self._by_chart(self.encode_chart, x, chart)
+
+    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+        """Log-density of latent points, mixture weight included: ``(B,)``."""
+        return self._by_chart(self.log_prob_chart, z, chart)
+
+    def project(self, x: Tensor, chart: Tensor) -> Tensor:
+        """D_k(E_k(x)), shape ``(B, *x_shape)``: idempotent when ``E_k`` is an exact left inverse."""
+        return self.decode(self.encode(x, chart), chart)
+
+    @torch.no_grad()
+    def locate(self, x: Tensor) -> Point:
+        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it."""
+        check_batch(x, self.x_shape, "x")
+        codes = [self.encode_chart(x, k) for k in range(self.num_charts)]
+        distances = [
+            (self.decode_chart(z, k) - x).flatten(1).norm(dim=1) for k, z in enumerate(codes)
+        ]
+        chart = torch.stack(distances, dim=1).argmin(dim=1)
+        rows = torch.arange(len(x), device=x.device)
+        return Point(chart, torch.stack(codes, dim=1)[rows, chart])
+
+    def solve(self, operator: Any, measurement: Tensor, **options: Any) -> Solution:
+        """Same as :func:`onmanifold.solve` with this prior."""
+        from onmanifold.solve import solve
+
+        return solve(operator, measurement, self, **options)
+
+    def save(self, directory: str | Path, card: dict[str, Any] | None = None) -> None:
+        """Write ``card.json`` and ``weights.safetensors`` to ``directory``."""
+        from onmanifold.storage import save_prior
+
+        save_prior(self, directory, card)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return next(self._floats()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self._floats()).device
+
+    def _floats(self) -> Any:
+        yield from self.parameters()
+        yield from (b for b in self.buffers() if b.is_floating_point())
+        yield torch.empty(0)
+
+    def _by_chart(
+        self, apply: Callable[[Tensor, int], Tensor], value: Tensor, chart: Tensor
+    ) -> Tensor:
+        """Apply a per-chart map to a batch whose rows belong to different charts."""
+        return by_chart(apply, value, chart, self.num_charts)
+
+
+def by_chart(
+    apply: Callable[[Tensor, int], Tensor], value: Tensor, chart: Tensor, num_charts: int
+) -> Tensor:
+    """Run ``apply(rows of chart k, k)`` for each chart present and put the rows back in order."""
+    if chart.shape != value.shape[:1]:
+        raise ValueError(
+            f"chart has shape {tuple(chart.shape)}, expected ({len(value)},): one number a point"
+        )
+    present = chart.unique().tolist()
+    if present and not 0 <= present[0] <= present[-1] < num_charts:
+        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+    if len(present) == 1:
+        return apply(value, present[0])
+    rows = [(chart == k).nonzero().squeeze(1) for k in present]
+    parts = [apply(value[r], k) for r, k in zip(rows, present, strict=True)]
+    order = torch.cat(rows).argsort()
+    return torch.cat(parts)[order]
