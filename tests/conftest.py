@@ -15,8 +15,15 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("onmanifold")
     group.addoption("--slow", action="store_true", help="run tests that take more than a minute")
-    group.addoption("--device", default="cpu", help="device for the tests that can choose: cpu, cuda")
+    group.addoption(
+        "--device", default="cpu", help="device for the tests that can choose: cpu, cuda"
+    )
     group.addoption("--dtype", default="float64", choices=sorted(DTYPES), help="their dtype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # torch's own: its forward-mode derivatives are set up with what it deprecates
+    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.*` is deprecated:FutureWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

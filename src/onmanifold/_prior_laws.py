@@ -1,0 +1,154 @@
+"""The laws of a learned manifold, one function each; ``check_prior`` calls them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator
+from onmanifold._laws import SLOPE, Laws, distance, norms, randn, remainder_slope, tolerance
+from onmanifold.prior import ManifoldPrior, Point
+
+
+def _inverse_tolerance(dtype: torch.dtype) -> float:
+    return 1e-10 if dtype == torch.float64 else 1e-4
+
+
+def measure(laws: Laws, prior: ManifoldPrior, n: int, seed: int) -> None:
+    """Measure every law; raise at once if samples cannot be drawn, decoded and encoded."""
+    points = prior.sample(n, seed)
+    _sampling(laws, prior, points, n, seed)
+    laws.verdict()  # nothing below makes sense without samples
+    for k in range(prior.num_charts):
+        _chart(laws, prior, _chart_points(prior, points, k, n, seed), k, seed)
+    _responsibilities(laws, prior, points)
+    _batch(laws, prior, points)
+    _locate(laws, prior, points)
+    _retractions(laws, prior, points, seed)
+    _round_trip(laws, prior, points)
+
+
+def _fits(value: object, shape: tuple[int, ...], prior: ManifoldPrior) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.shape == shape
+        and value.dtype == prior.dtype
+        and bool(torch.isfinite(value).all())
+    )
+
+
+def _sampling(laws: Laws, prior: ManifoldPrior, points: Point, n: int, seed: int) -> None:
+    again, other = prior.sample(n, seed), prior.sample(n, seed + 1)
+    numbered = not points.chart.is_floating_point() and points.chart.shape == (n,)
+    numbered = numbered and bool(((points.chart >= 0) & (points.chart < prior.num_charts)).all())
+    laws.true("sample: charts are numbers from 0 to K-1", numbered)
+    laws.true("sample: z of shape (n, d), finite", _fits(points.z, (n, prior.dim), prior))
+    same = torch.equal(points.z, again.z) and torch.equal(points.chart, again.chart)
+    laws.true("sample: same seed, same points", same)
+    laws.true("sample: another seed, other points", not torch.equal(points.z, other.z))
+    if not (numbered and laws.laws[1].holds):
+        return
+    x = prior.decode(points.z, points.chart)
+    laws.true("decode: (B, *x_shape), finite", _fits(x, (n, *prior.x_shape), prior))
+    z = prior.encode(x, points.chart)
+    laws.true("encode: (B, d), finite", _fits(z, (n, prior.dim), prior))
+
+
+def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int) -> Tensor:
+    """Samples of chart ``k`` and points spread over its box, ``(>= n, d)``."""
+    own = points.z[points.chart == k]
+    box = torch.as_tensor(prior.box, dtype=prior.dtype, device=prior.device)
+    box = torch.where(torch.isfinite(box), box, torch.ones_like(box))
+    u = torch.rand((n, prior.dim), generator=as_generator(seed + k), dtype=torch.float64)
+    return torch.cat([own, (2 * u.to(points.z) - 1) * box])
+
+
+def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+    tol = _inverse_tolerance(prior.dtype)
+    x = prior.decode_chart(z, k)
+    scale = max(1.0, float(z.abs().max()))
+    laws.at_most(f"E(D(z)) = z, chart {k}", distance(prior.encode_chart(x, k), z, scale), tol)
+    beside = x + 0.01 * float(x.std()) * randn(x, x.shape, as_generator(seed))
+    once = prior.decode_chart(prior.encode_chart(beside, k), k)
+    twice = prior.decode_chart(prior.encode_chart(once, k), k)
+    laws.at_most(f"D(E(x)) is idempotent, chart {k}", distance(twice, once), 10 * tol)
+    density = prior.log_prob_chart(z, k)
+    laws.true(f"log_prob: (B,), finite in the box, chart {k}", _fits(density, (len(z),), prior))
+
+
+def _responsibilities(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
+    gamma = prior.responsibilities(prior.decode(points.z, points.chart))
+    fits = _fits(gamma, (len(points), prior.num_charts), prior)
+    laws.true("responsibilities: (B, K), finite", fits)
+    if fits:
+        laws.true("responsibilities are not negative", bool((gamma >= 0).all()))
+        error = float((gamma.sum(dim=1) - 1).abs().max())
+        laws.at_most("responsibilities sum to one", error, tolerance(prior.dtype))
+
+
+def _batch(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
+    x = prior.decode(points.z, points.chart)
+    errors = []
+    for b in range(len(points)):
+        one = points.select(torch.tensor([b], device=points.z.device))
+        single = prior.decode(one.z, one.chart)
+        errors.append(distance(single, x[b : b + 1]))
+        codes = prior.encode(x, points.chart)[b : b + 1]
+        errors.append(distance(prior.encode(x[b : b + 1], one.chart), codes, 1.0))
+    tol = _inverse_tolerance(prior.dtype)
+    laws.at_most("a batch equals its members one by one", max(errors), tol)
+
+
+def _locate(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
+    x = prior.decode(points.z, points.chart)
+    found = prior.locate(x)
+    error = distance(prior.decode(found.z, found.chart), x)
+    laws.at_most("locate finds D(z) again", error, 10 * _inverse_tolerance(prior.dtype))
+
+
+def _retractions(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> None:
+    """R_x(0) = x and first-order rigidity of both retractions, on a float64 copy of the prior."""
+    exact = copy.deepcopy(prior).double()
+    z, chart = points.z.double(), points.chart
+    v = 2 * torch.rand(z.shape, generator=as_generator(seed + 2), dtype=z.dtype).to(z) - 1
+    decoded = torch.func.jvp(lambda z: exact.decode(z, chart), (z,), (v,))
+    x, h = cast(tuple[Tensor, Tensor], decoded)
+    eps = torch.finfo(x.dtype).eps
+
+    def rigid(name: str, retract: Callable[[float], Tensor], shaken: Tensor) -> None:
+        laws.at_most(f"{name} retraction: R(0) = x", distance(retract(0.0), x), 1e-9)
+        noise = norms(shaken - x) + 8 * eps * norms(x)
+        slope = remainder_slope(lambda t: norms(retract(t) - (x + t * h)), norms(h), noise)
+        laws.at_least(f"{name} retraction: rigid to first order, slope", slope, SLOPE)
+
+    shake = 1 + 4 * eps * randn(x, x.shape, as_generator(seed)).sign()
+    rigid("chart", lambda t: exact.decode(z + t * v, chart), exact.decode(z * (1 + 4 * eps), chart))
+    rigid("projection", lambda t: exact.project(x + t * h, chart), exact.project(x * shake, chart))
+
+
+def _round_trip(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
+    from onmanifold.registry import kind_of
+    from onmanifold.storage import build, load_prior_folder
+
+    try:
+        kind_of(type(prior))
+    except ValueError:  # a class under development: nobody could load it by name yet
+        config: dict[str, Any] = json.loads(json.dumps(prior.config()))
+        again = build(type(prior), config, copy.deepcopy(prior.state_dict()), prior.dtype)
+        name = "built again from config() and weights"
+    else:
+        with TemporaryDirectory() as folder:
+            prior.save(Path(folder) / "prior")
+            again = load_prior_folder(Path(folder) / "prior", device=prior.device)
+        name = "saved and loaded"
+    x = prior.decode(points.z, points.chart)
+    same = torch.equal(again.decode(points.z, points.chart), x)
+    same = same and torch.equal(again.encode(x, points.chart), prior.encode(x, points.chart))
+    laws.true(f"{name}: the same prior", same and again.x_shape == prior.x_shape)

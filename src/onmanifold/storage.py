@@ -1,0 +1,203 @@
+"""Priors on disk: ``weights.safetensors`` and ``card.json`` in one folder, and never a pickle.
+
+The card says what the weights belong to (kind, configuration, shapes, dtype, sha256) and, in free
+fields, what a user wants to know: name, description, value range and unit, training data, recipe,
+metrics, licence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
+from torch import Tensor
+
+from onmanifold.prior import ManifoldPrior
+from onmanifold.registry import kind_of, prior_class
+
+SCHEMA = 1
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+OWN_FIELDS = ("schema", "kind", "config", "x_shape", "dim", "num_charts", "dtype", "sha256")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class DamagedFile(ValueError):
+    """A stored prior's file is not what was written: truncated, altered, or of another format."""
+
+
+def save_prior(
+    prior: ManifoldPrior, directory: str | Path, card: dict[str, Any] | None = None
+) -> None:
+    """Write ``prior`` to ``directory``, complete or not at all.
+
+    Args:
+        prior: a prior whose class an entry point of the group ``onmanifold.priors`` names.
+        directory: folder to make; if it is there, its card and weights are replaced.
+        card: JSON-able fields for the reader of the card: ``name``, ``description``,
+            ``value_range``, ``unit``, ``training_data``, ``recipe``, ``metrics``, ``licence``, and
+            any other.
+
+    Raises:
+        ValueError: the class has no entry point, or ``card`` sets a field that is written here.
+        TypeError: the configuration or the card is not JSON-able, or the dtype is not a float of 32
+            or 64 bits.
+    """
+    taken = sorted(set(card or {}) & set(OWN_FIELDS))
+    if taken:
+        raise ValueError(f"the card's fields {taken} are written from the prior: leave them out")
+    if prior.dtype not in DTYPES.values():
+        raise TypeError(f"a prior is stored in float32 or float64, this one is in {prior.dtype}")
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in prior.state_dict().items()
+    }
+    weights = write_tensors(tensors)
+    full = dict(card or {}) | {
+        "schema": SCHEMA,
+        "kind": kind_of(type(prior)),
+        "config": prior.config(),
+        "x_shape": list(prior.x_shape),
+        "dim": prior.dim,
+        "num_charts": prior.num_charts,
+        "dtype": str(prior.dtype).removeprefix("torch."),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = json.dumps(full, indent=2, allow_nan=False) + "\n"
+    write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
+
+
+def write_folder(directory: str | Path, files: dict[str, bytes]) -> None:
+    """Write ``files`` into ``directory`` through a temporary folder beside it.
+
+    A new folder appears complete. In an existing one each file is replaced at once, in the given
+    order; its other files stay.
+    """
+    target = Path(directory)
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file, expected a folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's folders are private
+        for name, content in files.items():
+            with open(temporary / name, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        if not target.exists():
+            temporary.rename(target)
+            return
+        for name in files:
+            os.replace(temporary / name, target / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_card(folder: Traversable) -> dict[str, Any]:
+    """The card of a stored prior.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is not JSON, or lacks a field.
+        ValueError: it was written by a later version.
+    """
+    try:
+        text = folder.joinpath(CARD).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{folder} holds no {CARD}: it is not a stored prior") from None
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise DamagedFile(f"{folder}: {CARD} is not JSON ({error})") from None
+    missing = [f for f in OWN_FIELDS if f not in card] if isinstance(card, dict) else OWN_FIELDS
+    if missing:
+        raise DamagedFile(f"{folder}: {CARD} lacks {', '.join(missing)}")
+    if card["schema"] != SCHEMA:
+        raise ValueError(
+            f"{folder}: {CARD} has schema {card['schema']!r}, this version reads {SCHEMA}; "
+            "a newer onmanifold may read it"
+        )
+    if card["dtype"] not in DTYPES:
+        raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
+    return dict(card)
+
+
+def _read_weights(folder: Traversable, expected: str) -> dict[str, Tensor]:
+    try:
+        data = folder.joinpath(WEIGHTS).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds a {CARD} but no {WEIGHTS}") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise DamagedFile(
+            f"{folder}: {WEIGHTS} ({len(data)} bytes) is truncated or altered: its sha256 is "
+            f"{found}, the card says {expected}. It was not read; get the file again"
+        )
+    try:
+        return read_tensors(data)
+    except SafetensorError as error:
+        raise DamagedFile(
+            f"{folder}: {WEIGHTS} is not a safetensors file ({error}); a pickle is never read"
+        ) from None
+
+
+def load_prior_folder(
+    directory: str | Path | Traversable,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ManifoldPrior:
+    """Read a prior that :func:`save_prior` wrote; in evaluation mode, its weights frozen.
+
+    Args:
+        directory: the folder with ``card.json`` and ``weights.safetensors``.
+        device: where to put it; default: the CPU.
+        dtype: in which dtype; default: as stored.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        DamagedFile: a file was truncated or altered, or is of another format.
+        LookupError: no entry point names the card's kind.
+    """
+    folder = Path(directory) if isinstance(directory, str) else directory
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    card = read_card(folder)
+    cls = prior_class(card["kind"])
+    state = _read_weights(folder, card["sha256"])
+    try:
+        prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise DamagedFile(
+            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
+        ) from error
+    for field in ("x_shape", "dim", "num_charts"):
+        told, built = card[field], getattr(prior, field)
+        if (tuple(told) if isinstance(told, list) else told) != built:
+            raise DamagedFile(
+                f"{folder}: {CARD} says {field} {told}, its configuration gives {built}"
+            )
+    return prior.to(device=device, dtype=dtype)
+
+
+def build(
+    cls: type[ManifoldPrior], config: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype
+) -> ManifoldPrior:
+    """A prior of a class from its configuration and weights, in evaluation mode and frozen.
+
+    Calls ``cls.from_config(config)``, or ``cls(**config)`` where there is no such method.
+    """
+    make = getattr(cls, "from_config", None)
+    prior: ManifoldPrior = cls(**config) if make is None else make(config)
+    prior = prior.to(dtype=dtype)
+    prior.load_state_dict(state, strict=True, assign=True)
+    return prior.requires_grad_(False).eval()
