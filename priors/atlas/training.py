@@ -1,0 +1,178 @@
+"""Training an atlas: seeding, joint training with a Lipschitz phase, overlap.
+
+Source: Alberti et al., JMLR 25 (2024), section 4. A run is one sequence of steps; what a step does follows
+from its number alone, and its data and noise come from random streams numbered by the step, so a
+run that was interrupted and resumed takes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from onmanifold.priors.atlas.atlas import Atlas
+from onmanifold.priors.manifolds import DataManifold, stream
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Numbers of steps and sizes of a training run.
+
+    Attributes:
+        seeding: steps in which each chart learns the samples nearest to its own centre.
+        joint: steps on the mixture's evidence bound.
+        overlap: steps on responsibilities that let neighbouring charts overlap.
+        batch_size: examples a step.
+        learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
+        lipschitz: weight of the Lipschitz penalty in the first quarter of the joint phase.
+        stretch: in the overlap phase only points with ``stretch * |s|`` inside the box are a chart's own.
+        refresh: steps after which the overlap phase computes responsibilities with the newer charts.
+        clip: largest norm of the gradient.
+        pool: examples among which the centres are chosen.
+    """
+
+    seeding: int
+    joint: int
+    overlap: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    lipschitz: float = 0.0
+    stretch: float = 1.5
+    refresh: int = 500
+    clip: float = 1.0
+    pool: int = 2000
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.seeding + self.joint + self.overlap
+
+
+class AtlasTraining(lightning.LightningModule):
+    """The atlas algorithm as a lightning module.
+
+    Args:
+        atlas: the atlas to train, in place.
+        data: the manifold that it learns.
+        schedule: numbers of steps and sizes.
+        seed: seed of data and noise.
+    """
+
+    centres: Tensor
+
+    def __init__(self, atlas: Atlas, data: DataManifold, schedule: Schedule, seed: int) -> None:
+        super().__init__()
+        self.atlas, self.data, self.schedule, self.seed = atlas, data, schedule, seed
+        self.teacher = copy.deepcopy(atlas).requires_grad_(False)
+        pool, _ = data.sample(schedule.pool, stream(seed, "seeding"))
+        centres = spread_centres(features(pool), atlas.num_charts)
+        self.register_buffer("centres", centres)
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        x, noise, latent, step = batch["x"], batch["noise"], batch["latent"], int(batch["step"])
+        schedule = self.schedule
+        if step < schedule.seeding:
+            loss = self._seeding_loss(x, noise)
+        elif step < schedule.seeding + schedule.joint:
+            loss = mixture_loss(self.atlas, x, noise)
+            if schedule.lipschitz and step < schedule.seeding + schedule.joint // 4:
+                loss = loss + schedule.lipschitz * lipschitz_penalty(self.atlas, latent, noise)
+        else:
+            if (step - schedule.seeding - schedule.joint) % schedule.refresh == 0:
+                self.teacher.load_state_dict(self.atlas.state_dict())
+            weights = overlap_weights(self.teacher, x, schedule.stretch)
+            loss = weighted_loss(self.atlas, x, noise, weights)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def _seeding_loss(self, x: Tensor, noise: Tensor) -> Tensor:
+        nearest = torch.cdist(features(x), self.centres).argmin(dim=1)
+        own = functional.one_hot(nearest, self.atlas.num_charts).to(x)
+        return weighted_loss(self.atlas, x, noise, own)
+
+    def configure_optimizers(self) -> Any:
+        schedule = self.schedule
+        optimizer = torch.optim.Adam(self.atlas.parameters(), lr=schedule.learning_rate)
+        warmup = max(1, min(200, schedule.steps // 20))
+
+        def rate(step: int) -> float:
+            progress = min(1.0, step / schedule.steps)
+            return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * (1 + cos(pi * progress)) / 2)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def features(x: Tensor) -> Tensor:
+    """What closeness of examples is measured in: vectors as they are, pictures coarsened."""
+    if x.ndim == 4:
+        x = functional.adaptive_avg_pool2d(x, 8)
+    return x.flatten(1)
+
+
+def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:
+    """``number`` centres ``(K, f)`` spread over ``points`` ``(n, f)``: farthest points, then k-means."""
+    chosen = [int((points - points.mean(dim=0)).norm(dim=1).argmax())]
+    for _ in range(number - 1):
+        distance = torch.cdist(points, points[chosen]).amin(dim=1)
+        chosen.append(int(distance.argmax()))
+    centres = points[chosen]
+    for _ in range(rounds):
+        own = torch.cdist(points, centres).argmin(dim=1)
+        centres = torch.stack([points[own == k].mean(dim=0) for k in range(number)])
+    return centres
+
+
+def mixture_loss(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
+    """Mean of sum_k gamma_k (L_k - log alpha_k), with gradients through gamma_k as well."""
+    energies = atlas.energies(x, noise) - atlas.log_weights
+    gamma = (-energies).softmax(dim=1)
+    return (gamma * energies).sum(dim=1).mean()
+
+
+def weighted_loss(atlas: Atlas, x: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
+    """Mean of sum_k w_k (L_k - log alpha_k) with fixed weights ``(B, K)``; a chart skips weight zero."""
+    total = x.new_zeros(())
+    for k in range(atlas.num_charts):
+        rows = (weights[:, k] > 1e-6).nonzero().squeeze(1)
+        if len(rows):
+            energy = atlas.energy(x[rows], k, noise[rows]) - atlas.log_weights[k]
+            total = total + (weights[rows, k] * energy).sum()
+    return total / len(x)
+
+
+def lipschitz_penalty(atlas: Atlas, latent: Tensor, noise: Tensor) -> Tensor:
+    """Mean over charts and latent points of |D_k(z) - D_k(z + sigma_z noise)|^2 / sigma_x^2."""
+    config = atlas.settings
+    total = latent.new_zeros(())
+    for k in range(atlas.num_charts):
+        moved = atlas.decode_chart(torch.cat([latent, latent + config.sigma_z * noise]), k)
+        here, there = moved.chunk(2)
+        total = total + (here - there).flatten(1).square().sum(dim=1).mean()
+    return total / (atlas.num_charts * config.sigma_x**2)
+
+
+@torch.no_grad()
+def overlap_weights(atlas: Atlas, x: Tensor, stretch: float) -> Tensor:
+    """Responsibilities ``(B, K)`` that let neighbouring charts share their border regions.
+
+    One chart at a time sees its latent density at stretched coordinates, so that only its interior counts as
+    its own and others take over its border; each chart keeps the largest responsibility it gets.
+    """
+    plain = atlas.energies(x)
+    best = torch.zeros_like(plain)
+    for k in range(atlas.num_charts):
+        energies = plain.clone()
+        energies[:, k] = atlas.energy(x, k, stretch=stretch)
+        best = torch.maximum(best, (atlas.log_weights - energies).softmax(dim=1))
+    return best / best.sum(dim=1, keepdim=True)

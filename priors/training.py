@@ -1,0 +1,141 @@
+"""One training path: a recipe file in, a checkpointed run, a prior with its card out."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
+from onmanifold.priors.atlas.training import AtlasTraining, Schedule
+from onmanifold.priors.manifolds import DataManifold, manifold, stream
+
+RECIPES = Path(__file__).parent / "recipes"
+EPOCH = 100  # steps between checkpoints
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on, read from a TOML file.
+
+    Attributes:
+        name: name of the prior.
+        card: free text for its card (description, value range, unit, licence).
+        data: name of the data manifold, and its options.
+        atlas: arguments of :class:`AtlasConfig`, ``x_shape`` aside.
+        schedule: arguments of :class:`Schedule`.
+        seed: seed of weights, data and noise.
+        precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
+    """
+
+    name: str
+    card: dict[str, str]
+    data: dict[str, Any]
+    atlas: dict[str, Any]
+    schedule: dict[str, Any]
+    seed: int = 0
+    precision: str = "32-true"
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a recipe file, or a shipped recipe by its name.
+
+        Raises:
+            ValueError: no such recipe, or a key that is missing or unknown.
+        """
+        shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
+        file = shipped.get(str(path), Path(path))
+        if not file.is_file():
+            raise ValueError(f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file")
+        try:
+            return cls(**tomllib.loads(file.read_text()))
+        except (TypeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{file.name}: {error}") from error
+
+
+class Batches(Dataset[dict[str, Tensor]]):
+    """Item i is the whole batch of step ``start + i``, drawn from the step's own stream."""
+
+    def __init__(
+        self, data: DataManifold, dim: int, schedule: Schedule, seed: int, start: int, density: Any
+    ) -> None:
+        self.data, self.dim, self.schedule, self.seed = data, dim, schedule, seed
+        self.start, self.density = start, density
+
+    def __len__(self) -> int:
+        return min(EPOCH, self.schedule.steps - self.start)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        step, n = self.start + index, self.schedule.batch_size
+        generator = stream(self.seed, "train", step)
+        x, _ = self.data.sample(n, generator)
+        latent = self.density.sample(n, self.dim, generator).float()
+        noise = torch.randn((n, self.dim), generator=generator)
+        return {"x": x, "noise": noise, "latent": latent, "step": torch.tensor(step)}
+
+
+class _Data(lightning.LightningDataModule):
+    """The batches of the current epoch; an epoch is the stretch between two checkpoints."""
+
+    def __init__(self, module: AtlasTraining) -> None:
+        super().__init__()
+        self.module = module
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        assert self.trainer is not None
+        module, start = self.module, self.trainer.current_epoch * EPOCH
+        density = module.atlas.density
+        batches = Batches(
+            module.data, module.atlas.dim, module.schedule, module.seed, start, density
+        )
+        return DataLoader(batches, batch_size=None)
+
+
+def train(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    devices: int | str = 1,
+) -> Atlas:
+    """Train the prior of a recipe.
+
+    Args:
+        recipe: what to train.
+        output: folder for checkpoints.
+        resume: continue from the last checkpoint there, if any, as if nothing had happened.
+        progress: show a progress bar.
+        devices: number of devices, as in lightning.
+
+    Returns:
+        The trained atlas, in evaluation mode.
+    """
+    lightning.seed_everything(recipe.seed, verbose=False)
+    data = manifold(**recipe.data)
+    atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.atlas))
+    module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
+    folder = Path(output)
+    last = folder / "last.ckpt"
+    callbacks: list[Callback] = [ModelCheckpoint(folder, save_last=True, save_top_k=0)]
+    trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=devices,
+        precision=recipe.precision,  # type: ignore[arg-type]
+        max_steps=module.schedule.steps,
+        gradient_clip_val=module.schedule.clip,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[*callbacks, RichProgressBar()] if progress else callbacks,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        logger=False,
+    )
+    trainer.fit(module, datamodule=_Data(module), ckpt_path=str(last) if resume and last.exists() else None)
+    return atlas.eval().requires_grad_(False)
