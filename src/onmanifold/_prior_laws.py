@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from onmanifold._checks import as_generator
 from onmanifold._laws import SLOPE, Laws, distance, norms, randn, remainder_slope, tolerance
+from onmanifold.geometry import ChartRetraction, ProjectionRetraction, Retraction
 from onmanifold.prior import ManifoldPrior, Point
 
 
@@ -61,13 +61,17 @@ def _sampling(laws: Laws, prior: ManifoldPrior, points: Point, n: int, seed: int
     laws.true("encode: (B, d), finite", _fits(z, (n, prior.dim), prior))
 
 
+def _finite_box(prior: ManifoldPrior) -> Tensor:
+    """Half-width of the latent box, 1 where it is infinite."""
+    box = torch.as_tensor(prior.box, dtype=prior.dtype, device=prior.device)
+    return torch.where(torch.isfinite(box), box, torch.ones_like(box))
+
+
 def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int) -> Tensor:
     """Samples of chart ``k`` and points spread over its box, ``(>= n, d)``."""
     own = points.z[points.chart == k]
-    box = torch.as_tensor(prior.box, dtype=prior.dtype, device=prior.device)
-    box = torch.where(torch.isfinite(box), box, torch.ones_like(box))
     u = torch.rand((n, prior.dim), generator=as_generator(seed + k), dtype=torch.float64)
-    return torch.cat([own, (2 * u.to(points.z) - 1) * box])
+    return torch.cat([own, (2 * u.to(points.z) - 1) * _finite_box(prior)])
 
 
 def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
@@ -116,21 +120,27 @@ def _locate(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
 def _retractions(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> None:
     """R_x(0) = x and first-order rigidity of both retractions, on a float64 copy of the prior."""
     exact = copy.deepcopy(prior).double()
-    z, chart = points.z.double(), points.chart
-    v = 2 * torch.rand(z.shape, generator=as_generator(seed + 2), dtype=z.dtype).to(z) - 1
-    decoded = torch.func.jvp(lambda z: exact.decode(z, chart), (z,), (v,))
+    box = _finite_box(exact)
+    point = Point(points.chart, torch.clamp(points.z.double(), -0.9 * box, 0.9 * box))
+    u = torch.rand(point.z.shape, generator=as_generator(seed + 2), dtype=torch.float64)
+    v = (2 * u.to(point.z) - 1) * box
+    decoded = torch.func.jvp(lambda z: exact.decode(z, point.chart), (point.z,), (v,))
     x, h = cast(tuple[Tensor, Tensor], decoded)
     eps = torch.finfo(x.dtype).eps
 
-    def rigid(name: str, retract: Callable[[float], Tensor], shaken: Tensor) -> None:
+    def rigid(name: str, retraction: Retraction, shaken: Tensor) -> None:
+        def retract(t: float) -> Tensor:
+            moved = retraction(exact, point, t * v)
+            return exact.decode(moved.z, moved.chart)
+
         laws.at_most(f"{name} retraction: R(0) = x", distance(retract(0.0), x), 1e-9)
         noise = norms(shaken - x) + 8 * eps * norms(x)
         slope = remainder_slope(lambda t: norms(retract(t) - (x + t * h)), norms(h), noise)
         laws.at_least(f"{name} retraction: rigid to first order, slope", slope, SLOPE)
 
-    shake = 1 + 4 * eps * randn(x, x.shape, as_generator(seed)).sign()
-    rigid("chart", lambda t: exact.decode(z + t * v, chart), exact.decode(z * (1 + 4 * eps), chart))
-    rigid("projection", lambda t: exact.project(x + t * h, chart), exact.project(x * shake, chart))
+    rigid("chart", ChartRetraction(), exact.decode(point.z * (1 + 4 * eps), point.chart))
+    shaken = x * (1 + 4 * eps * randn(x, x.shape, as_generator(seed)).sign())
+    rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart))
 
 
 def _round_trip(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
