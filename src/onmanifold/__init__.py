@@ -1,1 +1,49 @@
 """Inverse problems, solved on learned manifolds."""
+
+from onmanifold.descent import (
+    Discrepancy,
+    GradientNorm,
+    LevenbergMarquardt,
+    MaxSteps,
+    RiemannianGradientDescent,
+    SmallDecrease,
+)
+from onmanifold.fidelity import Fidelity, Gaussian
+from onmanifold.geometry import ChartRetraction, ProjectionRetraction
+from onmanifold.operator import (
+    Autodiff,
+    ForwardOperator,
+    Linearization,
+    as_operator,
+    linearize,
+    simulate,
+)
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.solution import Solution, Status
+from onmanifold.solve import solve
+from onmanifold.starts import Starts
+
+__all__ = [
+    "Autodiff",
+    "ChartRetraction",
+    "Discrepancy",
+    "Fidelity",
+    "ForwardOperator",
+    "Gaussian",
+    "GradientNorm",
+    "LevenbergMarquardt",
+    "Linearization",
+    "ManifoldPrior",
+    "MaxSteps",
+    "Point",
+    "ProjectionRetraction",
+    "RiemannianGradientDescent",
+    "SmallDecrease",
+    "Solution",
+    "Starts",
+    "Status",
+    "as_operator",
+    "linearize",
+    "simulate",
+    "solve",
+]

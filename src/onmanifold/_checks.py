@@ -50,3 +50,30 @@ def as_generator(
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise TypeError(f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}")
     return torch.Generator(device=device).manual_seed(0 if seed is None else seed)
+
+
+def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> None:
+    """Raise unless ``value`` is a real number with ``low < value < high``.
+
+    Args:
+        value: what was passed.
+        name: class and argument, for the message.
+        low: lower limit.
+        high: upper limit.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: outside the limits, or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} has to be a number, got {type(value).__name__}")
+    if not low < value < high:
+        raise ValueError(f"{name} has to be above {low:g} and below {high:g}, got {value}")
+
+
+def check_count(value: object, name: str) -> None:
+    """Raise unless ``value`` is an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} has to be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} has to be at least 1, got {value}")

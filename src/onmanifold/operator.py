@@ -1,8 +1,8 @@
 """Forward operators: what maps an unknown ``x`` to a measurement ``y = A(x)``.
 
 The solver knows operators only through the protocol below. A user's class needs no base class; a
-class whose ``A`` is made of torch operations gets its derivatives from :class:`Autodiff`, and a bare
-callable becomes an operator through :func:`as_operator`.
+class whose ``A`` is made of torch operations gets its derivatives from :class:`Autodiff`, and a
+bare callable becomes an operator through :func:`as_operator`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
+from onmanifold._autodiff import jvp
 from onmanifold._checks import as_generator, check_batch, check_shape
 
 Shape = tuple[int, ...]
@@ -92,7 +93,8 @@ class PointwiseLinearization:
         if self.operator.linear:  # the derivative does not depend on x: all directions, one batch
             flat = v.flatten(0, 1)
             x = self.x[:1].expand(len(flat), *self.x.shape[1:])
-            return apply(x, flat).unflatten(0, v.shape[:2])
+            result = apply(x, flat)
+            return result.reshape(*v.shape[:2], *result.shape[1:])
         return torch.stack([apply(self.x, v[:, t]) for t in range(v.shape[1])], dim=1)
 
     def select(self, rows: Tensor) -> PointwiseLinearization:
@@ -132,7 +134,7 @@ class Autodiff:
         raise NotImplementedError(f"{type(self).__name__} has to define A(x)")
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        return cast(Tensor, torch.func.jvp(self.A, (x,), (v,))[1])
+        return jvp(self.A, x, v)[1]
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         return cast(Tensor, torch.func.vjp(self.A, x)[1](u)[0])
@@ -141,7 +143,9 @@ class Autodiff:
 class CallableOperator(Autodiff):
     """A bare callable ``(B, *x_shape) -> (B, *y_shape)`` as an operator."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x_shape: Shape, example: Tensor) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], x_shape: Shape, example: Tensor
+    ) -> None:
         self.function = function
         self.x_shape = x_shape
         y = function(example)
@@ -192,9 +196,7 @@ def as_operator(
             "Inherit from onmanifold.Autodiff to get A_jvp and A_vjp from A."
         )
     if not callable(operator):
-        raise TypeError(
-            f"expected a forward operator or a callable, got {type(operator).__name__}"
-        )
+        raise TypeError(f"expected a forward operator or a callable, got {type(operator).__name__}")
     if x_shape is None:
         raise ValueError("a callable says nothing of its input: pass x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)

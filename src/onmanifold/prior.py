@@ -1,9 +1,9 @@
 """Learned manifolds: what the solver descends on.
 
 A :class:`ManifoldPrior` is an atlas of ``K`` charts. Chart ``k`` is a decoder ``D_k`` from latent
-coordinates ``z`` in a box of R^d to the unknown's space and an encoder ``E_k`` back; a single autoencoder
-is an atlas with ``K = 1``. A subclass writes its charts one at a time (``decode_chart`` and friends);
-this base class serves batches whose members sit in different charts.
+coordinates ``z`` in a box of R^d to the unknown's space and an encoder ``E_k`` back; a single
+autoencoder is an atlas with ``K = 1``. A subclass writes its charts one at a time (``decode_chart``
+and friends); this base class serves batches whose members sit in different charts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class ManifoldPrior(nn.Module, ABC):
         x_shape: shape of one unknown, without the batch.
         dim: latent dimension d.
         num_charts: number of charts K.
-        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps ``|z| <= box``.
+        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps ``|z| <=
+            box``.
     """
 
     x_shape: tuple[int, ...]
@@ -136,17 +137,17 @@ class ManifoldPrior(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
-        return next(self._floats()).dtype
+        return self._example().dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next(self._floats()).device
+        return self._example().device
 
-    def _floats(self) -> Any:
-        yield from self.parameters()
-        yield from (b for b in self.buffers() if b.is_floating_point())
-        yield torch.empty(0)
+    def _example(self) -> Tensor:
+        """A tensor of the prior's dtype and device."""
+        floats = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        return next(floats, torch.empty(0))
 
     def _by_chart(
         self, apply: Callable[[Tensor, int], Tensor], value: Tensor, chart: Tensor
@@ -163,7 +164,7 @@ def by_chart(
         raise ValueError(
             f"chart has shape {tuple(chart.shape)}, expected ({len(value)},): one number a point"
         )
-    present = chart.unique().tolist()
+    present = sorted(set(chart.tolist()))
     if present and not 0 <= present[0] <= present[-1] < num_charts:
         raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
     if len(present) == 1:

@@ -1,0 +1,31 @@
+"""Descent along a learned manifold: problem, methods, stopping rules, and the loop that runs them."""
+
+from onmanifold.descent.gradient import RiemannianGradientDescent
+from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
+from onmanifold.descent.loop import Descent, descend
+from onmanifold.descent.method import Method
+from onmanifold.descent.problem import Problem, pose
+from onmanifold.descent.state import State
+from onmanifold.descent.stopping import (
+    Discrepancy,
+    GradientNorm,
+    MaxSteps,
+    SmallDecrease,
+    StoppingRule,
+)
+
+__all__ = [
+    "Descent",
+    "Discrepancy",
+    "GradientNorm",
+    "LevenbergMarquardt",
+    "MaxSteps",
+    "Method",
+    "Problem",
+    "RiemannianGradientDescent",
+    "SmallDecrease",
+    "State",
+    "StoppingRule",
+    "descend",
+    "pose",
+]

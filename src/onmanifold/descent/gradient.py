@@ -1,0 +1,104 @@
+"""Riemannian gradient descent with step lengths of Barzilai and Borwein."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.descent.method import arrival, attempt
+from onmanifold.descent.problem import Problem, Trial
+from onmanifold.descent.quadratic import minimize_on_box
+from onmanifold.descent.state import State
+from onmanifold.prior import Point
+
+
+@dataclass(frozen=True)
+class GradientState(State):
+    """A :class:`State` with the slope there.
+
+    Attributes:
+        gradient: in latent coordinates, ``(B, d)``.
+        metric: G = J^T J, ``(B, d, d)``.
+        rate: step length t of the next step ``-t G^{-1} gradient``, ``(B,)``.
+    """
+
+    gradient: Tensor
+    metric: Tensor
+    rate: Tensor
+
+
+@dataclass(frozen=True)
+class RiemannianGradientDescent:
+    """Steps ``-t G^{-1} grad f`` along the manifold.
+
+    t is guessed from the last two gradients (Barzilai-Borwein, in the metric) and halved until the
+    objective falls by a share of what the slope promises (Armijo). One attempt is one step of the
+    loop.
+
+    Args:
+        sufficient: that share, Armijo's constant.
+        shrink: factor of t after a rejected attempt.
+
+    References:
+        B. Iannazzo, M. Porcelli, The Riemannian Barzilai-Borwein method with nonmonotone line
+        search, IMA J. Numer. Anal. 38 (2018); here the line search is monotone.
+
+    Example:
+        >>> RiemannianGradientDescent(shrink=0.3)
+        RiemannianGradientDescent(sufficient=0.0001, shrink=0.3)
+    """
+
+    sufficient: float = 1e-4
+    shrink: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number(self.sufficient, "RiemannianGradientDescent: sufficient", high=1.0)
+        check_number(self.shrink, "RiemannianGradientDescent: shrink", high=1.0)
+
+    def init(self, problem: Problem, point: Point) -> GradientState:
+        state = self._arrive(problem, problem.at(point))
+        # For a quadratic misfit with minimum 0 this is half the inverse of its curvature.
+        squared = state.gradient_norm.square()
+        rate = torch.where((state.misfit > 0) & (squared > 0), state.misfit / squared, 1.0)
+        return replace(state, rate=rate)
+
+    def step(self, problem: Problem, state: GradientState) -> GradientState:
+        lower, upper = problem.bounds(state.point)
+        stretched = state.metric / state.rate[:, None, None]
+        v = minimize_on_box(stretched, state.gradient, lower, upper)
+        promised = -(state.gradient * v).sum(1).clamp(max=0.0)
+        tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
+
+        stay = tried.rejected(state)
+        rate = torch.where(stay.may_switch, state.rate * self.shrink, state.rate)
+        stay = replace(stay, rate=rate)
+        rows = tried.rows
+        if len(rows) == 0:
+            return stay
+        moved = self._arrive(problem.select(rows), tried.trial.select(rows))
+        guess = _barzilai_borwein(state.select(rows), moved)
+        guess = torch.where(tried.trial.switched[rows], state.rate[rows], guess)
+        return stay.merge(rows, replace(tried.arrived(state, moved), rate=guess))
+
+    def _arrive(self, problem: Problem, trial: Trial) -> GradientState:
+        model = problem.slope(trial)
+        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+        return GradientState(
+            **vars(arrival(problem, trial, model, promise=unknown)),
+            gradient=model.gradient,
+            metric=model.metric,
+            rate=torch.ones_like(trial.objective),
+        )
+
+
+def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:
+    """The rate <s, s>_G / (s . change of gradient), twice the last one where the slope did not rise."""
+    s = after.point.z - before.point.z
+    rise = (s * (after.gradient - before.gradient)).sum(1)
+    squared = (s * (before.metric @ s.unsqueeze(2)).squeeze(2)).sum(1)
+    rate = torch.where((rise > 0) & (squared > 0), squared / rise, 2 * before.rate)
+    # A guess that leaves a factor 1e4 behind comes from rounding.
+    return rate.clamp(before.rate * 1e-4, before.rate * 1e4)

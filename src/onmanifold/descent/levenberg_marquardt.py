@@ -1,0 +1,123 @@
+"""Levenberg-Marquardt descent, damped in the manifold's own metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.descent.method import arrival, attempt
+from onmanifold.descent.problem import Problem, Trial
+from onmanifold.descent.quadratic import minimize_on_box, model_decrease
+from onmanifold.descent.state import State
+from onmanifold.prior import Point
+
+
+@dataclass(frozen=True)
+class LMState(State):
+    """A :class:`State` with the model of the objective around it.
+
+    Attributes:
+        gradient: in latent coordinates, ``(B, d)``.
+        curvature: F^T C F + beta H, ``(B, d, d)``.
+        metric: G = J^T J, ``(B, d, d)``.
+        damping: mu, ``(B,)``.
+        growth: factor of mu after the next rejection, ``(B,)``.
+    """
+
+    gradient: Tensor
+    curvature: Tensor
+    metric: Tensor
+    damping: Tensor
+    growth: Tensor
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Gauss-Newton steps along the manifold, shortened in the metric G = J^T J of its tangent
+    space.
+
+    With F the derivative of A o D_k (d tangents through one linearization of A), g and C the
+    fidelity's gradient and curvature, and R the penalty with weight beta, a step solves
+
+        (F^T C F + beta H + mu G) v = -(F^T g + beta grad R)
+
+    inside the latent box. mu falls when the objective follows the model and rises when it does not
+    (Nielsen's rule); each attempt costs one linearization, and a rejected one no derivatives.
+
+    Args:
+        damping: first mu, as a multiple of trace(F^T C F + beta H) / trace(G).
+        sufficient: share of the model's decrease that a step has to achieve to stand.
+
+    References:
+        K. Madsen, H. B. Nielsen, O. Tingleff, Methods for Non-Linear Least Squares Problems, DTU
+        (2004); Alberti et al., JMLR 25 (2024), for the setting.
+
+    Example:
+        >>> LevenbergMarquardt(damping=1e-2)
+        LevenbergMarquardt(damping=0.01, sufficient=0.0001)
+    """
+
+    damping: float = 1e-3
+    sufficient: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_number(self.damping, "LevenbergMarquardt: damping")
+        check_number(self.sufficient, "LevenbergMarquardt: sufficient", high=1.0)
+
+    def init(self, problem: Problem, point: Point) -> LMState:
+        state, scale = self._arrive(problem, problem.at(point))
+        return replace(state, damping=self.damping * scale)
+
+    def step(self, problem: Problem, state: LMState) -> LMState:
+        damped = state.curvature + state.damping[:, None, None] * state.metric
+        v = minimize_on_box(damped, state.gradient, *problem.bounds(state.point))
+        promised = model_decrease(state.curvature, state.gradient, v).clamp(min=0.0)
+        tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
+
+        stay = tried.rejected(state)
+        raised = stay.may_switch  # a refused change of chart leaves the damping alone
+        stay = replace(
+            stay,
+            damping=torch.where(raised, state.damping * state.growth, state.damping),
+            growth=torch.where(raised, state.growth * 2, state.growth),
+        )
+        rows = tried.rows
+        if len(rows) == 0:
+            return stay
+        moved, scale = self._arrive(problem.select(rows), tried.trial.select(rows))
+        ratio = (tried.gain / promised.clamp(min=torch.finfo(v.dtype).tiny))[rows].clamp(0.0, 2.0)
+        factor = (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
+        factor = torch.where(tried.trial.switched[rows], 1.0, factor)
+        damping = torch.maximum(state.damping[rows] * factor, _floor(scale))
+        return stay.merge(rows, replace(tried.arrived(state, moved), damping=damping))
+
+    def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
+        """The state at ``trial``, damping not yet set, and the scale that damping is measured by."""
+        model = problem.model(trial)
+        scale = _trace(model.curvature) / _trace(model.metric).clamp(
+            min=torch.finfo(model.metric.dtype).tiny
+        )
+        undamped = model.curvature + _floor(scale)[:, None, None] * model.metric
+        v = minimize_on_box(undamped, model.gradient, *problem.bounds(trial.point))
+        promise = model_decrease(model.curvature, model.gradient, v)
+        basic = arrival(problem, trial, model, promise)
+        return LMState(
+            **vars(basic),
+            gradient=model.gradient,
+            curvature=model.curvature,
+            metric=model.metric,
+            damping=_floor(scale),
+            growth=torch.full_like(scale, 2.0),
+        ), scale
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _floor(scale: Tensor) -> Tensor:
+    limits = torch.finfo(scale.dtype)
+    return scale * limits.eps + limits.tiny

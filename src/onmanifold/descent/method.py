@@ -1,0 +1,116 @@
+"""What every descent method shares: the protocol, and one attempted step with its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.quadratic import length, projected_norm
+from onmanifold.descent.state import State
+from onmanifold.prior import Point
+
+
+class Method[S: State](Protocol):
+    """A descent method: where it starts, and one attempted step of all members it is given.
+
+    The loop, the stopping rules and the history live outside. A step that would raise the objective
+    must leave its member where it was.
+    """
+
+    def init(self, problem: Problem, point: Point) -> S:
+        """The state at ``point``."""
+        ...
+
+    def step(self, problem: Problem, state: S) -> S:
+        """The state after one attempted step."""
+        ...
+
+
+def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> State:
+    """The state of members that have just arrived at ``trial``."""
+    norm = projected_norm(model.metric, model.gradient, *problem.bounds(trial.point))
+    zero, no = torch.zeros_like(norm), torch.zeros_like(norm, dtype=torch.bool)
+    return State(
+        point=trial.point,
+        objective=trial.objective,
+        misfit=trial.misfit,
+        gradient_norm=norm,
+        promise=promise,
+        steps=torch.zeros_like(trial.point.chart),
+        step_length=zero,
+        decrease=zero + torch.inf,
+        stalled=no,
+        may_switch=~no,
+    )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempted step of B members, judged.
+
+    Attributes:
+        trial: where it led.
+        gain: how far the objective fell, ``(B,)``.
+        promised: how far it should have, by the method's model, ``(B,)``.
+        step_length: length in the unknown's space, ``(B,)``.
+        accepted: whether the step stands, ``(B,)``, boolean.
+        rows: the members whose step stands, an index.
+    """
+
+    trial: Trial
+    gain: Tensor
+    promised: Tensor
+    step_length: Tensor
+    accepted: Tensor
+    rows: Tensor
+
+    def rejected[S: State](self, state: S) -> S:
+        """``state`` as it goes on where the step does not stand."""
+        refused = self.trial.switched & ~self.accepted
+        return replace(
+            state,
+            steps=state.steps + 1,
+            step_length=torch.zeros_like(self.gain),
+            decrease=torch.full_like(self.gain, torch.inf),
+            # A refused change of chart says nothing of the step: next time without it.
+            stalled=~refused & (self.promised <= _resolution(state.objective)),
+            may_switch=~refused,
+        )
+
+    def arrived[S: State](self, before: S, state: S) -> S:
+        """``state``, of the members ``rows``, as it goes on where the step stands."""
+        gain, switched = self.gain[self.rows], self.trial.switched[self.rows]
+        return replace(
+            state,
+            steps=before.steps[self.rows] + 1,
+            step_length=self.step_length[self.rows],
+            decrease=torch.where(switched, torch.inf, gain),
+            stalled=(gain <= 0)
+            & ~switched
+            & (state.gradient_norm >= before.gradient_norm[self.rows]),
+        )
+
+
+def attempt(
+    problem: Problem, state: State, v: Tensor, metric: Tensor, promised: Tensor, sufficient: float
+) -> Attempt:
+    """Try the step ``v``; it stands if it gains at least ``sufficient * promised``.
+
+    Where the dtype cannot tell the promise from zero, and where the chart changed (of which the
+    model knows nothing), it stands if the objective does not rise.
+    """
+    trial = problem.after(state.point, v, state.may_switch)
+    gain = state.objective - trial.objective
+    blind = trial.switched | (promised <= _resolution(state.objective))
+    accepted = ((gain > 0) & (gain >= sufficient * promised)) | (blind & (gain >= 0))
+    accepted = accepted & torch.isfinite(trial.objective)
+    rows = accepted.nonzero().squeeze(1)
+    return Attempt(trial, gain, promised, length(metric, v), accepted, rows)
+
+
+def _resolution(objective: Tensor) -> Tensor:
+    return torch.finfo(objective.dtype).eps * objective.abs()

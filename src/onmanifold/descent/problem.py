@@ -1,0 +1,279 @@
+"""The objective on the manifold, and what it costs to evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from onmanifold import geometry
+from onmanifold._checks import check_batch, check_number
+from onmanifold.descent.quadratic import clip_to_psd
+from onmanifold.descent.state import Rows
+from onmanifold.fidelity import Fidelity, Gaussian
+from onmanifold.geometry import ChartRetraction, Retraction
+from onmanifold.operator import ForwardOperator, Linearization, as_operator, linearize
+from onmanifold.prior import ManifoldPrior, Point
+
+_COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
+
+
+@dataclass(frozen=True)
+class Trial(Rows):
+    """Points at which the operator was linearized.
+
+    Attributes:
+        point: where, B members.
+        linearization: the operator's, at the decoded points.
+        misfit: the fidelity's value, ``(B,)``.
+        objective: misfit plus weighted penalty, ``(B,)``.
+        switched: whether the chart changed on the way here, ``(B,)``, boolean.
+    """
+
+    point: Point
+    linearization: Linearization
+    misfit: Tensor
+    objective: Tensor
+    switched: Tensor
+
+
+@dataclass(frozen=True)
+class Model(Rows):
+    """The objective to second order in the latent coordinates, and the metric there.
+
+    Attributes:
+        gradient: ``(B, d)``.
+        curvature: Gauss-Newton matrix plus the penalty's positive part, ``(B, d, d)``.
+        metric: J^T J, ``(B, d, d)``.
+    """
+
+    gradient: Tensor
+    curvature: Tensor
+    metric: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often the operator was applied and linearized, for each member, ``(N,)``."""
+
+    evaluations: Tensor
+    linearizations: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Minimize ``Phi(A(D_k(z)), y) - prior_weight * log q_k(z)`` for each of B members.
+
+    A member is a measurement seen from one start. Made by :func:`pose`, which checks everything.
+
+    Attributes:
+        operator: A.
+        measurement: y, ``(B, *y_shape)``.
+        prior: the manifold.
+        fidelity: Phi, bound to the measurements.
+        prior_weight: weight of the latent density: 1 makes the minimizer the maximum a posteriori.
+        retraction: how points move along tangents.
+        members: each row's number among the N that the counts are kept for, ``(B,)``.
+        counts: operator calls so far.
+    """
+
+    operator: ForwardOperator
+    measurement: Tensor
+    prior: ManifoldPrior
+    fidelity: Fidelity
+    prior_weight: float
+    retraction: Retraction
+    members: Tensor = field(repr=False)
+    counts: Counts = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.measurement)
+
+    def select(self, rows: Tensor) -> Problem:
+        """The same for the members ``rows`` (an index); the counts stay shared."""
+        return replace(
+            self,
+            measurement=self.measurement[rows],
+            fidelity=self.fidelity.select(rows),
+            members=self.members[rows],
+        )
+
+    def repeat(self, starts: int) -> Problem:
+        """Each member ``starts`` times in a row, with counts of their own."""
+        rows = torch.arange(len(self), device=self.measurement.device).repeat_interleave(starts)
+        members = torch.arange(len(rows), device=rows.device)
+        return replace(self.select(rows), members=members, counts=_no_counts(members))
+
+    # Values ---------------------------------------------------------------------------------------
+
+    def misfit(self, prediction: Tensor) -> Tensor:
+        """Phi(prediction, y), ``(B,)``."""
+        return self.fidelity.value(prediction, self.measurement)
+
+    def penalty(self, point: Point) -> Tensor:
+        """``-prior_weight * log q_k(z)``, ``(B,)``."""
+        if self.prior_weight == 0:  # not multiplied: the density may vanish
+            return point.z.new_zeros(len(point))
+        return -self.prior_weight * self.prior.log_prob(point.z, point.chart)
+
+    def bounds(self, point: Point) -> tuple[Tensor, Tensor]:
+        """How far each coordinate may fall and rise inside the latent box: two ``(B, d)``."""
+        box = torch.as_tensor(self.prior.box, dtype=point.z.dtype, device=point.z.device)
+        return (-box - point.z).clamp(max=0.0), (box - point.z).clamp(min=0.0)
+
+    def at(self, point: Point) -> Trial:
+        """Linearize the operator at ``point``: one linearization a member."""
+        x = self.prior.decode(point.z, point.chart)
+        return self._trial(point, x, torch.zeros_like(point.chart, dtype=torch.bool))
+
+    def after(self, point: Point, v: Tensor, may_switch: Tensor) -> Trial:
+        """Move ``point`` by the tangent ``v`` ``(B, d)``, change charts where that is better.
+
+        One linearization of the operator a member, at the place where it ends. A move that leaves
+        the numbers' range ends where it began, with an infinite objective.
+        """
+        target = self.retraction(self.prior, point, v)
+        x = self.prior.decode(target.z, target.chart)
+        sound = torch.isfinite(x).flatten(1).all(1)
+        moved, switched = geometry.transition(self.prior, target, x)
+        switched = switched & may_switch & sound
+        target = _where(switched, moved, _where(sound, target, point))
+        changed = (switched | ~sound).nonzero().squeeze(1)
+        if len(changed):
+            again = target.select(changed)
+            x = x.index_copy(0, changed, self.prior.decode(again.z, again.chart))
+        trial = self._trial(target, x, switched)
+        if bool(sound.all()):
+            return trial
+        return replace(trial, objective=torch.where(sound, trial.objective, torch.inf))
+
+    def _trial(self, point: Point, x: Tensor, switched: Tensor) -> Trial:
+        linearization = linearize(self.operator, x)
+        once = torch.ones_like(self.members)
+        self.counts.evaluations.index_add_(0, self.members, once)
+        self.counts.linearizations.index_add_(0, self.members, once)
+        misfit = self.misfit(linearization.y)
+        return Trial(point, linearization, misfit, misfit + self.penalty(point), switched)
+
+    # Derivatives ----------------------------------------------------------------------------------
+
+    def slope(self, trial: Trial) -> Model:
+        """Gradient and metric by one adjoint a member; the model's curvature is zero."""
+        return self._in_parts(trial, _slope)
+
+    def model(self, trial: Trial) -> Model:
+        """Gradient, Gauss-Newton curvature and metric by d tangents a member."""
+        return self._in_parts(trial, _model)
+
+    def _in_parts(self, trial: Trial, derive: Callable[[Problem, Trial], Model]) -> Model:
+        """Derive a bounded number of members at once: their Jacobians take the most memory."""
+        columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
+        size = max(_COLUMN_BUDGET // columns, 1)
+        if len(self) <= size:
+            return derive(self, trial)
+        parts = torch.split(torch.arange(len(self), device=self.members.device), size)
+        return Model.cat([derive(self.select(rows), trial.select(rows)) for rows in parts])
+
+
+def _slope(problem: Problem, trial: Trial) -> Model:
+    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    residual = problem.fidelity.gradient(trial.linearization.y, problem.measurement)
+    image_gradient = trial.linearization.vjp(residual.unsqueeze(1)).squeeze(1)
+    gradient = geometry.pull_back(columns, image_gradient)
+    metric = geometry.pullback_metric(columns)
+    return _with_penalty(problem, trial.point, Model(gradient, torch.zeros_like(metric), metric))
+
+
+def _model(problem: Problem, trial: Trial) -> Model:
+    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    metric = geometry.pullback_metric(columns)
+    tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
+    y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
+    bent = fidelity.curvature(y, measurement, tangents)
+    curvature = tangents.flatten(2) @ bent.flatten(2).mT
+    gradient = geometry.pull_back(tangents, fidelity.gradient(y, measurement))
+    return _with_penalty(problem, trial.point, Model(gradient, curvature, metric))
+
+
+def _with_penalty(problem: Problem, point: Point, model: Model) -> Model:
+    if problem.prior_weight == 0:
+        return model
+    slope, hessian = geometry.log_prob_derivatives(problem.prior, point)
+    bend = clip_to_psd(torch.nan_to_num(-problem.prior_weight * hessian))
+    return replace(
+        model,
+        gradient=model.gradient - problem.prior_weight * slope,
+        curvature=model.curvature + bend,
+    )
+
+
+def _where(condition: Tensor, point: Point, other: Point) -> Point:
+    return Point(
+        torch.where(condition, point.chart, other.chart),
+        torch.where(condition.unsqueeze(1), point.z, other.z),
+    )
+
+
+def _no_counts(members: Tensor) -> Counts:
+    return Counts(torch.zeros_like(members), torch.zeros_like(members))
+
+
+def pose(
+    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    measurement: Tensor,
+    prior: ManifoldPrior,
+    fidelity: Fidelity | None = None,
+    prior_weight: float | None = None,
+    retraction: Retraction | None = None,
+) -> Problem:
+    """Check everything and pose the problem; the arguments are those of :func:`onmanifold.solve`."""
+    if not isinstance(prior, ManifoldPrior):
+        raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+    operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
+    if tuple(operator.x_shape) != tuple(prior.x_shape):
+        raise ValueError(
+            f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
+            f"{tuple(prior.x_shape)}"
+        )
+    _check_measurement(measurement, tuple(operator.y_shape), prior)
+    if prior_weight is None:
+        prior_weight = 0.0 if fidelity is None else 1.0
+    elif prior_weight != 0:
+        check_number(prior_weight, "prior_weight")
+    fidelity = Gaussian() if fidelity is None else fidelity
+    if not isinstance(fidelity, Fidelity):
+        raise TypeError(
+            f"fidelity has to be one such as Gaussian(std), got {type(fidelity).__name__}"
+        )
+    members = torch.arange(len(measurement), device=measurement.device)
+    return Problem(
+        operator,
+        measurement,
+        prior,
+        fidelity.bind(measurement),
+        float(prior_weight),
+        ChartRetraction() if retraction is None else retraction,
+        members,
+        _no_counts(members),
+    )
+
+
+def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
+    if isinstance(measurement, Tensor) and tuple(measurement.shape) == y_shape:
+        raise ValueError(
+            f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
+            "measurement.unsqueeze(0)"
+        )
+    check_batch(measurement, y_shape, "measurement", finite=True)
+    if measurement.dtype != prior.dtype:
+        raise TypeError(
+            f"measurement is {measurement.dtype}, the prior {prior.dtype}: convert one, "
+            "measurement.to(prior.dtype) or prior.to(measurement.dtype)"
+        )
+    if measurement.device != prior.device:
+        raise ValueError(
+            f"measurement is on {measurement.device}, the prior on {prior.device}: move one, "
+            "measurement.to(prior.device) or prior.to(measurement.device)"
+        )

@@ -1,0 +1,82 @@
+"""Small dense quadratic models on the latent box, a batch at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from onmanifold.geometry import solve_spd
+
+
+def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Minimize g.v + v.M v / 2 over lower <= v <= upper, from ``v = 0``, without leaving a border
+    again.
+
+    A primal active-set method: go towards the minimizer on the present face, stop at the first
+    border met, stay on it. The model falls with every leg, so that the result is a descent
+    direction whatever was cut off; it is the minimizer itself when no border is met.
+
+    Args:
+        matrix: M, positive semidefinite, ``(B, d, d)``.
+        gradient: g, ``(B, d)``.
+        lower: lower bounds, at most 0, ``(B, d)``.
+        upper: upper bounds, at least 0, ``(B, d)``.
+
+    Returns:
+        v, shape ``(B, d)``.
+    """
+    v = torch.zeros_like(gradient)
+    free = _free(gradient, lower, upper)
+    for _ in range(gradient.shape[1]):
+        slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+        leg = -solve_free(matrix, slope, free)
+        border = torch.where(leg > 0, upper, lower)
+        room = torch.where(leg == 0, torch.inf, (border - v) / leg)
+        share = room.amin(1, keepdim=True).clamp(max=1.0)
+        met = free & (room <= share)
+        v = torch.where(met, border, v + share * leg)
+        free = free & ~met
+        if not bool(met.any()):
+            break
+    return v
+
+
+def solve_free(matrix: Tensor, rhs: Tensor, free: Tensor) -> Tensor:
+    """Solve M v = rhs among the free coordinates ``(B, d)``; the others of v are 0."""
+    both = free.unsqueeze(1) & free.unsqueeze(2)
+    reduced = torch.where(both, matrix, 0.0)
+    # An identity block keeps the system square; of the matrix's own size, to keep it well scaled.
+    size = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True)
+    reduced = reduced + torch.diag_embed(torch.where(free, 0.0, size))
+    return torch.where(free, solve_spd(reduced, torch.where(free, rhs, 0.0)), 0.0)
+
+
+def model_decrease(matrix: Tensor, gradient: Tensor, v: Tensor) -> Tensor:
+    """How far the model g.v + v.M v / 2 falls from 0 to ``v``: ``(B,)``."""
+    bend = (matrix @ v.unsqueeze(2)).squeeze(2)
+    return -((gradient + 0.5 * bend) * v).sum(1)
+
+
+def length(metric: Tensor, v: Tensor) -> Tensor:
+    """|v| in the metric ``(B, d, d)``: ``(B,)``."""
+    squared = ((metric @ v.unsqueeze(2)).squeeze(2) * v).sum(1)
+    return squared.clamp(min=0.0).sqrt()
+
+
+def projected_norm(metric: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Length of the Riemannian gradient among the coordinates free to descend: ``(B,)``."""
+    free = _free(gradient, lower, upper)
+    kept = torch.where(free, gradient, 0.0)
+    return (kept * solve_free(metric, gradient, free)).sum(1).clamp(min=0.0).sqrt()
+
+
+def clip_to_psd(matrix: Tensor) -> Tensor:
+    """The positive semidefinite matrix nearest to a symmetric one, ``(B, d, d)``."""
+    values, vectors = torch.linalg.eigh(matrix)
+    clipped: Tensor = (vectors * values.clamp(min=0.0).unsqueeze(1)) @ vectors.mT
+    return clipped
+
+
+def _free(gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    # On a border, with descent pointing outwards: not free.
+    return ~(((upper <= 0) & (gradient < 0)) | ((lower >= 0) & (gradient > 0)))

@@ -1,0 +1,115 @@
+"""When a descent has gone far enough: rules that combine by ``|`` (any) and ``&`` (all).
+
+A rule looks at each member by itself and answers with a :class:`~onmanifold.solution.Status` code,
+0 to go on. A rule of one's own is a subclass that defines ``__call__``.
+
+Example:
+    >>> stop = MaxSteps(200) | GradientNorm(1e-6) & SmallDecrease(1e-3)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.descent.problem import Problem
+from onmanifold.descent.state import State
+from onmanifold.solution import Status
+
+
+class StoppingRule(ABC):
+    """Decides for each member whether, and why, its descent ends."""
+
+    @abstractmethod
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        """A status code for each member, 0 where the descent goes on: ``(B,)``, integer."""
+
+    def __or__(self, other: StoppingRule) -> StoppingRule:
+        return _Combined(self, other, both=False)
+
+    def __and__(self, other: StoppingRule) -> StoppingRule:
+        return _Combined(self, other, both=True)
+
+
+@dataclass(frozen=True)
+class _Combined(StoppingRule):
+    first: StoppingRule
+    second: StoppingRule
+    both: bool
+
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        a, b = self.first(problem, state), self.second(problem, state)
+        # Codes of convergence are the smallest: of two reasons they are the one worth telling.
+        together = torch.minimum(a, b)
+        if self.both:
+            return together  # 0 unless both say stop
+        return torch.where(together == 0, torch.maximum(a, b), together)
+
+
+@dataclass(frozen=True)
+class MaxSteps(StoppingRule):
+    """Stop after so many attempted steps, without having converged."""
+
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_count(self.steps, "MaxSteps: steps")
+
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        return _code(state.steps >= self.steps, Status.MAX_STEPS)
+
+
+@dataclass(frozen=True)
+class GradientNorm(StoppingRule):
+    """Stop where the Riemannian gradient is at most ``tol`` long (objective per length of x)."""
+
+    tol: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_number(self.tol, "GradientNorm: tol")
+
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        return _code(state.gradient_norm <= self.tol, Status.SMALL_GRADIENT)
+
+
+@dataclass(frozen=True)
+class SmallDecrease(StoppingRule):
+    """Stop where the last step gained, or the method's model promises, next to nothing.
+
+    Next to nothing is ``rtol`` times the objective, or what the dtype can tell apart.
+    """
+
+    rtol: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_number(self.rtol, "SmallDecrease: rtol", high=1.0)
+
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        rtol = max(self.rtol, 10 * torch.finfo(state.objective.dtype).eps)
+        left = torch.minimum(state.decrease, state.promise)
+        return _code(left <= rtol * state.objective.abs(), Status.SMALL_DECREASE)
+
+
+@dataclass(frozen=True)
+class Discrepancy(StoppingRule):
+    """Stop where the residual is at most ``tau`` times what noise alone leaves (Morozov).
+
+    For a Gaussian fidelity: where ``|A(x) - y|^2 / std^2 <= tau^2 m`` with m entries present.
+    """
+
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.tau, "Discrepancy: tau")
+
+    def __call__(self, problem: Problem, state: State) -> Tensor:
+        limit = self.tau**2 * problem.fidelity.expected(problem.measurement)
+        return _code(state.misfit <= limit, Status.DISCREPANCY)
+
+
+def _code(stops: Tensor, status: Status) -> Tensor:
+    return torch.where(stops, int(status), int(Status.RUNNING))

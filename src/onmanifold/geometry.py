@@ -1,0 +1,187 @@
+"""Geometry of a learned manifold: tangents, metric, gradients, retractions, changes of chart.
+
+A point is ``x = D_k(z)``. The Jacobian ``J`` of ``D_k`` spans the tangent space; tangent vectors
+are given by their latent coordinates ``v``, standing for ``J v`` in the unknown's space, whose
+inner product makes ``G = J^T J`` the metric of the latent coordinates.
+
+Reference: G. S. Alberti, J. Hertrich, M. Santacesaria, S. Sciutto, Manifold Learning by Mixture
+    Models of
+VAEs for Inverse Problems, JMLR 25 (2024), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from onmanifold._autodiff import jvp
+from onmanifold.prior import ManifoldPrior, Point, by_chart
+
+
+def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
+    """Decode and differentiate in one pass.
+
+    Returns:
+        ``x = D_k(z)``, shape ``(B, *x_shape)``, and the columns of J, shape ``(B, d, *x_shape)``.
+    """
+
+    def value_and_columns(z: Tensor, chart: int) -> Tensor:
+        return _value_and_columns(lambda t: prior.decode_chart(t, chart), z)
+
+    both = by_chart(value_and_columns, point.z, point.chart, prior.num_charts)
+    return both[:, 0], both[:, 1:]
+
+
+def jacobian(prior: ManifoldPrior, point: Point) -> Tensor:
+    """Columns of the decoder's Jacobian J, shape ``(B, d, *x_shape)``."""
+    return decode_with_jacobian(prior, point)[1]
+
+
+def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
+    """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
+
+    def gradient_and_hessian(z: Tensor, chart: int) -> Tensor:
+        # Members are independent, so the gradient of the sum holds each member's gradient.
+        gradient = torch.func.grad(lambda t: prior.log_prob_chart(t, chart).sum())
+        return _value_and_columns(gradient, z)
+
+    both = by_chart(gradient_and_hessian, point.z, point.chart, prior.num_charts)
+    return both[:, 0], both[:, 1:]
+
+
+def _value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Stack ``f(z)`` and its d partial derivatives: ``(B, d)`` to ``(B, 1 + d, *shape)``."""
+
+    def partial(axis: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(function, z, axis.expand_as(z))
+
+    outputs: Any = (None, 1)  # the value is the same along every axis
+    axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    try:
+        value, columns = torch.func.vmap(partial, out_dims=outputs)(axes)
+    except RuntimeError:  # some operation has no vmap (or there is no memory): one axis at a time
+        pairs = [partial(axis) for axis in axes]
+        value, columns = pairs[0][0], torch.stack([column for _, column in pairs], dim=1)
+    return torch.cat([value.unsqueeze(1), columns], dim=1)
+
+
+def pullback_metric(columns: Tensor) -> Tensor:
+    """G = J^T J: the columns ``(B, d, *x_shape)`` to ``(B, d, d)``."""
+    flat = columns.flatten(2)
+    return flat @ flat.mT
+
+
+def push_forward(columns: Tensor, v: Tensor) -> Tensor:
+    """J v: columns ``(B, d, *x_shape)`` and coordinates ``(B, d)`` to ``(B, *x_shape)``."""
+    return torch.einsum("bd...,bd->b...", columns, v)
+
+
+def pull_back(columns: Tensor, gradient: Tensor) -> Tensor:
+    """J^T g: columns ``(B, d, *x_shape)`` and a gradient ``(B, *x_shape)`` to ``(B, d)``."""
+    return (columns.flatten(2) @ gradient.flatten(1).unsqueeze(2)).squeeze(2)
+
+
+def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:
+    """Coordinates G^{-1} g of the Riemannian gradient.
+
+    Args:
+        metric: G, shape ``(B, d, d)``; it may be singular to rounding.
+        gradient: partial derivatives g of the objective in the latent coordinates, ``(B, d)``.
+
+    Returns:
+        Shape ``(B, d)``. Pushed forward by J it is the Euclidean gradient's tangential part.
+    """
+    return solve_spd(metric, gradient)
+
+
+def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
+    """Solve positive semidefinite systems ``(B, d, d) v = (B, d)``, singular ones included.
+
+    What rounding may have taken from the smallest eigenvalues is added to the diagonal, and where
+    the factorization fails still, more of it; each member on its own, whoever else is in the batch.
+    """
+    d = matrix.shape[-1]
+    eye = torch.eye(d, dtype=matrix.dtype, device=matrix.device)
+    limits = torch.finfo(matrix.dtype)
+    largest = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+    shift = largest * (d * limits.eps) + limits.tiny
+    for _ in range(8):
+        factor, info = torch.linalg.cholesky_ex(matrix + shift[:, None, None] * eye)
+        if not bool(info.any()):
+            break
+        shift = torch.where(info > 0, shift * 100, shift)
+    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
+
+
+def clamp_to_box(prior: ManifoldPrior, z: Tensor) -> Tensor:
+    """The point of the latent box ``|z| <= box`` nearest to ``z`` ``(B, d)``."""
+    box = torch.as_tensor(prior.box, dtype=z.dtype, device=z.device)
+    return torch.clamp(z, -box, box)
+
+
+class Retraction(Protocol):
+    """Moves points along tangent vectors and stays on the manifold.
+
+    ``R_x(0) = x`` and ``R_x(t h) = x + t h + O(t^2)`` for ``h = J v``.
+    """
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        """Move ``point`` along the tangents with coordinates ``v`` ``(B, d)``; end inside the box."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChartRetraction:
+    """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        return Point(point.chart, clamp_to_box(prior, point.z + v))
+
+
+@dataclass(frozen=True)
+class ProjectionRetraction:
+    """R_x(J v) = D_k(E_k(x + J v)): a straight line in the unknown's space, projected back.
+
+    A retraction since ``D_k E_k`` is idempotent (Alberti et al., Lemma 6). It depends on the
+    chart's coordinates through their box alone.
+    """
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        def decode(z: Tensor) -> Tensor:
+            return prior.decode(z, point.chart)
+
+        x, h = jvp(decode, point.z, v)
+        return Point(point.chart, clamp_to_box(prior, prior.encode(x + h, point.chart)))
+
+
+def transition(
+    prior: ManifoldPrior, point: Point, x: Tensor, margin: float = 0.1
+) -> tuple[Point, Tensor]:
+    """Move each point to the chart that explains it best, if that one is better by a margin.
+
+    Args:
+        prior: the atlas.
+        point: points, B of them.
+        x: their decoded values, ``(B, *x_shape)``.
+        margin: how far the other chart's responsibility has to exceed the present one's.
+
+    Returns:
+        The points, coordinates ``E_k'(x)`` where chart k' took over, and where it did, ``(B,)``
+        boolean.
+    """
+    if prior.num_charts == 1:
+        return point, torch.zeros_like(point.chart, dtype=torch.bool)
+    explained = prior.responsibilities(x)
+    best, chart = explained.max(dim=1)
+    present = explained.gather(1, point.chart.unsqueeze(1)).squeeze(1)
+    moves = best > present + margin
+    rows = moves.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return point, moves
+    z = point.z.clone()
+    z[rows] = clamp_to_box(prior, prior.encode(x[rows], chart[rows]))
+    return Point(torch.where(moves, chart, point.chart), z), moves

@@ -1,0 +1,172 @@
+"""What comes out of a solve, and how it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Status(IntEnum):
+    """Why a descent ended; its members carry a message.
+
+    Example:
+        >>> Status.MAX_STEPS.message
+        'the step budget is used up'
+        >>> Status.SMALL_GRADIENT.converged
+        True
+    """
+
+    _message: str
+    converged: bool
+
+    def __new__(cls, code: int, converged: bool, message: str) -> Status:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.converged = converged
+        member._message = message
+        return member
+
+    RUNNING = 0, False, "still descending"
+    SMALL_GRADIENT = 1, True, "the gradient along the manifold is as small as asked"
+    SMALL_DECREASE = 2, True, "further steps promise no more than the decrease asked for"
+    DISCREPANCY = 3, True, "the misfit is down to the noise"
+    MAX_STEPS = 4, False, "the step budget is used up"
+    STALLED = 5, False, "no step lowers the objective: rounding, a kink, or a wrong derivative"
+    NOT_FINITE = 6, False, "the objective or its gradient is NaN or infinite"
+    STOPPED_BY_CALLBACK = 7, False, "the callback asked to stop"
+
+    @property
+    def message(self) -> str:
+        """The reason in words."""
+        return self._message
+
+
+@dataclass(frozen=True)
+class History:
+    """How the winning start went: row t holds its numbers after t steps, of T in all.
+
+    A measurement that stopped early repeats its last row (with step length 0).
+
+    Attributes:
+        objective: ``(T + 1, B)``; never rises.
+        gradient_norm: length of the Riemannian gradient, ``(T + 1, B)``.
+        step_length: length of the step taken in the unknown's space, 0 if none, ``(T + 1, B)``.
+        chart: ``(T + 1, B)``, integer.
+    """
+
+    objective: Tensor
+    gradient_norm: Tensor
+    step_length: Tensor
+    chart: Tensor
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where all S starts of each measurement ended, the best first.
+
+    Attributes:
+        x: ``(B, S, *x_shape)``.
+        chart: ``(B, S)``, integer.
+        z: ``(B, S, d)``.
+        objective: ``(B, S)``, ascending.
+        status: a :class:`Status` code each, ``(B, S)``, integer.
+    """
+
+    x: Tensor
+    chart: Tensor
+    z: Tensor
+    objective: Tensor
+    status: Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Reconstructions of B measurements.
+
+    Attributes:
+        x: the reconstructions, ``(B, *x_shape)``.
+        chart: the chart each sits in, ``(B,)``, integer.
+        z: its latent coordinates there, ``(B, d)``.
+        objective: misfit plus weighted penalty, ``(B,)``.
+        misfit: the fidelity's value alone, ``(B,)``.
+        expected_misfit: what the misfit is on average at the truth, ``(B,)``.
+        status: why each descent ended, B of them.
+        steps: steps attempted by the winning start, ``(B,)``, integer.
+        operator_calls: evaluations of the operator, pool and all starts together, ``(B,)``,
+            integer.
+        linearizations: of these, how many came with a derivative, ``(B,)``, integer.
+        seconds: wall time of the whole call.
+        history: the winning start, step by step.
+        ends: where every start ended.
+        trajectory: the winning start's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
+            for.
+    """
+
+    x: Tensor
+    chart: Tensor
+    z: Tensor
+    objective: Tensor
+    misfit: Tensor
+    expected_misfit: Tensor
+    status: tuple[Status, ...]
+    steps: Tensor
+    operator_calls: Tensor
+    linearizations: Tensor
+    seconds: float
+    history: History
+    ends: Ends
+    trajectory: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each descent ended where it was asked to, ``(B,)``, boolean."""
+        return torch.tensor([s.converged for s in self.status], device=self.x.device)
+
+    @property
+    def reason(self) -> tuple[str, ...]:
+        """Why each descent ended, in words."""
+        return tuple(s.message for s in self.status)
+
+    def spread(self, temperature: float = 1.0) -> Tensor:
+        """Where the starts disagree: standard deviation of their ends, ``(B, *x_shape)``.
+
+        An end counts by ``exp(-(objective - best) / temperature)``: its posterior weight at
+        temperature 1, if the fidelity states the true noise level. Raise it to see more of the
+        ends.
+        """
+        above = self.ends.objective - self.ends.objective[:, :1]
+        weight = torch.exp(-torch.nan_to_num(above, nan=torch.inf) / temperature)
+        weight = weight / weight.sum(1, keepdim=True)
+        weight = weight.view(*weight.shape, *[1] * (self.x.ndim - 1))
+        ends = torch.where(weight > 0, self.ends.x, 0.0)  # an end without weight may be NaN
+        mean = (weight * ends).sum(1, keepdim=True)
+        return (weight * (ends - mean).square()).sum(1).sqrt()
+
+    def summary(self) -> str:
+        """A line for each measurement."""
+        names = ["objective", "misfit", "expected"]
+        head = "     " + " ".join(f"{n:>12}" for n in names) + "  steps  calls  ended as"
+        lines = [
+            f"{b:>4} {self.objective[b]:>12.6g} {self.misfit[b]:>12.6g} "
+            f"{self.expected_misfit[b]:>12.6g} {self.steps[b]:>6} {self.operator_calls[b]:>6}  "
+            f"{status.name}: {status.message}"
+            for b, status in enumerate(self.status)
+        ]
+        count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
+        return "\n".join([head, *lines, count])
+
+    def plot(self, truth: Tensor | None = None, **options: Any) -> Figure:
+        """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
+        from onmanifold.plot import plot_solution
+
+        return plot_solution(self, truth, **options)

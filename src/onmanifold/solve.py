@@ -1,0 +1,174 @@
+"""solve(): a measurement in, the manifold's best explanation of it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
+from onmanifold.descent.loop import Callback, Descent, descend
+from onmanifold.descent.problem import Problem, pose
+from onmanifold.fidelity import Fidelity
+from onmanifold.geometry import Retraction
+from onmanifold.operator import ForwardOperator
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.solution import Ends, History, Solution, Status
+from onmanifold.starts import Starts, choose_starts
+
+
+_STATUS = {int(status): status for status in Status}
+
+
+@torch.no_grad()
+def solve(
+    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    measurement: Tensor,
+    prior: ManifoldPrior,
+    *,
+    fidelity: Fidelity | None = None,
+    prior_weight: float | None = None,
+    method: Method | None = None,  # type: ignore[type-arg]
+    starts: Starts | int | Point | None = None,
+    stop: StoppingRule | None = None,
+    retraction: Retraction | None = None,
+    seed: int | torch.Generator = 0,
+    callback: Callback | None = None,
+    trajectory: bool = False,
+    progress: bool = False,
+) -> Solution:
+    """Reconstruct unknowns on a learned manifold from measurements ``y = A(x) + noise``.
+
+    Minimizes ``fidelity(A(x), y) - prior_weight * log q(x)`` over the points x of the manifold, by
+    descent along it from several starts; the best end wins. All measurements and starts descend as
+    one batch, and each as if it were alone.
+
+    Args:
+        operator: A, a :class:`ForwardOperator` or a callable made of torch operations.
+        measurement: y, shape ``(B, *y_shape)``, in the prior's dtype and on its device. Missing
+            entries hold any finite number and are marked by the fidelity's mask.
+        prior: the learned manifold.
+        fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
+            the result a maximum a posteriori estimate; without one it is the least-squares fit.
+        prior_weight: weight of the prior's log-density. By default 1 with a fidelity, and 0
+            without: only a noise level can weigh the data against the prior.
+        method: ``LevenbergMarquardt()`` or ``RiemannianGradientDescent()``, or one's own.
+        starts: how many, how chosen (:class:`Starts`), or where: a :class:`Point` with S members
+            for each measurement in turn.
+        stop: when to end, ``MaxSteps(100) | SmallDecrease(1e-6)`` by default.
+        retraction: ``ChartRetraction()`` or ``ProjectionRetraction()``.
+        seed: for the starts; same seed, same result.
+        callback: called with the :class:`~onmanifold.descent.State` of all starts after each step;
+            anything true stops them.
+        trajectory: whether to keep every ``x`` on the way.
+        progress: whether to show a bar once it takes more than 2 s.
+
+    Returns:
+        The :class:`Solution`, with a status for each measurement.
+
+    Raises:
+        TypeError: an argument of the wrong kind, or a measurement of another dtype than the
+            prior's.
+        ValueError: a wrong shape, an empty batch, a NaN or infinity, a number out of range.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Gaussian, ManifoldPrior, Point, solve
+        >>> class Circle(ManifoldPrior):
+        ...     x_shape, dim, box = (2,), 1, torch.pi
+        ...     def decode_chart(self, z, chart):
+        ...         return torch.cat([z.cos(), z.sin()], dim=1)
+        ...     def encode_chart(self, x, chart):
+        ...         return torch.atan2(x[:, 1:], x[:, :1])
+        ...     def log_prob_chart(self, z, chart):
+        ...         return torch.zeros(len(z))
+        ...     def sample(self, n, generator=None):
+        ...         z = torch.linspace(-3, 3, n).unsqueeze(1)
+        ...         return Point(torch.zeros(n, dtype=torch.long), z)
+        >>> y = torch.tensor([[2.0, 2.0]])
+        >>> solve(lambda x: 3 * x, y, Circle(), fidelity=Gaussian(0.1)).x
+        tensor([[0.7071, 0.7071]])
+    """
+    began = time.perf_counter()
+    with _evaluation(prior):
+        problem = pose(operator, measurement, prior, fidelity, prior_weight, retraction)
+        start, each = choose_starts(problem, starts, seed)
+        members = problem.repeat(each)
+        descent = descend(
+            members,
+            LevenbergMarquardt() if method is None else method,
+            MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
+            start,
+            callback=callback,
+            keep_path=trajectory,
+            progress=progress,
+        )
+        return _best(problem, members, descent, time.perf_counter() - began)
+
+
+@contextmanager
+def _evaluation(prior: ManifoldPrior) -> Iterator[None]:
+    """Hold ``prior`` in evaluation mode, and leave it as it was."""
+    training = getattr(prior, "training", False)
+    if training:
+        prior.eval()
+    try:
+        yield
+    finally:
+        if training:
+            prior.train()
+
+
+def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) -> Solution:
+    """Choose the best start of each measurement, whose S members lie in a row."""
+    state, prior, batch = descent.state, problem.prior, len(problem)
+    worth = torch.nan_to_num(state.objective, nan=torch.inf).view(batch, -1)
+    order = worth.argsort(dim=1, stable=True)
+    first = torch.arange(batch, device=order.device).unsqueeze(1) * order.shape[1]
+    order = order + first  # the members of each measurement, best first: (B, S)
+    won = order[:, 0]
+    x = prior.decode(state.point.z, state.point.chart)
+    path = descent.path
+    return Solution(
+        x=x[won],
+        chart=state.point.chart[won],
+        z=state.point.z[won],
+        objective=state.objective[won],
+        misfit=state.misfit[won],
+        expected_misfit=problem.fidelity.expected(problem.measurement),
+        status=tuple(_STATUS[code] for code in descent.status[won].tolist()),
+        steps=state.steps[won],
+        operator_calls=_total(problem.counts.evaluations, members.counts.evaluations),
+        linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
+        seconds=seconds,
+        history=_of(descent.history, won),
+        ends=Ends(
+            x=x[order],
+            chart=state.point.chart[order],
+            z=state.point.z[order],
+            objective=state.objective[order],
+            status=descent.status[order],
+        ),
+        trajectory=None if path is None else _decoded(prior, path, won),
+    )
+
+
+def _total(pool: Tensor, starts: Tensor) -> Tensor:
+    return pool + starts.view(len(pool), -1).sum(1)
+
+
+def _of(history: History, won: Tensor) -> History:
+    return History(
+        history.objective[:, won],
+        history.gradient_norm[:, won],
+        history.step_length[:, won],
+        history.chart[:, won],
+    )
+
+
+def _decoded(prior: ManifoldPrior, path: tuple[Point, ...], won: Tensor) -> Tensor:
+    points = [point.select(won) for point in path]
+    return torch.stack([prior.decode(point.z, point.chart) for point in points])

@@ -1,0 +1,99 @@
+"""Where descents start: the most promising of many samples of the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count
+from onmanifold.descent.problem import Problem
+from onmanifold.geometry import clamp_to_box
+from onmanifold.prior import Point
+
+_CHUNK = 64  # samples that the operator sees at once
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Draw ``pool`` samples of the prior and start from the ``keep`` best, chart by chart.
+
+    The pool is drawn once for all measurements and goes through the operator once. For each
+    measurement the best sample of each chart comes first, then the second best of each, and so on:
+    several charts are several places to look.
+
+    Example:
+        >>> Starts(pool=256, keep=8)
+        Starts(pool=256, keep=8)
+    """
+
+    pool: int = 64
+    keep: int = 4
+
+    def __post_init__(self) -> None:
+        check_count(self.pool, "Starts: pool")
+        check_count(self.keep, "Starts: keep")
+        if self.keep > self.pool:
+            raise ValueError(f"Starts: cannot keep {self.keep} of a pool of {self.pool}")
+
+
+def choose_starts(
+    problem: Problem, starts: Starts | int | Point | None, seed: int | torch.Generator
+) -> tuple[Point, int]:
+    """Where the descents start: S points for each of B measurements in turn (B * S), and S."""
+    if isinstance(starts, Point):
+        return _given(problem, starts)
+    if starts is None:
+        starts = Starts()
+    elif not isinstance(starts, Starts):
+        check_count(starts, "starts")
+        starts = Starts(pool=max(64, starts), keep=starts)
+    pool = _clamped(problem, problem.prior.sample(starts.pool, seed))
+    objective = _objectives(problem, pool)
+    chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
+    return pool.select(chosen.flatten()), starts.keep
+
+
+def _given(problem: Problem, point: Point) -> tuple[Point, int]:
+    each, rest = divmod(len(point), len(problem))
+    if rest or each == 0 or point.z.shape[1] != problem.prior.dim:
+        raise ValueError(
+            f"starts holds {len(point)} points of dimension {point.z.shape[1]}; expected the same "
+            f"number for each of {len(problem)} measurements, of dimension {problem.prior.dim}"
+        )
+    if point.z.dtype != problem.prior.dtype:
+        raise TypeError(
+            f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
+        )
+    return _clamped(problem, point), each
+
+
+def _clamped(problem: Problem, point: Point) -> Point:
+    return Point(point.chart, clamp_to_box(problem.prior, point.z))
+
+
+def _objectives(problem: Problem, pool: Point) -> Tensor:
+    """The objective of each measurement at each point of the pool: ``(B, P)``."""
+    columns = []
+    for rows in torch.split(torch.arange(len(pool), device=pool.z.device), _CHUNK):
+        point = pool.select(rows)
+        prediction = problem.operator.A(problem.prior.decode(point.z, point.chart))
+        penalty = problem.penalty(point)
+        each = [
+            problem.select(rows.new_full((len(rows),), b)).misfit(prediction) + penalty
+            for b in range(len(problem))
+        ]
+        columns.append(torch.stack(each))
+    problem.counts.evaluations.add_(len(pool))
+    return torch.cat(columns, dim=1)
+
+
+def _rank(objective: Tensor, chart: Tensor) -> Tensor:
+    """The pool's numbers in the order in which to start from them."""
+    objective = torch.nan_to_num(objective, nan=torch.inf)
+    order = objective.argsort(stable=True)
+    sorted_chart = chart[order]
+    earlier = (sorted_chart.unsqueeze(0) == sorted_chart.unsqueeze(1)).tril(-1)
+    rank_in_chart = earlier.sum(1)
+    return order[rank_in_chart.argsort(stable=True)]
