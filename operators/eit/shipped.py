@@ -1,0 +1,37 @@
+"""Makes the shipped meshes: ``python -m onmanifold.operators.eit.shipped [FOLDER]`` (needs gmsh and dolfinx)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from onmanifold.operators.eit.assembly import assemble
+from onmanifold.operators.eit.mesh import disk_mesh
+from onmanifold.operators.eit.tank import Tank
+
+# Edge at an electrode's end, its growth, longest edge; in radii of the tank.
+SETTINGS = {
+    "coarse": (0.0085, 0.3, 0.09),
+    "medium": (0.003, 0.25, 0.05),
+    "fine": (0.0018, 0.2, 0.033),
+}
+
+
+def main() -> None:
+    """Mesh and assemble the unit disk with 32 electrodes of 5.625 degrees, at every shipped size."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "meshes")
+    folder = parser.parse_args().folder
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (edge, growth, interior) in SETTINGS.items():
+        discretization = assemble(disk_mesh(Tank.unit(), edge, growth, interior))
+        path = folder / f"{name}.npz"
+        discretization.save(path)
+        size = path.stat().st_size / 1000
+        logging.info("%s: %d cells, %.0f kB", path.name, len(discretization.cells), size)
+
+
+if __name__ == "__main__":
+    main()
