@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+import typer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.training import AtlasTraining, Schedule
+from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.manifolds import DataManifold, manifold, stream
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -98,6 +101,30 @@ class _Data(lightning.LightningDataModule):
         return DataLoader(batches, batch_size=None)
 
 
+class Checkpoints(Callback):
+    """After each epoch: the run's whole state in ``last.ckpt``, the mean loss in ``loss.csv``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+    ) -> None:
+        self.losses.append(float(trainer.callback_metrics["loss"]))
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(self.folder / "next.ckpt")
+        if trainer.is_global_zero:  # replaced at once: an interruption leaves a whole checkpoint
+            os.replace(self.folder / "next.ckpt", self.folder / "last.ckpt")
+            with open(self.folder / "loss.csv", "a") as stream:
+                stream.write(f"{trainer.global_step},{sum(self.losses) / len(self.losses):.6g}\n")
+        self.losses.clear()
+
+
 def train(
     recipe: Recipe,
     output: str | Path,
@@ -124,7 +151,7 @@ def train(
     module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
     folder = Path(output)
     last = folder / "last.ckpt"
-    callbacks: list[Callback] = [ModelCheckpoint(folder, save_last=True, save_top_k=0)]
+    callbacks: list[Callback] = [Checkpoints(folder)]
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=devices,
@@ -136,6 +163,36 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         logger=False,
+        enable_checkpointing=False,
     )
     trainer.fit(module, datamodule=_Data(module), ckpt_path=str(last) if resume and last.exists() else None)
     return atlas.eval().requires_grad_(False)
+
+
+def card(recipe: Recipe, atlas: Atlas) -> dict[str, Any]:
+    """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics."""
+    data = manifold(**recipe.data)
+    return {
+        "name": recipe.name,
+        **recipe.card,
+        "training_data": f"data manifold {recipe.data['name']!r}, generated, split 'train'",
+        "recipe": {
+            "data": recipe.data,
+            "schedule": recipe.schedule,
+            "seed": recipe.seed,
+            "precision": recipe.precision,
+        },
+        "metrics": held_out_metrics(atlas, data, recipe.seed),
+    }
+
+
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
+    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints.")],
+    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
+    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+) -> None:
+    """Train a prior from a recipe, and store it with a card of held-out metrics."""
+    told = Recipe.read(recipe)
+    atlas = train(told, output / "checkpoints", resume=resume, devices=devices)
+    atlas.save(output, card(told, atlas))

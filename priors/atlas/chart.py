@@ -70,7 +70,7 @@ class Chart(nn.Module):
         if not 1 <= dim < int(np.prod(x_shape)):
             raise ValueError(f"Chart: dim {dim} has to be from 1 to below the size of {x_shape}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
-        self.background = background
+        self.background, self.everywhere = background, support == "all"
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
         self.to_picture = nn.ModuleList(g for g, _ in pairs)
         self.to_code = nn.ModuleList(h for _, h in pairs)
@@ -96,7 +96,8 @@ class Chart(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""
-        x = (x - self.background) * self.mask
+        x = x - self.background
+        x = x if self.everywhere else x * self.mask
         code = x.flatten(1) @ self.basis.T
         a, b = code / self.scale, x - self._hide(code)
         a = a - self.to_code[-1](b)
@@ -107,7 +108,7 @@ class Chart(nn.Module):
 
     def _visible(self, x: Tensor) -> Tensor:
         """P x: without the hidden part, zero outside the support."""
-        x = x * self.mask
+        x = x if self.everywhere else x * self.mask
         return x - self._hide(x.flatten(1) @ self.basis.T)
 
     def _hide(self, code: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""What a card says of an atlas: figures on held-out examples that training never saw."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from onmanifold.priors.atlas.atlas import Atlas
+from onmanifold.priors.manifolds import DataManifold, stream
+
+
+@torch.no_grad()
+def held_out_metrics(
+    atlas: Atlas, data: DataManifold, seed: int = 0, n: int = 1000
+) -> dict[str, float | list[float]]:
+    """Reconstruction of held-out examples by their best chart, and the atlas's own laws.
+
+    Args:
+        atlas: a trained atlas.
+        data: the data manifold that it learned.
+        seed: seed of its recipe; the examples come from the split ``held-out``.
+        n: number of examples.
+
+    Returns:
+        ``relative_error`` and ``psnr``: median over the examples of their distance to the manifold, as a
+        share of the example's norm and in dB of the data's range; ``relative_error_95``: its 95th
+        percentile; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``: share of the
+        examples in each chart; ``overlap``: share that a second chart explains about as well.
+    """
+    x, _ = data.sample(n, stream(seed, "held-out"))
+    x = x.to(atlas.device, atlas.dtype)
+    errors = torch.cat([chart_errors(atlas, part) for part in x.split(100)])
+    best, chart = errors.min(dim=1)
+    relative = best / x.flatten(1).norm(dim=1)
+    size, span = x[0].numel(), float(x.max() - x.min())
+    psnr = 20 * torch.log10(span * math.sqrt(size) / best.clamp(min=1e-12))
+    point = atlas.sample(min(n, 200), 0)
+    trip = atlas.encode(atlas.decode(point.z, point.chart), point.chart) - point.z
+    usage = torch.bincount(chart, minlength=atlas.num_charts) / n
+    close = (errors <= 2 * best[:, None]).sum(dim=1) > 1
+    return {
+        "held_out_examples": n,
+        "relative_error": _digits(relative.median()),
+        "relative_error_95": _digits(relative.quantile(0.95)),
+        "psnr": _digits(psnr.median()),
+        "decode_encode": _digits(trip.abs().max()),
+        "chart_usage": [_digits(share) for share in usage],
+        "overlap": _digits(close.float().mean()),
+    }
+
+
+def chart_errors(atlas: Atlas, x: Tensor) -> Tensor:
+    """Distance of examples to their projection on each chart, its box respected, ``(B, K)``."""
+    errors = []
+    for k in range(atlas.num_charts):
+        z = atlas.encode_chart(x, k).clamp(-atlas.box, atlas.box)
+        errors.append((atlas.decode_chart(z, k) - x).flatten(1).norm(dim=1))
+    return torch.stack(errors, dim=1)
+
+
+def _digits(value: Tensor) -> float:
+    return float(f"{float(value):.4g}")
