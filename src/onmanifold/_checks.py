@@ -35,8 +35,8 @@ def check_batch(x: Tensor, shape: tuple[int, ...], name: str, finite: bool = Fal
     if finite and not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(
-            f"{name} holds {bad} NaN or infinite of {x.numel()} entries; mark missing entries with the "
-            "fidelity's mask and fill them with any finite number"
+            f"{name} holds {bad} NaN or infinite of {x.numel()} entries; mark missing entries with "
+            "the fidelity's mask and fill them with any finite number"
         )
     return x
 

@@ -144,8 +144,8 @@ def _per_row(value: Tensor, measurement: Tensor, name: str) -> Tensor:
         return value.expand(y_shape).unsqueeze(0)
     except RuntimeError:
         raise ValueError(
-            f"Gaussian: {name} has shape {tuple(value.shape)}, expected one that broadcasts to {y_shape} "
-            f"or {(batch, *y_shape)}: {batch} measurements"
+            f"Gaussian: {name} has shape {tuple(value.shape)}, expected one that broadcasts to "
+            f"{y_shape}, or {(batch, *y_shape)} for {batch} measurements"
         ) from None
 
 

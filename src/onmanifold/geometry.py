@@ -130,7 +130,7 @@ class Retraction(Protocol):
     """
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        """Move ``point`` along the tangents with coordinates ``v`` ``(B, d)``; end inside the box."""
+        """Move ``point`` along tangents with coordinates ``v`` ``(B, d)``; end inside the box."""
         ...
 
 

@@ -150,9 +150,10 @@ class CallableOperator(Autodiff):
         self.x_shape = x_shape
         y = function(example)
         if not isinstance(y, Tensor) or y.ndim < 1 or len(y) != len(example):
+            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(
-                f"the forward function has to map a batch {tuple(example.shape)} to a batch of the same "
-                f"length; it returned {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
+                f"the forward function has to map a batch {tuple(example.shape)} to a batch of the "
+                f"same length, it returned {got}"
             )
         self.y_shape: Shape = tuple(y.shape[1:])
         self.linear = False  # nothing tells; nonlinear is always right

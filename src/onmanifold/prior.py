@@ -57,8 +57,8 @@ class ManifoldPrior(nn.Module, ABC):
         x_shape: shape of one unknown, without the batch.
         dim: latent dimension d.
         num_charts: number of charts K.
-        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps ``|z| <=
-            box``.
+        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps
+            ``|z| <= box``.
     """
 
     x_shape: tuple[int, ...]
@@ -107,7 +107,7 @@ class ManifoldPrior(nn.Module, ABC):
         return self._by_chart(self.log_prob_chart, z, chart)
 
     def project(self, x: Tensor, chart: Tensor) -> Tensor:
-        """D_k(E_k(x)), shape ``(B, *x_shape)``: idempotent when ``E_k`` is an exact left inverse."""
+        """D_k(E_k(x)), ``(B, *x_shape)``: idempotent when ``E_k`` is an exact left inverse."""
         return self.decode(self.encode(x, chart), chart)
 
     @torch.no_grad()

@@ -19,7 +19,6 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.solution import Ends, History, Solution, Status
 from onmanifold.starts import Starts, choose_starts
 
-
 _STATUS = {int(status): status for status in Status}
 
 

@@ -1,4 +1,4 @@
-"""Descent along a learned manifold: problem, methods, stopping rules, and the loop that runs them."""
+"""Descent on a manifold: problem, methods, stopping rules, and the loop that runs them."""
 
 from onmanifold.descent.gradient import RiemannianGradientDescent
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt

@@ -34,13 +34,14 @@ class GradientState(State):
 class RiemannianGradientDescent:
     """Steps ``-t G^{-1} grad f`` along the manifold.
 
-    t is guessed from the last two gradients (Barzilai-Borwein, in the metric) and halved until the
-    objective falls by a share of what the slope promises (Armijo). One attempt is one step of the
-    loop.
+    t is guessed from the last two gradients (Barzilai-Borwein, in the metric) and shortened until
+    the objective falls by a share of what the slope promises (Armijo). One attempt is one step of
+    the loop.
 
     Args:
         sufficient: that share, Armijo's constant.
-        shrink: factor of t after a rejected attempt.
+        shrink: largest factor of t after a rejected attempt; the parabola through what the attempt
+            found says how much less.
 
     References:
         B. Iannazzo, M. Porcelli, The Riemannian Barzilai-Borwein method with nonmonotone line
@@ -73,14 +74,16 @@ class RiemannianGradientDescent:
         tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
 
         stay = tried.rejected(state)
-        rate = torch.where(stay.may_switch, state.rate * self.shrink, state.rate)
-        stay = replace(stay, rate=rate)
+        share = _parabola(promised, tried.gain)
+        stay = replace(stay, rate=state.rate * share.clamp(0.1 * self.shrink, self.shrink))
         rows = tried.rows
         if len(rows) == 0:
             return stay
         moved = self._arrive(problem.select(rows), tried.trial.select(rows))
         guess = _barzilai_borwein(state.select(rows), moved)
-        guess = torch.where(tried.trial.switched[rows], state.rate[rows], guess)
+        # In another chart the gradients cannot be compared.
+        blind = state.rate[rows] * share[rows].clamp(0.1, 10.0)
+        guess = torch.where(tried.trial.switched[rows], blind, guess)
         return stay.merge(rows, replace(tried.arrived(state, moved), rate=guess))
 
     def _arrive(self, problem: Problem, trial: Trial) -> GradientState:
@@ -94,8 +97,14 @@ class RiemannianGradientDescent:
         )
 
 
+def _parabola(promised: Tensor, gain: Tensor) -> Tensor:
+    """The share of a step at which the parabola with its slope and its gain is lowest."""
+    short = 2 * (promised - gain)
+    return torch.where(short > 0, promised / short, torch.inf).nan_to_num(nan=0.0)
+
+
 def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:
-    """The rate <s, s>_G / (s . change of gradient), twice the last one where the slope did not rise."""
+    """<s, s>_G / (s . change of gradient), or twice the last rate where the slope did not rise."""
     s = after.point.z - before.point.z
     rise = (s * (after.gradient - before.gradient)).sum(1)
     squared = (s * (before.metric @ s.unsqueeze(2)).squeeze(2)).sum(1)

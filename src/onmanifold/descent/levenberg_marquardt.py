@@ -77,12 +77,8 @@ class LevenbergMarquardt:
         promised = model_decrease(state.curvature, state.gradient, v).clamp(min=0.0)
         tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
 
-        stay = tried.rejected(state)
-        raised = stay.may_switch  # a refused change of chart leaves the damping alone
-        stay = replace(
-            stay,
-            damping=torch.where(raised, state.damping * state.growth, state.damping),
-            growth=torch.where(raised, state.growth * 2, state.growth),
+        stay = tried.rejected(
+            replace(state, damping=state.damping * state.growth, growth=2 * state.growth)
         )
         rows = tried.rows
         if len(rows) == 0:
@@ -95,7 +91,7 @@ class LevenbergMarquardt:
         return stay.merge(rows, replace(tried.arrived(state, moved), damping=damping))
 
     def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
-        """The state at ``trial``, damping not yet set, and the scale that damping is measured by."""
+        """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
         model = problem.model(trial)
         scale = _trace(model.curvature) / _trace(model.metric).clamp(
             min=torch.finfo(model.metric.dtype).tiny

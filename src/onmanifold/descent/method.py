@@ -76,7 +76,7 @@ class Attempt:
             steps=state.steps + 1,
             step_length=torch.zeros_like(self.gain),
             decrease=torch.full_like(self.gain, torch.inf),
-            # A refused change of chart says nothing of the step: next time without it.
+            # After a refused change of chart the next step goes without one.
             stalled=~refused & (self.promised <= _resolution(state.objective)),
             may_switch=~refused,
         )

@@ -228,7 +228,7 @@ def pose(
     prior_weight: float | None = None,
     retraction: Retraction | None = None,
 ) -> Problem:
-    """Check everything and pose the problem; the arguments are those of :func:`onmanifold.solve`."""
+    """Check everything and pose the problem; arguments as in :func:`onmanifold.solve`."""
     if not isinstance(prior, ManifoldPrior):
         raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
     operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)

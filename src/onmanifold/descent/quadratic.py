@@ -9,8 +9,7 @@ from onmanifold.geometry import solve_spd
 
 
 def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Minimize g.v + v.M v / 2 over lower <= v <= upper, from ``v = 0``, without leaving a border
-    again.
+    """Minimize the model g.v + v.M v / 2 over the box lower <= v <= upper, from ``v = 0``.
 
     A primal active-set method: go towards the minimizer on the present face, stop at the first
     border met, stay on it. The model falls with every leg, so that the result is a descent

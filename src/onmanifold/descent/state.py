@@ -14,7 +14,7 @@ from onmanifold.prior import Point
 
 @dataclass(frozen=True)
 class Rows:
-    """A dataclass whose fields all hold one row a member: tensors, points, or other such objects."""
+    """A dataclass whose fields hold one row a member: tensors, points, other such objects."""
 
     def select(self, rows: Tensor) -> Self:
         """The members ``rows`` (a mask or an index)."""

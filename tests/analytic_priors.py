@@ -1,0 +1,103 @@
+"""Manifolds known in closed form, as priors: what the solver's answers can be checked against."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from onmanifold._checks import as_generator
+from onmanifold.prior import ManifoldPrior, Point
+
+
+class Analytic(ManifoldPrior):
+    """Float64 by its buffer; one chart and a flat density on the box unless a subclass says else."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        self.register_buffer("like", torch.zeros((), dtype=dtype))
+
+    def log_prob_chart(self, z, chart):
+        return torch.zeros_like(z[:, 0])
+
+    def sample(self, n, generator=None):
+        source = as_generator(generator)
+        uniform = torch.rand(n, self.dim, generator=source, dtype=self.dtype)
+        chart = torch.randint(self.num_charts, (n,), generator=source)
+        return Point(chart, (2 * uniform - 1) * torch.as_tensor(self.box, dtype=self.dtype))
+
+
+class Circle(Analytic):
+    """The unit circle in the plane by two arcs, centred right and left, that overlap."""
+
+    x_shape, dim, num_charts, box = (2,), 1, 2, 2.0
+
+    def decode_chart(self, z, chart):
+        angle = z + chart * math.pi
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+    def encode_chart(self, x, chart):
+        sign = 1 - 2 * chart
+        return torch.atan2(sign * x[:, 1:], sign * x[:, :1])
+
+    def responsibilities(self, x):
+        return torch.stack([4 * x[:, 0], -4 * x[:, 0]], dim=1).softmax(dim=1)
+
+
+class Sine(Analytic):
+    """The curve (z, sin 2z, cos z) in space, with a normal density."""
+
+    x_shape, dim, box = (3,), 1, 3.0
+
+    def decode_chart(self, z, chart):
+        return torch.cat([z, (2 * z).sin(), z.cos()], dim=1)
+
+    def encode_chart(self, x, chart):
+        return x[:, :1]
+
+    def log_prob_chart(self, z, chart):
+        return -0.5 * z.square().sum(1)
+
+
+class Sphere(Analytic):
+    """The half sphere above the plane by stereographic projection, as images of 1 x 3."""
+
+    x_shape, dim, box = (1, 3), 2, 1.0
+
+    def decode_chart(self, z, chart):
+        s = z.square().sum(1, keepdim=True)
+        return (torch.cat([2 * z, 1 - s], dim=1) / (1 + s)).unsqueeze(1)
+
+    def encode_chart(self, x, chart):
+        x = x[:, 0]
+        x = x / x.norm(dim=1, keepdim=True)
+        return x[:, :2] / (1 + x[:, 2:])
+
+
+class Affine(Analytic):
+    """The points M z + c, with the density of standard normal z; the encoder is the pseudoinverse."""
+
+    def __init__(self, dim=3, size=6, box=math.inf, seed=0, dtype=torch.float64):
+        super().__init__(dtype)
+        self.x_shape, self.dim, self.box = (size,), dim, box
+        source = torch.Generator().manual_seed(seed)
+        matrix = torch.randn(size, dim, generator=source, dtype=torch.float64)
+        self.register_buffer("matrix", matrix.to(dtype))
+        self.register_buffer("centre", torch.randn(size, generator=source).to(dtype))
+
+    def decode_chart(self, z, chart):
+        return z @ self.matrix.T + self.centre
+
+    def encode_chart(self, x, chart):
+        return (x - self.centre) @ torch.linalg.pinv(self.matrix).T
+
+    def log_prob_chart(self, z, chart):
+        return -0.5 * z.square().sum(1)
+
+    def sample(self, n, generator=None):
+        source = as_generator(generator)
+        z = torch.randn(n, self.dim, generator=source, dtype=torch.float64).to(self.dtype)
+        return Point(torch.zeros(n, dtype=torch.long), z.clamp(-self.box, self.box))
+
+
+ANALYTIC = {"circle": Circle, "sine": Sine, "sphere": Sphere, "affine": Affine}
