@@ -1,0 +1,219 @@
+"""Blur: convolution of images with a known kernel.
+
+On each axis ``y[i] = sum_m h[m] x[i - m + c]``: a true convolution (the kernel is flipped against the
+image) with its centre ``c`` at ``n // 2`` of ``n`` taps, as in ``scipy.ndimage.convolve``. What an
+image is beyond its border is the ``boundary``:
+
+=============  =====================  =================================================
+``zero``       ``0 0 | a b c | 0 0``  nothing there
+``reflect``    ``c b | a b c | b a``  as in torch and numpy; ``mirror`` in scipy.ndimage
+``symmetric``  ``b a | a b c | c b``  as in numpy; ``reflect`` in scipy.ndimage
+``circular``   ``b c | a b c | a b``  the image repeats
+=============  =====================  =================================================
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from onmanifold._checks import check_batch, check_shape
+from onmanifold.operators._convolution import (
+    Convolution,
+    Fourier,
+    Separable,
+    Spatial,
+    crop,
+    rank_one,
+)
+
+BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
+METHODS = ("auto", "fft", "spatial", "separable")
+
+
+class Blur(nn.Module):
+    """Convolution with a kernel h: ``A(x) = h * x``, each channel by itself.
+
+    It computes in the dtype of its input; ``.to(device)`` moves it.
+
+    Attributes:
+        kernel: h, shape ``(h, w)``.
+        boundary: what lies beyond the border.
+        method: how it computes: ``separable``, ``spatial`` or ``fft``.
+        x_shape: shape of one image, ``(H, W)`` or ``(C, H, W)``; ``y_shape`` is the same.
+
+    Args:
+        kernel: any shape, odd or even, larger than the image too.
+        x_shape: ``(H, W)`` or ``(C, H, W)``.
+        boundary: ``zero``, ``reflect``, ``symmetric`` or ``circular``.
+        method: ``auto`` takes the cheapest by the costs that ``benchmarks/blur.py`` measures: about
+            ``H W (H + W)`` for a kernel of rank one (``separable``: a matrix for each axis),
+            ``H W h w`` for sums over the taps (``spatial``), ``N log N`` for Fourier (``fft``), where
+            N counts the pixels of the image with the border that its boundary needs.
+
+    Raises:
+        ValueError: a kernel that is empty, not two-dimensional or not finite; an unknown boundary or
+            method; ``separable`` with a kernel that is not.
+        TypeError: a kernel that is no floating-point tensor.
+
+    Example:
+        >>> import torch
+        >>> blur = Blur(gaussian_kernel(9, std=2.0), (32, 32), boundary="reflect")
+        >>> blur.A(torch.ones(1, 32, 32)).sum().round()
+        tensor(1024.)
+    """
+
+    kernel: Tensor
+    linear = True
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        x_shape: tuple[int, ...],
+        boundary: str = "zero",
+        method: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.x_shape = check_shape(x_shape, "x_shape")
+        if len(self.x_shape) not in (2, 3):
+            raise ValueError(f"x_shape has to be (H, W) or (C, H, W), got {self.x_shape}")
+        _check_choice(boundary, BOUNDARIES, "boundary")
+        _check_choice(method, METHODS, "method")
+        self.y_shape = self.x_shape
+        self.boundary = boundary
+        self.register_buffer("kernel", _check_kernel(kernel).detach().clone(), persistent=False)
+        self.method, self._convolution = _choose(
+            self.kernel, (self.x_shape[-2], self.x_shape[-1]), boundary, method
+        )
+
+    def A(self, x: Tensor) -> Tensor:
+        """Blur images ``(B, *x_shape)``."""
+        check_batch(x, self.x_shape, "x")
+        return self._convolution(self._planes(x)).reshape(x.shape)
+
+    def A_adjoint(self, u: Tensor) -> Tensor:
+        """The adjoint, ``(B, *y_shape)`` to ``(B, *x_shape)``: correlation, the border folded back."""
+        check_batch(u, self.y_shape, "u")
+        return self._convolution.adjoint(self._planes(u)).reshape(u.shape)
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """``A(v)``, for tangents ``(B, *x_shape)``: the operator is linear."""
+        return self.A(v)
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        """``A_adjoint(u)``, for ``(B, *y_shape)``."""
+        return self.A_adjoint(u)
+
+    def _planes(self, x: Tensor) -> Tensor:
+        """All channels of all members, ``(N, H, W)``."""
+        return x.reshape(-1, *self.x_shape[-2:])
+
+    def extra_repr(self) -> str:
+        h, w = self.kernel.shape
+        return f"{h} x {w} kernel, x_shape={self.x_shape}, {self.boundary}, {self.method}"
+
+
+def _check_choice(value: str, known: tuple[str, ...], name: str) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}, expected one of {', '.join(known)}")
+
+
+def _check_kernel(kernel: Tensor) -> Tensor:
+    if not isinstance(kernel, Tensor):
+        raise TypeError(f"the kernel has to be a torch.Tensor, got {type(kernel).__name__}")
+    if not kernel.is_floating_point():
+        raise TypeError(f"the kernel has to be of a floating-point dtype, got {kernel.dtype}")
+    if kernel.ndim != 2 or kernel.numel() == 0:
+        raise ValueError(f"the kernel has to be (h, w) and not empty, got {tuple(kernel.shape)}")
+    if not bool(torch.isfinite(kernel).all()):
+        raise ValueError("the kernel holds NaN or infinite entries")
+    return kernel
+
+
+def _choose(
+    kernel: Tensor, shape: tuple[int, int], boundary: str, method: str
+) -> tuple[str, Convolution]:
+    """The way to convolve that was asked for, or the cheapest."""
+    if boundary == "zero":
+        kernel = crop(kernel, shape)
+    taps = (kernel.shape[0], kernel.shape[1])
+    factors = rank_one(kernel) if method in ("auto", "separable") else None
+    if method == "separable" and factors is None:
+        raise ValueError("method 'separable' needs a kernel of rank one, column times row")
+    if method == "auto":
+        ways: dict[str, type[Convolution]] = {"spatial": Spatial, "fft": Fourier}
+        if factors is not None:
+            ways["separable"] = Separable
+        method = min(ways, key=lambda name: ways[name].cost(taps, shape, boundary))
+    if method == "separable" and factors is not None:
+        return method, Separable(*factors, shape, boundary, kernel.dtype)
+    way = Fourier if method == "fft" else Spatial
+    return method, way(kernel, shape, boundary)
+
+
+def gaussian_kernel(
+    size: int | tuple[int, int],
+    std: float | tuple[float, float],
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """A Gaussian, symmetric about the middle of the array, with sum 1.
+
+    On an axis of even length the middle lies between two taps, so that blurring with it moves an image
+    by half a pixel.
+
+    Args:
+        size: number of taps, one number or one for each axis, in pixels.
+        std: standard deviation, one number or one for each axis, in pixels.
+        dtype: of the result; :class:`Blur` computes in the dtype of its images, whatever this is.
+
+    Raises:
+        ValueError: a size below 1, or a standard deviation that is not positive and finite.
+
+    Example:
+        >>> gaussian_kernel((1, 3), std=1.0)
+        tensor([[0.2741, 0.4519, 0.2741]], dtype=torch.float64)
+    """
+    sizes = check_shape(size if isinstance(size, tuple) else (size, size), "size")
+    stds = std if isinstance(std, tuple) else (std, std)
+    if len(sizes) != 2 or len(stds) != 2:
+        raise ValueError(f"size and std have to be a number or a pair, got {size} and {std}")
+    if not all(0 < s < math.inf for s in stds):
+        raise ValueError(f"std has to be positive and finite, got {std}")
+    axes = []
+    for n, s in zip(sizes, stds, strict=True):
+        t = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / s
+        axis = torch.exp(-(t**2 - t.abs().min() ** 2) / 2)  # the largest tap is 1: no underflow
+        axes.append(axis / axis.sum())
+    return torch.outer(axes[0], axes[1]).to(dtype)
+
+
+def from_options(
+    x_shape: tuple[int, ...] | None,
+    *,
+    std: float | tuple[float, float],
+    size: int | tuple[int, int] | None = None,
+    boundary: str = "zero",
+    method: str = "auto",
+) -> Blur:
+    """A Gaussian :class:`Blur`, as the command line makes it.
+
+    Args:
+        x_shape: ``(H, W)`` or ``(C, H, W)``.
+        std: standard deviation in pixels.
+        size: taps of the kernel; default: as many as reach three standard deviations.
+        boundary: as in :class:`Blur`.
+        method: as in :class:`Blur`.
+
+    Example:
+        >>> from_options((64, 64), std=2.0).kernel.shape
+        torch.Size([13, 13])
+    """
+    if x_shape is None:
+        raise ValueError("blur needs the shape of the images: x_shape (H, W) or (C, H, W)")
+    if size is None:
+        gaussian_kernel(1, std)  # refuses a bad std
+        widest = max(std) if isinstance(std, tuple) else std
+        size = 2 * math.ceil(3 * widest) + 1
+    return Blur(gaussian_kernel(size, std), x_shape, boundary, method)
