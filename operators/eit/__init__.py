@@ -2,9 +2,56 @@
 
 Importing this module does no work and needs no dolfinx; making an :class:`EIT` does.
 """
+
 from onmanifold.operators.eit.assembly import Discretization, assemble, load_discretization
-from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Exponential, Saturating
-from onmanifold.operators.eit.mesh import Mesh, disk_mesh, polar_mesh
+from onmanifold.operators.eit.conductivity import (
+    Affine,
+    ConductivityMap,
+    Exponential,
+    Saturating,
+    Scaled,
+)
+from onmanifold.operators.eit.ktc import (
+    KTCMeasurement,
+    ktc_classes,
+    ktc_level_mask,
+    ktc_picture,
+    ktc_score,
+    noise_std,
+    read_ktc,
+    read_ktc_truth,
+)
+from onmanifold.operators.eit.linearization import EITLinearization
+from onmanifold.operators.eit.mesh import Mesh, disk_mesh, polar_mesh, tag_electrodes
 from onmanifold.operators.eit.operator import EIT
+from onmanifold.operators.eit.options import from_options
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.tank import Tank
+
+__all__ = [
+    "EIT",
+    "Affine",
+    "ConductivityMap",
+    "Discretization",
+    "EITLinearization",
+    "Exponential",
+    "KTCMeasurement",
+    "Mesh",
+    "Protocol",
+    "Saturating",
+    "Scaled",
+    "Tank",
+    "assemble",
+    "disk_mesh",
+    "from_options",
+    "ktc_classes",
+    "ktc_level_mask",
+    "ktc_picture",
+    "ktc_score",
+    "load_discretization",
+    "noise_std",
+    "polar_mesh",
+    "read_ktc",
+    "read_ktc_truth",
+    "tag_electrodes",
+]

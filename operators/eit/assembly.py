@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,7 @@ def assemble(mesh: Mesh) -> Discretization:
         ImportError: dolfinx is missing; the message says how to install it.
     """
     dolfinx = require_dolfinx()
-    import ufl
-    from dolfinx import fem
-
+    fem, ufl = dolfinx.fem, import_module("ufl")
     domain = _dolfinx_mesh(mesh)
     broken = fem.functionspace(domain, ("Discontinuous Lagrange", 1))
     u, v = ufl.TrialFunction(broken), ufl.TestFunction(broken)
@@ -187,28 +185,26 @@ def require_dolfinx() -> Any:
     """
     try:
         with contextlib.suppress(ModuleNotFoundError):  # conda-forge's dolfinx comes without it
-            import dolfinx_solver  # noqa: F401  (the wheel's libraries have to be loaded in its order)
-        import dolfinx.fem
-        import dolfinx.mesh
-        from petsc4py import PETSc
+            import_module("dolfinx_solver")  # the wheel's libraries have to be loaded in its order
+        dolfinx = import_module("dolfinx")
+        import_module("dolfinx.fem")
+        import_module("dolfinx.mesh")
+        scalar = import_module("petsc4py.PETSc").ScalarType
     except ImportError as error:
         raise ImportError(
             f"electrical impedance tomography needs dolfinx with petsc4py ({error}). Install it with "
             "`pip install onmanifold[eit]` (Linux, x86-64) or "
             "`conda install -c conda-forge fenics-dolfinx` (elsewhere)."
         ) from error
-    if np.issubdtype(PETSc.ScalarType, np.complexfloating):
+    if np.issubdtype(scalar, np.complexfloating):
         raise ImportError("this PETSc computes with complex numbers; install its real variant")
     return dolfinx
 
 
 def _dolfinx_mesh(mesh: Mesh) -> Any:
-    import basix.ufl
-    from dolfinx.mesh import create_mesh
-    from mpi4py import MPI
-
-    element = basix.ufl.element("Lagrange", "triangle", 1, shape=(2,))
-    return create_mesh(MPI.COMM_SELF, mesh.cells.astype(np.int64), element, mesh.points)
+    element = import_module("basix.ufl").element("Lagrange", "triangle", 1, shape=(2,))
+    create, alone = import_module("dolfinx.mesh").create_mesh, import_module("mpi4py.MPI").COMM_SELF
+    return create(alone, mesh.cells.astype(np.int64), element, mesh.points)
 
 
 def _vertices(domain: Any) -> Index:

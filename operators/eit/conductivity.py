@@ -81,43 +81,49 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Saturating:
-    """From a nearly perfect insulator at ``x = -1`` over the background at 0 to a nearly perfect conductor at 1.
+    """From nearly an insulator at ``x = -1`` over the background at 0 to nearly a perfect conductor at 1.
 
-    ``s = background * (1 - resistive * p) / (1 - conductive * q)`` with ``p`` and ``q`` the negative and the positive part
-    of ``x``, cut off at 1, beyond which the derivative is zero. So ``s / background`` runs from
-    ``1 - resistive`` (0.005) to ``1 / (1 - conductive)`` (100). In between both conductivity and resistivity are
-    linear, which is about how a pixel that an object covers in part acts on the currents around it.
+    ``s = background * (1 - resistive * p) / (1 - conductive * q)`` with ``p`` and ``q`` the negative and the
+    positive part of ``x / reach``, cut off at 1, beyond which the derivative is zero. So ``s / background``
+    runs from ``1 - resistive`` (0.005) to ``1 / (1 - conductive)`` (100). In between, conductivity and
+    resistivity are linear, which is about how a pixel that an object covers in part acts on the
+    currents around it.
 
     Attributes:
         background: conductivity of the background (water), S/m.
         resistive: in [0, 1).
         conductive: in [0, 1).
+        reach: where it saturates; below 1, objects saturate although a constant was added to the
+            picture to stand for a drift of the background.
 
     Example:
-        >>> Saturating(0.8)(torch.tensor([-1.0, 0.0, 0.5, 1.0]))
-        tensor([4.0000e-03, 8.0000e-01, 1.5842e+00, 8.0000e+01])
+        >>> Saturating(0.8)(torch.tensor([-1.0, 0.0, 0.5]))
+        tensor([0.0040, 0.8000, 1.5842])
     """
 
     background: float = 1.0
     resistive: float = 0.995
     conductive: float = 0.99
+    reach: float = 1.0
 
     def __post_init__(self) -> None:
         _require_finite(self)
         _require_positive(self.background, "background")
+        _require_positive(self.reach, "reach")
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"Saturating takes {name} in [0, 1), got {getattr(self, name)}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        p, q = (-x).clamp(0, 1), x.clamp(0, 1)
+        p, q = (-x / self.reach).clamp(0, 1), (x / self.reach).clamp(0, 1)
         return self.background * (1 - self.resistive * p) / (1 - self.conductive * q)
 
     def derivative(self, x: Tensor) -> Tensor:
-        down = torch.full_like(x, self.background * self.resistive)
-        up = self.background * self.conductive / (1 - self.conductive * x.clamp(0, 1)) ** 2
-        slope = torch.where(x < 0, down, up)
-        return torch.where(x.abs() <= 1, slope, torch.zeros_like(x))
+        q = (x / self.reach).clamp(0, 1)
+        down = torch.full_like(x, self.resistive)
+        up = self.conductive / (1 - self.conductive * q) ** 2
+        slope = torch.where(x < 0, down, up) * self.background / self.reach
+        return torch.where(x.abs() <= self.reach, slope, torch.zeros_like(x))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One factorization per conductivity, one solve per electrode; everything else is linear combination.
 
-The complete electrode model (Somersalo, Cheney, Isaacson, SIAM J. Appl. Math. 52, 1992) with conductivity ``s``,
-contact impedances ``z_l`` and electrodes ``e_l`` asks for ``u`` and ``U`` with, for all ``v`` and ``V``,
+The complete electrode model (Somersalo, Cheney, Isaacson, SIAM J. Appl. Math. 52, 1992) with
+conductivity ``s``, contact impedances ``z_l`` and electrodes ``e_l`` asks for ``u`` and ``U`` with, for
+all ``v`` and ``V``,
 
     int s grad u . grad v + sum_l 1/z_l int_{e_l} (u - U_l) (v - V_l) = sum_l I_l V_l.
 
@@ -14,6 +15,7 @@ current from electrode a to the last one, every injection, measurement, derivati
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 from typing import Protocol as Structural
 
@@ -48,17 +50,16 @@ class MumpsCholesky:
 
     def __init__(self, indptr: NDArray[Any], indices: NDArray[Any]) -> None:
         require_dolfinx()
-        from petsc4py import PETSc
-
-        self._petsc = PETSc
+        petsc: Any = import_module("petsc4py.PETSc")
+        self._petsc = petsc
         self._data = np.zeros(len(indices))
-        pattern = indptr.astype(PETSc.IntType), indices.astype(PETSc.IntType)
+        pattern = indptr.astype(petsc.IntType), indices.astype(petsc.IntType)
         n = len(indptr) - 1
-        self._matrix = PETSc.Mat().createAIJWithArrays(
-            (n, n), (*pattern, self._data), comm=PETSc.COMM_SELF
+        self._matrix = petsc.Mat().createAIJWithArrays(
+            (n, n), (*pattern, self._data), comm=petsc.COMM_SELF
         )
-        self._matrix.setOption(PETSc.Mat.Option.SPD, True)
-        self._factor = PETSc.PC().create(PETSc.COMM_SELF)
+        self._matrix.setOption(petsc.Mat.Option.SPD, True)
+        self._factor = petsc.PC().create(petsc.COMM_SELF)
         self._factor.setType("cholesky")
         self._factor.setFactorSolverType("mumps")
         self._factor.setOperators(self._matrix)
@@ -75,7 +76,9 @@ class MumpsCholesky:
         self._matrix.stateIncrease()
         self._factor.setUp()
         if self._factor.getFailedReason() != petsc.PC.FailedReason.NOERROR:
-            raise ValueError("the stiffness matrix could not be factorized: is it positive definite?")
+            raise ValueError(
+                "the stiffness matrix could not be factorized: is it positive definite?"
+            )
         result = np.zeros(right.shape, order="F")
         b = petsc.Mat().createDense(
             right.shape, array=np.asfortranarray(right), comm=petsc.COMM_SELF
@@ -145,10 +148,10 @@ class Engine:
 
     def jvp(self, w: Array, ds: Tensor) -> Tensor:
         """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, I, M)``."""
-        change = 0
-        for i, products in self._products(w, _CHUNK):
-            change = change - products.T @ ds[i : i + len(products)]
         n = len(self._drive)
+        change = torch.zeros(n * n, ds.shape[1], dtype=torch.float64)
+        for i, products in self._products(w, _CHUNK):
+            change.addmm_(products.T, ds[i : i + _CHUNK], alpha=-1.0)
         return self._measure(change.T.reshape(-1, n, n))
 
     def vjp(self, w: Array, du: Tensor) -> Tensor:
@@ -160,8 +163,13 @@ class Engine:
         return -torch.stack(columns, dim=1)
 
     def jacobian(self, w: Array, average: csr_array) -> Tensor:
-        """Derivative of the voltages by P pixels, ``(I, M, P)``; ``average`` maps pixels to cells, ``(C, P)``."""
-        change = 0.0
+        """Derivative of the voltages by P pixels, ``(I, M, P)``.
+
+        Args:
+            w: potentials.
+            average: pixels to cells, ``(C, P)``.
+        """
+        change: Any = 0.0
         for i, products in self._products(w, 2048):
             change = change - average[i : i + len(products)].T @ products.numpy()
         n = len(self._drive)

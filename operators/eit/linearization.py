@@ -59,10 +59,10 @@ class EITLinearization:
     def jacobian(self) -> Tensor:
         """The whole derivative, ``(B, I, M, *x_shape)``."""
         rows = [
-            self.engine.jacobian(w, self.average) * self.slope[k]
-            for k, w in enumerate(self.fields)
+            self.engine.jacobian(w, self.average) * self.slope[k] for k, w in enumerate(self.fields)
         ]
-        return torch.stack(rows).unflatten(-1, self.x_shape).to(self.y)
+        full = torch.stack(rows)
+        return full.reshape(*full.shape[:-1], *self.x_shape).to(self.y)
 
     def select(self, rows: Tensor) -> EITLinearization:
         """The same at the pictures ``rows``, a mask or an index."""

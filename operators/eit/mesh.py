@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -169,7 +170,7 @@ def boundary_edges(cells: NDArray[Any]) -> Index:
     """The edges that belong to one cell only, ``(E, 2)``, vertices in ascending order."""
     edges = np.sort(cells[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     unique, count = np.unique(edges, axis=0, return_counts=True)
-    return unique[count == 1].astype(np.int32)
+    return np.asarray(unique[count == 1], np.int32)
 
 
 def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
@@ -188,9 +189,11 @@ def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
     one = np.array(cells)
     shift = np.arange(number)[:, None, None]
     ring = np.where(
-        one >= 0, (one + p * shift) % (p * number), p * number + (-1 - one + q * shift) % (q * number)
+        one >= 0,
+        (one + p * shift) % (p * number),
+        p * number + (-1 - one + q * shift) % (q * number),
     )
-    return ring.reshape(-1, 3).astype(np.int32)
+    return np.asarray(ring.reshape(-1, 3), np.int32)
 
 
 def _disk_geometry(gmsh: ModuleType, corners: Array) -> int:
@@ -222,14 +225,13 @@ def _read_gmsh(gmsh: ModuleType, surface: int) -> tuple[Array, Index]:
 
 def _import_gmsh() -> ModuleType:
     try:
-        import gmsh
+        return import_module("gmsh")
     except (ImportError, OSError) as error:
         raise ImportError(
             f"gmsh does not import ({error}). Install it with `pip install onmanifold[mesh]`; on Debian and "
             "Ubuntu its wheel needs `apt-get install libglu1-mesa libxcursor1 libxft2 libxinerama1`. "
             "The shipped meshes (load_mesh) and polar_mesh need no gmsh."
         ) from error
-    return gmsh  # type: ignore[no-any-return]
 
 
 def _check_cells(mesh: Mesh) -> None:

@@ -32,23 +32,23 @@ Array = NDArray[np.float64]
 class EIT:
     """Electrical impedance tomography: a picture of the conductivity to electrode voltages.
 
-    ``A(x) = F(s(x))``, where s maps pixel values to conductivity, cells take the average over their pixels, and F is
-    the complete electrode model, computed in float64 on the CPU whatever the dtype and device of ``x``. One
-    factorization and L - 1 solves a picture give the voltages, the derivative in any number of directions
-    and its adjoint. It is an autograd function: ``loss(A(x)).backward()`` works.
+    ``A(x) = F(s(x))``, where s maps pixel values to conductivity, cells take the average over their pixels,
+    and F is the complete electrode model, computed in float64 on the CPU whatever the dtype and device of
+    ``x``. One factorization and L - 1 solves a picture give the voltages, the derivative in any number of
+    directions and its adjoint. It is an autograd function: ``loss(A(x)).backward()`` works.
 
     With a measured ``reference`` of the tank that holds background only, the operator models the difference:
-    ``A(x) = reference + F(s(x)) - F(background)``. What the model gets wrong in both measurements alike cancels, and the
-    measured voltages are compared as they are.
+    ``A(x) = reference + F(s(x)) - F(background)``. What the model gets wrong in both measurements alike
+    cancels, and the measured voltages are compared as they are.
 
     Args:
         tank: geometry and contact impedances.
         protocol: injections and measurement patterns.
-        x_shape: shape of a picture, ``(1, H, W)`` or ``(H, W)``. It covers the square around the tank, row 0 on
-            top (largest y); pixels outside the tank have no effect.
+        x_shape: shape of a picture, ``(1, H, W)`` or ``(H, W)``. It covers the square around the tank,
+            row 0 on top (largest y); pixels outside the tank have no effect.
         conductivity: map from pixel values to conductivity, S/m.
-        mesh: a shipped one (``"coarse"``, ``"medium"``, ``"fine"``), a :class:`Mesh` of this tank in m, or what
-            :func:`assemble` made of one.
+        mesh: a shipped one (``"coarse"``, ``"medium"``, ``"fine"``), a :class:`Mesh` of this tank in m,
+            or what :func:`assemble` made of one.
         reference: voltages measured without objects, V, ``(I, M)`` or flat.
         background: conductivity of the tank in the reference measurement, S/m; that of ``x = 0`` if ``None``.
 
@@ -193,8 +193,8 @@ class EIT:
         if bad.any():
             b, c = np.argwhere(bad)[0]
             raise ValueError(
-                f"conductivity has to be positive and finite, got {cells[b, c]:.6g} S/m in cell {c} of member "
-                f"{b} ({bad.sum()} such cells); pixel values run from {float(x.min()):.6g} to "
+                f"conductivity has to be positive and finite, got {cells[b, c]:.6g} S/m in cell {c} of "
+                f"member {b} ({bad.sum()} such cells); pixel values run from {float(x.min()):.6g} to "
                 f"{float(x.max()):.6g} under {self.conductivity}"
             )
         return list(cells)

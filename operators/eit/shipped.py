@@ -1,4 +1,7 @@
-"""Makes the shipped meshes: ``python -m onmanifold.operators.eit.shipped [FOLDER]`` (needs gmsh and dolfinx)."""
+"""Makes the shipped meshes: ``python -m onmanifold.operators.eit.shipped [FOLDER]``.
+
+Needs gmsh and dolfinx.
+"""
 
 from __future__ import annotations
 

@@ -96,11 +96,8 @@ class Tank:
     @property
     def angles(self) -> NDArray[np.float64]:
         """Angle of each electrode's centre, degrees, ``(L,)``."""
-        sign = -1.0 if self.clockwise else 1.0
-        angles: NDArray[np.float64] = (
-            self.first_angle + sign * self.spacing * np.arange(self.electrodes)
-        )
-        return angles
+        step = -self.spacing if self.clockwise else self.spacing
+        return np.asarray(self.first_angle + step * np.arange(self.electrodes), np.float64)
 
     @property
     def centres(self) -> NDArray[np.float64]:
