@@ -89,7 +89,7 @@ class Convolution(nn.Module, ABC):
 class Separable(Convolution):
     """Of a kernel of rank one: a matrix for each axis, ``R x C^T``; H W (H + W) products."""
 
-    nanoseconds = 1.0
+    nanoseconds = 0.018
     rows: Tensor
     columns: Tensor
 
@@ -159,25 +159,29 @@ class _Extended(nn.Module):
 class Spatial(Convolution):
     """Sums over the kernel's taps, for small kernels; H W h w products."""
 
-    nanoseconds = 1.0
-    flipped: Tensor
+    nanoseconds = 0.6
+    kernel: Tensor
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int], boundary: str) -> None:
         super().__init__()
         self.extended = _Extended((kernel.shape[0], kernel.shape[1]), shape, boundary)
-        self.register_buffer("flipped", kernel.flip(0, 1)[None, None], persistent=False)
+        self.full = (kernel.shape[0] - 1, kernel.shape[1] - 1)
+        self.register_buffer("kernel", kernel[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         padded = self.extended(x).unsqueeze(1)
-        return F.conv2d(padded, self.flipped.to(x.dtype)).squeeze(1)
+        return F.conv2d(padded, self.kernel.to(x.dtype).flip(2, 3)).squeeze(1)
 
     def adjoint(self, u: Tensor) -> Tensor:
-        padded = F.conv_transpose2d(u.unsqueeze(1), self.flipped.to(u.dtype)).squeeze(1)
-        return self.extended.adjoint(padded)
+        # the same as conv_transpose2d, and several times faster on a CPU
+        padded = F.conv2d(u.unsqueeze(1), self.kernel.to(u.dtype), padding=self.full)
+        return self.extended.adjoint(padded.squeeze(1))
 
     @staticmethod
     def work(kernel: tuple[int, int], shape: tuple[int, int], boundary: str) -> float:
-        return math.prod(shape) * math.prod(kernel)
+        pixels = math.prod(shape)
+        spill = 1 + pixels / 2**16  # larger images leave the cache between taps
+        return pixels * math.prod(kernel) * spill
 
 
 class Fourier(Convolution):
@@ -188,7 +192,7 @@ class Fourier(Convolution):
     first.
     """
 
-    nanoseconds = 1.0
+    nanoseconds = 0.51
     transfer: Tensor
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int], boundary: str) -> None:
