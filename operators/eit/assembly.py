@@ -145,23 +145,24 @@ def assemble(mesh: Mesh) -> Discretization:
 
     Raises:
         ImportError: dolfinx is missing; the message says how to install it.
+        RuntimeError: it cannot compile its forms; the message says what that needs.
     """
     dolfinx = require_dolfinx()
     fem, ufl = dolfinx.fem, import_module("ufl")
     domain = _dolfinx_mesh(mesh)
     broken = fem.functionspace(domain, ("Discontinuous Lagrange", 1))
     u, v = ufl.TrialFunction(broken), ufl.TestFunction(broken)
-    matrix = fem.assemble_matrix(fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
+    matrix = _assemble(fem, ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx)
     dofs = broken.dofmap.list
     row, column = np.broadcast_arrays(dofs[:, :, None], dofs[:, None, :])
-    stiffness = csr_array(matrix.to_scipy())[row.ravel(), column.ravel()]
+    stiffness = matrix[row.ravel(), column.ravel()]
 
     space = fem.functionspace(domain, ("Lagrange", 1))
     facets = _electrode_facets(dolfinx, domain, mesh)
     tags = dolfinx.mesh.meshtags(domain, 1, facets, np.ones(len(facets), np.int32))
     ds = ufl.Measure("ds", domain=domain, subdomain_data=tags)
     u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
-    block = fem.assemble_matrix(fem.form(u * v * ds(1))).to_scipy().tocoo()
+    block = _assemble(fem, u * v * ds(1)).tocoo()
     block.eliminate_zeros()
 
     vertex = np.empty(len(mesh.points), np.int32)  # degree of freedom -> vertex of the given mesh
@@ -175,6 +176,18 @@ def assemble(mesh: Mesh) -> Discretization:
         mesh.points, cells[order], cells[order], np.asarray(stiffness, np.float64).reshape(row.shape)[order],
         rows, columns, block.data, electrode[rows],
     )  # fmt: skip
+
+
+def _assemble(fem: Any, form: Any) -> csr_array:
+    """The matrix of a bilinear form."""
+    try:
+        compiled = fem.form(form)
+    except Exception as error:  # cffi, setuptools and the compiler each have their own
+        raise RuntimeError(
+            f"dolfinx could not compile a form ({error}). It needs a C compiler and Python's headers "
+            "(Debian: `apt-get install gcc libc6-dev python3-dev`); the shipped meshes need neither."
+        ) from error
+    return csr_array(fem.assemble_matrix(compiled).to_scipy())
 
 
 def require_dolfinx() -> Any:

@@ -272,8 +272,6 @@ def _check_electrodes(mesh: Mesh) -> None:
         before = touched[mesh.edges[:, k]]
         clash = np.flatnonzero((before >= 0) & (before != mesh.electrode))
         if len(clash):
-            raise ValueError(
-                f"electrodes {before[clash[0]] + 1} and {mesh.electrode[clash[0]] + 1} touch; "
-                "leave a gap between them"
-            )
+            pair = sorted((int(before[clash[0]]) + 1, int(mesh.electrode[clash[0]]) + 1))
+            raise ValueError(f"electrodes {pair[0]} and {pair[1]} touch; leave a gap between them")
         touched[mesh.edges[:, k]] = mesh.electrode

@@ -1,0 +1,218 @@
+"""The finite element model against theory, against itself, and against what ships."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from onmanifold.operators.eit import (
+    EIT,
+    Discretization,
+    Protocol,
+    Tank,
+    assemble,
+    load_discretization,
+    polar_mesh,
+)
+from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.pixels import cell_average
+
+pytestmark = pytest.mark.usefixtures("dolfinx")
+
+
+def _transfer(discretization, tank, s=1.0):
+    """Electrode potentials of mean zero for unit currents out of the last electrode, (L, L)."""
+    engine = Engine(discretization, tank.impedances, Protocol.adjacent(tank.electrodes))
+    s = np.broadcast_to(s, (engine.cells,)).astype(float)
+    grounded = np.zeros((tank.electrodes, tank.electrodes))
+    grounded[:-1, :-1] = engine.transfer(engine.potentials(s)).numpy()
+    centre = np.eye(tank.electrodes) - 1 / tank.electrodes
+    return centre @ grounded @ centre
+
+
+def _some_conductivity(discretization, seed=0):
+    return np.exp(np.random.default_rng(seed).normal(size=len(discretization.cells)))
+
+
+@pytest.mark.usefixtures("compiler")
+def test_dolfinx_assembles_the_textbook_element_matrices(small_tank):
+    mesh = polar_mesh(small_tank, edges=3)
+    d = assemble(mesh)
+    np.testing.assert_array_equal(d.cells, mesh.cells)
+    corners = mesh.points[mesh.cells]
+    opposite = np.stack([corners[:, k - 1] - corners[:, k - 2] for k in range(3)], axis=1)
+    expected = opposite @ opposite.transpose(0, 2, 1) / (4 * mesh.areas[:, None, None])
+    np.testing.assert_allclose(d.stiffness, expected, atol=1e-12)
+    lengths = np.linalg.norm(np.diff(mesh.points[mesh.edges], axis=1)[:, 0], axis=1)
+    np.testing.assert_allclose(
+        np.bincount(d.electrode, d.mass), np.bincount(mesh.electrode, lengths), rtol=1e-12
+    )
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("name", ["coarse", "medium", "fine"])
+def test_what_ships_is_what_dolfinx_assembles(name):
+    shipped = load_discretization(name, Tank.unit())
+    edge = shipped.rows != shipped.columns
+    edges = np.stack([shipped.rows, shipped.columns], axis=1)[edge]
+    one = edges[:, 0] < edges[:, 1]
+    mesh = Mesh(shipped.points, shipped.cells, edges[one], shipped.electrode[edge][one])
+    fresh = assemble(mesh)
+    np.testing.assert_array_equal(fresh.cells, shipped.cells)
+    np.testing.assert_allclose(fresh.stiffness, shipped.stiffness, rtol=2e-7, atol=2e-7)
+    size = shipped.size
+    order, fresh_order = (np.argsort(d.rows.astype(int) * size + d.columns) for d in (shipped, fresh))
+    np.testing.assert_allclose(fresh.mass[fresh_order], shipped.mass[order], rtol=1e-12)
+    np.testing.assert_array_equal(fresh.electrode[fresh_order], shipped.electrode[order])
+
+
+@pytest.mark.parametrize(("name", "cells"), [("coarse", 4500), ("medium", 12000), ("fine", 22500)])
+def test_shipped_meshes_resolve_the_electrodes(name, cells):
+    d = load_discretization(name, Tank.ktc())
+    assert len(d.cells) == pytest.approx(cells, rel=0.05)
+    edges = np.bincount(d.electrode[d.rows < d.columns])
+    assert len(edges) == 32 and edges.min() >= (7 if name == "coarse" else 12)
+    for k, centre in enumerate(Tank.ktc().centres):
+        middle = d.points[d.rows[d.electrode == k]].mean(axis=0)
+        assert np.linalg.norm(middle - centre) < 1e-3
+
+
+def test_reciprocity():
+    tank = Tank.ktc()
+    d = load_discretization("coarse", tank)
+    z = _transfer(d, tank, _some_conductivity(d))
+    assert np.abs(z - z.T).max() < 1e-10 * np.abs(z).max()
+
+
+def test_voltages_do_not_change_when_the_tank_is_turned_by_one_electrode(small_mesh, small_tank):
+    z = _transfer(small_mesh, small_tank)
+    np.testing.assert_allclose(np.roll(z, (1, 1), axis=(0, 1)), z, rtol=0, atol=1e-12 * z.max())
+
+
+def test_potentials_shrink_with_conductivity_and_contact(small_mesh, small_tank):
+    z = small_tank.impedances
+    s = _some_conductivity(small_mesh)
+    protocol = Protocol.adjacent(8)
+    plain, scaled = Engine(small_mesh, z, protocol), Engine(small_mesh, z / 3, protocol)
+    a = plain.voltages(plain.potentials(s))
+    b = scaled.voltages(scaled.potentials(3 * s))
+    torch.testing.assert_close(b, a / 3, rtol=1e-10, atol=0)
+
+
+def test_in_two_dimensions_only_impedance_by_radius_counts():
+    small = Tank(radius=0.1, contact_impedance=1e-3)
+    large = Tank(radius=10.0, contact_impedance=1e-1)
+    a, b = (_transfer(load_discretization("coarse", t), t) for t in (small, large))
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_clockwise_tank_is_the_mirrored_one():
+    tank, mirrored = Tank.unit(), Tank(clockwise=True)
+    d = load_discretization("coarse", tank)
+    s = _some_conductivity(d)
+    a, b = _transfer(d, tank, s), _transfer(load_discretization("coarse", mirrored), mirrored, s)
+    back = -np.arange(32) % 32
+    np.testing.assert_allclose(b, a[back][:, back], rtol=0, atol=1e-11)
+
+
+def test_a_contact_impedance_of_each_electrode_adds_to_its_own_potential(small_mesh, small_tank):
+    """Far from the field, as z / |e| in series: exact where the current density is even."""
+    low, high = np.full(8, 1e3), np.full(8, 1e3)
+    high[3] *= 2
+    length = np.bincount(small_mesh.electrode, small_mesh.mass)[3]
+    drive = np.eye(8)[:, [3]] - np.eye(8)[:, [0]]
+    protocol = Protocol.from_matrices(drive, drive)
+    v = [Engine(small_mesh, z, protocol) for z in (low, high)]
+    a, b = (float(e.voltages(e.potentials(np.ones(e.cells)))) for e in v)
+    assert b - a == pytest.approx(1e3 / length, rel=1e-4)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("kappa", [0.1, 20.0])
+def test_concentric_inclusion_against_the_formula(order, kappa):
+    """Electrodes without gaps, to speak of, and a high contact impedance: the continuum model.
+
+    For the current density cos(n t) the trace is (1 - m r^2n) / (1 + m r^2n) cos(n t) / n with
+    m = (kappa - 1) / (kappa + 1); electrodes average both over their width.
+    """
+    count = 16
+    tank = Tank(electrodes=count, width=22.49, contact_impedance=100.0)
+    mesh = polar_mesh(tank, edges=8, growth=1.05)
+    radii = np.linalg.norm(mesh.points, axis=1)
+    rho = np.unique(radii.round(9))[np.searchsorted(np.unique(radii.round(9)), 0.5)]
+    inside = radii[mesh.cells].max(axis=1) <= rho + 1e-6
+    d = assemble(mesh)
+    change = _transfer(d, tank, np.where(inside, kappa, 1.0)) - _transfer(d, tank)
+    wave = np.cos(order * np.deg2rad(tank.angles))
+    width = 2 * np.pi / count
+    current = wave * width  # into each electrode, of the density cos(n t)
+    measured = (wave @ change @ current) / (wave @ wave)
+    m = (kappa - 1) / (kappa + 1)
+    exact = (-2 * m * rho ** (2 * order)) / (1 + m * rho ** (2 * order)) / order
+    exact *= np.sinc(order * width / 2 / np.pi) ** 2
+    assert measured == pytest.approx(exact, rel=0.01)
+
+
+def test_meshes_agree():
+    """A smooth picture on three meshes: the voltages differ by little, less so the finer they are."""
+    axis = torch.linspace(-1, 1, 48, dtype=torch.float64)
+    x = (1 + 0.5 * torch.sin(3 * axis)[:, None] * torch.cos(2 * axis))[None, None]
+    y = [
+        EIT(Tank.unit(), Protocol.adjacent(32), (1, 48, 48), mesh=m).A(x)
+        for m in ("coarse", "medium", "fine")
+    ]
+    coarse, medium = ((v - y[2]).norm() / y[2].norm() for v in y[:2])
+    assert coarse < 0.02 and medium < 0.006 and medium < coarse / 2
+
+
+def test_cell_average_is_an_average_in_the_documented_orientation():
+    d = load_discretization("coarse", Tank.ktc())
+    weights = cell_average(d.points, d.cells, 0.115, (64, 32))
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
+    x = -0.115 + (np.arange(32) + 0.5) * 0.23 / 32
+    y = 0.115 - (np.arange(64) + 0.5) * 0.23 / 64
+    middle = d.points[d.cells].mean(axis=1)
+    for k, picture in enumerate(np.meshgrid(x, y)):
+        np.testing.assert_allclose(weights @ picture.ravel(), middle[:, k], atol=0.004)
+
+
+def test_saved_discretization_comes_back(tmp_path, small_mesh):
+    small_mesh.save(tmp_path / "mesh.npz")
+    again = Discretization.load(tmp_path / "mesh.npz")
+    np.testing.assert_allclose(again.stiffness, small_mesh.stiffness, atol=1e-7)
+    for name in ("points", "cells", "dofs", "rows", "columns", "mass", "electrode"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(small_mesh, name))
+
+
+def test_unreadable_discretization_is_named(tmp_path):
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"PK no archive")
+    with pytest.raises(ValueError, match="broken.npz is not a readable"):
+        Discretization.load(broken)
+    np.savez(tmp_path / "other.npz", points=np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="other.npz is not a saved discretization: it lacks cells"):
+        Discretization.load(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError):
+        Discretization.load(tmp_path / "none.npz")
+
+
+def test_missing_dolfinx_says_how_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dolfinx", None)
+    with pytest.raises(ImportError, match=r"pip install onmanifold\[eit\].*fenics-dolfinx"):
+        EIT(Tank.unit(), Protocol.adjacent(32))
+
+
+def test_importing_needs_no_dolfinx_and_does_no_work():
+    import subprocess
+
+    code = (
+        "import sys, onmanifold.operators.eit\n"
+        "loaded = {'dolfinx', 'petsc4py', 'ufl', 'gmsh'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
