@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -58,3 +62,93 @@ def shared_data() -> Path:
         where = "ONMANIFOLD_DATA names" if named else "set ONMANIFOLD_DATA; looked for"
         pytest.skip(f"no real data: {where} {folder}, which is no folder")
     return folder
+
+
+THIRD_PARTY = '''
+import torch
+from onmanifold.operator import Autodiff
+from onmanifold.prior import ManifoldPrior, Point
+
+
+class Segment(ManifoldPrior):
+    """A straight line in R^n through the origin, t -> slope * t in every entry."""
+
+    dim, box = 1, 1.0
+
+    def __init__(self, n=4):
+        super().__init__()
+        self.x_shape = (n,)
+        self.slope = torch.nn.Parameter(torch.tensor(2.0))
+
+    def config(self):
+        return {"n": self.x_shape[0]}
+
+    def decode_chart(self, z, chart):
+        return self.slope * z.expand(-1, *self.x_shape)
+
+    def encode_chart(self, x, chart):
+        return x.mean(dim=1, keepdim=True) / self.slope
+
+    def log_prob_chart(self, z, chart):
+        return torch.where(z.abs() <= 1, 0.0, -100 * (z.abs() - 1)).sum(1).to(z)
+
+    def sample(self, n, generator=None):
+        if not isinstance(generator, torch.Generator):
+            generator = torch.Generator().manual_seed(generator or 0)
+        z = 2 * torch.rand((n, 1), generator=generator, dtype=torch.float64) - 1
+        return Point(torch.zeros(n, dtype=torch.long), z.to(self.slope.dtype))
+
+
+class Sums(Autodiff):
+    linear = True
+
+    def __init__(self, x_shape, times=1.0):
+        if times < 0:
+            raise ValueError(f"times has to be positive, got {times}")
+        self.x_shape, self.y_shape, self.times = x_shape, (2,), times
+
+    def A(self, x):
+        return self.times * torch.stack([x.sum(1), x[:, 0]], dim=1)
+
+
+def sums(x_shape, *, times=1.0):
+    return Sums(x_shape, times)
+
+
+def broken(x_shape, *, order: int):
+    raise AttributeError("a bug, not bad input")
+
+
+def hello(name: str = "you") -> None:
+    """Greet."""
+    print(f"hello {name}")
+'''
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The module of a made-up installed package that adds an operator, a prior and a command.
+
+    Its pretrained prior ``segment`` is stored in ``<module's folder>/acme_pretrained``.
+    """
+    site = tmp_path / "site"
+    (site / "acme_pretrained").mkdir(parents=True)
+    (site / "acme_pretrained" / "__init__.py").touch()
+    (site / "acme_manifolds.py").write_text(THIRD_PARTY)
+    info = site / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[onmanifold.operators]\nsums = acme_manifolds:sums\nbroken = acme_manifolds:broken\n"
+        "[onmanifold.priors]\nsegment = acme_manifolds:Segment\n"
+        "[onmanifold.pretrained]\nacme = acme_pretrained\n"
+        "[onmanifold.commands]\nhello = acme_manifolds:hello\n"
+    )
+    monkeypatch.syspath_prepend(site)
+    module = importlib.import_module("acme_manifolds")
+    module.Segment().save(
+        site / "acme_pretrained" / "segment", {"name": "segment", "value_range": [-2, 2]}
+    )
+    yield module
+    for name in ("acme_manifolds", "acme_pretrained"):
+        sys.modules.pop(name, None)

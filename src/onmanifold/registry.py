@@ -43,7 +43,7 @@ class UnknownName(LookupError):
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=1)
         listed = ", ".join(known) if known else "none is installed"
-        guess = f"; did you mean {close[0]!r}?" if close else ""
+        guess = f"; did you mean {close[0]!r}?" if close else "."
         super().__init__(f"unknown {what} {name!r}{guess} Known: {listed}{hint}")
 
 
@@ -132,7 +132,7 @@ def prior_class(kind: str) -> type[ManifoldPrior]:
     """The class of a kind of prior."""
     known = plugins(PRIORS)
     if kind not in known:
-        hint = ". The package that defines it may not be installed"
+        hint = "; is the package that defines it installed?"
         raise UnknownName("kind of prior", kind, known, hint)
     return cast(type[ManifoldPrior], known[kind].load())
 
@@ -185,7 +185,7 @@ def _folder(name: str | Path) -> Traversable:
         return known[name]
     if path.joinpath("card.json").is_file():
         return path
-    raise UnknownName("prior", name, known, ". A folder with card.json is given by its path")
+    raise UnknownName("prior", name, known, ", or the folder of a stored prior")
 
 
 def prior_card(name: str | Path) -> dict[str, Any]:
