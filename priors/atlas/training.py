@@ -81,7 +81,8 @@ class AtlasTraining(lightning.LightningModule):
         if step < schedule.seeding:
             loss = self._seeding_loss(x, noise)
         elif step < schedule.seeding + schedule.joint:
-            loss = mixture_loss(self.atlas, x, noise)
+            weights = mixture_weights(self.atlas, x, noise)
+            loss = weighted_loss(self.atlas, x, noise, weights)
             if schedule.lipschitz and step < schedule.seeding + schedule.joint // 4:
                 loss = loss + schedule.lipschitz * lipschitz_penalty(self.atlas, latent, noise)
         else:
@@ -133,18 +134,26 @@ def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:
     return centres
 
 
-def mixture_loss(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
-    """Mean of sum_k gamma_k (L_k - log alpha_k), with gradients through gamma_k as well."""
+@torch.no_grad()
+def mixture_weights(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
+    """How much each chart's energy counts in the gradient of the mixture's bound, ``(B, K)``.
+
+    The bound is sum_k gamma_k E_k with E_k = L_k - log alpha_k and gamma = softmax(-E). Its derivative by E_k,
+    the one through gamma included, is gamma_k (1 - E_k + sum_j gamma_j E_j): practically zero for all charts but
+    the one or two that explain an example, so the others need no backward pass.
+    """
+    if atlas.num_charts == 1:
+        return x.new_ones(len(x), 1)
     energies = atlas.energies(x, noise) - atlas.log_weights
     gamma = (-energies).softmax(dim=1)
-    return (gamma * energies).sum(dim=1).mean()
+    return gamma * (1 - energies + (gamma * energies).sum(dim=1, keepdim=True))
 
 
 def weighted_loss(atlas: Atlas, x: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
     """Mean of sum_k w_k (L_k - log alpha_k) with fixed weights ``(B, K)``; a chart skips weight zero."""
     total = x.new_zeros(())
     for k in range(atlas.num_charts):
-        rows = (weights[:, k] > 1e-6).nonzero().squeeze(1)
+        rows = (weights[:, k].abs() > 1e-6).nonzero().squeeze(1)
         if len(rows):
             energy = atlas.energy(x[rows], k, noise[rows]) - atlas.log_weights[k]
             total = total + (weights[rows, k] * energy).sum()

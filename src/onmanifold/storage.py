@@ -199,5 +199,5 @@ def build(
     make = getattr(cls, "from_config", None)
     prior: ManifoldPrior = cls(**config) if make is None else make(config)
     prior = prior.to(dtype=dtype)
-    prior.load_state_dict(state, strict=True, assign=True)
+    prior.load_state_dict(state, strict=True)  # copied: keeps the memory layout
     return prior.requires_grad_(False).eval()

@@ -1,0 +1,148 @@
+"""The atlas: charts with an exact inverse, latent density, mixture."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onmanifold.priors.atlas import Atlas, AtlasConfig, Chart, LatentFlow, SoftBox
+from onmanifold.testing import check_prior
+
+CONV = {"channels": [6, 4], "patch": 2, "hidden": 8}
+
+
+def shake(module, std=0.1, seed=0):
+    """Random weights everywhere, output layers that start at zero included."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data += std * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return module.eval().requires_grad_(False)
+
+
+ATLASES = {
+    "vectors": AtlasConfig(
+        (3,), 2, 3, 0.1, chart={"network": "dense", "couplings": 3, "options": {"hidden": 16}}
+    ),
+    "line": AtlasConfig(
+        (2,), 1, 2, 0.1, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
+    ),
+    "pictures": AtlasConfig((1, 16, 16), 5, 2, 0.1, chart={"options": CONV, "scale": 5.0}),
+    "disks": AtlasConfig(
+        (1, 16, 16), 4, 1, 0.1, chart={"options": CONV, "support": "disk", "background": 0.5}
+    ),
+    "colours": AtlasConfig((3, 8, 16), 4, 1, 0.1, chart={"options": CONV}),
+}
+
+
+@pytest.mark.parametrize("name", ATLASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_laws_hold_for_random_weights(name, dtype):
+    check_prior(shake(Atlas(ATLASES[name])).to(dtype))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    dim=st.integers(1, 6),
+    size=st.integers(7, 12),
+    couplings=st.integers(1, 4),
+    scale=st.floats(0.5, 10),
+    seed=st.integers(0, 1000),
+)
+def test_encoder_undoes_decoder_whatever_the_weights(dim, size, couplings, scale, seed):
+    chart = Chart(
+        dim, (size,), couplings=couplings, network="dense", options={"hidden": 8}, scale=scale
+    ).double()
+    shake(chart, 0.5, seed)
+    z = 2 * torch.rand(4, dim, dtype=torch.float64) - 1
+    torch.testing.assert_close(chart.encode(chart.decode(z)), z, rtol=0, atol=1e-10)
+
+
+def test_pictures_stay_at_the_background_outside_the_support():
+    atlas = shake(Atlas(ATLASES["disks"]))
+    point = atlas.sample(6, 0)
+    outside = atlas.charts[0].mask[0] == 0
+    pictures = atlas.decode(point.z, point.chart)[:, 0]
+    assert torch.equal(pictures[:, outside], torch.full_like(pictures[:, outside], 0.5))
+    assert pictures[:, ~outside].std() > 0.01
+
+
+def test_hidden_directions_are_orthonormal_and_see_no_smooth_picture():
+    chart = Chart(8, (1, 32, 32), options=CONV, support="disk").double()
+    gram = chart.basis @ chart.basis.T
+    torch.testing.assert_close(gram, torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-12)
+    grid = torch.linspace(-1, 1, 32, dtype=torch.float64)
+    bump = torch.exp(-8 * (grid[:, None] ** 2 + grid**2)).flatten()
+    assert (chart.basis @ bump).norm() < 1e-3 * bump.norm()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_flow_inverse_and_its_volume(dim):
+    flow = shake(LatentFlow(dim, layers=3, hidden=8).double())
+    s = torch.randn(7, dim, dtype=torch.float64)
+    back, ladj = flow.inverse(flow(s))
+    torch.testing.assert_close(back, s, rtol=0, atol=1e-10)
+    jacobian = torch.stack([torch.autograd.functional.jacobian(flow, x[None])[0, :, 0] for x in s])
+    torch.testing.assert_close(ladj, -jacobian.det().abs().log(), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("steepness", [100.0, 10000.0])
+def test_soft_box_is_a_density_and_sampling_follows_it(steepness):
+    box = SoftBox(steepness)
+    t = torch.linspace(-1.5, 1.5, 600_001, dtype=torch.float64)
+    density = box.log_prob(t[:, None]).exp()
+    assert abs(float(torch.trapezoid(density, t)) - 1) < 1e-4
+    samples = box.sample(200_000, 1, 0)[:, 0].sort().values
+    cumulative = torch.cumulative_trapezoid(density, t)
+    expected = cumulative[((samples + 1.5) / (t[1] - t[0])).long().clamp(0, len(t) - 2)]
+    empirical = torch.arange(1, len(samples) + 1) / len(samples)
+    assert float((expected - empirical).abs().max()) < 1.63 / math.sqrt(len(samples)) * 1.5
+
+
+def test_soft_box_has_finite_gradients_everywhere():
+    z = torch.tensor([[0.0], [0.8], [0.9], [1.0], [1.0001], [3.0]], requires_grad=True)
+    SoftBox(100.0).log_prob(z).sum().backward()
+    assert torch.isfinite(z.grad).all()
+    assert z.grad[0] == 0 and z.grad[-1] == -100
+
+
+def test_energy_matches_its_formula():
+    atlas = shake(Atlas(ATLASES["vectors"]).double())
+    x, noise = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    chart, flow, config = atlas.charts[1], atlas.flows[1], atlas.settings
+    t = chart.encode(x) + config.sigma_z * noise
+    s, ladj = flow.inverse(t)
+    expected = (
+        (x - chart.decode(t)).square().sum(1) / (2 * config.sigma_x**2)
+        - atlas.density.log_prob(s)
+        - ladj
+        - 2 * math.log(config.sigma_z)
+    )
+    torch.testing.assert_close(atlas.energy(x, 1, noise), expected)
+
+
+def test_configuration_makes_the_same_atlas():
+    atlas = shake(Atlas(ATLASES["pictures"]))
+    twin = Atlas.from_config(atlas.config())
+    twin.load_state_dict(atlas.state_dict())
+    point = atlas.sample(3, 0)
+    assert torch.equal(
+        atlas.decode(point.z, point.chart), twin.decode(point.z, point.chart)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sigma_x": -1.0}, "sigma_x has to be positive"),
+        ({"dim": 0}, "dim has to be positive"),
+        ({"dim": 3}, "dim 3"),
+        ({"chart": {"network": "magic"}}, "known: conv, dense"),
+        ({"chart": {"network": "dense", "support": "square", "options": {"hidden": 4}}}, "known: all"),
+    ],
+)
+def test_bad_configurations_are_refused(change, message):
+    arguments = {"x_shape": (3,), "dim": 2, "charts": 1, "sigma_x": 0.1} | change
+    with pytest.raises(ValueError, match=message):
+        Atlas(AtlasConfig(**arguments))

@@ -1,0 +1,84 @@
+"""Data manifolds: seeds, splits, geometry of what they draw."""
+
+import math
+
+import pytest
+import torch
+
+from onmanifold.priors.manifolds import Bar, Tank, TwoBalls, TwoCircles, manifold, stream
+from onmanifold.priors.manifolds.tank import outlines
+
+NAMES = ["bar", "tank", "two-balls", "two-circles"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_examples_other_split_other_examples(name):
+    data = manifold(name)
+    x, _ = data.sample(6, stream(3, "train", 5))
+    again, _ = data.sample(6, stream(3, "train", 5))
+    assert x.shape == (6, *data.x_shape) and torch.isfinite(x).all()
+    assert torch.equal(x, again)
+    for other in (stream(3, "held-out", 5), stream(3, "train", 6), stream(4, "train", 5)):
+        unlike, _ = data.sample(6, other)
+        distance = torch.cdist(x.flatten(1), unlike.flatten(1))
+        assert distance.min() > 0
+
+
+def test_unknown_names_are_listed():
+    with pytest.raises(ValueError, match="known: bar, tank, two-balls, two-circles"):
+        manifold("klein-bottle")
+    with pytest.raises(ValueError, match="held-out"):
+        stream(0, "test")
+
+
+def test_circles_lie_on_their_circles():
+    data = TwoCircles()
+    x, coordinates = data.sample(5000, stream(0, "train"))
+    assert data.distance(data.points(coordinates)).max() < 1e-6
+    assert abs(float(data.distance(x).square().mean().sqrt()) - 0.01) < 5e-4
+    assert abs(float(coordinates[:, 0].mean()) - 0.5) < 0.03
+
+
+def test_bar_turns_counterclockwise_and_has_its_size():
+    data = Bar()
+    flat, upright, tilted = data.render(torch.tensor([[0.0], [math.pi / 2], [math.pi / 4]]))[:, 0]
+    inside = (upright - 0.5) / 0.25
+    assert abs(float(inside.sum()) - 500) < 1
+    torch.testing.assert_close(flat, upright.rot90())
+    assert tilted[64 - 15, 64 + 14] > 0.7 and tilted[64 + 14, 64 + 14] == 0.5
+    torch.testing.assert_close(data.render(torch.tensor([[1.0]])), data.render(torch.tensor([[1 + math.pi]])))
+
+
+def test_balls_keep_their_bounds():
+    data = TwoBalls()
+    x, balls = data.sample(500, stream(0, "train"))
+    centre, radius = balls[..., :2], balls[..., 2]
+    assert radius.min() >= 12 and radius.max() <= 25
+    assert (centre.norm(dim=2) + radius).max() <= 62
+    gap = (centre[:, 0] - centre[:, 1]).norm(dim=1) - radius.sum(dim=1)
+    assert gap.min() >= 6
+    area = ((x * 1.6 + 0.2 - 1.0) / 0.5).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(area, math.pi * radius.square().sum(dim=1), rtol=0.01, atol=5.0)
+
+
+def test_tank_objects_are_apart_inside_and_signed():
+    data = Tank()
+    x, objects = data.sample(300, stream(0, "train"))
+    assert x.min() >= -1 and x.max() <= 1
+    assert data.allowed(objects).all()
+    there = objects[..., 3] != 0
+    assert set(there.sum(dim=1).tolist()) == {1, 2, 3}
+    reach = objects[..., :2].norm(dim=2) + objects[..., 2]
+    assert reach[there].max() < 1
+    signs = objects[..., 3]
+    assert torch.equal((signs > 0).any(1), x.flatten(1).max(dim=1).values > 0.5)
+    assert torch.equal((signs < 0).any(1), x.flatten(1).min(dim=1).values < -0.5)
+
+
+def test_outlines_are_star_shaped_curves():
+    outline = outlines(500, stream(0, "train"))
+    assert torch.isfinite(outline).all()
+    assert outline.min() > 0.05
+    torch.testing.assert_close(outline.amax(dim=1), torch.ones(500))
+    steps = (outline - outline.roll(1, dims=1)).abs()
+    assert steps.max() < 0.25, "an outline has no jump"
