@@ -83,16 +83,19 @@ class Exponential:
 class Saturating:
     """From nearly an insulator at ``x = -1`` over the background at 0 to nearly a perfect conductor at 1.
 
-    ``s = background * (1 - resistive * p) / (1 - conductive * q)`` with ``p`` and ``q`` the negative and the
-    positive part of ``x / reach``, cut off at 1, beyond which the derivative is zero. So ``s / background``
-    runs from ``1 - resistive`` (0.005) to ``1 / (1 - conductive)`` (100). In between, conductivity and
-    resistivity are linear, which is about how a pixel that an object covers in part acts on the
-    currents around it.
+    With ``p`` and ``q`` the negative and the positive part of ``x / reach``, cut off at 1, beyond which the
+    derivative is zero, ``a = resistive`` and ``b = conductive``,
+
+        s = background * (1 - b p - (a - b) p^2) / (1 - b q).
+
+    So ``s / background`` runs from ``1 - a`` (0.005) to ``1 / (1 - b)`` (100), with a continuous derivative.
+    On the conductive side resistivity is linear in ``x``, on the resistive side conductivity is, or nearly
+    so: about how a pixel that an object covers in part acts on the currents around it.
 
     Attributes:
         background: conductivity of the background (water), S/m.
-        resistive: in [0, 1).
-        conductive: in [0, 1).
+        resistive: a in [0, 1); at least b / 2, for s to rise everywhere.
+        conductive: b in [0, 1).
         reach: where it saturates; below 1, objects saturate although a constant was added to the
             picture to stand for a drift of the background.
 
@@ -113,15 +116,22 @@ class Saturating:
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"Saturating takes {name} in [0, 1), got {getattr(self, name)}")
+        if self.resistive < self.conductive / 2:
+            raise ValueError(
+                f"Saturating takes resistive >= conductive / 2, got {self.resistive} and "
+                f"{self.conductive}"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         p, q = (-x / self.reach).clamp(0, 1), (x / self.reach).clamp(0, 1)
-        return self.background * (1 - self.resistive * p) / (1 - self.conductive * q)
+        a, b = self.resistive, self.conductive
+        return self.background * (1 - b * p - (a - b) * p**2) / (1 - b * q)
 
     def derivative(self, x: Tensor) -> Tensor:
-        q = (x / self.reach).clamp(0, 1)
-        down = torch.full_like(x, self.resistive)
-        up = self.conductive / (1 - self.conductive * q) ** 2
+        p, q = (-x / self.reach).clamp(0, 1), (x / self.reach).clamp(0, 1)
+        a, b = self.resistive, self.conductive
+        down = b + 2 * (a - b) * p
+        up = b / (1 - b * q) ** 2
         slope = torch.where(x < 0, down, up) * self.background / self.reach
         return torch.where(x.abs() <= self.reach, slope, torch.zeros_like(x))
 
