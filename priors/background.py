@@ -55,13 +55,17 @@ class WithBackground(ManifoldPrior):
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
         self.register_buffer("box", torch.cat([inner, inner.new_full((1,), self.reach)]))
         # what the prior itself shows there: the constant is counted from it
-        zero = prior.decode_chart(torch.zeros(1, prior.dim, dtype=prior.dtype, device=prior.device), 0)
+        zero = prior.decode_chart(
+            torch.zeros(1, prior.dim, dtype=prior.dtype, device=prior.device), 0
+        )
         self.register_buffer("level", zero[0, known.to(prior.device)].mean().detach())
         self.train(prior.training)
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         constant = self.std * z[:, -1]
-        return self.prior.decode_chart(z[:, :-1], chart) + constant.view(-1, *[1] * len(self.x_shape))
+        return self.prior.decode_chart(z[:, :-1], chart) + constant.view(
+            -1, *[1] * len(self.x_shape)
+        )
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         constant = self._constant(x)

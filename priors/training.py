@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.training import AtlasTraining, Schedule
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import DataManifold, manifold, stream
+from onmanifold.priors.manifolds import manifold, stream
 
 RECIPES = Path(__file__).parent / "recipes"
 EPOCH = 100  # steps between checkpoints
@@ -56,7 +58,9 @@ class Recipe:
         shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
         file = shipped.get(str(path), Path(path))
         if not file.is_file():
-            raise ValueError(f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file")
+            raise ValueError(
+                f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
+            )
         try:
             return cls(**tomllib.loads(file.read_text()))
         except (TypeError, tomllib.TOMLDecodeError) as error:
@@ -66,47 +70,61 @@ class Recipe:
 class Batches(Dataset[dict[str, Tensor]]):
     """Item i is the whole batch of step ``start + i``, drawn from the step's own stream."""
 
-    def __init__(
-        self, data: DataManifold, dim: int, schedule: Schedule, seed: int, start: int, density: Any
-    ) -> None:
-        self.data, self.dim, self.schedule, self.seed = data, dim, schedule, seed
-        self.start, self.density = start, density
+    def __init__(self, module: AtlasTraining, start: int) -> None:
+        self.module, self.start = module, start
 
     def __len__(self) -> int:
-        return min(EPOCH, self.schedule.steps - self.start)
+        return min(EPOCH, self.module.schedule.steps - self.start)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        step, n = self.start + index, self.schedule.batch_size
-        generator = stream(self.seed, "train", step)
-        x, _ = self.data.sample(n, generator)
-        latent = self.density.sample(n, self.dim, generator).float()
-        noise = torch.randn((n, self.dim), generator=generator)
+        module, step = self.module, self.start + index
+        n, dim = module.schedule.batch_size, module.atlas.dim
+        generator = stream(module.seed, "train", step)
+        x, _ = module.data.sample(n, generator)
+        latent = module.atlas.density.sample(n, dim, generator).float()
+        noise = torch.randn((n, dim), generator=generator)
         return {"x": x, "noise": noise, "latent": latent, "step": torch.tensor(step)}
 
 
-class _Data(lightning.LightningDataModule):
+class Epochs(lightning.LightningDataModule):
     """The batches of the current epoch; an epoch is the stretch between two checkpoints."""
 
-    def __init__(self, module: AtlasTraining) -> None:
+    def __init__(self, module: AtlasTraining, start: int) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.start = module, start
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
-        module, start = self.module, self.trainer.current_epoch * EPOCH
-        density = module.atlas.density
-        batches = Batches(
-            module.data, module.atlas.dim, module.schedule, module.seed, start, density
-        )
-        return DataLoader(batches, batch_size=None)
+        start = self.start + self.trainer.current_epoch * EPOCH
+        return DataLoader(Batches(self.module, start), batch_size=None)
 
 
 class Checkpoints(Callback):
-    """After each epoch: the run's whole state in ``last.ckpt``, the mean loss in ``loss.csv``."""
+    """After each epoch: the run's whole state in ``last.ckpt``, the mean loss in ``loss.csv``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: where they are written.
+        state: a state to go on from, as :meth:`read` returns it.
+    """
+
+    def __init__(self, folder: Path, state: dict[str, Any] | None) -> None:
+        self.folder, self.state = folder, state
+        self.start = 0 if state is None else int(state["step"])
         self.losses: list[float] = []
+
+    @staticmethod
+    def read(folder: Path) -> dict[str, Any] | None:
+        """The state in a folder, or None. Read as tensors and numbers: no code is executed."""
+        file = folder / "last.ckpt"
+        return torch.load(file, weights_only=True) if file.exists() else None
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if self.state is not None:
+            pl_module.load_state_dict(self.state["module"])
+            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.state["scheduler"])
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
@@ -116,12 +134,20 @@ class Checkpoints(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        if not trainer.is_global_zero:
+            return
+        step = self.start + trainer.global_step
+        state = {
+            "step": step,
+            "module": pl_module.state_dict(),
+            "optimizer": trainer.optimizers[0].state_dict(),
+            "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(self.folder / "next.ckpt")
-        if trainer.is_global_zero:  # replaced at once: an interruption leaves a whole checkpoint
-            os.replace(self.folder / "next.ckpt", self.folder / "last.ckpt")
-            with open(self.folder / "loss.csv", "a") as stream:
-                stream.write(f"{trainer.global_step},{sum(self.losses) / len(self.losses):.6g}\n")
+        torch.save(state, self.folder / "next.ckpt")
+        os.replace(self.folder / "next.ckpt", self.folder / "last.ckpt")  # never half written
+        with open(self.folder / "loss.csv", "a") as stream:
+            stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
         self.losses.clear()
 
 
@@ -150,22 +176,26 @@ def train(
     atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.atlas))
     module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
     folder = Path(output)
-    last = folder / "last.ckpt"
-    callbacks: list[Callback] = [Checkpoints(folder)]
+    checkpoints = Checkpoints(folder, Checkpoints.read(folder) if resume else None)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=devices,
         precision=recipe.precision,  # type: ignore[arg-type]
-        max_steps=module.schedule.steps,
+        max_steps=module.schedule.steps - checkpoints.start,
         gradient_clip_val=module.schedule.clip,
         reload_dataloaders_every_n_epochs=1,
-        callbacks=[*callbacks, RichProgressBar()] if progress else callbacks,
+        callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
         enable_progress_bar=progress,
+        enable_checkpointing=False,
         enable_model_summary=False,
         logger=False,
-        enable_checkpointing=False,
     )
-    trainer.fit(module, datamodule=_Data(module), ckpt_path=str(last) if resume and last.exists() else None)
+    with warnings.catch_warnings():  # lightning's own, about torch internals that it still uses
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
+        warnings.filterwarnings("ignore", message="The '.*dataloader' does not have many workers")
+        if trainer.max_steps > 0:
+            trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
     return atlas.eval().requires_grad_(False)
 
 

@@ -44,7 +44,9 @@ class AtlasConfig:
         object.__setattr__(self, "x_shape", tuple(self.x_shape))
         for name in ("dim", "charts", "sigma_x", "sigma_z", "steepness"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"AtlasConfig: {name} has to be positive, got {getattr(self, name)}")
+                raise ValueError(
+                    f"AtlasConfig: {name} has to be positive, got {getattr(self, name)}"
+                )
 
 
 class Atlas(ManifoldPrior):

@@ -57,11 +57,17 @@ class ConvDecoder(nn.Module):
             raise ValueError(f"ConvDecoder: the picture {x_shape} is not divisible by {shrink}")
         self.grid = (channels[0], height // shrink, width // shrink)
         self.lift = nn.Sequential(
-            mlp(dim, hidden, hidden, 1), nn.SiLU(), nn.Linear(hidden, self.grid[0] * self.grid[1] * self.grid[2])
+            mlp(dim, hidden, hidden, 1),
+            nn.SiLU(),
+            nn.Linear(hidden, self.grid[0] * self.grid[1] * self.grid[2]),
         )
         layers: list[nn.Module] = [Residual(channels[0])]
         for coarse, fine in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv2d(coarse, 4 * fine, 3, padding=1), nn.PixelShuffle(2), Residual(fine)]
+            layers += [
+                nn.Conv2d(coarse, 4 * fine, 3, padding=1),
+                nn.PixelShuffle(2),
+                Residual(fine),
+            ]
         layers += [nn.SiLU(), nn.Conv2d(channels[-1], colours * patch**2, 3, padding=1)]
         self.body = nn.Sequential(*layers, nn.PixelShuffle(patch)).to(
             memory_format=torch.channels_last  # type: ignore[call-overload]

@@ -10,7 +10,16 @@ from onmanifold.priors.manifolds.tank import Tank
 from onmanifold.priors.manifolds.two_balls import TwoBalls
 from onmanifold.priors.manifolds.two_circles import TwoCircles
 
-__all__ = ["Bar", "DataManifold", "Tank", "TwoBalls", "TwoCircles", "manifold", "pixel_grid", "stream"]
+__all__ = [
+    "Bar",
+    "DataManifold",
+    "Tank",
+    "TwoBalls",
+    "TwoCircles",
+    "manifold",
+    "pixel_grid",
+    "stream",
+]
 
 MANIFOLDS: dict[str, type[DataManifold]] = {
     "bar": Bar,

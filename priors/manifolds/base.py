@@ -51,8 +51,6 @@ def pixel_grid(size: int, half_width: float) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def uniform(
-    shape: tuple[int, ...], low: float, high: float, generator: torch.Generator
-) -> Tensor:
+def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     """Uniform numbers in ``[low, high)``."""
     return low + (high - low) * torch.rand(shape, generator=generator)

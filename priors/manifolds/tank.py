@@ -146,7 +146,9 @@ def _polygons(
         end = angle.gather(1, following) + 2 * pi * last
         for t in (turn, turn + 2 * pi):  # the last edge passes the angle 2 pi
             on_edge = (t >= start) & (t < end) & (i < corners)
-            edge = r * s * torch.sin(end - start) / (r * torch.sin(t - start) + s * torch.sin(end - t))
+            edge = (
+                r * s * torch.sin(end - start) / (r * torch.sin(t - start) + s * torch.sin(end - t))
+            )
             outline = torch.where(on_edge, edge, outline)
     return outline
 

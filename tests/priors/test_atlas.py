@@ -17,7 +17,9 @@ def shake(module, std=0.1, seed=0):
     """Random weights everywhere, output layers that start at zero included."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
-        parameter.data += std * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data += std * torch.randn(
+            parameter.shape, generator=generator, dtype=parameter.dtype
+        )
     return module.eval().requires_grad_(False)
 
 
@@ -127,9 +129,7 @@ def test_configuration_makes_the_same_atlas():
     twin = Atlas.from_config(atlas.config())
     twin.load_state_dict(atlas.state_dict())
     point = atlas.sample(3, 0)
-    assert torch.equal(
-        atlas.decode(point.z, point.chart), twin.decode(point.z, point.chart)
-    )
+    assert torch.equal(atlas.decode(point.z, point.chart), twin.decode(point.z, point.chart))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,10 @@ def test_configuration_makes_the_same_atlas():
         ({"dim": 0}, "dim has to be positive"),
         ({"dim": 3}, "dim 3"),
         ({"chart": {"network": "magic"}}, "known: conv, dense"),
-        ({"chart": {"network": "dense", "support": "square", "options": {"hidden": 4}}}, "known: all"),
+        (
+            {"chart": {"network": "dense", "support": "square", "options": {"hidden": 4}}},
+            "known: all",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(change, message):

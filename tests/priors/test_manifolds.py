@@ -46,7 +46,9 @@ def test_bar_turns_counterclockwise_and_has_its_size():
     assert abs(float(inside.sum()) - 500) < 1
     torch.testing.assert_close(flat, upright.rot90())
     assert tilted[64 - 15, 64 + 14] > 0.7 and tilted[64 + 14, 64 + 14] == 0.5
-    torch.testing.assert_close(data.render(torch.tensor([[1.0]])), data.render(torch.tensor([[1 + math.pi]])))
+    torch.testing.assert_close(
+        data.render(torch.tensor([[1.0]])), data.render(torch.tensor([[1 + math.pi]]))
+    )
 
 
 def test_balls_keep_their_bounds():

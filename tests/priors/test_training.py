@@ -1,0 +1,155 @@
+"""The training algorithm: weights of the phases, recipes, a run that is interrupted and resumed."""
+
+import copy
+
+import pytest
+import torch
+
+from onmanifold.priors.atlas import Atlas, AtlasConfig
+from onmanifold.priors.atlas.training import (
+    mixture_weights,
+    overlap_weights,
+    spread_centres,
+    weighted_loss,
+)
+from onmanifold.priors.evaluation import held_out_metrics
+from onmanifold.priors.manifolds import TwoCircles, stream
+from onmanifold.priors.training import RECIPES, Recipe, card, train
+
+CONFIG = AtlasConfig(
+    (2,), 1, 3, 0.3, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
+)
+
+TINY = Recipe(
+    name="tiny",
+    card={"description": "for tests"},
+    data={"name": "two-circles"},
+    atlas={
+        "dim": 1,
+        "charts": 4,
+        "sigma_x": 0.1,
+        "chart": {"network": "dense", "couplings": 3, "options": {"hidden": 32}},
+    },
+    schedule={
+        "seeding": 100,
+        "joint": 150,
+        "overlap": 100,
+        "batch_size": 32,
+        "learning_rate": 5e-3,
+        "lipschitz": 0.01,
+        "refresh": 70,
+        "pool": 200,
+    },
+)
+
+
+@pytest.fixture
+def atlas():
+    torch.manual_seed(0)
+    atlas = Atlas(CONFIG).double()
+    for parameter in atlas.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return atlas
+
+
+def test_mixture_weights_give_the_gradient_of_the_mixture_bound(atlas):
+    x, noise = torch.randn(12, 2).double(), torch.randn(12, 1).double()
+    twin = copy.deepcopy(atlas)
+    weighted_loss(atlas, x, noise, mixture_weights(atlas, x, noise)).backward()
+    energies = twin.energies(x, noise) - twin.log_weights
+    gamma = (-energies).softmax(dim=1)
+    (gamma * energies).sum(dim=1).mean().backward()
+    largest = max(p.grad.abs().max() for p in twin.parameters())
+    for one, other in zip(atlas.parameters(), twin.parameters(), strict=True):
+        assert (one.grad - other.grad).abs().max() < 1e-4 * largest
+
+
+def test_overlap_weights_share_the_border_and_leave_the_interior(atlas):
+    point = atlas.sample(400, 0)
+    inner = 0.3 * point.z
+    x = atlas.decode(inner, point.chart)
+    weights = overlap_weights(atlas, x, 1.5)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(400).double())
+    plain = (atlas.log_weights - atlas.energies(x)).softmax(dim=1)
+    deep = (atlas.encode(x, point.chart).abs() < 0.5).squeeze(1) & (plain.max(dim=1).values > 0.999)
+    assert (weights[deep].argmax(1) == plain[deep].argmax(1)).all()
+    # at the border of its own chart a point counts for the others more than before
+    edge = atlas.decode(torch.full_like(inner, 0.95), point.chart)
+    own = torch.arange(400), point.chart
+    before = (atlas.log_weights - atlas.energies(edge)).softmax(dim=1)[own]
+    after = overlap_weights(atlas, edge, 1.5)[own]
+    assert (after <= before + 1e-9).all()
+
+
+def test_centres_spread_over_clusters():
+    generator = torch.Generator().manual_seed(0)
+    clusters = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    points = clusters.repeat(50, 1) + torch.randn((150, 2), generator=generator)
+    centres = spread_centres(points, 3)
+    assert torch.cdist(clusters, centres).amin(dim=1).max() < 0.6
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    whole = train(TINY, tmp_path / "whole", progress=False)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    from onmanifold.priors.training import Checkpoints
+
+    original = Checkpoints.on_train_epoch_end
+
+    def after_two_epochs(self, trainer, module):
+        original(self, trainer, module)
+        if trainer.global_step == 200:
+            interrupt()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "on_train_epoch_end", after_two_epochs)
+        with pytest.raises(Interrupted):
+            train(TINY, tmp_path / "parts", progress=False)
+    resumed = train(TINY, tmp_path / "parts", resume=True, progress=False)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_training_learns_and_the_card_says_so(tmp_path):
+    untrained = Atlas(AtlasConfig((2,), **TINY.atlas))
+    trained = train(TINY, tmp_path, progress=False)
+    before = held_out_metrics(untrained, TwoCircles(), n=200)
+    written = card(TINY, trained)
+    after = written["metrics"]
+    assert after["relative_error"] < 0.5 * before["relative_error"]
+    assert after["decode_encode"] < 1e-4
+    assert abs(sum(after["chart_usage"]) - 1) < 1e-3
+    assert written["name"] == "tiny" and written["recipe"]["seed"] == 0
+
+
+def test_shipped_recipes_can_be_read():
+    names = sorted(file.stem for file in RECIPES.glob("*.toml"))
+    assert {"bar", "tank", "two-balls", "two-circles"} <= set(names)
+    for name in names:
+        recipe = Recipe.read(name)
+        assert recipe.name == name and recipe.card["description"]
+
+
+def test_bad_recipes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="shipped: bar, tank"):
+        Recipe.read("no-such-recipe")
+    file = tmp_path / "broken.toml"
+    file.write_text("name = 'x'\nspeed = 3\n")
+    with pytest.raises(ValueError, match=r"broken.toml: .*speed"):
+        Recipe.read(file)
+    file.write_text("name = ")
+    with pytest.raises(ValueError, match="broken.toml"):
+        Recipe.read(file)
+
+
+def test_training_never_reads_held_out_streams():
+    x, _ = TwoCircles().sample(1000, stream(0, "held-out"))
+    for step in range(50):
+        batch, _ = TwoCircles().sample(256, stream(0, "train", step))
+        assert not (x[:, None] == batch).all(dim=2).any()
