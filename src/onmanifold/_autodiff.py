@@ -1,4 +1,8 @@
-"""Forward-mode derivatives, without torch's own noise."""
+"""Derivatives by torch, without its noise and its slow starts.
+
+``torch.func.grad`` and ``torch.func.vjp`` import torch's compiler on first use, which takes seconds;
+plain autograd does not.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,37 @@ def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tup
     """``f(x)`` and its derivative applied to ``tangent``."""
     _load()
     return cast(tuple[Tensor, Tensor], torch.func.jvp(function, (x,), (tangent,)))
+
+
+def vjp(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:
+    """The adjoint of f's derivative at ``x`` applied to ``cotangent``.
+
+    Can be differentiated itself where ``x`` or ``cotangent`` requires a gradient.
+    """
+    again = torch.is_grad_enabled() and (x.requires_grad or cotangent.requires_grad)
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        y = function(x)
+        if not y.requires_grad:  # f is constant
+            return torch.zeros_like(x)
+        (result,) = torch.autograd.grad(y, x, cotangent, create_graph=again, materialize_grads=True)
+    return result
+
+
+def gradient_and_hessian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of f that maps each row of ``(B, d)`` to a number: ``(B, d)`` and ``(B, d, d)``."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        # Rows are independent: the gradient of the sum holds the gradient of each.
+        slope = _gradient(function(z).sum(), z)
+        rows = [_gradient(slope[:, i].sum(), z) for i in range(z.shape[1])]
+    return slope.detach(), torch.stack(rows, dim=1).detach()
+
+
+def _gradient(value: Tensor, z: Tensor) -> Tensor:
+    if not value.requires_grad:
+        return torch.zeros_like(z)
+    return torch.autograd.grad(value, z, create_graph=True, materialize_grads=True)[0]
 
 
 @cache

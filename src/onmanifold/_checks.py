@@ -71,6 +71,13 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = float
         raise ValueError(f"{name} has to be above {low:g} and below {high:g}, got {value}")
 
 
+def check_callable(value: object, name: str, example: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is ``None`` or an object that can be called."""
+    if value is not None and (isinstance(value, type) or not callable(value)):
+        got = repr(value) if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} has to be one such as {example}, got {got}")
+
+
 def check_count(value: object, name: str) -> None:
     """Raise unless ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -110,7 +110,7 @@ class Gaussian:
 
     def value(self, prediction: Tensor, measurement: Tensor) -> Tensor:
         scaled = self._present((prediction - measurement) / self.std)
-        return 0.5 * scaled.flatten(1).square().sum(1)
+        return 0.5 * scaled.reshape(len(scaled), -1).square().sum(1)
 
     def gradient(self, prediction: Tensor, measurement: Tensor) -> Tensor:
         return self._present((prediction - measurement) / self.std / self.std)
@@ -128,7 +128,8 @@ class Gaussian:
 
     def expected(self, measurement: Tensor) -> Tensor:
         """Half the number of entries present, shape ``(B,)``."""
-        return 0.5 * self._present(torch.ones_like(measurement)).flatten(1).sum(1)
+        present = self._present(torch.ones_like(measurement))
+        return 0.5 * present.reshape(len(present), -1).sum(1)
 
     def _present(self, entries: Tensor) -> Tensor:
         # Chosen, not multiplied: infinity times zero would be NaN.

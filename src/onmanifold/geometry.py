@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import jvp
+from onmanifold._autodiff import gradient_and_hessian, jvp
 from onmanifold.prior import ManifoldPrior, Point, by_chart
 
 
@@ -44,12 +44,11 @@ def jacobian(prior: ManifoldPrior, point: Point) -> Tensor:
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
     """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
 
-    def gradient_and_hessian(z: Tensor, chart: int) -> Tensor:
-        # Members are independent, so the gradient of the sum holds each member's gradient.
-        gradient = torch.func.grad(lambda t: prior.log_prob_chart(t, chart).sum())
-        return _value_and_columns(gradient, z)
+    def both_of_chart(z: Tensor, chart: int) -> Tensor:
+        slope, bend = gradient_and_hessian(lambda t: prior.log_prob_chart(t, chart), z)
+        return torch.cat([slope.unsqueeze(1), bend], dim=1)
 
-    both = by_chart(gradient_and_hessian, point.z, point.chart, prior.num_charts)
+    both = by_chart(both_of_chart, point.z, point.chart, prior.num_charts)
     return both[:, 0], both[:, 1:]
 
 
@@ -82,7 +81,8 @@ def push_forward(columns: Tensor, v: Tensor) -> Tensor:
 
 def pull_back(columns: Tensor, gradient: Tensor) -> Tensor:
     """J^T g: columns ``(B, d, *x_shape)`` and a gradient ``(B, *x_shape)`` to ``(B, d)``."""
-    return (columns.flatten(2) @ gradient.flatten(1).unsqueeze(2)).squeeze(2)
+    flat = gradient.reshape(len(gradient), -1, 1)
+    return (columns.flatten(2) @ flat).squeeze(2)
 
 
 def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import jvp
+from onmanifold._autodiff import jvp, vjp
 from onmanifold._checks import as_generator, check_batch, check_shape
 
 Shape = tuple[int, ...]
@@ -137,7 +137,7 @@ class Autodiff:
         return jvp(self.A, x, v)[1]
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        return cast(Tensor, torch.func.vjp(self.A, x)[1](u)[0])
+        return vjp(self.A, x, u)
 
 
 class CallableOperator(Autodiff):

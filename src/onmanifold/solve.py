@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from onmanifold._checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
@@ -92,6 +93,7 @@ def solve(
         tensor([[0.7071, 0.7071]])
     """
     began = time.perf_counter()
+    _check_options(method, stop, callback)
     with _evaluation(prior):
         problem = pose(operator, measurement, prior, fidelity, prior_weight, retraction)
         start, each = choose_starts(problem, starts, seed)
@@ -119,6 +121,14 @@ def _evaluation(prior: ManifoldPrior) -> Iterator[None]:
     finally:
         if training:
             prior.train()
+
+
+def _check_options(method: object, stop: object, callback: object) -> None:
+    check_callable(stop, "stop", "MaxSteps(100)")
+    check_callable(callback, "callback", "lambda state: False")
+    if method is not None and (isinstance(method, type) or not hasattr(method, "step")):
+        got = repr(method) if isinstance(method, type) else type(method).__name__
+        raise TypeError(f"method has to be one such as LevenbergMarquardt(), got {got}")
 
 
 def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) -> Solution:

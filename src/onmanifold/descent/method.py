@@ -38,6 +38,7 @@ def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> St
         point=trial.point,
         objective=trial.objective,
         misfit=trial.misfit,
+        resolution=trial.resolution,
         gradient_norm=norm,
         promise=promise,
         steps=torch.zeros_like(trial.point.chart),
@@ -71,13 +72,14 @@ class Attempt:
     def rejected[S: State](self, state: S) -> S:
         """``state`` as it goes on where the step does not stand."""
         refused = self.trial.switched & ~self.accepted
+        change = torch.maximum(self.promised, self.gain.abs())
         return replace(
             state,
             steps=state.steps + 1,
             step_length=torch.zeros_like(self.gain),
-            decrease=torch.full_like(self.gain, torch.inf),
+            decrease=torch.where(refused, torch.inf, change.nan_to_num(nan=torch.inf)),
             # After a refused change of chart the next step goes without one.
-            stalled=~refused & (self.promised <= _resolution(state.objective)),
+            stalled=~refused & (self.promised <= 0.01 * state.resolution),
             may_switch=~refused,
         )
 
@@ -105,12 +107,8 @@ def attempt(
     """
     trial = problem.after(state.point, v, state.may_switch)
     gain = state.objective - trial.objective
-    blind = trial.switched | (promised <= _resolution(state.objective))
+    blind = trial.switched | (promised <= state.resolution)
     accepted = ((gain > 0) & (gain >= sufficient * promised)) | (blind & (gain >= 0))
     accepted = accepted & torch.isfinite(trial.objective)
     rows = accepted.nonzero().squeeze(1)
     return Attempt(trial, gain, promised, length(metric, v), accepted, rows)
-
-
-def _resolution(objective: Tensor) -> Tensor:
-    return torch.finfo(objective.dtype).eps * objective.abs()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
-from onmanifold._checks import check_batch, check_number
+from onmanifold._checks import check_batch, check_callable, check_number
 from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
 from onmanifold.fidelity import Fidelity, Gaussian
@@ -29,6 +29,7 @@ class Trial(Rows):
         linearization: the operator's, at the decoded points.
         misfit: the fidelity's value, ``(B,)``.
         objective: misfit plus weighted penalty, ``(B,)``.
+        resolution: changes of the objective below it are rounding, ``(B,)``.
         switched: whether the chart changed on the way here, ``(B,)``, boolean.
     """
 
@@ -36,6 +37,7 @@ class Trial(Rows):
     linearization: Linearization
     misfit: Tensor
     objective: Tensor
+    resolution: Tensor
     switched: Tensor
 
 
@@ -155,7 +157,20 @@ class Problem:
         self.counts.evaluations.index_add_(0, self.members, once)
         self.counts.linearizations.index_add_(0, self.members, once)
         misfit = self.misfit(linearization.y)
-        return Trial(point, linearization, misfit, misfit + self.penalty(point), switched)
+        objective = misfit + self.penalty(point)
+        resolution = self._resolution(linearization.y, objective)
+        return Trial(point, linearization, misfit, objective, resolution, switched)
+
+    def _resolution(self, prediction: Tensor, objective: Tensor) -> Tensor:
+        """How well the dtype tells objectives apart: ``(B,)``.
+
+        A small misfit is a small difference of large numbers, so that rounding of the prediction
+        weighs more than that of the objective itself.
+        """
+        slope = self.fidelity.gradient(prediction, self.measurement)
+        moved = (slope * prediction).reshape(len(slope), -1).norm(dim=1)
+        eps = torch.finfo(objective.dtype).eps
+        return (objective.abs() + moved) * (10 * eps)
 
     # Derivatives ----------------------------------------------------------------------------------
 
@@ -192,8 +207,9 @@ def _model(problem: Problem, trial: Trial) -> Model:
     tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
     y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
     bent = fidelity.curvature(y, measurement, tangents)
-    curvature = tangents.flatten(2) @ bent.flatten(2).mT
-    gradient = geometry.pull_back(tangents, fidelity.gradient(y, measurement))
+    rows = tangents.reshape(*columns.shape[:2], -1)
+    curvature = rows @ bent.reshape(rows.shape).mT
+    gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
     return _with_penalty(problem, trial.point, Model(gradient, curvature, metric))
 
 
@@ -247,6 +263,7 @@ def pose(
         raise TypeError(
             f"fidelity has to be one such as Gaussian(std), got {type(fidelity).__name__}"
         )
+    check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     return Problem(
         operator,
@@ -266,7 +283,7 @@ def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: Man
             f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
             "measurement.unsqueeze(0)"
         )
-    check_batch(measurement, y_shape, "measurement", finite=True)
+    check_batch(measurement, y_shape, "measurement")
     if measurement.dtype != prior.dtype:
         raise TypeError(
             f"measurement is {measurement.dtype}, the prior {prior.dtype}: convert one, "
@@ -277,3 +294,4 @@ def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: Man
             f"measurement is on {measurement.device}, the prior on {prior.device}: move one, "
             "measurement.to(prior.device) or prior.to(measurement.device)"
         )
+    check_batch(measurement, y_shape, "measurement", finite=True)

@@ -58,13 +58,14 @@ class State(Rows):
         point: where they are.
         objective: misfit plus weighted penalty, ``(B,)``.
         misfit: the fidelity's value alone, ``(B,)``.
+        resolution: changes of the objective below it are rounding, ``(B,)``.
         gradient_norm: length of the Riemannian gradient, ``(B,)``; directions that leave the latent
             box do not count.
         promise: how far the method's model of the objective lies below it, ``(B,)``.
         steps: steps attempted, ``(B,)``, integer.
         step_length: length in the unknown's space of the last step, 0 if it was rejected, ``(B,)``.
-        decrease: what the last step gained, ``(B,)``; infinite if that says nothing (no step yet, a
-            rejected one, a change of chart).
+        decrease: what the last step gained, or, rejected, by how much the objective and its model
+            moved, ``(B,)``; infinite if that says nothing (no step yet, a change of chart).
         stalled: whether no step lowers the objective any more, ``(B,)``, boolean.
         may_switch: whether the next step may change charts, ``(B,)``, boolean.
     """
@@ -72,6 +73,7 @@ class State(Rows):
     point: Point
     objective: Tensor
     misfit: Tensor
+    resolution: Tensor
     gradient_norm: Tensor
     promise: Tensor
     steps: Tensor

@@ -80,7 +80,8 @@ class GradientNorm(StoppingRule):
 class SmallDecrease(StoppingRule):
     """Stop where the last step gained, or the method's model promises, next to nothing.
 
-    Next to nothing is ``rtol`` times the objective, or what the dtype can tell apart.
+    Next to nothing is ``rtol`` times the objective, or what the dtype can tell apart. A rejected
+    step counts if neither the objective nor the model moved by more.
     """
 
     rtol: float = 1e-6
@@ -89,9 +90,9 @@ class SmallDecrease(StoppingRule):
         check_number(self.rtol, "SmallDecrease: rtol", high=1.0)
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
-        rtol = max(self.rtol, 10 * torch.finfo(state.objective.dtype).eps)
+        tolerance = torch.maximum(self.rtol * state.objective.abs(), state.resolution)
         left = torch.minimum(state.decrease, state.promise)
-        return _code(left <= rtol * state.objective.abs(), Status.SMALL_DECREASE)
+        return _code(left <= tolerance, Status.SMALL_DECREASE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,480 @@
+"""Quadratic models on a box, stopping rules, methods and the loop."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from analytic_priors import ANALYTIC, Affine, Circle, Sine, Sphere
+
+from onmanifold import (
+    Discrepancy,
+    Gaussian,
+    GradientNorm,
+    LevenbergMarquardt,
+    MaxSteps,
+    Point,
+    ProjectionRetraction,
+    RiemannianGradientDescent,
+    SmallDecrease,
+    Status,
+)
+from onmanifold.descent import StoppingRule, descend, pose
+from onmanifold.descent.quadratic import (
+    clip_to_psd,
+    minimize_on_box,
+    model_decrease,
+    projected_norm,
+)
+
+METHODS = [LevenbergMarquardt(), RiemannianGradientDescent()]
+TIGHT = MaxSteps(300) | GradientNorm(1e-7)
+
+
+def randn(*shape, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=source, dtype=torch.float64)
+
+
+def warp(x):
+    """A nonlinear operator for every analytic prior."""
+    flat = x.flatten(1)
+    return torch.cat([flat + 0.3 * flat.square(), flat.sum(1, keepdim=True).sin()], dim=1)
+
+
+def simulated(prior, n=5, std=0.05, seed=0):
+    truth = prior.sample(n, seed)
+    y = warp(prior.decode(truth.z, truth.chart))
+    return y + std * randn(*y.shape, seed=seed + 1)
+
+
+def posed(prior, y, **options):
+    options.setdefault("fidelity", Gaussian(0.05))
+    return pose(warp, y, prior, **options)
+
+
+# Quadratic models ---------------------------------------------------------------------------------
+
+
+def positive(n, d, seed=0):
+    root = randn(n, d, d, seed=seed)
+    return root @ root.mT + 0.1 * torch.eye(d, dtype=torch.float64)
+
+
+def test_without_borders_it_is_the_minimizer():
+    matrix, gradient = positive(4, 5), randn(4, 5)
+    far = torch.full_like(gradient, math.inf)
+    v = minimize_on_box(matrix, gradient, -far, far)
+    assert torch.allclose((matrix @ v.unsqueeze(2)).squeeze(2), -gradient)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_box_it_descends_on_every_member(seed):
+    matrix, gradient = positive(50, 6, seed=seed), randn(50, 6, seed=seed + 50)
+    upper, lower = randn(50, 6, seed=1).abs() * 0.2, -randn(50, 6, seed=2).abs() * 0.2
+    upper[:, 0], lower[:, 1] = 0.0, 0.0
+    v = minimize_on_box(matrix, gradient, lower, upper)
+    assert ((lower <= v) & (v <= upper)).all()
+    assert (model_decrease(matrix, gradient, v) > 0).all()
+    slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+    inside = (v > lower) & (v < upper)
+    assert slope[inside].abs().max() < 1e-10  # nothing left to gain where no border was met
+    # Never worse than cutting off the steepest descent at the border:
+    steepest = torch.linspace(0, 1, 50, dtype=torch.float64).view(-1, 1, 1) * -gradient
+    cut = model_decrease(matrix, gradient, torch.zeros_like(v))
+    for direction in steepest:
+        kept = (direction >= lower).all(1) & (direction <= upper).all(1)
+        cut = torch.where(kept, model_decrease(matrix, gradient, direction), cut)
+    assert (model_decrease(matrix, gradient, v) >= cut - 1e-12).all()
+
+
+def test_a_separable_box_problem_is_solved_exactly():
+    matrix = torch.diag_embed(torch.tensor([[1.0, 2.0, 4.0]])).double()
+    gradient = torch.tensor([[-3.0, 1.0, -1.0]]).double()
+    one = torch.ones(1, 3).double()
+    v = minimize_on_box(matrix, gradient, -one, one)
+    assert torch.allclose(v, torch.tensor([[1.0, -0.5, 0.25]]).double())
+
+
+def test_projected_norm_ignores_what_leaves_the_box():
+    metric = torch.eye(2).double().unsqueeze(0)
+    gradient = torch.tensor([[-3.0, 4.0]]).double()
+    room = torch.tensor([[0.0, 1.0]]).double()
+    assert projected_norm(metric, gradient, -room, room).item() == pytest.approx(4.0)
+    assert projected_norm(metric, -gradient, -room - 1, room).item() == pytest.approx(5.0)
+
+
+def test_clipping_keeps_the_positive_part():
+    matrix = torch.diag_embed(torch.tensor([[2.0, -1.0]])).double()
+    assert torch.allclose(
+        clip_to_psd(matrix), torch.diag_embed(torch.tensor([[2.0, 0.0]])).double()
+    )
+
+
+# The model of the objective -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(ANALYTIC))
+def test_both_gradients_are_the_objectives(name):
+    prior = ANALYTIC[name]()
+    y = simulated(prior)
+    problem = posed(prior, y)
+    start = prior.sample(5, 7)
+    start = Point(start.chart, 0.4 * start.z)
+
+    def objective(z):
+        x = prior.decode(z, start.chart)
+        penalty = prior.log_prob(z, start.chart)
+        return (0.5 * (warp(x) - y).square().sum(1) / 0.05**2 - penalty).sum()
+
+    expected = torch.func.grad(objective)(start.z)
+    trial = problem.at(start)
+    assert trial.objective.sum().item() == pytest.approx(objective(start.z).item())
+    assert torch.allclose(problem.slope(trial).gradient, expected)
+    assert torch.allclose(problem.model(trial).gradient, expected)
+
+
+def test_curvature_of_a_linear_problem_is_the_hessian():
+    prior = Affine()
+    y = randn(5, 6)
+    problem = pose(lambda x: x, y, prior, Gaussian(0.5))
+    model = problem.model(problem.at(prior.sample(5, 0)))
+    expected = prior.matrix.T @ prior.matrix / 0.25 + torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(model.curvature, expected.expand(5, 3, 3))
+
+
+def test_large_batches_are_differentiated_in_parts(monkeypatch):
+    prior = Circle()
+    y = simulated(prior, n=7)
+    problem, point = posed(prior, y), prior.sample(7, 1)
+    whole = problem.model(problem.at(point))
+    monkeypatch.setattr("onmanifold.descent.problem._COLUMN_BUDGET", 4)
+    parts = problem.model(problem.at(point))
+    assert torch.allclose(parts.curvature, whole.curvature)
+    assert torch.allclose(parts.gradient, whole.gradient)
+
+
+# Methods ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retraction", [None, ProjectionRetraction()], ids=["chart", "projection"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("name", sorted(ANALYTIC))
+def test_the_objective_never_rises_and_ends_stationary(name, method, retraction):
+    prior = ANALYTIC[name]()
+    problem = posed(prior, simulated(prior), retraction=retraction)
+    start = problem.at(prior.sample(5, 9))
+    descent = descend(problem, method, MaxSteps(300) | SmallDecrease(1e-9), start.point)
+    objective = descent.history.objective
+    assert torch.equal(objective[0], start.objective)
+    assert (objective.diff(dim=0) <= 0).all()
+    assert (objective[-1] < objective[0]).all()
+    assert (descent.state.gradient_norm <= 1e-2 * descent.history.gradient_norm[0]).all()
+
+
+def test_a_linear_least_squares_problem_takes_a_few_steps():
+    prior = Affine()
+    matrix, y = randn(8, 6), randn(4, 8, seed=1)
+    problem = pose(lambda x: x @ matrix.T, y, prior, Gaussian(0.3))
+    descent = descend(problem, LevenbergMarquardt(), TIGHT, prior.sample(4, 0))
+    forward = matrix @ prior.matrix
+    normal = forward.T @ forward / 0.09 + torch.eye(3, dtype=torch.float64)
+    right = (y - matrix @ prior.centre) @ forward / 0.09
+    assert torch.allclose(descent.state.point.z, torch.linalg.solve(normal, right.T).T)
+    assert descent.state.steps.max() <= 8
+    assert (descent.status == Status.SMALL_GRADIENT).all()
+
+
+def test_methods_agree_with_brute_force():
+    prior = Sine()
+    y = simulated(prior, n=8, std=0.1)
+    problem = posed(prior, y, fidelity=Gaussian(0.1))
+    grid = torch.linspace(-3, 3, 60001, dtype=torch.float64).unsqueeze(1)
+    prediction = warp(prior.decode_chart(grid, 0))
+    cost = (y.unsqueeze(1) - prediction).square().sum(2) / 0.02 + 0.5 * grid.square().T
+    best = cost.min(dim=1)
+    start = Point(torch.zeros(8, dtype=torch.long), grid[best.indices] + 0.1)
+    for method in METHODS:
+        ends = descend(problem, method, TIGHT, start).state
+        assert torch.allclose(ends.objective, best.values, atol=1e-5)
+        assert torch.allclose(ends.point.z, grid[best.indices], atol=2e-4)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_circle_is_gone_around_through_both_charts(method):
+    prior = Circle()
+    angle = torch.tensor([2.6, -2.6, 1.9, 3.0], dtype=torch.float64)
+    y = torch.stack([angle.cos(), angle.sin()], dim=1)
+    problem = pose(lambda x: x, y, prior, Gaussian(0.1))
+    start = Point(torch.zeros(4, dtype=torch.long), 0.1 * angle.sign().unsqueeze(1))
+    descent = descend(problem, method, TIGHT, start)
+    assert descent.state.point.chart.tolist() == [1, 1, 1, 1]
+    x = prior.decode(descent.state.point.z, descent.state.point.chart)
+    assert torch.allclose(x, y, atol=1e-6)
+    assert (descent.history.objective.diff(dim=0) <= 0).all()
+    assert (descent.history.chart[0] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_descent_ends_at_the_border_of_the_box(method):
+    prior = Affine(dim=3, box=0.1)
+    y = 5 * randn(6, 6)
+    problem = pose(lambda x: x, y, prior, Gaussian(1.0))
+    stop = MaxSteps(500) | GradientNorm(1e-6)
+    state = descend(problem, method, stop, prior.sample(6, 0)).state
+    z = state.point.z
+    assert z.abs().max() == pytest.approx(0.1)
+    assert (z.abs() <= 0.1).all()
+    # First-order optimality, coordinate by coordinate: inside no slope, at the border outward.
+    residual = prior.decode_chart(z, 0) - y
+    slope = residual @ prior.matrix + z
+    inside = z.abs() < 0.1
+    assert slope[inside].abs().max() < 1e-4
+    assert (slope[~inside] * z[~inside].sign() < 0).all()
+
+
+class Counted:
+    """The identity, which counts what it is asked."""
+
+    x_shape = y_shape = (2,)
+    linear = False
+
+    def __init__(self):
+        self.points = 0
+
+    def A(self, x):
+        self.points += len(x)
+        return x.clone()
+
+    def A_jvp(self, x, v):
+        return v
+
+    def A_vjp(self, x, u):
+        return u
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_an_attempted_step_is_one_linearization(method):
+    operator, prior = Counted(), Circle()
+    problem = pose(operator, 3 * randn(6, 2), prior, Gaussian(0.1))
+    descent = descend(problem, method, MaxSteps(40) | GradientNorm(1e-6), prior.sample(6, 0))
+    assert torch.equal(problem.counts.linearizations, descent.state.steps + 1)
+    assert torch.equal(problem.counts.evaluations, descent.state.steps + 1)
+    assert operator.points == int((descent.state.steps + 1).sum())
+    assert descent.state.steps.unique().numel() > 1  # they did not all stop together
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_an_operator_that_breaks_down_somewhere_is_kept_away_from(method):
+    """NaN beyond x > 1.5: the step is rejected, not the measurement."""
+
+    def fragile(x):
+        return torch.where(x > 1.5, torch.nan, x)
+
+    prior = Sine()
+    y = prior.decode_chart(torch.tensor([[1.4]]).double(), 0)
+    problem = pose(fragile, y, prior, Gaussian(0.01), prior_weight=0)
+    start = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 0.9).double())
+    descent = descend(problem, method, TIGHT, start)
+    assert descent.state.point.z.item() == pytest.approx(1.4, abs=1e-5)
+
+
+class Overflowing(Sine):
+    """Decodes to infinity beyond z = 1."""
+
+    def decode_chart(self, z, chart):
+        return torch.where(z > 1, torch.inf, super().decode_chart(z, chart))
+
+
+def test_the_operator_never_sees_what_is_not_finite():
+    def strict(x):
+        assert torch.isfinite(x).all()
+        return x
+
+    prior = Overflowing()
+    y = Sine().decode_chart(torch.tensor([[1.5], [0.5]]).double(), 0)
+    problem = pose(strict, y, prior, Gaussian(0.1))
+    start = Point(torch.zeros(2, dtype=torch.long), torch.full((2, 1), 0.8).double())
+    descent = descend(problem, LevenbergMarquardt(), MaxSteps(50) | SmallDecrease(1e-9), start)
+    assert (descent.state.point.z <= 1).all()
+    assert (descent.history.objective.diff(dim=0) <= 0).all()
+
+
+def test_a_wrong_derivative_stalls_and_says_so():
+    class Wrong(Counted):
+        def A_jvp(self, x, v):
+            return -v
+
+    prior = Circle()
+    problem = pose(Wrong(), randn(2, 2), prior, Gaussian(0.1))
+    descent = descend(problem, LevenbergMarquardt(), MaxSteps(200), prior.sample(2, 0))
+    assert (descent.status == Status.STALLED).all()
+
+
+def test_not_finite_from_the_start_is_a_status():
+    prior = Sine()
+    y = prior.decode_chart(torch.full((2, 1), 1.2).double(), 0)
+    problem = pose(lambda x: x / (x[:, :1] > 0), y, prior, Gaussian(0.1))
+    start = Point(torch.zeros(2, dtype=torch.long), torch.tensor([[-1.0], [1.0]]).double())
+    descent = descend(problem, LevenbergMarquardt(), TIGHT, start)
+    assert descent.status.tolist()[0] == Status.NOT_FINITE
+    assert descent.state.steps[0] == 0
+    assert descent.status.tolist()[1] == Status.SMALL_GRADIENT
+
+
+def test_not_finite_derivatives_are_a_status():
+    class Sharp(Counted):
+        def A_jvp(self, x, v):
+            return v * torch.nan
+
+    problem = pose(Sharp(), randn(2, 2), Circle(), Gaussian(0.1))
+    descent = descend(problem, LevenbergMarquardt(), TIGHT, Circle().sample(2, 0))
+    assert (descent.status == Status.NOT_FINITE).all()
+
+
+# Loop ---------------------------------------------------------------------------------------------
+
+
+def test_finished_members_stand_still():
+    prior = Sphere()
+    y = simulated(prior, n=12)
+    problem = posed(prior, y)
+    stop = MaxSteps(200) | GradientNorm(1e-3)
+    start = prior.sample(12, 5)
+    descent = descend(problem, RiemannianGradientDescent(), stop, start, keep_path=True)
+    history, steps = descent.history, descent.state.steps
+    assert steps.min() < steps.max() == len(history.objective) - 1
+    for b, ended in enumerate(steps.tolist()):
+        for name in ("objective", "gradient_norm", "chart"):
+            rest = getattr(history, name)[ended:, b]
+            assert (rest == rest[0]).all()
+        assert (history.step_length[ended + 1 :, b] == 0).all()
+        assert all(torch.equal(p.z[b], descent.path[ended].z[b]) for p in descent.path[ended:])
+        alone = descend(
+            problem.select(torch.tensor([b])),
+            RiemannianGradientDescent(),
+            stop,
+            start.select(torch.tensor([b])),
+        )
+        assert alone.state.steps.item() == ended
+        assert torch.allclose(alone.state.point.z[0], descent.state.point.z[b])
+
+
+def test_masks_go_with_their_members():
+    prior = Sphere()
+    y = simulated(prior, n=6, std=0.0)
+    mask = randn(6, 4) > -0.3
+    spoilt = torch.where(mask, y, 1e6)
+    stop = MaxSteps(100) | GradientNorm(1e-7)
+    options = {"fidelity": Gaussian(0.05, mask), "prior_weight": 0}
+    start = prior.sample(6, 5)
+    clean = descend(posed(prior, y, **options), LevenbergMarquardt(), stop, start)
+    other = descend(posed(prior, spoilt, **options), LevenbergMarquardt(), stop, start)
+    assert torch.equal(clean.state.point.z, other.state.point.z)
+    assert torch.equal(clean.history.objective, other.history.objective)
+
+
+def test_callback_sees_every_step_and_can_stop():
+    prior = Sphere()
+    seen = []
+
+    def callback(state):
+        seen.append(state.objective)
+        return len(seen) == 3
+
+    descent = descend(
+        posed(prior, simulated(prior)),
+        RiemannianGradientDescent(),
+        MaxSteps(50),
+        prior.sample(5, 1),
+        callback=callback,
+    )
+    assert (descent.status == Status.STOPPED_BY_CALLBACK).all()
+    assert torch.equal(torch.stack(seen), descent.history.objective[1:])
+
+
+def test_step_length_is_the_distance_gone():
+    prior = Affine()
+    problem = pose(lambda x: x, randn(3, 6), prior, Gaussian(1.0))
+    stop = MaxSteps(3)
+    descent = descend(problem, LevenbergMarquardt(), stop, prior.sample(3, 0), keep_path=True)
+    x = torch.stack([prior.decode(p.z, p.chart) for p in descent.path])
+    assert torch.allclose(x.diff(dim=0).norm(dim=2), descent.history.step_length[1:], atol=1e-9)
+
+
+# Stopping rules -----------------------------------------------------------------------------------
+
+
+def some_state(**changes):
+    prior = Circle()
+    problem = pose(lambda x: x, randn(2, 2), prior, Gaussian(0.5))
+    return problem, replace(LevenbergMarquardt().init(problem, prior.sample(2, 0)), **changes)
+
+
+def pair(a, b):
+    return torch.tensor([a, b], dtype=torch.float64)
+
+
+def test_rules_look_at_each_member():
+    problem, state = some_state(gradient_norm=pair(1e-9, 1.0), steps=torch.tensor([4, 5]))
+    assert GradientNorm(1e-6)(problem, state).tolist() == [Status.SMALL_GRADIENT, 0]
+    assert MaxSteps(5)(problem, state).tolist() == [0, Status.MAX_STEPS]
+
+
+def test_small_decrease_looks_at_what_was_gained_and_what_is_promised():
+    far = pair(math.inf, math.inf)
+    problem, state = some_state(objective=pair(10.0, -10.0), decrease=far, promise=far)
+    rule = SmallDecrease(1e-3)
+    assert rule(problem, state).tolist() == [0, 0]
+    assert rule(problem, replace(state, decrease=pair(0.009, 0.011))).tolist() == [2, 0]
+    assert rule(problem, replace(state, promise=pair(0.011, 0.009))).tolist() == [0, 2]
+
+
+def test_discrepancy_compares_with_the_noise():
+    problem, state = some_state(misfit=pair(0.9, 1.1))  # two entries: one is expected
+    assert Discrepancy()(problem, state).tolist() == [Status.DISCREPANCY, 0]
+    assert Discrepancy(1.1)(problem, state).tolist() == [Status.DISCREPANCY] * 2
+    assert Discrepancy(0.9)(problem, state).tolist() == [0, 0]
+
+
+def test_rules_combine():
+    problem, state = some_state(
+        gradient_norm=pair(1e-9, 1.0), steps=torch.tensor([5, 5]), misfit=pair(9.0, 0.1)
+    )
+    gradient, steps, discrepancy = GradientNorm(1e-6), MaxSteps(5), Discrepancy()
+    told = [Status.SMALL_GRADIENT, Status.MAX_STEPS]  # convergence is the reason worth telling
+    assert (gradient | steps)(problem, state).tolist() == told
+    assert (steps | gradient)(problem, state).tolist() == told
+    assert (steps & gradient)(problem, state).tolist() == [Status.SMALL_GRADIENT, 0]
+    assert (gradient & discrepancy)(problem, state).tolist() == [0, 0]
+    assert (gradient & steps | discrepancy)(problem, state).tolist() == [1, 3]
+
+
+def test_a_rule_of_ones_own():
+    class Patience(StoppingRule):
+        def __call__(self, problem, state):
+            return torch.where(state.steps >= 2, int(Status.MAX_STEPS), 0)
+
+    prior = Sphere()
+    problem = posed(prior, simulated(prior))
+    start = prior.sample(5, 1)
+    descent = descend(problem, RiemannianGradientDescent(), Patience() | GradientNorm(1e-9), start)
+    assert descent.state.steps.max() == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: MaxSteps(0), ValueError, "MaxSteps: steps has to be at least 1, got 0"),
+        (lambda: MaxSteps(2.5), TypeError, "MaxSteps: steps has to be an int"),
+        (lambda: GradientNorm(-1), ValueError, "GradientNorm: tol has to be above 0"),
+        (lambda: SmallDecrease(2.0), ValueError, "SmallDecrease: rtol .* below 1"),
+        (lambda: Discrepancy(math.nan), ValueError, "Discrepancy: tau"),
+        (lambda: LevenbergMarquardt(damping="1"), TypeError, "LevenbergMarquardt: damping"),
+        (lambda: LevenbergMarquardt(damping=0), ValueError, "LevenbergMarquardt: damping"),
+        (lambda: RiemannianGradientDescent(shrink=1), ValueError, "Descent: shrink"),
+    ],
+)
+def test_bad_options_are_refused_by_name(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,239 @@
+"""Jacobians, metric, retractions and changes of chart on manifolds known in closed form."""
+
+import math
+
+import pytest
+import torch
+from analytic_priors import ANALYTIC, Affine, Analytic, Circle, Sine, Sphere
+
+from onmanifold import ChartRetraction, Point, ProjectionRetraction
+from onmanifold.geometry import (
+    clamp_to_box,
+    decode_with_jacobian,
+    jacobian,
+    log_prob_derivatives,
+    pull_back,
+    pullback_metric,
+    push_forward,
+    riemannian_gradient,
+    solve_spd,
+    transition,
+)
+
+RETRACTIONS = [ChartRetraction(), ProjectionRetraction()]
+
+
+@pytest.fixture(params=sorted(ANALYTIC))
+def prior(request):
+    return ANALYTIC[request.param]()
+
+
+def inner(prior, n=6, seed=0):
+    """Points well inside their boxes."""
+    point = prior.sample(n, seed)
+    return Point(point.chart, 0.5 * point.z)
+
+
+def tangents(point, seed=1):
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(point.z.shape, generator=source, dtype=point.z.dtype)
+
+
+def test_jacobian_is_the_finite_difference(prior):
+    point, h = inner(prior), 1e-6
+    x, columns = decode_with_jacobian(prior, point)
+    assert torch.equal(x, prior.decode(point.z, point.chart))
+    for i in range(prior.dim):
+        step = h * torch.eye(prior.dim, dtype=x.dtype)[i]
+        forth = prior.decode(point.z + step, point.chart)
+        back = prior.decode(point.z - step, point.chart)
+        assert torch.allclose(columns[:, i], (forth - back) / (2 * h), atol=1e-8)
+
+
+def test_log_prob_derivatives_are_finite_differences(prior):
+    point, h = inner(prior), 1e-5
+    gradient, hessian = log_prob_derivatives(prior, point)
+    for i in range(prior.dim):
+        step = h * torch.eye(prior.dim, dtype=torch.float64)[i]
+        forth, back = Point(point.chart, point.z + step), Point(point.chart, point.z - step)
+        values = [prior.log_prob(p.z, p.chart) for p in (forth, back)]
+        assert torch.allclose(gradient[:, i], (values[0] - values[1]) / (2 * h), atol=1e-8)
+        slopes = [log_prob_derivatives(prior, p)[0] for p in (forth, back)]
+        assert torch.allclose(hessian[:, i], (slopes[0] - slopes[1]) / (2 * h), atol=1e-8)
+
+
+class InPlace(Sphere):
+    """A decoder that writes into a buffer, which vmap cannot batch."""
+
+    def decode_chart(self, z, chart):
+        out = torch.zeros(len(z), 3, dtype=z.dtype)
+        out[:, :2] = z
+        out[:, 2] = z.square().sum(1)
+        return out.unsqueeze(1)
+
+
+def test_jacobian_of_a_decoder_without_vmap():
+    prior = InPlace()
+    point = inner(prior)
+    expected = torch.zeros(6, 2, 1, 3, dtype=torch.float64)
+    expected[:, 0, 0, 0] = expected[:, 1, 0, 1] = 1
+    expected[:, :, 0, 2] = 2 * point.z
+    assert torch.allclose(jacobian(prior, point), expected)
+
+
+def test_a_broken_decoder_says_why():
+    class Broken(Sphere):
+        def decode_chart(self, z, chart):
+            raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        jacobian(Broken(), inner(Sphere()))
+
+
+def test_metric_push_and_pull_agree(prior):
+    point = inner(prior)
+    columns = jacobian(prior, point)
+    v, w = tangents(point), tangents(point, seed=2)
+    metric = pullback_metric(columns)
+    by_metric = torch.einsum("bi,bij,bj->b", v, metric, w)
+    pushed = push_forward(columns, v)
+    in_space = (pushed * push_forward(columns, w)).flatten(1).sum(1)
+    assert torch.allclose(by_metric, in_space)
+    assert torch.allclose((pull_back(columns, pushed) * w).sum(1), in_space)
+
+
+def test_stereographic_metric_is_conformal():
+    prior = Sphere()
+    point = inner(prior)
+    factor = (2 / (1 + point.z.square().sum(1))) ** 2
+    expected = factor[:, None, None] * torch.eye(2, dtype=torch.float64)
+    assert torch.allclose(pullback_metric(jacobian(prior, point)), expected)
+
+
+def test_riemannian_gradient_is_the_tangential_projection(prior):
+    point = inner(prior)
+    columns = jacobian(prior, point)
+    source = torch.Generator().manual_seed(4)
+    euclidean = torch.randn(6, *prior.x_shape, generator=source, dtype=torch.float64)
+    slope = pull_back(columns, euclidean)
+    along = push_forward(columns, riemannian_gradient(pullback_metric(columns), slope))
+    basis = torch.linalg.qr(columns.flatten(2).mT).Q
+    expected = (basis @ (basis.mT @ euclidean.flatten(1).unsqueeze(2))).squeeze(2)
+    assert torch.allclose(along.flatten(1), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_singular_metric_is_survived(dtype):
+    columns = torch.randn(3, 2, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    columns = torch.cat([columns, columns.sum(1, keepdim=True), 0 * columns[:, :1]], dim=1)
+    metric = pullback_metric(columns)
+    slope = pull_back(columns, torch.ones(3, 7, dtype=dtype))
+    v = riemannian_gradient(metric, slope)
+    assert torch.isfinite(v).all()
+    back = (metric @ v.unsqueeze(2)).squeeze(2)
+    assert torch.allclose(back, slope, atol=1e3 * torch.finfo(dtype).eps)
+    assert torch.equal(solve_spd(0 * metric, 0 * slope), 0 * slope)
+
+
+def test_members_do_not_feel_a_singular_neighbour():
+    good = torch.eye(3, dtype=torch.float64) * 2
+    indefinite = -torch.eye(3, dtype=torch.float64)
+    rhs = torch.ones(2, 3, dtype=torch.float64)
+    both = solve_spd(torch.stack([good, indefinite]), rhs)
+    assert torch.equal(both[:1], solve_spd(good.unsqueeze(0), rhs[:1]))
+
+
+# Retractions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retract", RETRACTIONS, ids=repr)
+def test_retraction_of_nothing_stays(prior, retract):
+    point = inner(prior)
+    still = retract(prior, point, torch.zeros_like(point.z))
+    assert torch.equal(still.chart, point.chart)
+    assert torch.allclose(still.z, point.z, atol=1e-12)
+
+
+@pytest.mark.parametrize("retract", RETRACTIONS, ids=repr)
+def test_retraction_is_rigid_to_first_order(prior, retract):
+    point = inner(prior)
+    v = tangents(point)
+    x, columns = decode_with_jacobian(prior, point)
+    h = push_forward(columns, v)
+    errors = []
+    for t in (1e-2, 1e-3):
+        moved = retract(prior, point, t * v)
+        away = prior.decode(moved.z, moved.chart) - (x + t * h)
+        errors.append(away.norm().item())
+    assert errors[1] < 1e-12 or errors[0] / errors[1] == pytest.approx(100, rel=0.1)
+
+
+@pytest.mark.parametrize("retract", RETRACTIONS, ids=repr)
+def test_retraction_ends_at_the_border(retract):
+    prior = Sphere()
+    point = Point(
+        torch.zeros(2, dtype=torch.long), torch.tensor([[0.8, 0.0], [0.0, -0.8]]).double()
+    )
+    v = torch.tensor([[50.0, 0.1], [0.0, -50.0]], dtype=torch.float64)
+    moved = retract(prior, point, v)
+    assert moved.z.abs().max() == 1.0
+    assert torch.equal(moved.z[0].abs() == 1.0, torch.tensor([True, False]))
+
+
+def test_box_of_its_own_for_each_coordinate():
+    prior = Sphere()
+    prior.box = torch.tensor([0.5, 2.0])
+    z = torch.tensor([[-3.0, 3.0], [0.1, 0.2]], dtype=torch.float64)
+    expected = torch.tensor([[-0.5, 2.0], [0.1, 0.2]], dtype=torch.float64)
+    assert torch.equal(clamp_to_box(prior, z), expected)
+
+
+# Changes of chart ---------------------------------------------------------------------------------
+
+
+def test_transition_keeps_the_point_and_changes_the_chart():
+    prior = Circle()
+    angle = torch.tensor([[0.3], [1.9], [-1.9], [1.2]], dtype=torch.float64)
+    point = Point(torch.tensor([0, 0, 0, 1]), angle)
+    x = prior.decode(point.z, point.chart)
+    moved, switched = transition(prior, point, x)
+    assert switched.tolist() == [False, True, True, False]
+    assert moved.chart.tolist() == [0, 1, 1, 1]
+    assert torch.allclose(prior.decode(moved.z, moved.chart), x)
+    assert torch.allclose(
+        moved.z[1:3].squeeze(), torch.tensor([1.9 - math.pi, math.pi - 1.9]).double()
+    )
+
+
+def test_transition_needs_a_margin():
+    prior = Circle()
+    angle = torch.tensor([[math.pi / 2 + 0.01]], dtype=torch.float64)
+    point = Point(torch.tensor([0]), angle)
+    x = prior.decode(point.z, point.chart)
+    assert not transition(prior, point, x)[1].any()
+    assert transition(prior, point, x, margin=0.0)[1].all()
+
+
+def test_a_single_chart_never_changes():
+    prior = Sine()
+    point = inner(prior)
+    moved, switched = transition(prior, point, prior.decode(point.z, point.chart))
+    assert moved is point
+    assert not switched.any()
+
+
+def test_mixed_charts_come_back_in_order():
+    prior = Circle()
+    point = prior.sample(20, 3)
+    assert set(point.chart.tolist()) == {0, 1}
+    columns = jacobian(prior, point)
+    for b in range(20):
+        one = point.select(torch.tensor([b]))
+        assert torch.equal(jacobian(prior, one), columns[b : b + 1])
+
+
+def test_affine_metric_is_constant():
+    prior = Affine()
+    metric = pullback_metric(jacobian(prior, inner(prior)))
+    assert torch.allclose(metric, (prior.matrix.T @ prior.matrix).expand_as(metric))
+    assert isinstance(prior, Analytic)
