@@ -76,15 +76,26 @@ def save_prior(
     write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
 
 
+def check_folder(directory: str | Path) -> Path:
+    """A folder that files can be written to, whether it is there or not.
+
+    Raises:
+        FileExistsError: it, or something above it, is a file.
+    """
+    target = Path(directory)
+    blocking = next((p for p in (target, *target.parents) if p.exists()), target)
+    if blocking.exists() and not blocking.is_dir():
+        raise FileExistsError(f"{blocking} is a file, expected a folder")
+    return target
+
+
 def write_folder(directory: str | Path, files: dict[str, bytes]) -> None:
     """Write ``files`` into ``directory`` through a temporary folder beside it.
 
     A new folder appears complete. In an existing one each file is replaced at once, in the given
     order; its other files stay.
     """
-    target = Path(directory)
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"{target} is a file, expected a folder")
+    target = check_folder(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

@@ -1,0 +1,240 @@
+"""The subcommands ``priors``, ``operators`` and ``solve``.
+
+Heavy imports wait until a command runs, so that ``onmanifold --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import math
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onmanifold import registry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from onmanifold.prior import ManifoldPrior
+    from onmanifold.solution import Solution
+
+
+def priors(
+    name: Annotated[str | None, typer.Argument(help="Show the whole card of this one.")] = None,
+) -> None:
+    """List the pretrained priors."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if name is not None:
+        print(json.dumps(registry.prior_card(name), indent=2))
+        return
+    table = Table("prior", "kind", "shape", "d", "K", "values", "description")
+    for known in registry.prior_names():
+        card = registry.prior_card(known)
+        cells = [known, card["kind"], " x ".join(map(str, card["x_shape"]))]
+        values = f"{_range(card.get('value_range'))} {card.get('unit', '')}".strip()
+        table.add_row(
+            *cells, str(card["dim"]), str(card["num_charts"]), values, card.get("description", "")
+        )
+    Console().print(table)
+
+
+def _range(value: object) -> str:
+    return " to ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def operators() -> None:
+    """List the forward operators and their options."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("operator", "options", "description")
+    for name in registry.operator_names():
+        try:
+            factory = registry.operator_factory(name)
+        except ImportError as error:
+            table.add_row(name, "", f"not available: {error}")
+            continue
+        options = list(inspect.signature(factory).parameters.values())[1:]
+        lines = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options]
+        told = (inspect.getdoc(factory) or "").split("\n\n")[0]
+        table.add_row(name, "\n".join(lines), _plain(told))
+    Console().print(table)
+
+
+def _plain(text: str) -> str:
+    """Docstring markup taken off: ``:class:`Blur` `` is Blur."""
+    return re.sub(r":\w+:(?=`)|`", "", " ".join(text.split()))
+
+
+def solve(
+    operator: Annotated[str, typer.Option(help="Name of the forward operator.")],
+    prior: Annotated[str, typer.Option(help="Name of a pretrained prior, or its folder.")],
+    measurement: Annotated[Path, typer.Option(help="A .npy, .npz, .mat or .png file.")],
+    output: Annotated[Path, typer.Option(help="Folder for picture, numbers and arrays.")],
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the operator; repeat for more.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Variable in a .npz or .mat file.")] = None,
+    nan_is_missing: Annotated[
+        bool, typer.Option("--nan-is-missing", help="Entries that are NaN were not measured.")
+    ] = False,
+    starts: Annotated[int | None, typer.Option(help="How many descents to start.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each descent at most.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Reconstruct what was measured: picture.png, numbers.json and arrays.npz."""
+    from torch import nn
+
+    import onmanifold
+    from onmanifold.storage import check_folder, write_folder
+
+    check_folder(output)
+    options = _options(option or [])
+    manifold = registry.load_prior(prior, device=_device(device))
+    forward = registry.load_operator(operator, manifold.x_shape, **options)
+    if isinstance(forward, nn.Module):
+        forward = forward.to(manifold.device)
+    y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
+    if noise is None and mask is not None:
+        raise ValueError("missing entries need the noise level: --noise")
+    fidelity = None if noise is None else onmanifold.Gaussian(noise, mask)
+    stop = None
+    if steps is not None:
+        stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
+    solution = onmanifold.solve(
+        forward, y, manifold, fidelity=fidelity, starts=starts, stop=stop, seed=seed, progress=True
+    )
+    asked = {
+        "operator": operator,
+        "options": options,
+        "prior": prior,
+        "prior_sha256": registry.prior_card(prior)["sha256"],
+        "measurement": str(measurement),
+        "noise": noise,
+        "seed": seed,
+        "version": version("onmanifold"),
+    }
+    files = {
+        "picture.png": _png(solution.plot()),
+        "numbers.json": _json(asked, solution),
+        "arrays.npz": _npz(solution),
+    }
+    write_folder(output, files)
+    print(solution.summary())
+    print(f"written to {output}: {', '.join(files)}")
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """``["std=15", "boundary=reflect"]`` as keyword arguments; values are JSON, or else text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name.isidentifier():
+            raise ValueError(f"--option takes NAME=VALUE, got {pair!r}")
+        if name in options:
+            raise ValueError(f"--option {name} is given twice")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        options[name] = tuple(value) if isinstance(value, list) else value
+    return options
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        told = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used: {told}") from error
+    return name
+
+
+def _measurement(
+    path: Path, key: str | None, y_shape: tuple[int, ...], prior: ManifoldPrior, nan: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The measurement as a batch, and which of its entries are there (``None``: all)."""
+    import torch
+
+    from onmanifold._files import read_array
+
+    array = read_array(path, key)
+    batched = array.shape[1:] == y_shape and array.ndim > len(y_shape)
+    if not batched:
+        squeezed = tuple(n for n in y_shape if n > 1)  # .mat: vectors are (n, 1)
+        if array.shape != y_shape and array.squeeze().shape != squeezed:
+            expected = ", ".join(map(str, y_shape))
+            raise ValueError(
+                f"{path} holds an array of shape {array.shape}, expected ({expected}) or, for "
+                f"several measurements, (B, {expected})"
+            )
+        array = array.reshape(1, *y_shape)
+    y = torch.from_numpy(array.astype("float64")).to(dtype=prior.dtype, device=prior.device)
+    missing = torch.isnan(y)
+    if not nan or not bool(missing.any()):
+        return y, None
+    return torch.nan_to_num(y, nan=0.0), ~missing
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    return stream.getvalue()
+
+
+def _json(asked: dict[str, Any], solution: Solution) -> bytes:
+    each = [
+        {
+            "objective": _number(solution.objective[b]),
+            "misfit": _number(solution.misfit[b]),
+            "expected_misfit": _number(solution.expected_misfit[b]),
+            "status": status.name,
+            "converged": status.converged,
+            "reason": status.message,
+            "steps": int(solution.steps[b]),
+            "operator_calls": int(solution.operator_calls[b]),
+            "chart": int(solution.chart[b]),
+            "z": solution.z[b].tolist(),
+        }
+        for b, status in enumerate(solution.status)
+    ]
+    numbers = asked | {"seconds": solution.seconds, "measurements": each}
+    return (json.dumps(numbers, indent=2) + "\n").encode()
+
+
+def _number(value: Tensor) -> float | None:
+    """A number that JSON has: NaN and infinity are ``null``."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _npz(solution: Solution) -> bytes:
+    import numpy as np
+
+    stream = io.BytesIO()
+    tensors = {
+        "x": solution.x,
+        "spread": solution.spread(),
+        "z": solution.z,
+        "chart": solution.chart,
+        "objective_history": solution.history.objective,
+    }
+    arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in tensors.items()}
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()

@@ -1,0 +1,214 @@
+"""The command line: what it writes, and what bad input gets."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+from matplotlib.image import imsave
+
+from onmanifold.cli import main
+from onmanifold.commands import _options
+
+
+def run(*arguments):
+    """Exit code of a call."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    return caught.value.code
+
+
+@pytest.fixture
+def measured(third_party, tmp_path):
+    """A measurement of x = (1, 1, 1, 1) by Sums, and the arguments that solve for it."""
+    file = tmp_path / "y.npy"
+    np.save(file, np.array([4.0, 1.0]))
+    return ["solve", "--operator", "sums", "--prior", "segment", "--measurement", file]
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr of a call that exits with code 2."""
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_solve_writes_picture_numbers_and_arrays(measured, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    assert run(*measured, "--noise", 0.01, "--output", out, "--seed", 3) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["arrays.npz", "numbers.json", "picture.png"]
+    assert (out / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    with np.load(out / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
+        assert {"z", "chart", "spread"} <= set(arrays)
+    numbers = json.loads((out / "numbers.json").read_text())
+    assert numbers["operator"] == "sums"
+    assert numbers["noise"] == 0.01
+    assert numbers["seed"] == 3
+    assert len(numbers["prior_sha256"]) == 64
+    (one,) = numbers["measurements"]
+    assert one["converged"] is True
+    assert one["misfit"] < one["expected_misfit"]
+    assert "written to" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_operator_options(measured, tmp_path):
+    out = tmp_path / "out"
+    assert run(*measured, "--option", "times=2", "--noise", 0.01, "--output", out) == 0
+    with np.load(out / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"], np.full((1, 4), 0.5), atol=1e-3)
+
+
+def test_options_are_json_or_text():
+    given = ["std=15", "size=[40, 40]", "boundary=zero", "a=1.5", "b=true", "c=x=y", 'd="7"']
+    assert _options(given) == {
+        "std": 15,
+        "size": (40, 40),
+        "boundary": "zero",
+        "a": 1.5,
+        "b": True,
+        "c": "x=y",
+        "d": "7",
+    }
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        _options(["std"])
+    with pytest.raises(ValueError, match="twice"):
+        _options(["std=1", "std=2"])
+
+
+def test_formats_of_measurements(measured, tmp_path):
+    np.savez(tmp_path / "one.npz", y=np.array([4, 1]))
+    np.savez(tmp_path / "two.npz", y=np.array([4.0, 1.0]), z=np.zeros(3))
+    scipy.io.savemat(tmp_path / "y.mat", {"y": np.array([[4.0], [1.0]])})
+    np.save(tmp_path / "batch.npy", np.array([[4.0, 1.0], [-4.0, -1.0]]))
+    for file, extra in (("one.npz", []), ("two.npz", ["--key", "y"]), ("y.mat", [])):
+        out = tmp_path / f"{file}-out"
+        assert run(*measured[:-1], tmp_path / file, *extra, "--output", out) == 0
+        with np.load(out / "arrays.npz") as arrays:
+            np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
+    assert run(*measured[:-1], tmp_path / "batch.npy", "--output", tmp_path / "b") == 0
+    with np.load(tmp_path / "b" / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"][1], -np.ones(4), atol=1e-3)
+
+
+def test_missing_entries(measured, tmp_path, capsys):
+    np.save(tmp_path / "nan.npy", np.array([np.nan, 1.0]))
+    call = [*measured[:-1], tmp_path / "nan.npy", "--output", tmp_path / "out"]
+    assert "NaN" in refused(capsys, *call, "--noise", 0.01)
+    assert "--noise" in refused(capsys, *call, "--nan-is-missing")
+    assert not (tmp_path / "out").exists()
+    assert run(*call, "--noise", 0.01, "--nan-is-missing") == 0
+    with np.load(tmp_path / "out" / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
+
+
+def test_pictures_are_measurements_too(third_party, tmp_path, capsys):
+    imsave(tmp_path / "y.png", np.full((3, 5), 0.5), cmap="gray", vmin=0, vmax=1)
+    call = ["--operator", "sums", "--prior", "segment", "--measurement", tmp_path / "y.png"]
+    err = refused(capsys, "solve", *call, "--output", tmp_path / "out")
+    assert "(3, 3, 5)" in err  # colours first
+    assert "(B, 2)" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--operator": "sum"}, "unknown operator 'sum'; did you mean 'sums'"),
+        ({"--prior": "segments"}, "unknown prior 'segments'; did you mean 'segment'"),
+        ({"--measurement": "nowhere.npy"}, "no file nowhere.npy"),
+        ({"--measurement": "y.txt"}, "expected a file of type .npy, .npz, .mat, .png"),
+        ({"--noise": "-1"}, "std has to be positive"),
+        ({"--noise": "nan"}, "std has to be positive"),
+        ({"--noise": "loud"}, "--noise"),
+        ({"--option": "times=-1"}, "times has to be positive"),
+        ({"--option": "size=3"}, "'sums' has no option 'size'"),
+        ({"--option": "times"}, "NAME=VALUE"),
+        ({"--device": "gpu9"}, "device 'gpu9'"),
+        ({"--starts": "0"}, "start"),
+        ({"--frobnicate": "1"}, "--frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line(measured, tmp_path, capsys, change, says):
+    arguments = dict(zip(measured[1::2], measured[2::2], strict=True)) | change
+    pairs = [text for pair in arguments.items() for text in pair]
+    assert says in refused(capsys, "solve", *pairs, "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_files_are_one_line(measured, third_party, tmp_path, capsys):
+    call = [*measured[:-1]]
+    for name, content in (
+        ("a.npy", b"\x93NUMPY"),
+        ("b.npz", b"PK"),
+        ("c.mat", b"x"),
+        ("d.png", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
+        err = refused(capsys, *call, tmp_path / name, "--output", tmp_path / "out")
+        assert f"not a readable {name[1:]}" in err
+    np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
+    err = refused(capsys, *call, tmp_path / "object.npy", "--output", tmp_path / "out")
+    assert "pickle" in err
+    weights = tmp_path / "site" / "acme_pretrained" / "segment" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert "sha256" in refused(capsys, *measured, "--output", tmp_path / "out")
+
+
+def test_output_that_is_a_file(measured, tmp_path, capsys):
+    assert "is a file" in refused(capsys, *measured, "--output", measured[-1])
+    assert "is a file" in refused(capsys, *measured, "--output", measured[-1] / "below")
+
+
+def test_usage_errors_are_one_line(capsys):
+    assert "sovle" in refused(capsys, "sovle")
+    assert "--operator" in refused(capsys, "solve")
+
+
+def test_bugs_keep_their_traceback(measured, tmp_path):
+    call = [str(a) for a in measured]
+    call[call.index("sums")] = "broken"
+    with pytest.raises(AttributeError, match="a bug"):
+        main([*call, "--option", "order=1", "--output", str(tmp_path / "out")])
+
+
+def test_lists(third_party, capsys):
+    assert run("priors") == 0
+    assert "segment" in capsys.readouterr().out
+    assert run("priors", "segment") == 0
+    assert json.loads(capsys.readouterr().out)["value_range"] == [-2, 2]
+    assert run("operators") == 0
+    out = capsys.readouterr().out
+    assert "times=1.0" in out
+    assert "blur" in out
+
+
+def test_commands_of_plugins(third_party, capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for name in ("priors", "operators", "solve", "train", "demo", "hello"):
+        assert name in out
+    assert "Greet." in out
+    assert run("hello", "--name", "world") == 0
+    assert capsys.readouterr().out == "hello world\n"
+
+
+def test_help_imports_no_plugin():
+    code = (
+        "import sys; from onmanifold.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith(('onmanifold.operators.', 'lightning'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.count(".") == 2
