@@ -161,7 +161,11 @@ class ProjectionRetraction:
 def transition(
     prior: ManifoldPrior, point: Point, x: Tensor, margin: float = 0.1
 ) -> tuple[Point, Tensor]:
-    """Move each point to the chart that explains it best, if that one is better by a margin.
+    """Move each point to another chart if that one serves better.
+
+    That is the chart of the highest responsibility, if it exceeds the present chart's by a margin;
+    and for a point on the border of its latent box, beyond which its chart says nothing, the chart
+    that comes nearest to ``x``.
 
     Args:
         prior: the atlas.
@@ -173,15 +177,35 @@ def transition(
         The points, coordinates ``E_k'(x)`` where chart k' took over, and where it did, ``(B,)``
         boolean.
     """
-    if prior.num_charts == 1:
-        return point, torch.zeros_like(point.chart, dtype=torch.bool)
+    stay = torch.zeros_like(point.chart, dtype=torch.bool)
+    if prior.num_charts == 1 or len(point) == 0:
+        return point, stay
     explained = prior.responsibilities(x)
     best, chart = explained.max(dim=1)
     present = explained.gather(1, point.chart.unsqueeze(1)).squeeze(1)
     moves = best > present + margin
+    stuck = (on_border(prior, point.z) & ~moves).nonzero().squeeze(1)
+    if len(stuck):
+        chart = chart.index_copy(0, stuck, _nearest_other(prior, point.chart[stuck], x[stuck]))
+        moves = moves.index_fill(0, stuck, True)
     rows = moves.nonzero().squeeze(1)
     if len(rows) == 0:
-        return point, moves
-    z = point.z.clone()
-    z[rows] = clamp_to_box(prior, prior.encode(x[rows], chart[rows]))
-    return Point(torch.where(moves, chart, point.chart), z), moves
+        return point, stay
+    z = clamp_to_box(prior, prior.encode(x[rows], chart[rows]))
+    return Point(torch.where(moves, chart, point.chart), point.z.index_copy(0, rows, z)), moves
+
+
+def on_border(prior: ManifoldPrior, z: Tensor) -> Tensor:
+    """Whether some coordinate of ``z`` ``(B, d)`` lies on the border of the box: ``(B,)``."""
+    box = torch.as_tensor(prior.box, dtype=z.dtype, device=z.device)
+    return (z.abs() >= box).any(dim=1)
+
+
+def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
+    """Of the charts other than the present, the one whose projection is nearest to ``x``."""
+    distances = []
+    for k in range(prior.num_charts):
+        z = clamp_to_box(prior, prior.encode_chart(x, k))
+        distance = (prior.decode_chart(z, k) - x).flatten(1).norm(dim=1)
+        distances.append(torch.where(present == k, torch.inf, distance))
+    return torch.stack(distances, dim=1).argmin(dim=1)

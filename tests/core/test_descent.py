@@ -215,6 +215,60 @@ def test_a_circle_is_gone_around_through_both_charts(method):
     assert (descent.history.chart[0] == 0).all()
 
 
+class Torn(Circle):
+    """The circle with charts that disagree by a little, and of which neither admits the other."""
+
+    def decode_chart(self, z, chart):
+        return (1 + 0.002 * chart) * super().decode_chart(z, chart)
+
+    def responsibilities(self, x):
+        return torch.full((len(x), 2), 0.5, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_charts_that_do_not_fit_exactly_are_crossed(method):
+    prior = Torn()
+    angle = torch.tensor([2.6, -2.9, 3.1], dtype=torch.float64)
+    y = torch.stack([angle.cos(), angle.sin()], dim=1)
+    problem = pose(lambda x: x, y, prior, Gaussian(0.05))
+    start = Point(torch.zeros(3, dtype=torch.long), 0.5 * angle.sign().unsqueeze(1))
+    descent = descend(problem, method, TIGHT, start)
+    assert descent.state.point.chart.tolist() == [1, 1, 1]
+    assert (descent.history.objective.diff(dim=0) <= 0).all()
+    x = prior.decode(descent.state.point.z, descent.state.point.chart)
+    assert torch.allclose(x, y, atol=3e-3)
+
+
+def test_refused_changes_of_chart_are_tried_ever_more_rarely():
+    class Misfit(Circle):
+        """A second chart that claims all and fits nowhere."""
+
+        def decode_chart(self, z, chart):
+            return (1 + 3 * chart) * super().decode_chart(z, chart)
+
+        def responsibilities(self, x):
+            return torch.tensor([0.0, 1.0], dtype=x.dtype).expand(len(x), 2)
+
+    prior = Misfit()
+    problem = pose(lambda x: x, randn(1, 2), prior, Gaussian(1.0))
+    switched = []
+    original = type(problem).after
+
+    def spy(self, *arguments):
+        trial = original(self, *arguments)
+        switched.append(bool(trial.switched))
+        return trial
+
+    start = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 1.5).double())
+    method = RiemannianGradientDescent(sufficient=0.9)  # slow, to see many steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(problem), "after", spy)
+        descend(problem, method, MaxSteps(12), start)
+    expected = [True, False, True, False, False, True] + [False] * 4 + [True, False]
+    assert switched == expected[: len(switched)]
+    assert len(switched) > 5
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_descent_ends_at_the_border_of_the_box(method):
     prior = Affine(dim=3, box=0.1)

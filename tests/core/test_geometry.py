@@ -214,6 +214,32 @@ def test_transition_needs_a_margin():
     assert transition(prior, point, x, margin=0.0)[1].all()
 
 
+def test_a_point_on_the_border_goes_to_the_nearest_other_chart():
+    class Sure(Circle):
+        """Chart 0 claims everything; chart 2 is chart 1 moved away."""
+
+        num_charts = 3
+
+        def decode_chart(self, z, chart):
+            moved = torch.tensor([0.3, 0.0], dtype=z.dtype) if chart == 2 else 0.0
+            return super().decode_chart(z, min(chart, 1)) + moved
+
+        def encode_chart(self, x, chart):
+            return super().encode_chart(x, min(chart, 1))
+
+        def responsibilities(self, x):
+            return torch.tensor([1.0, 0.0, 0.0], dtype=x.dtype).expand(len(x), 3)
+
+    prior = Sure()
+    angle = torch.tensor([[2.0], [1.9], [-2.0]], dtype=torch.float64)
+    point = Point(torch.tensor([0, 0, 0]), angle)
+    x = prior.decode(point.z, point.chart)
+    moved, switched = transition(prior, point, x)
+    assert switched.tolist() == [True, False, True]
+    assert moved.chart.tolist() == [1, 0, 1]
+    assert torch.allclose(prior.decode(moved.z, moved.chart), x)
+
+
 def test_a_single_chart_never_changes():
     prior = Sine()
     point = inner(prior)

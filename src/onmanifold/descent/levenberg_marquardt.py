@@ -86,7 +86,6 @@ class LevenbergMarquardt:
         moved, scale = self._arrive(problem.select(rows), tried.trial.select(rows))
         ratio = (tried.gain / promised.clamp(min=torch.finfo(v.dtype).tiny))[rows].clamp(0.0, 2.0)
         factor = (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
-        factor = torch.where(tried.trial.switched[rows], 1.0, factor)
         damping = torch.maximum(state.damping[rows] * factor, _floor(scale))
         return stay.merge(rows, replace(tried.arrived(state, moved), damping=damping))
 

@@ -45,7 +45,8 @@ def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> St
         step_length=zero,
         decrease=zero + torch.inf,
         stalled=no,
-        may_switch=~no,
+        wait=torch.zeros_like(trial.point.chart),
+        refusals=torch.zeros_like(trial.point.chart),
     )
 
 
@@ -78,9 +79,10 @@ class Attempt:
             steps=state.steps + 1,
             step_length=torch.zeros_like(self.gain),
             decrease=torch.where(refused, torch.inf, change.nan_to_num(nan=torch.inf)),
-            # After a refused change of chart the next step goes without one.
             stalled=~refused & (self.promised <= 0.01 * state.resolution),
-            may_switch=~refused,
+            # Refused changes of chart cost a linearization each: they are tried ever more rarely.
+            wait=torch.where(refused, 2**state.refusals, (state.wait - 1).clamp(min=0)),
+            refusals=(state.refusals + refused).clamp(max=6),
         )
 
     def arrived[S: State](self, before: S, state: S) -> S:
@@ -91,6 +93,8 @@ class Attempt:
             steps=before.steps[self.rows] + 1,
             step_length=self.step_length[self.rows],
             decrease=torch.where(switched, torch.inf, gain),
+            wait=(before.wait[self.rows] - 1).clamp(min=0),
+            refusals=torch.where(switched, 0, before.refusals[self.rows]),
             stalled=(gain <= 0)
             & ~switched
             & (state.gradient_norm >= before.gradient_norm[self.rows]),
@@ -105,7 +109,7 @@ def attempt(
     Where the dtype cannot tell the promise from zero, and where the chart changed (of which the
     model knows nothing), it stands if the objective does not rise.
     """
-    trial = problem.after(state.point, v, state.may_switch)
+    trial = problem.after(state.point, v, state.wait == 0)
     gain = state.objective - trial.objective
     blind = trial.switched | (promised <= state.resolution)
     accepted = ((gain > 0) & (gain >= sufficient * promised)) | (blind & (gain >= 0))

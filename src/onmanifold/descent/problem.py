@@ -139,9 +139,8 @@ class Problem:
         target = self.retraction(self.prior, point, v)
         x = self.prior.decode(target.z, target.chart)
         sound = torch.isfinite(x).flatten(1).all(1)
-        moved, switched = geometry.transition(self.prior, target, x)
-        switched = switched & may_switch & sound
-        target = _where(switched, moved, _where(sound, target, point))
+        target = _where(sound, target, point)
+        target, switched = self._switch(target, x, may_switch & sound)
         changed = (switched | ~sound).nonzero().squeeze(1)
         if len(changed):
             again = target.select(changed)
@@ -150,6 +149,14 @@ class Problem:
         if bool(sound.all()):
             return trial
         return replace(trial, objective=torch.where(sound, trial.objective, torch.inf))
+
+    def _switch(self, point: Point, x: Tensor, allowed: Tensor) -> tuple[Point, Tensor]:
+        """Change charts where that is allowed and better; also says where it was."""
+        rows = allowed.nonzero().squeeze(1)
+        moved, switched = geometry.transition(self.prior, point.select(rows), x[rows])
+        chart = point.chart.index_copy(0, rows, moved.chart)
+        z = point.z.index_copy(0, rows, moved.z)
+        return Point(chart, z), allowed.index_copy(0, rows, switched)
 
     def _trial(self, point: Point, x: Tensor, switched: Tensor) -> Trial:
         linearization = linearize(self.operator, x)
@@ -170,7 +177,8 @@ class Problem:
         slope = self.fidelity.gradient(prediction, self.measurement)
         moved = (slope * prediction).reshape(len(slope), -1).norm(dim=1)
         eps = torch.finfo(objective.dtype).eps
-        return (objective.abs() + moved) * (10 * eps)
+        resolution: Tensor = (objective.abs() + moved) * (10 * eps)
+        return resolution
 
     # Derivatives ----------------------------------------------------------------------------------
 

@@ -67,7 +67,8 @@ class State(Rows):
         decrease: what the last step gained, or, rejected, by how much the objective and its model
             moved, ``(B,)``; infinite if that says nothing (no step yet, a change of chart).
         stalled: whether no step lowers the objective any more, ``(B,)``, boolean.
-        may_switch: whether the next step may change charts, ``(B,)``, boolean.
+        wait: how many steps to go before the next change of chart is tried, ``(B,)``, integer.
+        refusals: changes of chart refused since the last one that stood, ``(B,)``, integer.
     """
 
     point: Point
@@ -80,4 +81,5 @@ class State(Rows):
     step_length: Tensor
     decrease: Tensor
     stalled: Tensor
-    may_switch: Tensor
+    wait: Tensor
+    refusals: Tensor
