@@ -18,7 +18,9 @@ from torch import Tensor
 def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """``f(x)`` and its derivative applied to ``tangent``."""
     _load()
-    return cast(tuple[Tensor, Tensor], torch.func.jvp(function, (x,), (tangent,)))
+    # forward mode refuses tensors whose entries share memory, as expanded ones do
+    primal, tangent = x.contiguous(), tangent.contiguous()
+    return cast(tuple[Tensor, Tensor], torch.func.jvp(function, (primal,), (tangent,)))
 
 
 def vjp(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:

@@ -46,8 +46,16 @@ class Matrix(nn.Module):
         return self.A_adjoint(u)
 
 
+class LinearByAutodiff(Autodiff):
+    x_shape, y_shape, linear = (5,), (5,), True
+
+    def A(self, x):
+        return 3 * x.cumsum(1)
+
+
 def test_good_operators_pass():
-    for operator in (Smooth(), Matrix(), Matrix().double(), as_operator(lambda x: x.exp(), (2, 2))):
+    square = as_operator(lambda x: x**2, (2, 2))
+    for operator in (Smooth(), Matrix(), Matrix().double(), square, LinearByAutodiff()):
         report = check_operator(operator)
         assert not report.failed
         assert "dot test" in str(report)
