@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.training import AtlasTraining, Schedule
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import manifold, stream
+from onmanifold.priors.manifolds import stream
+from onmanifold.registry import load_manifold
 
 RECIPES = Path(__file__).parent / "recipes"
 EPOCH = 100  # steps between checkpoints
@@ -172,7 +173,7 @@ def train(
         The trained atlas, in evaluation mode.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
-    data = manifold(**recipe.data)
+    data = load_manifold(**recipe.data)
     atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.atlas))
     module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
     folder = Path(output)
@@ -201,7 +202,7 @@ def train(
 
 def card(recipe: Recipe, atlas: Atlas) -> dict[str, Any]:
     """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics."""
-    data = manifold(**recipe.data)
+    data = load_manifold(**recipe.data)
     return {
         "name": recipe.name,
         **recipe.card,

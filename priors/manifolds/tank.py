@@ -26,6 +26,7 @@ class Tank:
         max_objects: there are 1 to ``max_objects`` objects, each number equally likely.
         min_radius: smallest bounding radius, in tank radii.
         max_radius: largest bounding radius, in tank radii.
+        background: value of the water; objects are relative to it.
         gap: smallest distance between bounding circles, and to the wall, in tank radii.
 
     Example:
@@ -39,6 +40,7 @@ class Tank:
     min_radius: float = 0.18
     max_radius: float = 0.5
     gap: float = 0.03
+    background: float = 0.0
 
     @property
     def x_shape(self) -> tuple[int, ...]:

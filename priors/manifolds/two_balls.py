@@ -16,7 +16,7 @@ class TwoBalls:
     """Pictures of two balls (Alberti et al., JMLR 2024, section 6.2).
 
     Lengths are pixels of a picture of 128 x 128 pixels. The picture is ``(conductivity - 0.2) / 1.6`` with
-    conductivity 1 outside and ``conductivity`` inside a ball. Centres and radii are uniform among the
+    conductivity 1 outside (value ``background``) and ``conductivity`` inside a ball. Centres and radii are uniform among the
     pairs that respect the bounds.
 
     Example:
@@ -32,6 +32,7 @@ class TwoBalls:
     disk: float = 62.0
     gap: float = 6.0
     conductivity: float = 1.5
+    background: float = 0.5
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ group                       name                value
 ``onmanifold.operators``    operator's name     a function ``(x_shape, **options) -> operator``
 ``onmanifold.priors``       kind, as in cards   a subclass of ``ManifoldPrior``
 ``onmanifold.pretrained``   any                 a package whose folders are stored priors
+``onmanifold.manifolds``    data manifold       a class ``(**options)`` with ``x_shape``, ``sample``
 ``onmanifold.commands``     subcommand          a function with typer annotations
 ==========================  ==================  ====================================================
 """
@@ -33,6 +34,7 @@ from onmanifold.prior import ManifoldPrior
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
 PRETRAINED = "onmanifold.pretrained"
+MANIFOLDS = "onmanifold.manifolds"
 COMMANDS = "onmanifold.commands"
 
 
@@ -123,6 +125,38 @@ def load_operator(
     if missing:
         raise TypeError(f"operator {name!r} needs {', '.join(missing)}")
     return factory(x_shape, **options)
+
+
+# Data manifolds -----------------------------------------------------------------------------------
+
+
+def manifold_names() -> list[str]:
+    """Names of the installed data manifolds."""
+    return list(plugins(MANIFOLDS))
+
+
+def load_manifold(name: str, **options: Any) -> Any:
+    """Make a data manifold, a source of examples, by name.
+
+    Args:
+        name: one of :func:`manifold_names`.
+        options: what its class takes.
+
+    Returns:
+        An object with ``x_shape`` and ``sample(n, generator) -> (examples, coordinates)``.
+
+    Raises:
+        LookupError: unknown name.
+        TypeError: unknown option.
+
+    Example:
+        >>> load_manifold("bar", size=32).x_shape
+        (1, 32, 32)
+    """
+    known = plugins(MANIFOLDS)
+    if name not in known:
+        raise UnknownName("data manifold", name, known)
+    return known[name].load()(**options)
 
 
 # Priors -------------------------------------------------------------------------------------------

@@ -5,15 +5,16 @@ import math
 import pytest
 import torch
 
-from onmanifold.priors.manifolds import Bar, Tank, TwoBalls, TwoCircles, manifold, stream
+from onmanifold.priors.manifolds import Bar, Tank, TwoBalls, TwoCircles, stream
 from onmanifold.priors.manifolds.tank import outlines
+from onmanifold.registry import load_manifold, manifold_names
 
 NAMES = ["bar", "tank", "two-balls", "two-circles"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_examples_other_split_other_examples(name):
-    data = manifold(name)
+    data = load_manifold(name)
     x, _ = data.sample(6, stream(3, "train", 5))
     again, _ = data.sample(6, stream(3, "train", 5))
     assert x.shape == (6, *data.x_shape) and torch.isfinite(x).all()
@@ -25,8 +26,11 @@ def test_same_seed_same_examples_other_split_other_examples(name):
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(ValueError, match="known: bar, tank, two-balls, two-circles"):
-        manifold("klein-bottle")
+    assert manifold_names() == NAMES
+    with pytest.raises(LookupError, match="Known: bar, tank, two-balls, two-circles"):
+        load_manifold("klein-bottle")
+    with pytest.raises(TypeError, match="colour"):
+        load_manifold("bar", colour=1)
     with pytest.raises(ValueError, match="held-out"):
         stream(0, "test")
 
