@@ -19,6 +19,7 @@ from onmanifold.operator import (
     simulate,
 )
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
 from onmanifold.solution import Solution, Status
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
@@ -44,6 +45,10 @@ __all__ = [
     "Status",
     "as_operator",
     "linearize",
+    "load_manifold",
+    "load_operator",
+    "load_prior",
+    "prior_names",
     "simulate",
     "solve",
 ]
