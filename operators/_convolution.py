@@ -227,7 +227,8 @@ class Fourier(Convolution):
         return torch.view_as_complex(self.transfer.to(x.dtype))
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(x, s=self.size) * transfer, s=self.size)
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x, s=self.size) * transfer, s=self.size)
+        return filtered
 
     @staticmethod
     def work(kernel: tuple[int, int], shape: tuple[int, int], boundary: str) -> float:

@@ -92,7 +92,7 @@ class Blur(nn.Module):
     def A(self, x: Tensor) -> Tensor:
         """Blur images ``(B, *x_shape)``."""
         check_batch(x, self.x_shape, "x")
-        return self._convolution(self._planes(x)).reshape(x.shape)
+        return self._convolution.forward(self._planes(x)).reshape(x.shape)
 
     def A_adjoint(self, u: Tensor) -> Tensor:
         """The adjoint, ``(B, *y_shape)`` to ``(B, *x_shape)``: correlation, the border folded back."""
