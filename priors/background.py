@@ -37,6 +37,8 @@ class WithBackground(ManifoldPrior):
     """
 
     known: Tensor
+    level: Tensor
+    half_widths: Tensor
     reach = 4.0  # the constant stays within four standard deviations
 
     def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
@@ -53,13 +55,18 @@ class WithBackground(ManifoldPrior):
         self.x_shape, self.dim, self.num_charts = prior.x_shape, prior.dim + 1, prior.num_charts
         self.register_buffer("known", known)
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
-        self.register_buffer("box", torch.cat([inner, inner.new_full((1,), self.reach)]))
+        self.register_buffer("half_widths", torch.cat([inner, inner.new_full((1,), self.reach)]))
         # what the prior itself shows there: the constant is counted from it
         zero = prior.decode_chart(
             torch.zeros(1, prior.dim, dtype=prior.dtype, device=prior.device), 0
         )
         self.register_buffer("level", zero[0, known.to(prior.device)].mean().detach())
         self.train(prior.training)
+
+    @property
+    def box(self) -> Tensor:  # type: ignore[override]
+        """Half-widths of the latent box, ``(d + 1,)``."""
+        return self.half_widths
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         constant = self.std * z[:, -1]
