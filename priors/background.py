@@ -37,7 +37,6 @@ class WithBackground(ManifoldPrior):
     """
 
     known: Tensor
-    level: Tensor
     half_widths: Tensor
     reach = 4.0  # the constant stays within four standard deviations
 
@@ -56,11 +55,6 @@ class WithBackground(ManifoldPrior):
         self.register_buffer("known", known)
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
         self.register_buffer("half_widths", torch.cat([inner, inner.new_full((1,), self.reach)]))
-        # what the prior itself shows there: the constant is counted from it
-        zero = prior.decode_chart(
-            torch.zeros(1, prior.dim, dtype=prior.dtype, device=prior.device), 0
-        )
-        self.register_buffer("level", zero[0, known.to(prior.device)].mean().detach())
         self.train(prior.training)
 
     @property
@@ -107,7 +101,9 @@ class WithBackground(ManifoldPrior):
         return cls(inner.from_config(config["prior"]["config"]), config["std"])  # type: ignore[attr-defined]
 
     def _constant(self, x: Tensor) -> Tensor:
-        return x[:, self.known].mean(dim=1) - self.level
+        """What the known pixels show above what the prior itself shows there, ``(B,)``."""
+        origin = self.prior.decode_chart(x.new_zeros(1, self.prior.dim), 0)
+        return (x[:, self.known] - origin[:, self.known]).mean(dim=1)
 
 
 def _corners(x_shape: tuple[int, ...]) -> Tensor:

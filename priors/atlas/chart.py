@@ -88,11 +88,20 @@ class Chart(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """``(B, d) -> (B, *x_shape)``."""
+        code, picture = self._couple(z)
+        return self.background + picture + self._hide(code)
+
+    def hidden(self, z: Tensor) -> Tensor:
+        """What ``decode(z)`` writes into the hidden directions, ``(B, d)``: zero where the networks agree."""
+        return self._couple(z)[0]
+
+    def _couple(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The couplings: s a, ``(B, d)``, and b, ``(B, *x_shape)``."""
         a, b = z, z.new_zeros(1)
         for to_picture, to_code in zip(self.to_picture, self.to_code, strict=True):
             b = b + self._visible(to_picture(a))
             a = a + to_code(b)
-        return self.background + b + self._hide(self.scale * a)
+        return self.scale * a, b
 
     def encode(self, x: Tensor) -> Tensor:
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""

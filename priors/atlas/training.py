@@ -32,6 +32,9 @@ class Schedule:
         batch_size: examples a step.
         learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
         lipschitz: weight of the Lipschitz penalty in the first quarter of the joint phase.
+        hidden: weight of the penalty on what latent samples write into the charts' hidden directions: it makes the
+            networks of a chart agree in the whole latent box, not just where data are.
+        hidden_from: step of the joint phase from which on it counts.
         stretch: in the overlap phase only points with ``stretch * |s|`` inside the box are a chart's own.
         refresh: steps after which the overlap phase computes responsibilities with the newer charts.
         clip: largest norm of the gradient.
@@ -44,6 +47,8 @@ class Schedule:
     batch_size: int = 64
     learning_rate: float = 1e-3
     lipschitz: float = 0.0
+    hidden: float = 0.0
+    hidden_from: int = 0
     stretch: float = 1.5
     refresh: int = 500
     clip: float = 1.0
@@ -83,11 +88,7 @@ class AtlasTraining(lightning.LightningModule):
         elif step < schedule.seeding + schedule.joint:
             weights = mixture_weights(self.atlas, x, noise)
             loss = weighted_loss(self.atlas, x, noise, weights)
-            if schedule.lipschitz and step < schedule.seeding + schedule.joint // 4:
-                few = slice(max(1, len(x) // 4))  # the penalty needs no more, and costs every chart
-                loss = loss + schedule.lipschitz * lipschitz_penalty(
-                    self.atlas, latent[few], noise[few]
-                )
+            loss = loss + self._penalties(step - schedule.seeding, latent, noise)
         else:
             if (step - schedule.seeding - schedule.joint) % schedule.refresh == 0:
                 self.teacher.load_state_dict(self.atlas.state_dict())
@@ -100,6 +101,17 @@ class AtlasTraining(lightning.LightningModule):
         nearest = torch.cdist(features(x), self.centres).argmin(dim=1)
         own = functional.one_hot(nearest, self.atlas.num_charts).to(x)
         return weighted_loss(self.atlas, x, noise, own)
+
+    def _penalties(self, step: int, latent: Tensor, noise: Tensor) -> Tensor:
+        """What regularizes the joint phase; a quarter of the batch is enough, since it costs every chart."""
+        schedule, few = self.schedule, slice(max(1, len(latent) // 4))
+        total = latent.new_zeros(())
+        if schedule.lipschitz and step < schedule.joint // 4:
+            penalty = lipschitz_penalty(self.atlas, latent[few], noise[few])
+            total = total + schedule.lipschitz * penalty
+        if schedule.hidden and step >= schedule.hidden_from:
+            total = total + schedule.hidden * hidden_penalty(self.atlas, latent[few])
+        return total
 
     def configure_optimizers(self) -> Any:
         schedule = self.schedule
@@ -172,6 +184,15 @@ def lipschitz_penalty(atlas: Atlas, latent: Tensor, noise: Tensor) -> Tensor:
         here, there = moved.chunk(2)
         total = total + (here - there).flatten(1).square().sum(dim=1).mean()
     return total / (atlas.num_charts * config.sigma_x**2)
+
+
+def hidden_penalty(atlas: Atlas, latent: Tensor) -> Tensor:
+    """Mean over charts and latent points of |s a|^2 / (2 sigma_x^2), see :meth:`Chart.hidden`."""
+    total = latent.new_zeros(())
+    for chart, flow in zip(atlas.charts, atlas.flows, strict=True):
+        hidden = chart.hidden(flow(latent))  # type: ignore[operator]
+        total = total + hidden.square().sum(dim=1).mean()
+    return total / (atlas.num_charts * 2 * atlas.settings.sigma_x**2)
 
 
 @torch.no_grad()

@@ -13,6 +13,11 @@ from onmanifold.testing import check_prior
 CONV = {"channels": [6, 4], "patch": 2, "hidden": 8}
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def shake(module, std=0.1, seed=0):
     """Random weights everywhere, output layers that start at zero included."""
     generator = torch.Generator().manual_seed(seed)
