@@ -1,7 +1,4 @@
-"""The subcommands ``priors``, ``operators`` and ``solve``.
-
-Heavy imports wait until a command runs, so that ``onmanifold --help`` is quick.
-"""
+"""The subcommands ``priors``, ``operators`` and ``solve``; what only one of them needs, it imports."""
 
 from __future__ import annotations
 

@@ -1,0 +1,109 @@
+"""What a package needs beside code: all its files, pinned versions, and the rule about imports."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {
+    "src/onmanifold": "onmanifold",
+    "operators": "onmanifold/operators",
+    "priors": "onmanifold/priors",
+}
+SKIPPED = shutil.ignore_patterns("__pycache__", "*.egg-info")
+
+
+def files():
+    """All files of the package: path in the repository, path once installed."""
+    for folder, target in FOLDERS.items():
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file, Path(target) / file.relative_to(ROOT / folder)
+
+
+def test_wheel_holds_every_file(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=SKIPPED)
+    code = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
+        inside = set(wheel.namelist())
+    missing = sorted(str(target) for _, target in files() if str(target) not in inside)
+    assert not missing, "not listed in pyproject.toml's packages or package-data"
+
+
+def test_entry_points_are_those_of_pyproject():
+    for group, told in PROJECT["project"]["entry-points"].items():
+        known = {entry.name: entry.value for entry in entry_points(group=group)}
+        assert told.items() <= known.items(), f"{group}: install the package again (make setup)"
+
+
+def test_every_entry_point_loads():
+    for group in PROJECT["project"]["entry-points"]:
+        for entry in entry_points(group=group):
+            assert entry.load() is not None
+
+
+def test_lock_pins_versions_and_hashes_and_names_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"https?:|index-url|find-links|trusted-host|file:", text)
+    blocks = re.split(r"\n(?=\S)", "\n".join(x for x in text.splitlines() if not x.startswith("#")))
+    assert len(blocks) > 50
+    for block in blocks:
+        assert re.match(r"[\w.-]+==[\w.+!]+( ; [^\\]+)? \\\n", block), block[:80]
+        assert "--hash=sha256:" in block
+
+
+def test_lock_holds_every_dependency():
+    text = (ROOT / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    for requirement in [*PROJECT["project"]["dependencies"], *(r for e in extras for r in e)]:
+        name = re.match(r"[\w.-]+", requirement).group().lower()
+        assert name in locked, "make lock"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The package as it is once installed, with the configuration beside it."""
+    for folder, target in FOLDERS.items():
+        shutil.copytree(ROOT / folder, tmp_path / target, dirs_exist_ok=True, ignore=SKIPPED)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "verdict"),
+    [
+        ("solve.py", "", "0 broken"),
+        ("solve.py", "from onmanifold.operators import Blur", "broken"),
+        ("cli.py", "import onmanifold.priors.manifolds.bar", "broken"),
+        ("operators/blur.py", "import onmanifold.priors.manifolds.bar", "broken"),
+        ("new.py", "x = 1", "not listed as layers"),
+    ],
+)
+def test_imports_between_the_parts(tree, file, line, verdict):
+    with open(tree / "onmanifold" / file, "a") as stream:
+        stream.write(f"\n{line}\n")
+    code = (
+        "import sys; sys.path.insert(0, ''); from importlinter.cli import lint_imports as lint;"
+        "sys.exit(lint(config_filename='pyproject.toml', no_cache=True))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=False
+    )
+    out = " ".join((done.stdout + done.stderr).split())
+    assert verdict in out
+    assert (done.returncode == 0) == (verdict == "0 broken"), out
