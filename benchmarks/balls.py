@@ -37,7 +37,7 @@ def main() -> None:
 
     empty = measure(torch.full((1, *data.x_shape), data.background))[0]
     y = measure(truth)
-    operator = EIT(Tank.unit(), Protocol.adjacent(32), mesh=arguments.mesh, reference=empty, **setup)
+    operator = EIT(Tank.unit(), Protocol.adjacent(32), mesh=arguments.mesh, reference=empty, background=1.0, **setup)
     prior = load_prior("two-balls")
     std = 2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()  # of a difference, and of the meshes
     errors, seconds = [], []

@@ -65,24 +65,27 @@ def balls_by_impedance(seed: int) -> Problem:
     """Two balls in a disk, seen by electrical impedance tomography with 0.1 % noise."""
     truth, _ = load_manifold("two-balls").sample(2, _generator(seed))
     scale = {"map": "affine", "offset": 0.2, "slope": 1.6}
-    return _impedance("EIT, simulated", "two-balls", truth, seed, 0.001, tank="unit", conductivity=scale)
+    setup = {"tank": "unit", "conductivity": scale, "background": 1.0}
+    return _impedance("EIT, simulated", "two-balls", truth, seed, **setup)
 
 
 def tank_by_impedance(seed: int) -> Problem:
     """Objects in a water tank with the electrodes and currents of a real one, 0.1 % noise."""
     truth, _ = load_manifold("tank").sample(2, _generator(seed))
-    return _impedance("EIT, water tank", "tank", truth, seed, 0.001, tank="ktc", conductivity="saturating")
+    setup = {"tank": "ktc", "conductivity": "saturating"}
+    return _impedance("EIT, water tank", "tank", truth, seed, **setup)
 
 
-def _impedance(
-    name: str, prior: str, truth: Tensor, seed: int, noise: float, **options: Any
-) -> Problem:
-    """Voltages from the fine mesh, for an operator on the coarse one that knows the empty tank's."""
+def _impedance(name: str, prior: str, truth: Tensor, seed: int, **options: Any) -> Problem:
+    """Voltages from the fine mesh, for an operator on the coarse one that knows the empty tank's.
+
+    The noise is 0.1 % of the mean voltage.
+    """
     x_shape = tuple(truth.shape[1:])
     fine = load_operator("eit", x_shape, mesh="fine", **options)
     empty = load_manifold(prior).background
     reference = fine.A(torch.full((1, *x_shape), empty))[0]
-    std = noise * reference.abs().mean()
+    std = 0.001 * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)
     return Problem(name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6))
 
@@ -102,11 +105,14 @@ def demo(
     columns = ("problem", "prior", "PSNR", "rel. error", "misfit / noise", "steps", "calls", "seconds")
     table = Table(*columns, title="one row: the median over its measurements")
     output.mkdir(parents=True, exist_ok=True)
+    solved = []
     for make in track(PROBLEMS, "solving"):
         problem = make(seed)
         solution = run(problem, load_prior(problem.prior), seed)
         picture(problem, solution, output / f"{problem.prior}.png")
         table.add_row(problem.name, problem.prior, *_figures(problem, solution))
+        solved.append((problem, solution))
+    overview(solved, output / "overview.png")
     Console().print(table)
     print(f"pictures: {', '.join(str(file) for file in sorted(output.glob('*.png')))}")
 
@@ -139,31 +145,44 @@ def _figures(problem: Problem, solution: Solution) -> list[str]:
 
 
 def picture(problem: Problem, solution: Solution, file: Path) -> None:
-    """Truth | measurement | reconstruction | error, a row for each of the first measurements."""
+    """Truth | measurement | reconstruction, a row for each of the first measurements."""
     from matplotlib.figure import Figure
 
-    if problem.truth.ndim == 2:
-        figure = Figure(figsize=(11, 3.4), layout="constrained")
-        panels = {"truth": problem.truth, "measurement": problem.measurement, "reconstruction": solution.x}
-        for ax, (title, points) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            ax.scatter(*points.T, s=6)
-            ax.set(title=title, aspect="equal", xlim=(-3, 3), ylim=(-1.6, 1.6))
-        figure.savefig(file, dpi=110)
-        return
-    rows = min(4, len(problem.truth))
-    figure = Figure(figsize=(11, 2.7 * rows), layout="constrained")
-    low, high = float(problem.truth.min()), float(problem.truth.max())
-    for axes, b in zip(figure.subplots(rows, 4, squeeze=False), range(rows), strict=True):
-        truth, x = problem.truth[b, 0], solution.x[b, 0]
-        y = problem.measurement[b].reshape(-1, problem.measurement.shape[-1])
-        axes[0].imshow(truth, vmin=low, vmax=high, cmap="coolwarm")
-        axes[1].imshow(y, aspect="auto", cmap="gray")
-        axes[2].imshow(x, vmin=low, vmax=high, cmap="coolwarm")
-        axes[3].imshow((x - truth).abs(), vmin=0, vmax=high - low, cmap="magma")
-        for ax, title in zip(axes, ("truth", "measurement", "reconstruction", "error"), strict=True):
-            ax.set_title(title)
-            ax.set_axis_off()
+    rows = 1 if problem.truth.ndim == 2 else min(4, len(problem.truth))
+    figure = Figure(figsize=(9, 2.9 * rows), layout="constrained")
+    for b, axes in enumerate(figure.subplots(rows, 3, squeeze=False)):
+        _draw(axes, problem, solution, b)
     figure.savefig(file, dpi=110)
+
+
+def overview(solved: list[tuple[Problem, Solution]], file: Path) -> None:
+    """Truth, measurement and reconstruction below each other, a column for each problem."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(solved), 9), layout="constrained")
+    columns = figure.subplots(3, len(solved), squeeze=False).T
+    for axes, (problem, solution) in zip(columns, solved, strict=True):
+        _draw(axes, problem, solution, 0)
+        axes[0].set_title(f"{problem.name}: truth")
+    figure.savefig(file, dpi=80)
+
+
+def _draw(axes: Any, problem: Problem, solution: Solution, b: int) -> None:
+    """One measurement on three axes; points of the plane are drawn all at once."""
+    titles = ("truth", "measurement", "reconstruction")
+    values = (problem.truth, problem.measurement, solution.x)
+    low, high = float(problem.truth.min()), float(problem.truth.max())
+    for ax, title, value in zip(axes, titles, values, strict=True):
+        ax.set_title(title)
+        if problem.truth.ndim == 2:
+            ax.scatter(*value.T, s=4)
+            ax.set(aspect="equal", xlim=(-3, 3), ylim=(-2, 2))
+        elif title == "measurement":
+            ax.imshow(value[b].reshape(-1, value.shape[-1]), aspect="auto", cmap="gray")
+        else:
+            ax.imshow(value[b, 0], vmin=low, vmax=high, cmap="coolwarm")
+        ax.set_xticks([])
+        ax.set_yticks([])
 
 
 def _generator(seed: int) -> torch.Generator:
