@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -40,21 +41,25 @@ class EITLinearization:
         """Map tangents ``(B, T, *x_shape)`` to ``(B, T, I, M)``."""
         self._check(v, self.x_shape, "tangents")
         inside = _double(v).flatten(2)
-        rows = []
-        for k, w in enumerate(self.fields):
-            pixels = (self.slope[k] * inside[k]).T.contiguous()
-            rows.append(self.engine.jvp(w, torch.from_numpy(self.average @ pixels.numpy())))
-        return torch.stack(rows).to(v)
+
+        def change(k: int) -> Tensor:
+            pixels = (inside[k] * self.slope[k]).T.contiguous()
+            cells = torch.from_numpy(self.average @ pixels.numpy())
+            return self.engine.jvp(self.fields[k], cells)
+
+        return torch.stack(_each(change, len(self.fields))).to(v)
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, I, M)`` to ``(B, T, *x_shape)``."""
         self._check(u, tuple(self.y.shape[1:]), "cotangents")
         inside = _double(u)
-        rows = []
-        for k, w in enumerate(self.fields):
-            pixels = torch.from_numpy(self.average.T @ self.engine.vjp(w, inside[k]).numpy())
-            rows.append((pixels.T * self.slope[k]).reshape(-1, *self.x_shape))
-        return torch.stack(rows).to(u)
+
+        def back(k: int) -> Tensor:
+            cells = self.engine.vjp(self.fields[k], inside[k])
+            return torch.from_numpy(self.average.T @ cells.numpy()).T * self.slope[k]
+
+        full = torch.stack(_each(back, len(self.fields)))
+        return full.reshape(*full.shape[:-1], *self.x_shape).to(u)
 
     def jacobian(self) -> Tensor:
         """The whole derivative, ``(B, I, M, *x_shape)``."""
@@ -165,6 +170,23 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, x_tangent: Tensor, v: Tensor, *_: None) -> Tensor:
         return cast(Tensor, _Derivative.apply(ctx.saved_tensors[0], v, ctx.deferred, ctx.adjoint))
+
+
+def _each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
+    """``work(0)``, ..., ``work(count - 1)``, on as many threads as torch may use, one for each member.
+
+    The products are small: torch's own threads would mostly wait for each other, above all where
+    other programs use the same cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if min(count, threads) == 1:
+            return [work(k) for k in range(count)]
+        with ThreadPoolExecutor(min(count, threads)) as pool:
+            return list(pool.map(work, range(count)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _double(value: Tensor) -> Tensor:
