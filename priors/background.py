@@ -22,9 +22,8 @@ class WithBackground(ManifoldPrior):
     Args:
         prior: the manifold of pictures on a known background.
         std: standard deviation :math:`\sigma` of the constant, in units of the picture.
-        known: pixels that show nothing but the background in every picture of the prior, boolean,
-            ``x_shape``; the encoder reads the constant there. Default: the corners outside the disk
-            that fills the picture.
+        known: pixels whose mean is the same in every picture of the prior, boolean, ``x_shape``; the
+            encoder reads the constant there. Default: the corners around the disk that fills the picture.
 
     Raises:
         ValueError: if ``std`` is not positive, or ``known`` has another shape or is empty.
@@ -111,4 +110,4 @@ def _corners(x_shape: tuple[int, ...]) -> Tensor:
     *_, height, width = x_shape
     y = (torch.arange(height) + 0.5) * 2 / height - 1
     x = (torch.arange(width) + 0.5) * 2 / width - 1
-    return (torch.hypot(y[:, None], x) > 1).expand(x_shape).clone()
+    return (torch.hypot(y[:, None], x) > 1 + 3 / min(height, width)).expand(x_shape).clone()

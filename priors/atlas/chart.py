@@ -1,8 +1,9 @@
 r"""A chart with an exact left inverse, built of couplings between a code and a picture.
 
 The space of unknowns is split once and for all, :math:`R^n = R^d \oplus R^{n-d}`: ``d`` orthonormal
-functionals :math:`Q` (for pictures those of the highest spatial frequencies, where data have next to
-nothing) and the rest :math:`P = I - Q^T Q`. A code :math:`a \in R^d` and a picture :math:`b`, zero at first,
+functionals :math:`Q` that see next to nothing of any data and the rest :math:`P`. For pictures :math:`Q` is the
+highest spatial frequencies, :math:`P = I - Q^T Q`; for pictures of a disk it is waves in the corners
+around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` and a picture :math:`b`, zero at first,
 change each other in turn, with any networks :math:`g_i` (code to picture) and :math:`h_i` (picture to code):
 
 .. math::  b \leftarrow b + P g_i(a), \qquad a \leftarrow a + h_i(b), \qquad x = x_0 + b + s\, Q^T a.
@@ -40,8 +41,8 @@ class Chart(nn.Module):
         options: arguments of the networks.
         scale: weight s of the code in the unknown. The larger, the less noise in an unknown disturbs its code,
             and the more exactly the networks have to invert each other.
-        support: pixels outside the disk that fills the picture stay at the ``background``:
-            ``"disk"``, or ``"all"`` for none such.
+        support: where pictures differ from the ``background``: ``"all"`` pixels, or those of the ``"disk"`` that
+            fills the picture.
         background: value x_0 that pictures are relative to.
 
     Example:
@@ -70,13 +71,12 @@ class Chart(nn.Module):
         if not 1 <= dim < int(np.prod(x_shape)):
             raise ValueError(f"Chart: dim {dim} has to be from 1 to below the size of {x_shape}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
-        self.background, self.everywhere = background, support == "all"
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
         self.to_picture = nn.ModuleList(g for g, _ in pairs)
         self.to_code = nn.ModuleList(h for _, h in pairs)
-        mask = _support(support, self.x_shape)
+        self.everywhere, self.background = support == "all", background
         # Neither is learned; both are made again from the arguments, so neither is stored.
-        self._exact_basis = _hidden_directions(dim, mask)
+        mask, self._exact_basis = _split(support, dim, self.x_shape)
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("basis", self._exact_basis.float(), persistent=False)
 
@@ -106,9 +106,8 @@ class Chart(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""
         x = x - self.background
-        x = x if self.everywhere else x * self.mask
         code = x.flatten(1) @ self.basis.T
-        a, b = code / self.scale, x - self._hide(code)
+        a, b = code / self.scale, self._visible(x)
         a = a - self.to_code[-1](b)
         for i in reversed(range(len(self.to_code) - 1)):
             b = b - self._visible(self.to_picture[i + 1](a))
@@ -116,41 +115,49 @@ class Chart(nn.Module):
         return a
 
     def _visible(self, x: Tensor) -> Tensor:
-        """P x: without the hidden part, zero outside the support."""
-        x = x if self.everywhere else x * self.mask
-        return x - self._hide(x.flatten(1) @ self.basis.T)
+        """P x."""
+        return x - self._hide(x.flatten(1) @ self.basis.T) if self.everywhere else x * self.mask
 
     def _hide(self, code: Tensor) -> Tensor:
-        """Q^T a: codes ``(B, d)`` as pictures of the highest frequencies."""
+        """Q^T a: codes ``(B, d)`` as pictures that no data look like."""
         return (code @ self.basis).unflatten(1, self.x_shape)
 
 
-def _support(support: str, x_shape: tuple[int, ...]) -> Tensor:
-    """1 where the unknown may differ from the background, else 0."""
+def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The pixels of the support, 1 or 0, and the hidden directions ``(d, n)``, orthonormal."""
     if support == "all":
-        return torch.ones(x_shape)
-    if support != "disk":
-        raise ValueError(f"Chart: unknown support {support!r}; known: all, disk")
+        everything = torch.ones(x_shape)
+        if len(x_shape) == 1:
+            return everything, torch.eye(x_shape[0], dtype=torch.float64)[:dim]
+        return everything, _waves(dim, everything.double(), highest=True)
+    if support != "disk" or len(x_shape) != 3:
+        raise ValueError(
+            f"Chart: unknown support {support!r} for {x_shape}; known: all, and disk for pictures"
+        )
     _, height, width = x_shape
     y = (torch.arange(height) + 0.5) * 2 / height - 1
     x = (torch.arange(width) + 0.5) * 2 / width - 1
-    return (torch.hypot(y[:, None], x) <= 1).float().expand(x_shape).contiguous()
+    radius = torch.hypot(y[:, None], x).expand(x_shape)
+    # not the pixels at the rim: an operator that interpolates inside the disk looks at them, too
+    corners = (radius > 1 + 3 / min(height, width)).double()
+    if corners.sum() <= dim:
+        raise ValueError(f"Chart: the corners around the disk in {x_shape} hold no code of length {dim}")
+    return (radius <= 1).float(), _waves(dim, corners, highest=False)
 
 
-def _hidden_directions(dim: int, mask: Tensor) -> Tensor:
-    """``dim`` orthonormal functionals ``(d, n)``, zero outside the support.
+def _waves(dim: int, where: Tensor, highest: bool) -> Tensor:
+    """``dim`` orthonormal cosine waves ``(d, n)`` of the highest or lowest frequencies on some pixels.
 
-    For pictures the cosines of highest frequency, for vectors the first coordinates.
+    The lowest leave out the constant and are orthogonal to it: the mean over the pixels carries no code.
     """
-    if mask.ndim == 1:
-        return torch.eye(len(mask), dtype=torch.float64)[:dim]
-    colours, height, width = mask.shape
+    colours, height, width = where.shape
     rows = scipy.fft.dct(np.eye(height), norm="ortho", axis=0)
     columns = scipy.fft.dct(np.eye(width), norm="ortho", axis=0)
     total = (np.arange(height) / height)[:, None] ** 2 + (np.arange(width) / width) ** 2
-    highest = np.argsort(-total, axis=None, kind="stable")[: -(-dim // colours)]
-    i, j = np.unravel_index(highest, total.shape)
+    order = np.argsort(-total if highest else total, axis=None, kind="stable")
+    i, j = np.unravel_index(order[: -(-dim // colours) + (not highest)], total.shape)
     waves = rows[i][:, :, None] * columns[j][:, None, :]
-    each = np.einsum("kc,nhw->nkchw", np.eye(colours), waves).reshape(-1, *mask.shape)[:dim]
-    orthonormal, _ = np.linalg.qr((each * mask.numpy()).reshape(dim, -1).T)
-    return torch.from_numpy(orthonormal.T.copy())
+    each = np.einsum("kc,nhw->nkchw", np.eye(colours), waves).reshape(-1, *where.shape)
+    orthonormal, _ = np.linalg.qr((each * where.numpy()).reshape(len(each), -1).T)
+    first = 0 if highest else colours  # the constants, one a colour
+    return torch.from_numpy(orthonormal.T[first : first + dim].copy())

@@ -43,8 +43,9 @@ class SoftBox:
         """Log-density of points ``(B, d)``, shape ``(B,)``."""
         t = z.abs()
         slope = (1 - LOW) / (EDGE - FLAT)
-        # clamped on both sides: where() differentiates the branch that it does not take, too
-        ramp = torch.log1p(-slope * (t.clamp(FLAT, EDGE) - FLAT))
+        # clamped on both sides: where() differentiates the branch that it does not take, too; a little
+        # beyond the edge, since the derivative of clamp vanishes at its limits and descent ends there
+        ramp = torch.log1p(-slope * (t.clamp(FLAT, EDGE + 1e-3) - FLAT))
         tail = log(LOW) - self.steepness * (t - EDGE)
         each = torch.where(t <= FLAT, torch.zeros_like(t), torch.where(t <= EDGE, ramp, tail))
         return (each - self.log_normalization).sum(dim=-1)

@@ -51,7 +51,7 @@ def noisy_points(seed: int) -> Problem:
     """Points of two circles, measured with noise: where on the circles are they?"""
     truth, _ = load_manifold("two-circles", noise=0.0).sample(200, _generator(seed))
     operator = as_operator(lambda x: 1.0 * x, x_shape=(2,))
-    return Problem("noisy points", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15)
+    return Problem("denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15)
 
 
 def blurred_bars(seed: int) -> Problem:
@@ -62,30 +62,32 @@ def blurred_bars(seed: int) -> Problem:
 
 
 def balls_by_impedance(seed: int) -> Problem:
-    """Two balls in a disk, seen by electrical impedance tomography with 0.1 % noise."""
+    """Two balls in a disk, seen by electrical impedance tomography with 0.2 % noise."""
     truth, _ = load_manifold("two-balls").sample(2, _generator(seed))
     scale = {"map": "affine", "offset": 0.2, "slope": 1.6}
     setup = {"tank": "unit", "conductivity": scale, "background": 1.0}
-    return _impedance("EIT, simulated", "two-balls", truth, seed, **setup)
+    return _impedance("EIT, disk", "two-balls", truth, seed, 0.002, **setup)
 
 
 def tank_by_impedance(seed: int) -> Problem:
-    """Objects in a water tank with the electrodes and currents of a real one, 0.1 % noise."""
+    """Objects in a water tank with the electrodes and currents of a real one, with 1 % noise."""
     truth, _ = load_manifold("tank").sample(2, _generator(seed))
     setup = {"tank": "ktc", "conductivity": "saturating"}
-    return _impedance("EIT, water tank", "tank", truth, seed, **setup)
+    return _impedance("EIT, tank", "tank", truth, seed, 0.01, **setup)
 
 
-def _impedance(name: str, prior: str, truth: Tensor, seed: int, **options: Any) -> Problem:
+def _impedance(
+    name: str, prior: str, truth: Tensor, seed: int, noise: float, **options: Any
+) -> Problem:
     """Voltages from the fine mesh, for an operator on the coarse one that knows the empty tank's.
 
-    The noise is 0.1 % of the mean voltage.
+    The noise is a part of the mean voltage.
     """
     x_shape = tuple(truth.shape[1:])
     fine = load_operator("eit", x_shape, mesh="fine", **options)
     empty = load_manifold(prior).background
     reference = fine.A(torch.full((1, *x_shape), empty))[0]
-    std = 0.001 * reference.abs().mean()
+    std = noise * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)
     return Problem(name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6))
 
@@ -102,8 +104,8 @@ def demo(
     from rich.progress import track
     from rich.table import Table
 
-    columns = ("problem", "prior", "PSNR", "rel. error", "misfit / noise", "steps", "calls", "seconds")
-    table = Table(*columns, title="one row: the median over its measurements")
+    columns = ("problem", "prior", "PSNR", "error", "misfit", "steps", "calls", "seconds")
+    table = Table(*columns, caption="medians over the measurements; error: relative; misfit: over what the noise makes")
     output.mkdir(parents=True, exist_ok=True)
     solved = []
     for make in track(PROBLEMS, "solving"):
