@@ -1,0 +1,64 @@
+"""The examples run, on a small setting where they take one, and find what they look for."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(name, *arguments, cwd):
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_deblur_bars(tmp_path):
+    printed = run("deblur_bars.py", "bars.png", cwd=tmp_path)
+    assert "3 of 3 converged" in printed
+    assert (tmp_path / "bars.png").stat().st_size > 10_000
+
+
+def test_two_balls_eit(tmp_path):
+    printed = run("two_balls_eit.py", "balls.png", cwd=tmp_path)
+    assert float(re.search(r"relative error ([\d.]+)", printed)[1]) < 0.1
+    assert (tmp_path / "balls.png").stat().st_size > 10_000
+
+
+def test_own_operator(tmp_path):
+    printed = run("own_operator.py", cwd=tmp_path)
+    assert "FAIL" not in printed and "3 of 3 converged" in printed
+
+
+@pytest.fixture
+def tank(shared_data, tmp_path):
+    """A folder with the reference and one measured tank, and its truth elsewhere."""
+    source = shared_data / "ktc2023" / "training"
+    for folder, names in (("input", ("ref.mat", "data4.mat")), ("truth", ("true4.mat",))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copy(source / name, tmp_path / folder)
+    return tmp_path
+
+
+def test_measured_tank(tank):
+    options = ("input", "output", 3, "--truth", "truth", "--starts", 2)
+    printed = run("ktc_tank.py", *options, cwd=tank)
+    classes = np.load(tank / "output" / "4.npy")
+    assert classes.shape == (256, 256) and set(np.unique(classes)) <= {0, 1, 2}
+    assert (tank / "output" / "4.png").stat().st_size > 5_000
+    assert float(re.search(r"level 3: mean score ([\d.]+)", printed)[1]) > 0.6
+
+
+def test_measured_tank_needs_a_level_and_data(tank):
+    for arguments, message in ((("input", "out"), "level"), (("input", "out", 9), "levels are 1 to 7")):
+        command = [sys.executable, str(EXAMPLES / "ktc_tank.py"), *map(str, arguments)]
+        done = subprocess.run(command, cwd=tank, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and message in done.stderr
+    assert not (tank / "out").exists()
