@@ -41,6 +41,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 WATER = 0.79  # conductivity that explains the tank without objects best, see docs/eit.md
 WATER_STD = 0.05  # it moves from one measurement to the next
+CONTRAST = 0.98  # objects conduct 50 times better or worse than water; more makes no difference
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def main() -> None:
         Tank.ktc(),
         reference.protocol,
         prior.x_shape,
-        conductivity=Saturating(WATER),
+        conductivity=Saturating(WATER, conductive=CONTRAST, resistive=CONTRAST, reach=0.9),
         reference=reference.voltages,
     )
     starts = Starts(pool=96, keep=arguments.starts)
