@@ -41,6 +41,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 WATER = 0.79  # conductivity that explains the tank without objects best, see docs/eit.md
 WATER_STD = 0.05  # it moves from one measurement to the next
+TEMPERATURE = 20.0  # how much worse an end may explain the voltages and still count for "unsure"
 CONTRAST = 0.98  # objects conduct 50 times better or worse than water; more makes no difference
 
 
@@ -91,17 +92,22 @@ def reconstruct(operator: EIT, reference: KTCMeasurement, case: Case, prior, sta
         starts=starts,
         stop=MaxSteps(40) | SmallDecrease(1e-3),
     )
-    water = prior.std * solution.ends.z[0, :, -1].view(-1, 1, 1, 1)
-    pictures = solution.ends.x[0] - water  # the best end comes first
-    weight = (solution.ends.objective[0, 0] - solution.ends.objective[0]).div(10).softmax(dim=0)
-    spread = (weight.view(-1, 1, 1, 1) * (pictures - pictures[0]).square()).sum(dim=0).sqrt()
+    water = prior.std * solution.z[0, -1]
+    picture = (solution.x[0] - water) * disk(solution.x.shape[-1])
+    unsure = solution.spread(temperature=TEMPERATURE)[0] * disk(solution.x.shape[-1])
     return Result(
-        ktc_classes(pictures[0]),
-        pictures[0, 0].numpy(),
-        spread[0].numpy(),
+        ktc_classes(picture),
+        picture[0].numpy(),
+        unsure[0].numpy(),
         solution,
         time.perf_counter() - began,
     )
+
+
+def disk(size: int) -> Tensor:
+    """1 in the tank, 0 in the corners around it, ``(size, size)``."""
+    centres = (torch.arange(size) + 0.5) * 2 / size - 1
+    return (torch.hypot(centres[:, None], centres) <= 1).float()
 
 
 def read_cases(folder: Path, truths: Path | None, levels: list[int] | None) -> list[Case]:
