@@ -128,11 +128,13 @@ class ManifoldPrior(nn.Module, ABC):
 
         return solve(operator, measurement, self, **options)
 
-    def save(self, directory: str | Path, card: dict[str, Any] | None = None) -> None:
-        """Write ``card.json`` and ``weights.safetensors`` to ``directory``."""
+    def save(
+        self, directory: str | Path, card: dict[str, Any] | None = None, *, half: bool = False
+    ) -> None:
+        """Write ``card.json`` and ``weights.safetensors``; see :func:`onmanifold.storage.save_prior`."""
         from onmanifold.storage import save_prior
 
-        save_prior(self, directory, card)
+        save_prior(self, directory, card, half=half)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -36,7 +36,11 @@ class DamagedFile(ValueError):
 
 
 def save_prior(
-    prior: ManifoldPrior, directory: str | Path, card: dict[str, Any] | None = None
+    prior: ManifoldPrior,
+    directory: str | Path,
+    card: dict[str, Any] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write ``prior`` to ``directory``, complete or not at all.
 
@@ -46,9 +50,12 @@ def save_prior(
         card: JSON-able fields for the reader of the card: ``name``, ``description``,
             ``value_range``, ``unit``, ``training_data``, ``recipe``, ``metrics``, ``licence``, and
             any other.
+        half: write the weights in 16 bits, for half the size. Nothing is lost: they have to be numbers
+            that 16 bits hold, as after ``prior.half().float()``.
 
     Raises:
-        ValueError: the class has no entry point, or ``card`` sets a field that is written here.
+        ValueError: the class has no entry point, ``card`` sets a field that is written here, or
+            ``half`` would change the weights.
         TypeError: the configuration or the card is not JSON-able, or the dtype is not a float of 32
             or 64 bits.
     """
@@ -61,6 +68,15 @@ def save_prior(
         name: value.detach().cpu().contiguous().clone()
         for name, value in prior.state_dict().items()
     }
+    if half:
+        short = {name: value.half() for name, value in tensors.items()}
+        lossy = [name for name, value in short.items() if not value.to(tensors[name]).equal(tensors[name])]
+        if lossy:
+            raise ValueError(
+                f"{lossy[0]} and {len(lossy) - 1} more change in 16 bits: round them with "
+                "prior.half().float() and measure the result before you store it so"
+            )
+        tensors = short
     weights = write_tensors(tensors)
     full = dict(card or {}) | {
         "schema": SCHEMA,
