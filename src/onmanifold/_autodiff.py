@@ -38,11 +38,18 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> T
     return result
 
 
+def gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Gradients ``(B, d)`` of f that maps each row of ``(B, d)`` to a number."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        # Rows are independent: the gradient of the sum holds the gradient of each.
+        return _gradient(function(z).sum(), z).detach()
+
+
 def gradient_and_hessian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of f that maps each row of ``(B, d)`` to a number: ``(B, d)`` and ``(B, d, d)``."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        # Rows are independent: the gradient of the sum holds the gradient of each.
         slope = _gradient(function(z).sum(), z)
         rows = [_gradient(slope[:, i].sum(), z) for i in range(z.shape[1])]
     return slope.detach(), torch.stack(rows, dim=1).detach()

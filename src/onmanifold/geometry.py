@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import gradient_and_hessian, jvp
+from onmanifold._autodiff import gradient, gradient_and_hessian, jvp
 from onmanifold.prior import ManifoldPrior, Point, by_chart
 
 
@@ -39,6 +39,15 @@ def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
 def jacobian(prior: ManifoldPrior, point: Point) -> Tensor:
     """Columns of the decoder's Jacobian J, shape ``(B, d, *x_shape)``."""
     return decode_with_jacobian(prior, point)[1]
+
+
+def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
+    """Gradient ``(B, d)`` of the latent log-density."""
+
+    def of_chart(z: Tensor, chart: int) -> Tensor:
+        return gradient(lambda t: prior.log_prob_chart(t, chart), z)
+
+    return by_chart(of_chart, point.z, point.chart, prior.num_charts)
 
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:

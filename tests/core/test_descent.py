@@ -26,6 +26,7 @@ from onmanifold.descent.quadratic import (
     model_decrease,
     projected_norm,
 )
+from onmanifold.descent.subproblem import composite_step
 
 METHODS = [LevenbergMarquardt(), RiemannianGradientDescent()]
 TIGHT = MaxSteps(300) | GradientNorm(1e-7)
@@ -130,8 +131,8 @@ def test_both_gradients_are_the_objectives(name):
     expected = torch.func.grad(objective)(start.z)
     trial = problem.at(start)
     assert trial.objective.sum().item() == pytest.approx(objective(start.z).item())
-    assert torch.allclose(problem.slope(trial).gradient, expected)
-    assert torch.allclose(problem.model(trial).gradient, expected)
+    for model in (problem.slope(trial), problem.model(trial)):
+        assert torch.allclose(model.gradient + model.slope, expected)
 
 
 def test_curvature_of_a_linear_problem_is_the_hessian():
@@ -140,7 +141,7 @@ def test_curvature_of_a_linear_problem_is_the_hessian():
     problem = pose(lambda x: x, y, prior, Gaussian(0.5))
     model = problem.model(problem.at(prior.sample(5, 0)))
     expected = prior.matrix.T @ prior.matrix / 0.25 + torch.eye(3, dtype=torch.float64)
-    assert torch.allclose(model.curvature, expected.expand(5, 3, 3))
+    assert torch.allclose(model.curvature + model.bend, expected.expand(5, 3, 3))
 
 
 def test_large_batches_are_differentiated_in_parts(monkeypatch):
@@ -152,6 +153,74 @@ def test_large_batches_are_differentiated_in_parts(monkeypatch):
     parts = problem.model(problem.at(point))
     assert torch.allclose(parts.curvature, whole.curvature)
     assert torch.allclose(parts.gradient, whole.gradient)
+
+
+# The step with the penalty as it is ---------------------------------------------------------------
+
+
+class Kinked(Affine):
+    """A density whose negative logarithm has kinks at +-0.5 in every coordinate."""
+
+    def log_prob_chart(self, z, chart):
+        return -5 * (z.abs() - 0.5).clamp(min=0).sum(1)
+
+
+def kinked_problem(n=20, size=12, dim=8, **options):
+    prior = Kinked(dim=dim, size=size, **options)
+    problem = pose(lambda x: x, 3 * randn(n, size), prior, Gaussian(1.0))
+    point = prior.sample(n, 0)
+    return problem, point, problem.model(problem.at(point))
+
+
+def composite_values(problem, point, model, v):
+    moved = Point(point.chart, point.z + v)
+    return model_decrease(model.curvature, model.gradient, v) + (
+        problem.penalty(point) - problem.penalty(moved)
+    )
+
+
+@pytest.mark.parametrize("box", [math.inf, 0.8])
+def test_a_step_across_kinks_is_nearly_the_best(box):
+    problem, point, model = kinked_problem(box=box)
+    v, eased = composite_step(problem, point, model, model.curvature)
+    found = composite_values(problem, point, model, v)
+    assert torch.allclose(found, model_decrease(model.curvature, model.gradient, v) + eased)
+    # Against proximal gradient steps, many of them, exact for this penalty:
+    low, high = problem.bounds(point)
+    best, rate = torch.zeros_like(v), 1 / torch.linalg.eigvalsh(model.curvature)[:, -1:, None]
+    for _ in range(20000):
+        slope = model.gradient + (model.curvature @ best.unsqueeze(2)).squeeze(2)
+        z = point.z + best - rate[:, :, 0] * slope
+        excess = (z.abs() - 0.5).clamp(min=0)
+        shrunk = z.sign() * (z.abs() - torch.minimum(excess, 5 * rate[:, :, 0]))
+        best = (shrunk - point.z).clamp(low, high)
+    ideal = composite_values(problem, point, model, best)
+    assert (found <= ideal + 1e-9).all()
+    assert (found >= 0.8 * ideal).all()
+    assert (found / ideal).median() > 0.97
+    assert ((low <= v) & (v <= high)).all()
+
+
+def test_a_smooth_penalty_takes_one_round(monkeypatch):
+    prior = Affine()
+    problem = pose(lambda x: x, randn(5, 6), prior, Gaussian(0.5))
+    point = prior.sample(5, 0)
+    model = problem.model(problem.at(point))
+    monkeypatch.setattr("onmanifold.descent.subproblem._ROUNDS", 1)
+    v, _ = composite_step(problem, point, model, model.curvature)
+    expected = torch.linalg.solve(model.curvature + model.bend, -(model.gradient + model.slope))
+    assert torch.allclose(v, expected)
+
+
+def test_kinks_do_not_hold_up_the_descent():
+    problem, point, _ = kinked_problem()
+    state = descend(problem, LevenbergMarquardt(), MaxSteps(12) | SmallDecrease(1e-9), point).state
+    further = descend(
+        problem, LevenbergMarquardt(), MaxSteps(60) | SmallDecrease(1e-9), state.point
+    )
+    assert torch.allclose(state.objective, further.state.objective, rtol=1e-4)
+    on_kink = (further.state.point.z.abs() - 0.5).abs() < 1e-3
+    assert on_kink.double().mean() > 0.1
 
 
 # Methods ------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from onmanifold._checks import check_number
 from onmanifold.descent.method import arrival, attempt
-from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.quadratic import minimize_on_box
+from onmanifold.descent.problem import Model, Problem, Trial
 from onmanifold.descent.state import State
+from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
 
 
@@ -20,13 +20,11 @@ class GradientState(State):
     """A :class:`State` with the slope there.
 
     Attributes:
-        gradient: in latent coordinates, ``(B, d)``.
-        metric: G = J^T J, ``(B, d, d)``.
+        model: the misfit's gradient, the penalty, and the metric G = J^T J.
         rate: step length t of the next step ``-t G^{-1} gradient``, ``(B,)``.
     """
 
-    gradient: Tensor
-    metric: Tensor
+    model: Model
     rate: Tensor
 
 
@@ -67,14 +65,14 @@ class RiemannianGradientDescent:
         return replace(state, rate=rate)
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
-        lower, upper = problem.bounds(state.point)
-        stretched = state.metric / state.rate[:, None, None]
-        v = minimize_on_box(stretched, state.gradient, lower, upper)
-        promised = -(state.gradient * v).sum(1).clamp(max=0.0)
-        tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
+        model = state.model
+        stretched = model.metric / state.rate[:, None, None]
+        v, eased = composite_step(problem, state.point, model, stretched)
+        promised = eased - (model.gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
 
         stay = tried.rejected(state)
-        share = _parabola(promised, tried.gain)
+        share = _parabola(tried.promised, tried.gain)
         stay = replace(stay, rate=state.rate * share.clamp(0.1 * self.shrink, self.shrink))
         rows = tried.rows
         if len(rows) == 0:
@@ -91,8 +89,7 @@ class RiemannianGradientDescent:
         unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
         return GradientState(
             **vars(arrival(problem, trial, model, promise=unknown)),
-            gradient=model.gradient,
-            metric=model.metric,
+            model=model,
             rate=torch.ones_like(trial.objective),
         )
 
@@ -106,8 +103,8 @@ def _parabola(promised: Tensor, gain: Tensor) -> Tensor:
 def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:
     """<s, s>_G / (s . change of gradient), or twice the last rate where the slope did not rise."""
     s = after.point.z - before.point.z
-    rise = (s * (after.gradient - before.gradient)).sum(1)
-    squared = (s * (before.metric @ s.unsqueeze(2)).squeeze(2)).sum(1)
+    rise = (s * (after.model.gradient - before.model.gradient)).sum(1)
+    squared = (s * (before.model.metric @ s.unsqueeze(2)).squeeze(2)).sum(1)
     rate = torch.where((rise > 0) & (squared > 0), squared / rise, 2 * before.rate)
     # A guess that leaves a factor 1e4 behind comes from rounding.
     return rate.clamp(before.rate * 1e-4, before.rate * 1e4)

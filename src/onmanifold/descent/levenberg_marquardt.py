@@ -9,9 +9,10 @@ from torch import Tensor
 
 from onmanifold._checks import check_number
 from onmanifold.descent.method import arrival, attempt
-from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.quadratic import minimize_on_box, model_decrease
+from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.quadratic import model_decrease
 from onmanifold.descent.state import State
+from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
 
 
@@ -20,16 +21,12 @@ class LMState(State):
     """A :class:`State` with the model of the objective around it.
 
     Attributes:
-        gradient: in latent coordinates, ``(B, d)``.
-        curvature: F^T C F + beta H, ``(B, d, d)``.
-        metric: G = J^T J, ``(B, d, d)``.
+        model: the misfit to second order, the penalty, and the metric G = J^T J.
         damping: mu, ``(B,)``.
         growth: factor of mu after the next rejection, ``(B,)``.
     """
 
-    gradient: Tensor
-    curvature: Tensor
-    metric: Tensor
+    model: Model
     damping: Tensor
     growth: Tensor
 
@@ -44,8 +41,9 @@ class LevenbergMarquardt:
 
         (F^T C F + beta H + mu G) v = -(F^T g + beta grad R)
 
-    inside the latent box. mu falls when the objective follows the model and rises when it does not
-    (Nielsen's rule); each attempt costs one linearization, and a rejected one no derivatives.
+    inside the latent box. R counts as it really is, kinks included, not only to second order. mu
+    falls when the objective follows the model and rises when it does not (Nielsen's rule); each
+    attempt costs one linearization, and a rejected one no derivatives.
 
     Args:
         damping: first mu, as a multiple of trace(F^T C F + beta H) / trace(G).
@@ -72,10 +70,9 @@ class LevenbergMarquardt:
         return replace(state, damping=self.damping * scale)
 
     def step(self, problem: Problem, state: LMState) -> LMState:
-        damped = state.curvature + state.damping[:, None, None] * state.metric
-        v = minimize_on_box(damped, state.gradient, *problem.bounds(state.point))
-        promised = model_decrease(state.curvature, state.gradient, v).clamp(min=0.0)
-        tried = attempt(problem, state, v, state.metric, promised, self.sufficient)
+        model = state.model
+        v, promised = _propose(problem, state.point, model, state.damping)
+        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
 
         stay = tried.rejected(
             replace(state, damping=state.damping * state.growth, growth=2 * state.growth)
@@ -84,7 +81,9 @@ class LevenbergMarquardt:
         if len(rows) == 0:
             return stay
         moved, scale = self._arrive(problem.select(rows), tried.trial.select(rows))
-        ratio = (tried.gain / promised.clamp(min=torch.finfo(v.dtype).tiny))[rows].clamp(0.0, 2.0)
+        ratio = (tried.gain / tried.promised.clamp(min=torch.finfo(v.dtype).tiny))[rows].clamp(
+            0.0, 2.0
+        )
         factor = (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
         damping = torch.maximum(state.damping[rows] * factor, _floor(scale))
         return stay.merge(rows, replace(tried.arrived(state, moved), damping=damping))
@@ -92,21 +91,26 @@ class LevenbergMarquardt:
     def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
         """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
         model = problem.model(trial)
-        scale = _trace(model.curvature) / _trace(model.metric).clamp(
+        scale = _trace(model.curvature + model.bend) / _trace(model.metric).clamp(
             min=torch.finfo(model.metric.dtype).tiny
         )
-        undamped = model.curvature + _floor(scale)[:, None, None] * model.metric
-        v = minimize_on_box(undamped, model.gradient, *problem.bounds(trial.point))
-        promise = model_decrease(model.curvature, model.gradient, v)
+        _, promise = _propose(problem, trial.point, model, _floor(scale))
         basic = arrival(problem, trial, model, promise)
         return LMState(
             **vars(basic),
-            gradient=model.gradient,
-            curvature=model.curvature,
-            metric=model.metric,
+            model=model,
             damping=_floor(scale),
             growth=torch.full_like(scale, 2.0),
         ), scale
+
+
+def _propose(
+    problem: Problem, point: Point, model: Model, damping: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The damped step, and how far the undamped model falls with it."""
+    matrix = model.curvature + damping[:, None, None] * model.metric
+    v, eased = composite_step(problem, point, model, matrix)
+    return v, model_decrease(model.curvature, model.gradient, v) + eased
 
 
 def _trace(matrix: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class Method[S: State](Protocol):
 
 def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> State:
     """The state of members that have just arrived at ``trial``."""
-    norm = projected_norm(model.metric, model.gradient, *problem.bounds(trial.point))
+    norm = projected_norm(model.metric, model.gradient + model.slope, *problem.bounds(trial.point))
     zero, no = torch.zeros_like(norm), torch.zeros_like(norm, dtype=torch.bool)
     return State(
         point=trial.point,
@@ -109,6 +109,7 @@ def attempt(
     Where the dtype cannot tell the promise from zero, and where the chart changed (of which the
     model knows nothing), it stands if the objective does not rise.
     """
+    promised = promised.clamp(min=0.0)
     trial = problem.after(state.point, v, state.wait == 0)
     gain = state.objective - trial.objective
     blind = trial.switched | (promised <= state.resolution)

@@ -46,14 +46,18 @@ class Model(Rows):
     """The objective to second order in the latent coordinates, and the metric there.
 
     Attributes:
-        gradient: ``(B, d)``.
-        curvature: Gauss-Newton matrix plus the penalty's positive part, ``(B, d, d)``.
+        gradient: of the misfit, ``(B, d)``.
+        curvature: of the misfit, the Gauss-Newton matrix, ``(B, d, d)``.
         metric: J^T J, ``(B, d, d)``.
+        slope: the penalty's gradient, ``(B, d)``.
+        bend: the positive part of the penalty's Hessian, ``(B, d, d)``.
     """
 
     gradient: Tensor
     curvature: Tensor
     metric: Tensor
+    slope: Tensor
+    bend: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,12 @@ class Problem:
             return point.z.new_zeros(len(point))
         return -self.prior_weight * self.prior.log_prob(point.z, point.chart)
 
+    def penalty_gradient(self, point: Point) -> Tensor:
+        """Its gradient in the latent coordinates, ``(B, d)``."""
+        if self.prior_weight == 0:
+            return torch.zeros_like(point.z)
+        return -self.prior_weight * geometry.log_prob_gradient(self.prior, point)
+
     def bounds(self, point: Point) -> tuple[Tensor, Tensor]:
         """How far each coordinate may fall and rise inside the latent box: two ``(B, d)``."""
         box = torch.as_tensor(self.prior.box, dtype=point.z.dtype, device=point.z.device)
@@ -183,7 +193,7 @@ class Problem:
     # Derivatives ----------------------------------------------------------------------------------
 
     def slope(self, trial: Trial) -> Model:
-        """Gradient and metric by one adjoint a member; the model's curvature is zero."""
+        """Gradient and metric by one adjoint a member; no curvature."""
         return self._in_parts(trial, _slope)
 
     def model(self, trial: Trial) -> Model:
@@ -206,7 +216,8 @@ def _slope(problem: Problem, trial: Trial) -> Model:
     image_gradient = trial.linearization.vjp(residual.unsqueeze(1)).squeeze(1)
     gradient = geometry.pull_back(columns, image_gradient)
     metric = geometry.pullback_metric(columns)
-    return _with_penalty(problem, trial.point, Model(gradient, torch.zeros_like(metric), metric))
+    slope, none = problem.penalty_gradient(trial.point), torch.zeros_like(metric)
+    return Model(gradient, none, metric, slope, none)
 
 
 def _model(problem: Problem, trial: Trial) -> Model:
@@ -218,19 +229,12 @@ def _model(problem: Problem, trial: Trial) -> Model:
     rows = tangents.reshape(*columns.shape[:2], -1)
     curvature = rows @ bent.reshape(rows.shape).mT
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
-    return _with_penalty(problem, trial.point, Model(gradient, curvature, metric))
-
-
-def _with_penalty(problem: Problem, point: Point, model: Model) -> Model:
-    if problem.prior_weight == 0:
-        return model
-    slope, hessian = geometry.log_prob_derivatives(problem.prior, point)
-    bend = clip_to_psd(torch.nan_to_num(-problem.prior_weight * hessian))
-    return replace(
-        model,
-        gradient=model.gradient - problem.prior_weight * slope,
-        curvature=model.curvature + bend,
-    )
+    slope, bend = torch.zeros_like(gradient), torch.zeros_like(metric)
+    if problem.prior_weight:
+        slope, hessian = geometry.log_prob_derivatives(problem.prior, trial.point)
+        slope = -problem.prior_weight * slope
+        bend = clip_to_psd(torch.nan_to_num(-problem.prior_weight * hessian))
+    return Model(gradient, curvature, metric, slope, bend)
 
 
 def _where(condition: Tensor, point: Point, other: Point) -> Point:

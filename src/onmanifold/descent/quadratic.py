@@ -12,8 +12,9 @@ def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tens
     """Minimize the model g.v + v.M v / 2 over the box lower <= v <= upper, from ``v = 0``.
 
     A primal active-set method: go towards the minimizer on the present face, stop at the first
-    border met, stay on it. The model falls with every leg, so that the result is a descent
-    direction whatever was cut off; it is the minimizer itself when no border is met.
+    border met, stay on it; at the minimizer of a face, leave the borders that descent points away
+    from, each once. The model falls with every leg, so that the result is a descent direction
+    whatever was cut off; it is the minimizer itself when no border is met.
 
     Args:
         matrix: M, positive semidefinite, ``(B, d, d)``.
@@ -26,7 +27,8 @@ def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tens
     """
     v = torch.zeros_like(gradient)
     free = _free(gradient, lower, upper)
-    for _ in range(gradient.shape[1]):
+    bound = torch.ones_like(free)  # may still be released
+    for _ in range(3 * gradient.shape[1]):
         slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
         leg = -solve_free(matrix, slope, free)
         border = torch.where(leg > 0, upper, lower)
@@ -34,8 +36,11 @@ def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tens
         share = room.amin(1, keepdim=True).clamp(max=1.0)
         met = free & (room <= share)
         v = torch.where(met, border, v + share * leg)
-        free = free & ~met
-        if not bool(met.any()):
+        slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+        settled = ~met.any(1, keepdim=True)
+        release = settled & ~free & bound & _free(slope, lower - v, upper - v)
+        free, bound = (free & ~met) | release, bound & ~release
+        if not bool((met | release).any()):
             break
     return v
 
