@@ -24,7 +24,8 @@ class Analytic(ManifoldPrior):
         source = as_generator(generator)
         uniform = torch.rand(n, self.dim, generator=source, dtype=self.dtype)
         chart = torch.randint(self.num_charts, (n,), generator=source)
-        return Point(chart, (2 * uniform - 1) * torch.as_tensor(self.box, dtype=self.dtype))
+        z = (2 * uniform - 1) * torch.as_tensor(self.box, dtype=self.dtype)
+        return Point(chart.to(self.device), z.to(self.device))
 
 
 class Circle(Analytic):

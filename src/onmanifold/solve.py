@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def solve(
     *,
     fidelity: Fidelity | None = None,
     prior_weight: float | None = None,
-    method: Method | None = None,  # type: ignore[type-arg]
+    method: Method[Any] | None = None,
     starts: Starts | int | Point | None = None,
     stop: StoppingRule | None = None,
     retraction: Retraction | None = None,

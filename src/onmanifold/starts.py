@@ -21,7 +21,8 @@ class Starts:
 
     The pool is drawn once for all measurements and goes through the operator once. For each
     measurement the best sample of each chart comes first, then the second best of each, and so on:
-    several charts are several places to look.
+    several charts are several places to look. More starts find the best end more surely; the best of
+    a larger pool tend to sit in one place.
 
     Example:
         >>> Starts(pool=256, keep=8)
@@ -29,7 +30,7 @@ class Starts:
     """
 
     pool: int = 64
-    keep: int = 4
+    keep: int = 8
 
     def __post_init__(self) -> None:
         check_count(self.pool, "Starts: pool")

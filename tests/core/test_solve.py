@@ -265,6 +265,18 @@ def test_float32_converges_to_what_float64_finds(method):
     assert torch.allclose(single.objective.double(), double.objective, rtol=1e-4)
 
 
+def test_it_stays_on_the_device_in_the_dtype(device, dtype):
+    prior = Circle(dtype).to(device)
+    y = torch.tensor([[-0.9, 0.3], [0.2, 1.1]], dtype=dtype, device=device)
+    mask = torch.tensor([[True, True], [True, False]])
+    for method in (LevenbergMarquardt(), RiemannianGradientDescent()):
+        s = solve(lambda x: x, y, prior, fidelity=Gaussian(0.1, mask), method=method)
+        for value in (s.x, s.objective, s.history.objective, s.ends.x, s.spread()):
+            assert value.device.type == device.type
+            assert value.dtype == dtype
+        assert s.converged.all()
+
+
 def test_the_prior_has_the_same_solve():
     prior = Sphere()
     _, y = measured(prior)
