@@ -70,7 +70,11 @@ def save_prior(
     }
     if half:
         short = {name: value.half() for name, value in tensors.items()}
-        lossy = [name for name, value in short.items() if not value.to(tensors[name]).equal(tensors[name])]
+        lossy = [
+            name
+            for name, value in short.items()
+            if not value.to(tensors[name]).equal(tensors[name])
+        ]
         if lossy:
             raise ValueError(
                 f"{lossy[0]} and {len(lossy) - 1} more change in 16 bits: round them with "
