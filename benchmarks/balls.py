@@ -1,7 +1,8 @@
 """Two balls from electrode voltages, 10 held-out pictures: ``python benchmarks/balls.py``.
 
-32 electrodes, adjacent currents. Voltages of the balls and of the empty disk are simulated on the fine mesh, both with
-noise of 0.1 %; the coarse mesh, whose nodes and cells are others, inverts them as differences.
+32 electrodes, adjacent currents. Voltages of the balls and of the empty disk are simulated on the fine
+mesh, both with noise of 0.1 %; the coarse mesh, whose nodes and cells are others, inverts them as
+differences.
 """
 
 from __future__ import annotations
@@ -37,15 +38,29 @@ def main() -> None:
 
     empty = measure(torch.full((1, *data.x_shape), data.background))[0]
     y = measure(truth)
-    operator = EIT(Tank.unit(), Protocol.adjacent(32), mesh=arguments.mesh, reference=empty, background=1.0, **setup)
+    operator = EIT(
+        Tank.unit(),
+        Protocol.adjacent(32),
+        mesh=arguments.mesh,
+        reference=empty,
+        background=1.0,
+        **setup,
+    )
     prior = load_prior("two-balls")
-    std = 2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()  # of a difference, and of the meshes
+    std = (
+        2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()
+    )  # of a difference, and of the meshes
     errors, seconds = [], []
     print("picture  rel. error  misfit / noise  steps  calls  seconds")
     for b in range(len(y)):
         began = time.perf_counter()
         solution = solve(
-            operator, y[b : b + 1], prior, fidelity=Gaussian(std), starts=Starts(128, 8), seed=arguments.seed
+            operator,
+            y[b : b + 1],
+            prior,
+            fidelity=Gaussian(std),
+            starts=Starts(128, 8),
+            seed=arguments.seed,
         )
         seconds.append(time.perf_counter() - began)
         errors.append(float((solution.x[0] - truth[b]).norm() / truth[b].norm()))
@@ -56,7 +71,9 @@ def main() -> None:
         )
     best = prior.decode(*(lambda p: (p.z, p.chart))(prior.locate(truth)))
     floor = (best - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
-    print(f"median relative error {torch.tensor(errors).median():.4f}, longest {max(seconds):.1f} s")
+    print(
+        f"median relative error {torch.tensor(errors).median():.4f}, longest {max(seconds):.1f} s"
+    )
     print(f"for scale: the prior's own nearest points to these pictures have {floor.median():.4f}")
 
 

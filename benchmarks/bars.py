@@ -1,8 +1,9 @@
 """Deblurring of 20 held-out bars against the maximum-likelihood angle: ``python benchmarks/bars.py``.
 
-The blur (40 x 40 pixels, standard deviation 15 pixels) and the noise (0.1, the bar's contrast is 0.25) leave the angle
-uncertain by several degrees. So the yardstick is not the true angle but the best one that the noise admits:
-the minimizer of the misfit over a grid of 0.1 degrees, with the true renderer instead of a learned manifold.
+The blur (40 x 40 pixels, standard deviation 15 pixels) and the noise (0.1, the bar's contrast is 0.25)
+leave the angle uncertain by several degrees. So the yardstick is not the true angle but the best one that
+the noise admits: the minimizer of the misfit over a grid of 0.1 degrees, with the true renderer instead of
+a learned manifold.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def angle_of(x: Tensor, step: float = 0.1) -> Tensor:
     """Angle in degrees of the rendered bar that is nearest to each picture."""
     degrees = torch.arange(0.0, 180.0, step)
     distance = torch.cat(
-        [torch.cdist(x.flatten(1), Bar().render(part[:, None] * pi / 180).flatten(1)) for part in degrees.split(100)],
+        [
+            torch.cdist(x.flatten(1), Bar().render(part[:, None] * pi / 180).flatten(1))
+            for part in degrees.split(100)
+        ],
         dim=1,
     )
     return degrees[distance.argmin(dim=1)]
@@ -72,8 +76,10 @@ def main() -> None:
         )
     print(f"within 3 degrees of the likeliest angle: {int((off <= 3).sum())} of {len(y)}")
     print(f"misfit at most 0.5 % above its own: {int((above <= 0.005).sum())} of {len(y)}")
-    print(f"off the truth, median: likeliest {difference(likely, true).median():.1f}, "
-          f"found {difference(found, true).median():.1f} degrees")
+    print(
+        f"off the truth, median: likeliest {difference(likely, true).median():.1f}, "
+        f"found {difference(found, true).median():.1f} degrees"
+    )
     print(f"all in one call: {solution.seconds:.1f} s")
 
 

@@ -1,6 +1,6 @@
 """Deblur bars: load a prior, simulate a measurement, solve, draw.
 
-    python examples/deblur_bars.py [OUTPUT.png]
+python examples/deblur_bars.py [OUTPUT.png]
 """
 
 import sys

@@ -3,8 +3,8 @@
     python examples/ktc_tank.py INPUT OUTPUT LEVEL [--truth DIR] [--all-levels]
 
 INPUT holds ``ref.mat`` and ``data1.mat``, ``data2.mat``, ...; for each case OUTPUT gets ``K.npy`` (256 x 256,
-0 water, 1 resistive, 2 conductive, row 0 on top) and ``K.png``. With ``--truth`` the official score is printed.
-``--all-levels`` cuts complete data by the challenge's rule and runs all seven levels.
+0 water, 1 resistive, 2 conductive, row 0 on top) and ``K.png``. With ``--truth`` the official score is
+printed. ``--all-levels`` cuts complete data by the challenge's rule and runs all seven levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from onmanifold import Gaussian, MaxSteps, Solution, SmallDecrease, Starts, load_prior, solve
+from onmanifold import Gaussian, MaxSteps, SmallDecrease, Solution, Starts, load_prior, solve
 from onmanifold.operators.eit import (
     EIT,
     KTCMeasurement,
@@ -80,7 +80,13 @@ def noise(reference: Tensor, voltages: Tensor, mask: Tensor) -> Tensor:
     return std
 
 
-def reconstruct(operator: EIT, reference: KTCMeasurement, case: Case, prior, starts: Starts) -> Result:  # noqa: ANN001
+def reconstruct(
+    operator: EIT,
+    reference: KTCMeasurement,
+    case: Case,
+    prior: WithBackground,
+    starts: Starts,
+) -> Result:
     """Find the picture on the prior's manifold that explains a case's voltages."""
     began = time.perf_counter()
     std = noise(reference.voltages, case.voltages, case.mask)
@@ -112,7 +118,9 @@ def disk(size: int) -> Tensor:
 
 def read_cases(folder: Path, truths: Path | None, levels: list[int] | None) -> list[Case]:
     """The cases of a folder, each cut to the given levels (``None``: as they lie there)."""
-    files = sorted(folder.glob("data*.mat"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0))
+    files = sorted(
+        folder.glob("data*.mat"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0)
+    )
     if not files:
         raise SystemExit(f"{folder} holds no data1.mat, data2.mat, ...")
     cases = []
@@ -180,7 +188,9 @@ def page(results: list[tuple[Case, Result]], file: Path) -> None:
 
 def report(results: list[tuple[Case, Result]]) -> None:
     """Print scores (where the truth is known), misfits and times."""
-    print(f"{'case':>4} {'level':>5} {'score':>7} {'misfit':>8} {'water':>6} {'steps':>5} {'seconds':>8}")
+    print(
+        f"{'case':>4} {'level':>5} {'score':>7} {'misfit':>8} {'water':>6} {'steps':>5} {'seconds':>8}"
+    )
     for case, result in results:
         score = "" if case.truth is None else f"{ktc_score(result.classes, case.truth):.3f}"
         solution = result.solution
@@ -227,7 +237,11 @@ def main() -> None:
     with Progress() as progress:
         for case in progress.track(cases, description="tanks"):
             result = reconstruct(operator, reference, case, prior, starts)
-            folder = arguments.output / f"level{case.level}" if arguments.all_levels else arguments.output
+            folder = (
+                arguments.output / f"level{case.level}"
+                if arguments.all_levels
+                else arguments.output
+            )
             save(result, case, folder)
             results.append((case, result))
     page(results, arguments.output / "page.png")

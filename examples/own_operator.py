@@ -1,6 +1,6 @@
 """Plug in your own forward operator: check its laws, then solve with it.
 
-    python examples/own_operator.py
+python examples/own_operator.py
 """
 
 import torch

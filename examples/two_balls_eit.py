@@ -1,6 +1,6 @@
 """Find two balls in a disk from electrode voltages, with a reference measurement of the empty disk.
 
-    python examples/two_balls_eit.py [OUTPUT.png]
+python examples/two_balls_eit.py [OUTPUT.png]
 """
 
 import sys

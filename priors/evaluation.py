@@ -26,8 +26,8 @@ def held_out_metrics(
     Returns:
         ``relative_error`` and ``psnr``: median over the examples of their distance to the manifold, as a
         share of the example's norm and in dB of the data's range; ``relative_error_95``: its 95th
-        percentile; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``: share of the
-        examples in each chart; ``overlap``: share that a second chart explains about as well.
+        percentile; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``:
+        share of the examples in each chart; ``overlap``: share that a second chart explains about as well.
     """
     x, _ = data.sample(n, stream(seed, "held-out"))
     x = x.to(atlas.device, atlas.dtype)

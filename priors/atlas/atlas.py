@@ -90,7 +90,7 @@ class Atlas(ManifoldPrior):
 
     @property
     def log_weights(self) -> Tensor:
-        """log alpha_k, shape ``(K,)``."""
+        """Log alpha_k, shape ``(K,)``."""
         return self.logits.log_softmax(dim=0)
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:

@@ -1,10 +1,11 @@
 r"""A chart with an exact left inverse, built of couplings between a code and a picture.
 
 The space of unknowns is split once and for all, :math:`R^n = R^d \oplus R^{n-d}`: ``d`` orthonormal
-functionals :math:`Q` that see next to nothing of any data and the rest :math:`P`. For pictures :math:`Q` is the
-highest spatial frequencies, :math:`P = I - Q^T Q`; for pictures of a disk it is waves in the corners
-around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` and a picture :math:`b`, zero at first,
-change each other in turn, with any networks :math:`g_i` (code to picture) and :math:`h_i` (picture to code):
+functionals :math:`Q` that see next to nothing of any data and the rest :math:`P`. For pictures :math:`Q`
+is the highest spatial frequencies, :math:`P = I - Q^T Q`; for pictures of a disk it is waves in the corners
+around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` and a picture :math:`b`, zero
+at first, change each other in turn, with any networks :math:`g_i` (code to picture) and :math:`h_i`
+(picture to code):
 
 .. math::  b \leftarrow b + P g_i(a), \qquad a \leftarrow a + h_i(b), \qquad x = x_0 + b + s\, Q^T a.
 
@@ -39,10 +40,10 @@ class Chart(nn.Module):
         couplings: number of pairs (code to picture, picture to code).
         network: ``"dense"`` or ``"conv"``.
         options: arguments of the networks.
-        scale: weight s of the code in the unknown. The larger, the less noise in an unknown disturbs its code,
-            and the more exactly the networks have to invert each other.
-        support: where pictures differ from the ``background``: ``"all"`` pixels, or those of the ``"disk"`` that
-            fills the picture.
+        scale: weight s of the code in the unknown. The larger, the less noise in an unknown disturbs its
+            code, and the more exactly the networks have to invert each other.
+        support: where pictures differ from the ``background``: ``"all"`` pixels, or those of the
+            ``"disk"`` that fills the picture.
         background: value x_0 that pictures are relative to.
 
     Example:
@@ -141,7 +142,9 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
     # not the pixels at the rim: an operator that interpolates inside the disk looks at them, too
     corners = (radius > 1 + 3 / min(height, width)).double()
     if corners.sum() <= dim:
-        raise ValueError(f"Chart: the corners around the disk in {x_shape} hold no code of length {dim}")
+        raise ValueError(
+            f"Chart: the corners around the disk in {x_shape} hold no code of length {dim}"
+        )
     return (radius <= 1).float(), _waves(dim, corners, highest=False)
 
 

@@ -32,8 +32,8 @@ class Schedule:
         batch_size: examples a step.
         learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
         lipschitz: weight of the Lipschitz penalty in the first quarter of the joint phase.
-        hidden: weight of the penalty on what latent samples write into the charts' hidden directions: it makes the
-            networks of a chart agree in the whole latent box, not just where data are.
+        hidden: weight of the penalty on what latent samples write into the charts' hidden directions: it
+            makes the networks of a chart agree in the whole latent box, not just where data are.
         hidden_from: step of the joint phase from which on it counts.
         stretch: in the overlap phase only points with ``stretch * |s|`` inside the box are a chart's own.
         refresh: steps after which the overlap phase computes responsibilities with the newer charts.
@@ -153,9 +153,9 @@ def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:
 def mixture_weights(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
     """How much each chart's energy counts in the gradient of the mixture's bound, ``(B, K)``.
 
-    The bound is sum_k gamma_k E_k with E_k = L_k - log alpha_k and gamma = softmax(-E). Its derivative by E_k,
-    the one through gamma included, is gamma_k (1 - E_k + sum_j gamma_j E_j): practically zero for all charts but
-    the one or two that explain an example, so the others need no backward pass.
+    The bound is sum_k gamma_k E_k with E_k = L_k - log alpha_k and gamma = softmax(-E). Its derivative by
+    E_k, the one through gamma included, is gamma_k (1 - E_k + sum_j gamma_j E_j): practically zero for all
+    charts but the one or two that explain an example, so the others need no backward pass.
     """
     if atlas.num_charts == 1:
         return x.new_ones(len(x), 1)

@@ -16,8 +16,8 @@ class TwoBalls:
     """Pictures of two balls (Alberti et al., JMLR 2024, section 6.2).
 
     Lengths are pixels of a picture of 128 x 128 pixels. The picture is ``(conductivity - 0.2) / 1.6`` with
-    conductivity 1 outside (value ``background``) and ``conductivity`` inside a ball. Centres and radii are uniform among the
-    pairs that respect the bounds.
+    conductivity 1 outside (value ``background``) and ``conductivity`` inside a ball. Centres and radii are
+    uniform among the pairs that respect the bounds.
 
     Example:
         >>> x, balls = TwoBalls().sample(2, torch.Generator().manual_seed(0))

@@ -51,7 +51,9 @@ def noisy_points(seed: int) -> Problem:
     """Points of two circles, measured with noise: where on the circles are they?"""
     truth, _ = load_manifold("two-circles", noise=0.0).sample(200, _generator(seed))
     operator = as_operator(lambda x: 1.0 * x, x_shape=(2,))
-    return Problem("denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15)
+    return Problem(
+        "denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15
+    )
 
 
 def blurred_bars(seed: int) -> Problem:
@@ -89,7 +91,9 @@ def _impedance(
     reference = fine.A(torch.full((1, *x_shape), empty))[0]
     std = noise * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)
-    return Problem(name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6))
+    return Problem(
+        name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6)
+    )
 
 
 PROBLEMS = (noisy_points, blurred_bars, balls_by_impedance, tank_by_impedance)
@@ -105,7 +109,10 @@ def demo(
     from rich.table import Table
 
     columns = ("problem", "prior", "PSNR", "error", "misfit", "steps", "calls", "seconds")
-    table = Table(*columns, caption="medians over the measurements; error: relative; misfit: over what the noise makes")
+    table = Table(
+        *columns,
+        caption="medians over the measurements; error: relative; misfit: over what the noise makes",
+    )
     output.mkdir(parents=True, exist_ok=True)
     solved = []
     for make in track(PROBLEMS, "solving"):

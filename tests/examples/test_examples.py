@@ -57,7 +57,10 @@ def test_measured_tank(tank):
 
 
 def test_measured_tank_needs_a_level_and_data(tank):
-    for arguments, message in ((("input", "out"), "level"), (("input", "out", 9), "levels are 1 to 7")):
+    for arguments, message in (
+        (("input", "out"), "level"),
+        (("input", "out", 9), "levels are 1 to 7"),
+    ):
         command = [sys.executable, str(EXAMPLES / "ktc_tank.py"), *map(str, arguments)]
         done = subprocess.run(command, cwd=tank, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2 and message in done.stderr

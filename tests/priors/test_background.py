@@ -12,7 +12,11 @@ CONFIG = AtlasConfig(
     4,
     2,
     0.1,
-    chart={"options": {"channels": [6, 4], "patch": 2, "hidden": 8}, "support": "disk", "background": 0.2},
+    chart={
+        "options": {"channels": [6, 4], "patch": 2, "hidden": 8},
+        "support": "disk",
+        "background": 0.2,
+    },
 )
 
 
