@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from math import log
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,16 +88,22 @@ class Atlas(ManifoldPrior):
     def config(self) -> dict[str, Any]:
         return asdict(self.settings)
 
+    def pair(self, chart: int) -> tuple[Chart, LatentFlow]:
+        """V_k and T_k."""
+        return cast(Chart, self.charts[chart]), cast(LatentFlow, self.flows[chart])
+
     @property
     def log_weights(self) -> Tensor:
         """Log alpha_k, shape ``(K,)``."""
         return self.logits.log_softmax(dim=0)
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
-        return self.charts[chart].decode(self.flows[chart](z))  # type: ignore[operator,no-any-return]
+        injection, flow = self.pair(chart)
+        return injection.decode(flow.forward(z))
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
-        return self.flows[chart].inverse(self.charts[chart].encode(x))[0]  # type: ignore[operator,no-any-return]
+        injection, flow = self.pair(chart)
+        return flow.inverse(injection.encode(x))[0]
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
         return self.density.log_prob(z) + self.log_weights[chart]
@@ -127,11 +133,12 @@ class Atlas(ManifoldPrior):
         self, x: Tensor, chart: int, noise: Tensor | None = None, stretch: float = 1.0
     ) -> Tensor:
         """L_k(x) of one chart, ``(B,)``, with the latent density evaluated at ``stretch * s``."""
-        config = self.settings
-        t = self.charts[chart].encode(x)  # type: ignore[operator]
+        config, (injection, flow) = self.settings, self.pair(chart)
+        t = injection.encode(x)
         if noise is not None:
             t = t + config.sigma_z * noise
-        s, ladj = self.flows[chart].inverse(t)  # type: ignore[operator]
-        misfit = (x - self.charts[chart].decode(t)).flatten(1).square().sum(dim=1)  # type: ignore[operator]
+        s, ladj = flow.inverse(t)
+        misfit = (x - injection.decode(t)).flatten(1).square().sum(dim=1)
         latent = self.density.log_prob(stretch * s) + ladj + config.dim * log(config.sigma_z)
-        return misfit / (2 * config.sigma_x**2) - latent
+        energy: Tensor = misfit / (2 * config.sigma_x**2) - latent
+        return energy

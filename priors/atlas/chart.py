@@ -82,7 +82,7 @@ class Chart(nn.Module):
         self.register_buffer("basis", self._exact_basis.float(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # orthonormal to the rounding of whatever dtype the module moved to, float64 included
         self.basis = self._exact_basis.to(self.basis)
         return self
@@ -108,8 +108,8 @@ class Chart(nn.Module):
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""
         x = x - self.background
         code = x.flatten(1) @ self.basis.T
-        a, b = code / self.scale, self._visible(x)
-        a = a - self.to_code[-1](b)
+        b = self._visible(x)
+        a: Tensor = code / self.scale - self.to_code[-1](b)
         for i in reversed(range(len(self.to_code) - 1)):
             b = b - self._visible(self.to_picture[i + 1](a))
             a = a - self.to_code[i](b)
@@ -117,11 +117,15 @@ class Chart(nn.Module):
 
     def _visible(self, x: Tensor) -> Tensor:
         """P x."""
-        return x - self._hide(x.flatten(1) @ self.basis.T) if self.everywhere else x * self.mask
+        if self.everywhere:
+            return x - self._hide(x.flatten(1) @ self.basis.T)
+        inside: Tensor = x * self.mask
+        return inside
 
     def _hide(self, code: Tensor) -> Tensor:
         """Q^T a: codes ``(B, d)`` as pictures that no data look like."""
-        return (code @ self.basis).unflatten(1, self.x_shape)
+        flat: Tensor = code @ self.basis
+        return flat.view(-1, *self.x_shape)
 
 
 def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,8 @@ class Residual(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.act(self.first(self.act(x))))
+        change: Tensor = self.second(self.act(self.first(self.act(x))))
+        return x + change
 
 
 class ConvDecoder(nn.Module):
@@ -70,7 +71,7 @@ class ConvDecoder(nn.Module):
             ]
         layers += [nn.SiLU(), nn.Conv2d(channels[-1], colours * patch**2, 3, padding=1)]
         self.body = nn.Sequential(*layers, nn.PixelShuffle(patch)).to(
-            memory_format=torch.channels_last  # type: ignore[call-overload]
+            memory_format=torch.channels_last
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class ConvEncoder(nn.Module):
         for fine, coarse in zip(channels[::-1], channels[-2::-1], strict=False):
             layers += [Residual(fine), nn.SiLU(), nn.Conv2d(fine, coarse, 4, stride=2, padding=1)]
         self.body = nn.Sequential(*layers, Residual(channels[0]), nn.SiLU()).to(
-            memory_format=torch.channels_last  # type: ignore[call-overload]
+            memory_format=torch.channels_last
         )
         self.drop = mlp(sites * channels[0], hidden, dim, 1)
 

@@ -189,9 +189,10 @@ def lipschitz_penalty(atlas: Atlas, latent: Tensor, noise: Tensor) -> Tensor:
 def hidden_penalty(atlas: Atlas, latent: Tensor) -> Tensor:
     """Mean over charts and latent points of |s a|^2 / (2 sigma_x^2), see :meth:`Chart.hidden`."""
     total = latent.new_zeros(())
-    for chart, flow in zip(atlas.charts, atlas.flows, strict=True):
+    for k in range(atlas.num_charts):
+        chart, flow = atlas.pair(k)
         # the flow has no part in it: it could make the penalty small by mapping all samples to one
-        hidden = chart.hidden(flow(latent).detach())  # type: ignore[operator]
+        hidden = chart.hidden(flow.forward(latent).detach())
         total = total + hidden.square().sum(dim=1).mean()
     return total / (atlas.num_charts * 2 * atlas.settings.sigma_x**2)
 

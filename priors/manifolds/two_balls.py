@@ -58,7 +58,8 @@ class TwoBalls:
         centre, radius = balls[..., :2], balls[..., 2]
         inside = (centre.norm(dim=2) + radius <= self.disk).all(dim=1)
         apart = (centre[:, 0] - centre[:, 1]).norm(dim=1) >= radius.sum(dim=1) + self.gap
-        return inside & apart
+        allowed: Tensor = inside & apart
+        return allowed
 
     def render(self, balls: Tensor) -> Tensor:
         """Pictures ``(n, 1, 128, 128)`` of balls ``(n, 2, 3)``, edges shaded over one pixel."""
