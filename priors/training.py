@@ -178,12 +178,14 @@ def train(
     module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
     folder = Path(output)
     checkpoints = Checkpoints(folder, Checkpoints.read(folder) if resume else None)
+    remaining = module.schedule.steps - checkpoints.start
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=devices,
         precision=recipe.precision,  # type: ignore[arg-type]
-        max_steps=module.schedule.steps - checkpoints.start,
+        max_steps=remaining,
+        max_epochs=-(-remaining // EPOCH),
         gradient_clip_val=module.schedule.clip,
         reload_dataloaders_every_n_epochs=1,
         callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
@@ -195,7 +197,7 @@ def train(
     with warnings.catch_warnings():  # lightning's own, about torch internals that it still uses
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
         warnings.filterwarnings("ignore", message="The '.*dataloader' does not have many workers")
-        if trainer.max_steps > 0:
+        if remaining > 0:
             trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
     return atlas.eval().requires_grad_(False)
 
