@@ -65,7 +65,9 @@ def test_what_ships_is_what_dolfinx_assembles(name):
     np.testing.assert_array_equal(fresh.cells, shipped.cells)
     np.testing.assert_allclose(fresh.stiffness, shipped.stiffness, rtol=2e-7, atol=2e-7)
     size = shipped.size
-    order, fresh_order = (np.argsort(d.rows.astype(int) * size + d.columns) for d in (shipped, fresh))
+    order, fresh_order = (
+        np.argsort(d.rows.astype(int) * size + d.columns) for d in (shipped, fresh)
+    )
     np.testing.assert_allclose(fresh.mass[fresh_order], shipped.mass[order], rtol=1e-12)
     np.testing.assert_array_equal(fresh.electrode[fresh_order], shipped.electrode[order])
 
