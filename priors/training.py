@@ -14,6 +14,7 @@ import lightning
 import torch
 import typer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -69,10 +70,17 @@ class Recipe:
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Item i is the whole batch of step ``start + i``, drawn from the step's own stream."""
+    """Item i is the batch of step ``start + i``, drawn from the step's own stream.
 
-    def __init__(self, module: AtlasTraining, start: int) -> None:
+    Of several processes each takes its share of the same batch, so that their number changes nothing but the
+    rounding.
+    """
+
+    def __init__(
+        self, module: AtlasTraining, start: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.module, self.start = module, start
+        self.share = slice(rank, None, processes)
 
     def __len__(self) -> int:
         return min(EPOCH, self.module.schedule.steps - self.start)
@@ -84,7 +92,9 @@ class Batches(Dataset[dict[str, Tensor]]):
         x, _ = module.data.sample(n, generator)
         latent = module.atlas.density.sample(n, dim, generator).float()
         noise = torch.randn((n, dim), generator=generator)
-        return {"x": x, "noise": noise, "latent": latent, "step": torch.tensor(step)}
+        parts = {"x": x, "noise": noise, "latent": latent}
+        share = {name: value[self.share] for name, value in parts.items()}
+        return share | {"step": torch.tensor(step)}
 
 
 class Epochs(lightning.LightningDataModule):
@@ -97,7 +107,8 @@ class Epochs(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         start = self.start + self.trainer.current_epoch * EPOCH
-        return DataLoader(Batches(self.module, start), batch_size=None)
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(Batches(self.module, start, rank, processes), batch_size=None)
 
 
 class Checkpoints(Callback):
@@ -183,6 +194,8 @@ def train(
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=devices,
+        strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",  # a chart may rest
+        use_distributed_sampler=False,
         precision=recipe.precision,  # type: ignore[arg-type]
         max_steps=remaining,
         max_epochs=-(-remaining // EPOCH),
@@ -228,7 +241,8 @@ def train_command(
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
     told = Recipe.read(recipe)
     atlas = train(told, output / "checkpoints", resume=resume, devices=devices)
-    store(told, atlas, output)
+    if rank_zero_only.rank == 0:
+        store(told, atlas, output)
 
 
 def store(recipe: Recipe, atlas: Atlas, output: Path) -> None:

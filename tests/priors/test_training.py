@@ -1,6 +1,8 @@
 """The training algorithm: weights of the phases, recipes, a run that is interrupted and resumed."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -153,3 +155,30 @@ def test_training_never_reads_held_out_streams():
     for step in range(50):
         batch, _ = TwoCircles().sample(256, stream(0, "train", step))
         assert not (x[:, None] == batch).all(dim=2).any()
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from onmanifold.priors.training import Recipe, train
+recipe = Recipe.read("tiny.toml")
+train(recipe, Path(sys.argv[1]), progress=False, devices=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    lines = ['name = "tiny"', "[card]", "[data]", 'name = "two-circles"', "[atlas]"]
+    lines += ["dim = 1", "charts = 4", "sigma_x = 0.1", "[atlas.chart]", 'network = "dense"']
+    lines += ["couplings = 2", "options = { hidden = 8 }", "[schedule]", "seeding = 20"]
+    lines += ["joint = 30", "overlap = 20", "batch_size = 32"]
+    (tmp_path / "tiny.toml").write_text("\n".join(lines))
+    (tmp_path / "run.py").write_text(TWO_PROCESSES)
+    for devices in (1, 2):
+        command = [sys.executable, "run.py", f"out{devices}", str(devices)]
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True)
+    one, two = (
+        torch.load(tmp_path / f"out{n}" / "last.ckpt", weights_only=True)["module"] for n in (1, 2)
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-3, atol=1e-4)
