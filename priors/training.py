@@ -14,7 +14,6 @@ import lightning
 import torch
 import typer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -241,7 +240,7 @@ def train_command(
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
     told = Recipe.read(recipe)
     atlas = train(told, output / "checkpoints", resume=resume, devices=devices)
-    if rank_zero_only.rank == 0:
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
         store(told, atlas, output)
 
 

@@ -72,10 +72,10 @@ def balls_by_impedance(seed: int) -> Problem:
 
 
 def tank_by_impedance(seed: int) -> Problem:
-    """Objects in a water tank with the electrodes and currents of a real one, with 1 % noise."""
-    truth, _ = load_manifold("tank").sample(2, _generator(seed))
+    """Objects in a water tank with the electrodes and currents of a real one, with 0.5 % noise."""
+    truth, _ = load_manifold("tank").sample(3, _generator(seed))
     setup = {"tank": "ktc", "conductivity": "saturating"}
-    return _impedance("EIT, tank", "tank", truth, seed, 0.01, **setup)
+    return _impedance("EIT, tank", "tank", truth, seed, 0.005, **setup)
 
 
 def _impedance(
@@ -171,7 +171,7 @@ def overview(solved: list[tuple[Problem, Solution]], file: Path) -> None:
     figure = Figure(figsize=(3.2 * len(solved), 9), layout="constrained")
     columns = figure.subplots(3, len(solved), squeeze=False).T
     for axes, (problem, solution) in zip(columns, solved, strict=True):
-        _draw(axes, problem, solution, 0)
+        _draw(axes, problem, solution, len(solution) - 1)
         axes[0].set_title(f"{problem.name}: truth")
     figure.savefig(file, dpi=80)
 
