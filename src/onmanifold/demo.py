@@ -181,7 +181,8 @@ def _draw(axes: Any, problem: Problem, solution: Solution, b: int) -> None:
     titles = ("truth", "measurement", "reconstruction")
     values = (problem.truth, problem.measurement, solution.x)
     low, high = float(problem.truth.min()), float(problem.truth.max())
-    for ax, title, value in zip(axes, titles, values, strict=True):
+    for ax, title, tensor in zip(axes, titles, values, strict=True):
+        value = tensor.numpy()
         ax.set_title(title)
         if problem.truth.ndim == 2:
             ax.scatter(*value.T, s=4)
