@@ -122,7 +122,7 @@ def read_cases(folder: Path, truths: Path | None, levels: list[int] | None) -> l
         folder.glob("data*.mat"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0)
     )
     if not files:
-        raise SystemExit(f"{folder} holds no data1.mat, data2.mat, ...")
+        raise FileNotFoundError(f"{folder} holds no data1.mat, data2.mat, ...")
     cases = []
     for file in files:
         data, number = read_ktc(file), re.sub(r"\D", "", file.stem)
@@ -221,9 +221,12 @@ def main() -> None:
     if arguments.level is not None and not 1 <= arguments.level <= 7:
         parser.error(f"levels are 1 to 7, got {arguments.level}")
 
-    reference = read_ktc(arguments.input / "ref.mat")
     levels = list(range(1, 8)) if arguments.all_levels else [arguments.level]
-    cases = read_cases(arguments.input, arguments.truth, levels)
+    try:
+        reference = read_ktc(arguments.input / "ref.mat")
+        cases = read_cases(arguments.input, arguments.truth, levels)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     prior = WithBackground(load_prior("tank"), WATER_STD)
     operator = EIT(
         Tank.ktc(),

@@ -60,6 +60,8 @@ def test_measured_tank_needs_a_level_and_data(tank):
     for arguments, message in (
         (("input", "out"), "level"),
         (("input", "out", 9), "levels are 1 to 7"),
+        (("truth", "out", 1), "there is no file truth/ref.mat"),
+        (("input", "out", 1, "--truth", "input"), "there is no file input/true4.mat"),
     ):
         command = [sys.executable, str(EXAMPLES / "ktc_tank.py"), *map(str, arguments)]
         done = subprocess.run(command, cwd=tank, capture_output=True, text=True, timeout=120)
