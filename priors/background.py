@@ -10,6 +10,7 @@ from torch import Tensor
 
 from onmanifold._checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.atlas.chart import corners
 from onmanifold.registry import kind_of, prior_class
 
 
@@ -43,7 +44,7 @@ class WithBackground(ManifoldPrior):
         super().__init__()
         if not std > 0:
             raise ValueError(f"WithBackground: std has to be positive, got {std}")
-        known = _corners(prior.x_shape) if known is None else known
+        known = corners(prior.x_shape) if known is None else known
         if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
             raise ValueError(
                 f"WithBackground: known has to be a boolean {prior.x_shape} with a true entry, got "
@@ -103,11 +104,3 @@ class WithBackground(ManifoldPrior):
         """What the known pixels show above what the prior itself shows there, ``(B,)``."""
         origin = self.prior.decode_chart(x.new_zeros(1, self.prior.dim), 0)
         return (x[:, self.known] - origin[:, self.known]).mean(dim=1)
-
-
-def _corners(x_shape: tuple[int, ...]) -> Tensor:
-    """Pixels outside the disk that fills a picture ``(C, H, W)``."""
-    *_, height, width = x_shape
-    y = (torch.arange(height) + 0.5) * 2 / height - 1
-    x = (torch.arange(width) + 0.5) * 2 / width - 1
-    return (torch.hypot(y[:, None], x) > 1 + 3 / min(height, width)).expand(x_shape).clone()

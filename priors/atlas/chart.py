@@ -139,17 +139,29 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
         raise ValueError(
             f"Chart: unknown support {support!r} for {x_shape}; known: all, and disk for pictures"
         )
-    _, height, width = x_shape
-    y = (torch.arange(height) + 0.5) * 2 / height - 1
-    x = (torch.arange(width) + 0.5) * 2 / width - 1
-    radius = torch.hypot(y[:, None], x).expand(x_shape)
-    # not the pixels at the rim: an operator that interpolates inside the disk looks at them, too
-    corners = (radius > 1 + 3 / min(height, width)).double()
-    if corners.sum() <= dim:
+    outside = corners(x_shape)
+    if outside.sum() <= dim:
         raise ValueError(
             f"Chart: the corners around the disk in {x_shape} hold no code of length {dim}"
         )
-    return (radius <= 1).float(), _waves(dim, corners, highest=False)
+    inside = _radius(x_shape) <= 1
+    return inside.float(), _waves(dim, outside.double(), highest=False)
+
+
+def corners(x_shape: tuple[int, ...]) -> Tensor:
+    """Pixels around the disk that fills a picture ``(C, H, W)``, boolean.
+
+    Without those at its rim: an operator that interpolates inside the disk looks at them, too.
+    """
+    return _radius(x_shape) > 1 + 3 / min(x_shape[-2:])
+
+
+def _radius(x_shape: tuple[int, ...]) -> Tensor:
+    """Distance of the pixels of a picture from its centre, in half widths."""
+    *_, height, width = x_shape
+    y = (torch.arange(height) + 0.5) * 2 / height - 1
+    x = (torch.arange(width) + 0.5) * 2 / width - 1
+    return torch.hypot(y[:, None], x).expand(x_shape)
 
 
 def _waves(dim: int, where: Tensor, highest: bool) -> Tensor:
