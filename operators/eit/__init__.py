@@ -3,7 +3,7 @@
 Importing this module does no work and needs no dolfinx; making an :class:`EIT` does.
 """
 
-from onmanifold.operators.eit.assembly import Discretization, assemble, load_discretization
+from onmanifold.operators.eit.assembly import assemble
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -11,6 +11,7 @@ from onmanifold.operators.eit.conductivity import (
     Saturating,
     Scaled,
 )
+from onmanifold.operators.eit.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.ktc import (
     KTCMeasurement,
     ktc_classes,

@@ -1,140 +1,20 @@
-"""What dolfinx assembles, once: element matrices and electrode blocks of the complete electrode model.
-
-With piecewise constant conductivity ``s`` the stiffness matrix is the sum of ``s_c E_c`` over the cells, so
-the element matrices ``E_c`` are all that the finite element library has to tell. They are kept in one small
-object that is saved to ``.npz``; the meshes that ship with the package come with theirs.
-"""
+"""From a mesh to element matrices and electrode blocks, by dolfinx."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
-from importlib import import_module, resources
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.mesh import Mesh
-from onmanifold.operators.eit.tank import Tank
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
-
-SHIPPED = ("coarse", "medium", "fine")
-
-
-@dataclass(frozen=True, eq=False)
-class Discretization:
-    """Element matrices and electrode blocks; everything the solver needs of mesh and elements.
-
-    Attributes:
-        points: vertices, m, ``(V, 2)``.
-        cells: vertices of each cell, ``(C, 3)``.
-        dofs: degrees of freedom of each cell, ``(C, n)``; n = 3 for linear elements.
-        stiffness: ``E_c[i, j]``, the integral of ``grad phi_i . grad phi_j`` over cell c, ``(C, n, n)``.
-        rows: row of each entry of the electrode mass matrix, ``(Q,)``.
-        columns: its column, ``(Q,)``.
-        mass: its value, the integral of ``phi_i phi_j`` over an electrode, m, ``(Q,)``.
-        electrode: the electrode it belongs to, from 0, ``(Q,)``.
-    """
-
-    points: Array
-    cells: Index
-    dofs: Index
-    stiffness: Array
-    rows: Index
-    columns: Index
-    mass: Array
-    electrode: Index
-
-    @property
-    def electrodes(self) -> int:
-        """Number of electrodes L."""
-        return int(self.electrode.max()) + 1
-
-    @property
-    def size(self) -> int:
-        """Number of degrees of freedom of the potential."""
-        return int(self.dofs.max()) + 1
-
-    def placed(self, tank: Tank) -> Discretization:
-        """A discretization of the unit disk, its first electrode at angle 0, moved into ``tank``.
-
-        In two dimensions the stiffness does not depend on the size; the electrodes' mass grows with it.
-        """
-        turn = np.deg2rad(tank.first_angle)
-        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        electrode = (-self.electrode) % self.electrodes if tank.clockwise else self.electrode
-        return replace(
-            self,
-            points=tank.radius * (self.points @ rotation),
-            mass=tank.radius * self.mass,
-            electrode=electrode,
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write to an ``.npz`` file, element matrices in single precision.
-
-        An element matrix is symmetric with zero row sums, so its upper triangle is enough.
-        """
-        i, j = np.triu_indices(self.dofs.shape[1], 1)
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        arrays["stiffness"] = self.stiffness[:, i, j].astype(np.float32)
-        if np.array_equal(self.dofs, self.cells):
-            del arrays["dofs"]
-        for name in ("cells", "rows", "columns", "electrode"):
-            array = arrays[name]
-            arrays[name] = array.astype(np.min_scalar_type(int(array.max())))
-        np.savez_compressed(path, **arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Discretization:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ValueError: the file is not such a file (it is named, with what is missing).
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays: dict[str, Any] = dict(file)
-        except (ValueError, OSError, EOFError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise ValueError(f"{path} is not a readable .npz file: {error}") from error
-        arrays.setdefault("dofs", arrays.get("cells"))
-        missing = [name for name in cls.__dataclass_fields__ if arrays.get(name) is None]
-        if missing:
-            raise ValueError(f"{path} is not a saved discretization: it lacks {', '.join(missing)}")
-        for name in ("cells", "dofs", "rows", "columns", "electrode"):
-            arrays[name] = arrays[name].astype(np.int32)
-        arrays["stiffness"] = _symmetric(arrays["stiffness"].astype(np.float64))
-        return cls(**arrays)
-
-
-def load_discretization(name: str, tank: Tank) -> Discretization:
-    """A shipped mesh with its assembled matrices, moved into ``tank``.
-
-    Args:
-        name: ``"coarse"`` (about 4000 cells), ``"medium"`` (12 000) or ``"fine"`` (20 000, a different mesh,
-            from which to simulate data).
-        tank: a tank with 32 electrodes of 5.625 degrees, of any size.
-
-    Raises:
-        ValueError: an unknown name, or a tank with other electrodes.
-    """
-    if name not in SHIPPED:
-        raise ValueError(f"unknown mesh {name!r}; known: {', '.join(SHIPPED)}")
-    if tank.electrodes != 32 or not np.isclose(tank.width, 5.625):
-        raise ValueError(
-            "the shipped meshes have 32 electrodes of 5.625 degrees; for "
-            f"{tank.electrodes} of {tank.width:g} degrees pass mesh=disk_mesh(tank) or polar_mesh(tank)"
-        )
-    file = resources.files("onmanifold.operators.eit") / "meshes" / f"{name}.npz"
-    with resources.as_file(file) as path:
-        return Discretization.load(path).placed(tank)
 
 
 def assemble(mesh: Mesh) -> Discretization:
@@ -172,10 +52,11 @@ def assemble(mesh: Mesh) -> Discretization:
     rows, columns = vertex[block.row], vertex[block.col]
     cells = vertex[space.dofmap.list]
     order = np.argsort(domain.topology.original_cell_index)  # back to the given mesh's order
+    stiffness = np.asarray(stiffness, np.float64).reshape(row.shape)[order]
+    nodes, dofs = mesh.points, cells[order]
     return Discretization(
-        mesh.points, cells[order], cells[order], np.asarray(stiffness, np.float64).reshape(row.shape)[order],
-        rows, columns, block.data, electrode[rows],
-    )  # fmt: skip
+        mesh.points, dofs, nodes, dofs, stiffness, rows, columns, block.data, electrode[rows]
+    )
 
 
 def _assemble(fem: Any, form: Any) -> csr_array:
@@ -237,13 +118,3 @@ def _electrode_facets(dolfinx: Any, domain: Any, mesh: Mesh) -> Index:
         return low * count + high
 
     return np.asarray(facets[np.isin(key(ends), key(mesh.edges))], np.int32)
-
-
-def _symmetric(upper: Array) -> Array:
-    """Symmetric matrices with zero row sums from their strict upper triangles ``(C, n (n - 1) / 2)``."""
-    n = int((1 + np.sqrt(1 + 8 * upper.shape[1])) / 2)
-    i, j = np.triu_indices(n, 1)
-    full = np.zeros((len(upper), n, n))
-    full[:, i, j] = full[:, j, i] = upper
-    full[:, range(n), range(n)] = -full.sum(axis=2)
-    return full

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from onmanifold.operators.eit.assembly import Discretization, require_dolfinx
+from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.protocol import Protocol
 
 Array = NDArray[np.float64]

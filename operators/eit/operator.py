@@ -12,13 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
-from onmanifold.operators.eit.assembly import (
-    Discretization,
-    assemble,
-    load_discretization,
-    require_dolfinx,
-)
+from onmanifold.operators.eit.assembly import assemble, require_dolfinx
 from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
+from onmanifold.operators.eit.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
 from onmanifold.operators.eit.mesh import Mesh
