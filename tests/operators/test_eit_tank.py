@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from onmanifold.operators.eit import Mesh, Protocol, Tank, disk_mesh, polar_mesh
+from onmanifold.operators.eit import Mesh, Tank, disk_mesh, polar_mesh
 
 
 def test_challenge_tank_places_its_electrodes_counterclockwise_from_the_top():
@@ -39,49 +39,6 @@ def test_clockwise_runs_the_other_way():
 def test_tank_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         Tank(**options)
-
-
-def test_adjacent_and_opposite():
-    adjacent, opposite = Protocol.adjacent(6), Protocol.opposite(6)
-    assert adjacent.shape == (6, 6) and opposite.shape == (3, 6)
-    np.testing.assert_array_equal(adjacent.injections[:, 5], [-1, 0, 0, 0, 0, 1])
-    np.testing.assert_array_equal(adjacent.patterns, adjacent.injections)
-    np.testing.assert_array_equal(opposite.injections[:, 1], [0, 1, 0, 0, -1, 0])
-
-
-def test_protocols_are_equal_by_value():
-    assert Protocol.adjacent(8) == Protocol.adjacent(8)
-    assert Protocol.adjacent(8) != Protocol.opposite(8)
-    assert Protocol.adjacent(8) != 8
-
-
-def test_protocol_names_the_column_that_does_not_sum_to_zero():
-    injections = Protocol.adjacent(4).injections.copy()
-    injections[0, 2] = 0.5
-    with pytest.raises(ValueError, match=r"injection 3 \(of 4\) sum to 0\.5"):
-        Protocol.from_matrices(injections, np.eye(4))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda i, p: (i, p[:3]), "4 electrodes, patterns for 3"),
-        (lambda i, p: (i * 0, p), "column 1 of injections is zero"),
-        (lambda i, p: (i, p * [1, 1, np.nan, 1]), "column 3 of patterns holds a NaN"),
-        (lambda i, p: (i[0], p), "one row for each electrode"),
-    ],
-)
-def test_protocol_refuses(change, message):
-    adjacent = Protocol.adjacent(4)
-    with pytest.raises(ValueError, match=message):
-        Protocol.from_matrices(*change(adjacent.injections, adjacent.patterns))
-
-
-def test_pairs_have_to_exist():
-    with pytest.raises(ValueError, match="injection 2 drives"):
-        Protocol.from_pairs(4, [(0, 1), (1, 4)])
-    with pytest.raises(ValueError, match="even number"):
-        Protocol.opposite(5)
 
 
 @pytest.mark.parametrize(
