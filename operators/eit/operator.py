@@ -91,7 +91,7 @@ class EIT:
         self._engine = Engine(_discretize(mesh, tank), tank.impedances, protocol)
         d = self._engine.discretization
         height, width = self.x_shape[-2:]
-        self._average = cell_average(d.points, d.cells, tank.radius, (height, width))
+        self._average = cell_average(d.points, d.cells, tank.extent, (height, width))
         self._offset = self._reference_offset()
 
     # The protocol -----------------------------------------------------------------------------

@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Box = tuple[Sequence[float], Sequence[float]]
+
+_COARSEST = {2: 8, 3: 4}  # parts along an edge of a cell that reaches into several pixels, at least
+_SAMPLES = 2_000_000  # points that are looked up at once
+
 
 def cell_average(
-    points: NDArray[np.float64], cells: NDArray[np.int32], radius: float, shape: tuple[int, int]
+    points: Array, cells: NDArray[np.int32], extent: Box, shape: Sequence[int]
 ) -> csr_array:
     """The average over each cell of a picture that is constant on its pixels.
 
-    The picture covers the square ``[-radius, radius]^2``: row 0 on top, column 0 on the left. Each cell is
-    cut into ``n^2`` equal triangles, ``n`` such that they are about half a pixel long; each takes
-    the value of the pixel under its centre. What reaches out of the square takes the nearest pixel.
+    The picture covers the box ``extent``. Its last axis is x, column 0 on the left; the one before is y, row
+    0 on top (largest y); of three axes the first is z, slice 0 at the bottom. A cell inside of one pixel
+    takes that pixel's value. Any other is cut into ``n^D`` parts of equal size, about half a pixel long;
+    each takes the value of the pixel under its centre. What reaches out of the box takes the nearest pixel.
 
     Args:
-        points: vertices, m, ``(V, 2)``.
-        cells: vertices of each triangle, ``(C, 3)``.
-        radius: half of the picture's side, m.
-        shape: rows H and columns W.
+        points: vertices, m, ``(V, D)``.
+        cells: vertices of each triangle or tetrahedron, ``(C, D + 1)``.
+        extent: the box's lower and upper corner, m, D numbers each.
+        shape: (rows H, columns W), or (slices, H, W).
 
     Returns:
-        Weights ``(C, H W)``; each row sums to one.
+        Weights ``(C, H W)`` or ``(C, slices H W)``; each row sums to one.
+
+    Raises:
+        ValueError: points, extent and shape are not of one dimension.
+
+    Example:
+        >>> points, cells = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([[0, 1, 2]])
+        >>> cell_average(points, cells, ((0, 0), (1, 1)), (1, 2)).toarray()
+        array([[0.75, 0.25]])
     """
-    height, width = shape
-    corners = points[cells]
-    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
-    n = max(4, math.ceil(2 * longest / (2 * radius / max(shape))))
-    where = np.einsum("pk,ckd->cpd", _centres(n), corners)
-    column = np.floor((where[..., 0] / radius + 1) / 2 * width).astype(np.int64)
-    row = np.floor((1 - where[..., 1] / radius) / 2 * height).astype(np.int64)
-    pixel = row.clip(0, height - 1) * width + column.clip(0, width - 1)
-    cell = np.repeat(np.arange(len(cells)), pixel.shape[1])
-    weight = np.full(pixel.size, 1.0 / pixel.shape[1])
-    return coo_array((weight, (cell, pixel.ravel())), shape=(len(cells), height * width)).tocsr()
+    dim = points.shape[1]
+    if len(shape) != dim or [len(corner) for corner in extent] != [dim, dim]:
+        raise ValueError(
+            f"a picture of shape {tuple(shape)} on the box {extent} does not fit points of {dim} coordinates"
+        )
+    pixels = int(np.prod(shape))
+    parts = _parts(points, cells, extent, shape)
+    keys, weights = [], []
+    for n in np.unique(parts).tolist():
+        rows, inside = np.flatnonzero(parts == n), _centres(n, dim)
+        step = max(1, _SAMPLES // len(inside))
+        for some in (rows[k : k + step] for k in range(0, len(rows), step)):
+            where = inside @ points[cells[some]]
+            key = some[:, None] * pixels + _pixel(where, extent, shape)
+            unique, count = np.unique(key, return_counts=True)
+            keys.append(unique)
+            weights.append(count / len(inside))
+    key = np.concatenate(keys)
+    entries = np.concatenate(weights), (key // pixels, key % pixels)
+    return coo_array(entries, shape=(len(cells), pixels)).tocsr()
 
 
-def _centres(n: int) -> NDArray[np.float64]:
-    """Barycentric coordinates of the centres of the ``n^2`` equal parts of a triangle, ``(n^2, 3)``."""
-    up = [(i + 1 / 3, j + 1 / 3) for i in range(n) for j in range(n - i)]
-    down = [(i + 2 / 3, j + 2 / 3) for i in range(n - 1) for j in range(n - 1 - i)]
-    ab = np.array(up + down) / n
-    return np.column_stack([ab, 1 - ab.sum(axis=1)])
+def _parts(points: Array, cells: NDArray[np.int32], extent: Box, shape: Sequence[int]) -> Index:
+    """Into how many parts to cut an edge of each cell: 1 for cells within a pixel, ``(C,)``."""
+    lower, upper = points[cells[:, 0]], points[cells[:, 0]]
+    longest = np.zeros(len(cells))
+    for k in range(1, cells.shape[1]):
+        corner = points[cells[:, k]]
+        lower, upper = np.minimum(lower, corner), np.maximum(upper, corner)
+        for i in range(k):
+            longest = np.maximum(longest, np.linalg.norm(corner - points[cells[:, i]], axis=1))
+    side = (np.subtract(extent[1], extent[0]) / shape[::-1]).min()
+    parts = np.maximum(_COARSEST[points.shape[1]], np.ceil(2 * longest / side).astype(np.int64))
+    # the box around a cell has its corners with the smallest and the largest pixel number here
+    first, last = lower.copy(), upper.copy()
+    first[:, 1], last[:, 1] = upper[:, 1], lower[:, 1]
+    parts[_pixel(first, extent, shape) == _pixel(last, extent, shape)] = 1
+    return parts
+
+
+def _pixel(where: Array, extent: Box, shape: Sequence[int]) -> Index:
+    """Number of the pixel at each place, ``(..., D)`` to ``(...)``."""
+    lower, upper = (np.asarray(corner, np.float64) for corner in extent)
+    number = np.zeros(where.shape[:-1], np.int64)
+    for length, axis in zip(shape, reversed(range(len(shape))), strict=True):
+        share = (where[..., axis] - lower[axis]) / (upper[axis] - lower[axis])
+        if axis == 1:
+            share = 1 - share  # row 0 on top
+        number = number * length + np.floor(share * length).astype(np.int64).clip(0, length - 1)
+    return number
+
+
+def _centres(n: int, dim: int) -> Array:
+    """Barycentric coordinates of the centres of the ``n^dim`` equal parts of a simplex.
+
+    The simplex ``1 >= t_1 >= ... >= t_dim >= 0`` is filled by those of each cube of a grid.
+    """
+    cubes = np.array(list(product(range(n), repeat=dim)), np.float64)
+    offsets = np.array(list(permutations(range(1, dim + 1)))) / (dim + 1)
+    t = (cubes[:, None] + offsets).reshape(-1, dim)
+    t = t[(np.diff(t, axis=1) < 0).all(axis=1)] / n
+    edge = np.ones((len(t), 1))
+    return np.diff(np.hstack([edge, t, 0 * edge]), axis=1) * -1.0

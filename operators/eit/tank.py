@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.operators.eit.geometry import check_contacts, check_positive, one_each
+
 
 @dataclass(frozen=True)
 class Tank:
@@ -24,10 +26,12 @@ class Tank:
         clockwise: whether electrode numbers run clockwise.
         contact_impedance: z, Ohm m^2 (Ohm m for a tank that is treated as two-dimensional, with
             conductivities in S): one number, or one for each electrode.
+        shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
 
     Raises:
         ValueError: a size that is not positive, electrodes that overlap, a contact impedance that
-            is not positive (its electrode is named) or not one for each electrode.
+            is not positive (its electrode is named) or not one for each electrode, a shunted
+            electrode that does not exist.
 
     Example:
         >>> tank = Tank(radius=0.115, electrodes=4, width=30, first_angle=90)
@@ -44,10 +48,10 @@ class Tank:
     first_angle: float = 0.0
     clockwise: bool = False
     contact_impedance: float | Sequence[float] = 1e-2
+    shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.radius) and self.radius > 0):
-            raise ValueError(f"the tank's radius has to be positive (in m), got {self.radius}")
+        check_positive(radius=self.radius)
         if isinstance(self.electrodes, bool) or int(self.electrodes) != self.electrodes:
             raise ValueError(f"the number of electrodes has to be whole, got {self.electrodes}")
         if self.electrodes < 2:
@@ -61,17 +65,9 @@ class Tank:
             )
         if not np.isfinite(self.first_angle):
             raise ValueError(f"first_angle has to be finite, got {self.first_angle}")
-        z = np.atleast_1d(np.asarray(self.contact_impedance, dtype=float))
-        if z.ndim != 1 or len(z) not in (1, self.electrodes):
-            raise ValueError(
-                f"contact_impedance has to be one number or {self.electrodes} (one for each electrode), "
-                f"got shape {z.shape}"
-            )
-        bad = np.flatnonzero(~(np.isfinite(z) & (z > 0)))
-        if len(bad):
-            raise ValueError(
-                f"the contact impedance of electrode {bad[0] + 1} has to be positive, got {z[bad[0]]}"
-            )
+        object.__setattr__(
+            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
+        )
 
     @classmethod
     def ktc(cls) -> Tank:
@@ -108,5 +104,9 @@ class Tank:
     @property
     def impedances(self) -> NDArray[np.float64]:
         """Contact impedance of each electrode, Ohm m^2, ``(L,)``."""
-        z = np.asarray(self.contact_impedance, dtype=float)
-        return np.broadcast_to(z, (self.electrodes,)).copy()
+        return one_each(self.contact_impedance, self.electrodes)
+
+    @property
+    def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Lower left and upper right corner of the square that a picture covers, m."""
+        return (-self.radius, -self.radius), (self.radius, self.radius)

@@ -174,7 +174,7 @@ def test_meshes_agree():
 
 def test_cell_average_is_an_average_in_the_documented_orientation():
     d = load_discretization("coarse", Tank.ktc())
-    weights = cell_average(d.points, d.cells, 0.115, (64, 32))
+    weights = cell_average(d.points, d.cells, Tank.ktc().extent, (64, 32))
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
     x = -0.115 + (np.arange(32) + 0.5) * 0.23 / 32
     y = 0.115 - (np.arange(64) + 0.5) * 0.23 / 64
