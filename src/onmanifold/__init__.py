@@ -8,7 +8,7 @@ from onmanifold.descent import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
-from onmanifold.fidelity import Fidelity, Gaussian
+from onmanifold.fidelity import Fidelity, Gaussian, StudentT
 from onmanifold.geometry import ChartRetraction, ProjectionRetraction
 from onmanifold.operator import (
     Autodiff,
@@ -43,6 +43,7 @@ __all__ = [
     "Solution",
     "Starts",
     "Status",
+    "StudentT",
     "as_operator",
     "linearize",
     "load_manifold",

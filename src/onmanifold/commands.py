@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    from onmanifold.fidelity import Fidelity
     from onmanifold.prior import ManifoldPrior
     from onmanifold.solution import Solution
 
@@ -81,6 +82,12 @@ def solve(
         float | None,
         typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
     ] = None,
+    freedom: Annotated[
+        float | None,
+        typer.Option(
+            help="Degrees of freedom of Student's t, for noise with outliers; none: normal."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for the operator; repeat for more.")
     ] = None,
@@ -106,9 +113,7 @@ def solve(
     if isinstance(forward, nn.Module):
         forward = forward.to(manifold.device)
     y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
-    if noise is None and mask is not None:
-        raise ValueError("missing entries need the noise level: --noise")
-    fidelity = None if noise is None else onmanifold.Gaussian(noise, mask)
+    fidelity = _fidelity(noise, freedom, mask)
     stop = None
     if steps is not None:
         stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
@@ -122,6 +127,7 @@ def solve(
         "prior_sha256": registry.prior_card(prior)["sha256"],
         "measurement": str(measurement),
         "noise": noise,
+        "freedom": freedom,
         "seed": seed,
         "version": version("onmanifold"),
     }
@@ -133,6 +139,18 @@ def solve(
     write_folder(output, files)
     print(solution.summary())
     print(f"written to {output}: {', '.join(files)}")
+
+
+def _fidelity(noise: float | None, freedom: float | None, mask: Tensor | None) -> Fidelity | None:
+    from onmanifold import Gaussian, StudentT
+
+    if noise is None:
+        if mask is not None:
+            raise ValueError("missing entries need the noise level: --noise")
+        if freedom is not None:
+            raise ValueError("--freedom needs the noise level: --noise")
+        return None
+    return Gaussian(noise, mask) if freedom is None else StudentT(noise, mask, freedom)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line: what it writes, and what bad input gets."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -108,6 +109,15 @@ def test_missing_entries(measured, tmp_path, capsys):
         np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
 
 
+def test_noise_with_outliers(measured, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(*measured, "--noise", 0.01, "--freedom", 3, "--output", out) == 0
+    numbers = json.loads((out / "numbers.json").read_text())
+    assert numbers["freedom"] == 3
+    expected = 2 * 2 * (2 * math.log(2) - 1)  # two entries, psi(2) - psi(3/2)
+    assert numbers["measurements"][0]["expected_misfit"] == pytest.approx(expected)
+
+
 def test_pictures_are_measurements_too(third_party, tmp_path, capsys):
     imsave(tmp_path / "y.png", np.full((3, 5), 0.5), cmap="gray", vmin=0, vmax=1)
     call = ["--operator", "sums", "--prior", "segment", "--measurement", tmp_path / "y.png"]
@@ -125,6 +135,8 @@ def test_pictures_are_measurements_too(third_party, tmp_path, capsys):
         ({"--measurement": "y.txt"}, "expected a file of type .npy, .npz, .mat, .png"),
         ({"--noise": "-1"}, "std has to be positive"),
         ({"--noise": "nan"}, "std has to be positive"),
+        ({"--freedom": "3"}, "--freedom needs the noise level: --noise"),
+        ({"--noise": "0.1", "--freedom": "-3"}, "freedom has to be above 0"),
         ({"--noise": "loud"}, "--noise"),
         ({"--option": "times=-1"}, "times has to be positive"),
         ({"--option": "size=3"}, "'sums' has no option 'size'"),
