@@ -9,9 +9,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+MATERIALS = ("resistive", "background", "conductive")
+
 
 class ConductivityMap(Protocol):
-    """What :class:`EIT` asks of a map from pixel values to conductivity; both act entry by entry."""
+    """What :class:`EIT` asks of a map from pixel values to conductivity; both act entry by entry.
+
+    A map with further unknowns says how many ``channels`` its ``x`` has: both then take
+    ``(..., channels, P)`` for P pixels; the conductivity is ``(..., P)``, its derivative
+    ``(..., channels, P)``.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
         """Conductivity, S/m, at pixel values ``x``."""
@@ -137,6 +144,111 @@ class Saturating:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Three materials, -1 resistive, 0 background, 1 conductive; their conductivities may be free.
+
+    Between the labels the conductivity's logarithm follows a cubic in each half, monotone and with a
+    continuous derivative; beyond -1 and 1 it stays.
+
+    The conductivities named in ``free`` are estimated along with the picture: ``x`` then has a further
+    channel for each, in the order of ``free``, a constant image of the value theta, and the material
+    conducts ``exp(theta)`` times what it is said to. ``WithParameters`` makes a prior of such pictures.
+
+    Attributes:
+        resistive: S/m.
+        background: S/m; between the two others.
+        conductive: S/m.
+        free: some of "resistive", "background", "conductive".
+
+    Example:
+        >>> labels = Labels(0.5, 1.0, 2.0, free=("conductive",))
+        >>> picture = torch.tensor([[-1.0, 0.0, 1.0], [0.1, 0.1, 0.1]])
+        >>> labels(picture)
+        tensor([0.5000, 1.0000, 2.2103])
+    """
+
+    resistive: float = 0.01
+    background: float = 1.0
+    conductive: float = 100.0
+    free: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "free", tuple(self.free))
+        for name in MATERIALS:
+            _require_positive(getattr(self, name), name)
+        if not self.resistive < self.background < self.conductive:
+            raise ValueError(
+                f"Labels takes resistive < background < conductive, got {self.resistive}, "
+                f"{self.background}, {self.conductive}"
+            )
+        unknown = [name for name in self.free if name not in MATERIALS]
+        if unknown or len(set(self.free)) < len(self.free):
+            raise ValueError(
+                f"Labels takes some of {', '.join(MATERIALS)} as free, each once; got {self.free}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of ``x``: the picture and a parameter for each free conductivity."""
+        return 1 + len(self.free)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._logarithm(*self._parts(x))[0].exp()
+
+    def derivative(self, x: Tensor) -> Tensor:
+        value, slope, by_material = self._logarithm(*self._parts(x))
+        if not self.free:
+            return value.exp() * slope
+        chosen = [by_material[MATERIALS.index(name)] for name in self.free]
+        return value.exp().unsqueeze(-2) * torch.stack([slope, *chosen], dim=-2)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The picture, and the logarithm of each material's conductivity."""
+        if self.free and (x.ndim < 2 or x.shape[-2] != self.channels):
+            raise ValueError(
+                f"Labels with free {', '.join(self.free)} takes (..., {self.channels}, P): the picture and "
+                f"a channel for each; got {tuple(x.shape)}"
+            )
+        picture = x[..., 0, :] if self.free else x
+        levels = [torch.full_like(picture, math.log(getattr(self, name))) for name in MATERIALS]
+        for j, name in enumerate(self.free):
+            k = MATERIALS.index(name)
+            levels[k] = levels[k] + x[..., 1 + j, :]
+        return picture, levels
+
+    def _logarithm(
+        self, picture: Tensor, levels: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Log-conductivity, its derivative by the picture and by each material's logarithm."""
+        low, middle, high = levels
+        down, up = middle - low, high - middle
+        # The slope at 0 is the harmonic mean of both sides' (Fritsch and Butland): monotone cubics,
+        # and no flat spot at the background, where descents start. At -1 and 1 it is zero.
+        rises = (down > 0) & (up > 0)
+        total = torch.where(rises, down + up, 1.0)
+        mean = torch.where(rises, 2 * down * up / total, 0.0)
+        by_down = torch.where(rises, 2 * (up / total) ** 2, 0.0)
+        by_up = torch.where(rises, 2 * (down / total) ** 2, 0.0)
+        t = picture.abs().clamp(max=1.0)
+        step, step_slope = t**2 * (3 - 2 * t), 6 * t * (1 - t)  # from 0 to 1, flat at both ends
+        bump, bump_slope = t * (1 - t) ** 2, (1 - t) * (1 - 3 * t)  # slope 1 at 0, flat at 1
+        right = picture >= 0
+        sign = torch.where(right, 1.0, -1.0).to(picture)
+        outer = torch.where(right, up, -down)
+        value = middle + step * outer + sign * bump * mean
+        slope = sign * step_slope * outer + bump_slope * mean
+        slope = torch.where(picture.abs() < 1, slope, 0.0)
+        bump = sign * bump
+        left_step, right_step = torch.where(right, 0.0, step), torch.where(right, step, 0.0)
+        by_material = [
+            left_step - bump * by_down,
+            1 - step + bump * (by_down - by_up),
+            right_step + bump * by_up,
+        ]
+        return value, slope, by_material
+
+
+@dataclass(frozen=True)
 class Scaled:
     """Another map's conductivity times a factor, such as a drift of the water's conductivity.
 
@@ -151,11 +263,21 @@ class Scaled:
     def __post_init__(self) -> None:
         _require_positive(self.factor, "factor")
 
+    @property
+    def channels(self) -> int:
+        """That of the other map."""
+        return channels_of(self.conductivity)
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.factor * self.conductivity(x)
 
     def derivative(self, x: Tensor) -> Tensor:
         return self.factor * self.conductivity.derivative(x)
+
+
+def channels_of(conductivity: ConductivityMap) -> int:
+    """How many channels a map's ``x`` has: 1 unless it says otherwise."""
+    return int(getattr(conductivity, "channels", 1))
 
 
 def _require_finite(options: Affine | Exponential | Saturating) -> None:

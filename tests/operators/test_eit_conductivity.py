@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from onmanifold.operators.eit.conductivity import Affine, Exponential, Saturating, Scaled
+from onmanifold.operators.eit.conductivity import Affine, Exponential, Labels, Saturating, Scaled
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,74 @@ def test_saturating_reaches_its_ends():
 def test_maps_refuse(make):
     with pytest.raises(ValueError):
         make()
+
+
+# Labels ------------------------------------------------------------------------------------------
+
+ALL_FREE = ("conductive", "resistive", "background")
+
+
+def test_labels_mean_their_materials():
+    labels = Labels(0.02, 0.8, 40.0)
+    assert labels.channels == 1
+    values = labels(torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(values, torch.tensor([0.02, 0.02, 0.8, 40, 40], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("contrast", [(1e-4, 1.5), (0.9, 200.0), (0.1, 10.0)])
+def test_labels_rise_with_a_continuous_derivative(contrast):
+    labels = Labels(contrast[0], 1.0, contrast[1])
+    x = torch.linspace(-1.1, 1.1, 22001, dtype=torch.float64)
+    value, slope = labels(x), labels.derivative(x)
+    assert (value.diff() >= 0).all() and (slope >= 0).all()
+    assert slope[x.abs() > 1].abs().max() == 0 and slope[11000] > 0.1
+    # the steps of the derivative shrink with those of x: no jump, not at -1, 0 and 1 either
+    relative = slope / value
+    assert relative.diff().abs().max() < 0.01 * relative.max()
+
+
+@pytest.mark.parametrize("free", [(), ("background",), ALL_FREE])
+@pytest.mark.parametrize("factor", [None, 1.3])
+def test_derivative_of_labels_by_every_channel(free, factor):
+    labels = Labels(0.02, 0.8, 40.0, free=free)
+    if factor is not None:
+        labels = Scaled(labels, factor)
+    source = torch.Generator().manual_seed(0)
+    x = 0.3 * torch.randn(3, labels.channels, 40, generator=source, dtype=torch.float64)
+    x[:, 0] = torch.linspace(-1.2, 1.2, 40, dtype=torch.float64) + 0.01
+    if not free:
+        x = x[:, 0]
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(labels(x).sum(), x)
+    got = labels.derivative(x.detach())
+    assert got.shape == x.shape and labels(x).shape == (3, 40)
+    torch.testing.assert_close(got, expected)
+
+
+def test_free_materials_follow_their_channel():
+    labels = Labels(0.02, 0.8, 40.0, free=ALL_FREE)
+    theta = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    x = torch.cat([torch.tensor([[-1.0, 0.0, 1.0]]).double(), theta[:, None].expand(3, 3)])
+    expected = torch.tensor([0.02, 0.8, 40]).double() * theta[[1, 2, 0]].exp()
+    torch.testing.assert_close(labels(x), expected)
+
+
+def test_labels_take_a_channel_for_each_free_conductivity():
+    labels = Labels(free=("background",))
+    for x in (torch.zeros(4), torch.zeros(3, 5)):
+        with pytest.raises(ValueError, match=r"takes \(\.\.\., 2, P\).* got"):
+            labels(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resistive": 2.0}, "resistive < background < conductive, got 2.0, 1.0"),
+        ({"conductive": math.inf}, "conductive has to be positive"),
+        ({"free": ("water",)}, "some of resistive, background, conductive"),
+        ({"free": ("background", "background")}, "each once"),
+    ],
+)
+def test_labels_refuse(options, message):
+    with pytest.raises(ValueError, match=message):
+        Labels(**options)

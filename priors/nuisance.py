@@ -1,0 +1,91 @@
+"""What priors share that add unknowns to the pictures of another: further normal coordinates."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import log, pi
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.registry import kind_of, prior_class
+
+
+class WithNuisance(ManifoldPrior):
+    """A prior's pictures, changed by q parameters, which become the last q latent coordinates.
+
+    The parameters are independent and normal; a coordinate counts standard deviations. A subclass says how
+    they change a picture (:meth:`join`) and how they are read off it (:meth:`split`, an exact inverse).
+
+    Args:
+        prior: the manifold of pictures.
+        std: standard deviation of each parameter, ``(q,)``.
+        x_shape: shape of the changed pictures.
+    """
+
+    half_widths: Tensor
+    scale: Tensor
+    reach = 4.0  # a parameter stays within four standard deviations
+
+    def __init__(
+        self, prior: ManifoldPrior, std: Sequence[float], x_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
+        inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
+        outer = inner.new_full((len(std),), self.reach)
+        self.register_buffer("half_widths", torch.cat([inner, outer]))
+        self.register_buffer("scale", torch.tensor(std, dtype=prior.dtype), persistent=False)
+        self.train(prior.training)
+
+    @abstractmethod
+    def join(self, picture: Tensor, parameters: Tensor) -> Tensor:
+        """Pictures of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``."""
+
+    @abstractmethod
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of :meth:`join`."""
+
+    @property
+    def box(self) -> Tensor:  # type: ignore[override]
+        """Half-widths of the latent box, ``(d + q,)``."""
+        return self.half_widths
+
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
+        d = self.prior.dim
+        return self.join(self.prior.decode_chart(z[:, :d], chart), self.scale * z[:, d:])
+
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
+        picture, parameters = self.split(x)
+        z = self.prior.encode_chart(picture, chart)
+        return torch.cat([z, parameters / self.scale], dim=1)
+
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
+        d = self.prior.dim
+        normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)
+        return self.prior.log_prob_chart(z[:, :d], chart) + normal
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        source = as_generator(generator)
+        point = self.prior.sample(n, source)
+        drawn = torch.randn((n, len(self.scale)), generator=source).clamp(-self.reach, self.reach)
+        return Point(point.chart, torch.cat([point.z, drawn.to(point.z)], dim=1))
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        return self.prior.responsibilities(self.split(x)[0])
+
+    def config(self) -> dict[str, Any]:
+        return {"prior": {"kind": kind_of(type(self.prior)), "config": self.prior.config()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build what :meth:`config` describes, with the inner prior's random weights."""
+        inner = prior_class(config["prior"]["kind"])
+        make = getattr(inner, "from_config", None)
+        options = config["prior"]["config"]
+        return cls(inner(**options) if make is None else make(options), std=config["std"])
