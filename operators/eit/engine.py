@@ -1,23 +1,19 @@
-"""One factorization per conductivity, one solve per electrode; everything else is linear combination.
+"""One factorization per conductivity, one solve per source; everything else is linear combination.
 
-The complete electrode model (Somersalo, Cheney, Isaacson, SIAM J. Appl. Math. 52, 1992) with
-conductivity ``s``, contact impedances ``z_l`` and electrodes ``e_l`` asks for ``u`` and ``U`` with, for
-all ``v`` and ``V``,
+With ``w_a`` the potential of source a and ``q_b`` that of sensor b, for sources and sensors that are
+columns of one matrix K's right-hand sides,
 
-    int s grad u . grad v + sum_l 1/z_l int_{e_l} (u - U_l) (v - V_l) = sum_l I_l V_l.
+    Z_ab = sensor_b . w_a,        dZ_ab / ds_c = - int_c grad w_a . grad q_b.
 
-The last electrode is grounded, which makes the matrix positive definite. With ``w_a`` the solution for a unit
-current from electrode a to the last one, every injection, measurement, derivative and adjoint follows:
-
-    Z_ab = U_b of w_a,        dZ_ab / ds_c = - int_c grad w_a . grad w_b.
+In the complete electrode model sources and sensors are the same unit currents, so that every injection,
+measurement, derivative and adjoint follows from ``L - 1`` solves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
-from typing import Any
-from typing import Protocol as Structural
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,209 +21,350 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from onmanifold.operators.eit.assembly import require_dolfinx
 from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.models import Model, System
+from onmanifold.operators.eit.solvers import Solver, make_solver
+from onmanifold.operators.eit.sparse import SparseMatrix
 
 Array = NDArray[np.float64]
 _CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
+_SLAB = 2**25  # numbers in the gradients held at a time: they stay in memory
 
 
-class Solver(Structural):
-    """Solves with positive definite matrices of one sparsity pattern."""
+class Field(NamedTuple):
+    """Potentials at one conductivity.
 
-    def solve(self, data: Array, right: Array) -> Array:
-        """Factorize the matrix with entries ``data`` and solve for the columns of ``right``."""
-        ...
-
-
-class MumpsCholesky:
-    """PETSc's sparse Cholesky factorization by MUMPS; the symbolic analysis is done once.
-
-    Args:
-        indptr: row pointers of the matrix in compressed rows, both triangles.
-        indices: its column indices, ascending in each row.
+    Attributes:
+        w: of the sources, ``(n, k)``.
+        q: of the sensors, ``(n, m)``; None where they were not needed so far.
     """
 
-    def __init__(self, indptr: NDArray[Any], indices: NDArray[Any]) -> None:
-        require_dolfinx()
-        petsc: Any = import_module("petsc4py.PETSc")
-        self._petsc = petsc
-        self._data = np.zeros(len(indices))
-        pattern = indptr.astype(petsc.IntType), indices.astype(petsc.IntType)
-        n = len(indptr) - 1
-        self._matrix = petsc.Mat().createAIJWithArrays(
-            (n, n), (*pattern, self._data), comm=petsc.COMM_SELF
-        )
-        self._matrix.setOption(petsc.Mat.Option.SPD, True)
-        self._factor = petsc.PC().create(petsc.COMM_SELF)
-        self._factor.setType("cholesky")
-        self._factor.setFactorSolverType("mumps")
-        self._factor.setOperators(self._matrix)
+    w: Tensor
+    q: Tensor | None
 
-    def solve(self, data: Array, right: Array) -> Array:
-        """Factorize the matrix with entries ``data`` and solve for the columns of ``right``.
 
-        Raises:
-            ValueError: the matrix is not positive definite.
-        """
-        petsc = self._petsc
-        self._data[:] = data
-        self._matrix.assemble()
-        self._matrix.stateIncrease()
-        self._factor.setUp()
-        if self._factor.getFailedReason() != petsc.PC.FailedReason.NOERROR:
-            raise ValueError(
-                "the stiffness matrix could not be factorized: is it positive definite?"
-            )
-        result = np.zeros(right.shape, order="F")
-        b = petsc.Mat().createDense(
-            right.shape, array=np.asfortranarray(right), comm=petsc.COMM_SELF
-        )
-        x = petsc.Mat().createDense(right.shape, array=result, comm=petsc.COMM_SELF)
-        self._factor.getFactorMatrix().matSolve(b, x)
-        b.destroy()
-        x.destroy()
-        return result
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Potentials at a batch of conductivities.
+
+    Attributes:
+        entries: of the matrices, ``(B, nnz)``.
+        w: potentials of the sources, V, ``(B, n, k)``.
+        q: potentials of the sensors, ``(B, n, m)``; ``w`` where they are the sources, None if unknown so far.
+    """
+
+    entries: Tensor
+    w: Tensor
+    q: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+    def __getitem__(self, member: int) -> Field:
+        w = self.w[member]
+        if self.q is self.w:
+            return Field(w, w)
+        return Field(w, None if self.q is None else self.q[member])
+
+    def select(self, rows: Tensor) -> Fields:
+        """The members ``rows``, a mask or an index."""
+        w = self.w[rows]
+        q = w if self.q is self.w else None if self.q is None else self.q[rows]
+        return Fields(self.entries[rows], w, q)
 
 
 class Engine:
-    """The complete electrode model on one discretization, with given contact impedances and protocol.
+    """A model on one discretization.
 
     Args:
         discretization: element matrices and electrode blocks.
-        impedances: contact impedance z of each electrode, Ohm m^2, ``(L,)``.
-        protocol: injections ``(L, I)`` and measurement patterns ``(L, M)``.
-        solver: class of the linear solver.
+        model: such as :class:`CompleteElectrodes` or :class:`Continuum`.
+        solver: of the linear systems: ``"auto"``, ``"mumps"``, ``"superlu"`` or ``"torch"``.
+        device: where to compute; only ``"torch"`` solves on a GPU.
+
+    Example:
+        >>> from onmanifold.operators.eit import Protocol, Tank, load_discretization
+        >>> from onmanifold.operators.eit.models import CompleteElectrodes
+        >>> tank = Tank.unit()
+        >>> model = CompleteElectrodes(tank.impedances, Protocol.adjacent(32))
+        >>> engine = Engine(load_discretization("coarse", tank), model)
+        >>> engine.voltages(engine.fields(torch.ones(1, engine.cells, dtype=torch.float64))).shape
+        torch.Size([1, 32, 32])
     """
 
     def __init__(
         self,
         discretization: Discretization,
-        impedances: Array,
-        protocol: Protocol,
-        solver: type[MumpsCholesky] = MumpsCholesky,
+        model: Model,
+        solver: str = "auto",
+        device: torch.device | str = "cpu",
     ) -> None:
-        count = discretization.electrodes
-        if not len(impedances) == protocol.electrodes == count:
-            raise ValueError(
-                f"the mesh has {count} electrodes; {len(impedances)} contact impedances and a protocol for "
-                f"{protocol.electrodes} electrodes came"
-            )
         self.discretization = discretization
+        self.device = torch.device(device)
         self.cells = len(discretization.cells)
-        self._nodes = discretization.size
-        size = self._nodes + count - 1
-        self._assembly, self._base, indptr, indices = _linear_assembly(discretization, impedances)
-        self._gradient = _gradient(discretization, size)
-        self._solver: Solver = solver(indptr, indices)
-        self._currents = np.zeros((size, count - 1))
-        self._currents[self._nodes :] = np.eye(count - 1)
-        self._drive = torch.from_numpy(protocol.injections[:-1].copy())  # the last one is grounded
-        centred = protocol.patterns - protocol.patterns.mean(axis=0)
-        self._sense = torch.from_numpy(centred[:-1].copy())
+        self.system = system = model.system(discretization)
+        assembly, indptr, indices = _linear_assembly(discretization, system)
+        self._assembly = SparseMatrix(assembly, self.device)
+        self._gradients = _gradient_slabs(discretization, system, self.device)
+        self._solver: Solver = make_solver(solver, indptr, indices, system.places, self.device)
+        self._sources = self._tensor(system.sources.toarray())
+        self._sensors = None if system.sensors is None else SparseMatrix(system.sensors.T, device)
+        self._drive, self._sense = self._tensor(system.drive), self._tensor(system.sense)
+        self._measured = None if system.measured is None else self._tensor(system.measured)
+        injections, measurements = system.drive.shape[1], system.sense.shape[1]
+        self.y_shape: tuple[int, ...] = (
+            (injections, measurements) if system.measured is None else (int(system.measured.sum()),)
+        )
 
-    def potentials(self, s: Array) -> Array:
-        """Potentials ``w`` of unit currents from each electrode into the last one.
+    # Solutions ------------------------------------------------------------------------------------
+
+    def fields(self, s: Tensor, impedances: Tensor | None = None) -> Fields:
+        """Potentials of the sources: one factorization and k solves for each member.
 
         Args:
-            s: conductivity of each cell, S/m, ``(C,)``; positive.
+            s: conductivity of each cell, S/m, ``(B, C)``, float64; positive.
+            impedances: contact impedances instead of the model's own, Ohm m^2, ``(L,)`` or ``(B, L)``.
+        """
+        entries = self._entries(s, impedances)
+        w = self._solver.solve(entries, self._sources).contiguous()
+        return Fields(entries, w, w if self._sensors is None else None)
+
+    def with_sensors(self, fields: Fields) -> Fields:
+        """The same with the potentials of the sensors; solves only where they are not the sources."""
+        if fields.q is not None or self._sensors is None:
+            return fields
+        eye = torch.eye(self._sensors.shape[0], dtype=torch.float64, device=self.device)
+        right = self._sensors.adjoint(eye)
+        return Fields(fields.entries, fields.w, self._solver.solve(fields.entries, right))
+
+    def voltages(self, fields: Fields) -> Tensor:
+        """Measured voltages, V, ``(B, *y_shape)``."""
+        return torch.stack([self._measure(self.transfer(w)) for w in fields.w])
+
+    def transfer(self, w: Tensor) -> Tensor:
+        """What the sensors read for each source, V/A: ``(n, k)`` to ``(k, m)``."""
+        if self._sensors is None:
+            return w[self.discretization.size :].T
+        return (self._sensors @ w).T
+
+    # Derivatives ----------------------------------------------------------------------------------
+
+    def jvp(self, field: Field, ds: Tensor) -> Tensor:
+        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``."""
+        k, m = self._shape
+        change = ds.new_zeros(k * m, ds.shape[1])
+        for start, products in self._products(field, _CHUNK):
+            change.addmm_(products.flatten(1).T, ds[start : start + len(products)], alpha=-1.0)
+        return self._measure(self.sum(change).T.reshape(-1, k, m))
+
+    def vjp(self, field: Field, du: Tensor) -> Tensor:
+        """Adjoint of :meth:`jvp`: T cotangents ``(T, *y_shape)`` to ``(C, T)``."""
+        weights = self._spread(du)
+        result = du.new_empty(self.cells, len(du))
+        for start, g, h in self._slabs(field):
+            for t, weight in enumerate(weights):
+                part = ((g.flatten(0, 1) @ weight) * h.flatten(0, 1)).view(len(g), -1)
+                result[start : start + len(g), t] = -part.sum(dim=1)
+        return result
+
+    def vjp_by_solves(self, fields: Fields, du: Tensor) -> Tensor:
+        """:meth:`vjp` of all members, by a solve for each source and cotangent.
+
+        Args:
+            fields: B members.
+            du: cotangents ``(B, T, *y_shape)``.
 
         Returns:
-            Potentials at the nodes, then at all electrodes but the last, V, ``(N + L - 1, L - 1)``.
+            ``(B, C, T)``.
         """
-        entries = self._base + self._assembly @ s
-        return np.ascontiguousarray(self._solver.solve(entries, self._currents))
+        if self._sensors is None:
+            return torch.stack([self.vjp(fields[b], u) for b, u in enumerate(du)])
+        batch, directions = du.shape[:2]
+        weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
+        right = self._sensors.adjoint(weights.T.contiguous()).view(len(self._sources), batch, -1)
+        adjoint = self._solver.solve(fields.entries, right.transpose(0, 1).contiguous())
+        result = du.new_empty(batch, self.cells, directions)
+        for b in range(batch):
+            for start, g, h in self._slabs(Field(fields.w[b], adjoint[b])):
+                each = h.unflatten(2, (directions, -1))
+                result[b, start : start + len(g)] = -torch.einsum("cqk,cqtk->ct", g, each)
+        return result
 
-    def transfer(self, w: Array) -> Tensor:
-        """Electrode potentials ``Z`` for unit currents, V/A, ``(L - 1, L - 1)``."""
-        return torch.from_numpy(w[self._nodes :])
-
-    def voltages(self, w: Array) -> Tensor:
-        """Measured voltages, V, ``(I, M)``."""
-        return self._measure(self.transfer(w))
-
-    def jvp(self, w: Array, ds: Tensor) -> Tensor:
-        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, I, M)``."""
-        n = len(self._drive)
-        change = torch.zeros(n * n, ds.shape[1], dtype=torch.float64)
-        for i, products in self._products(w, _CHUNK):
-            change.addmm_(products.T, ds[i : i + _CHUNK], alpha=-1.0)
-        return self._measure(change.T.reshape(-1, n, n))
-
-    def vjp(self, w: Array, du: Tensor) -> Tensor:
-        """Adjoint of :meth:`jvp`: T cotangents ``(T, I, M)`` to ``(C, T)``."""
-        g = self._gradients(w)
-        flat = g.flatten(0, 1)
-        weights = self._drive @ du @ self._sense.T
-        columns = [((flat @ m) * flat).view(self.cells, -1).sum(dim=1) for m in weights]
-        return -torch.stack(columns, dim=1)
-
-    def jacobian(self, w: Array, average: csr_array) -> Tensor:
-        """Derivative of the voltages by P pixels, ``(I, M, P)``.
+    def jacobian(self, field: Field, average: SparseMatrix | None = None) -> Tensor:
+        """Derivative of the voltages by the conductivity of each cell, ``(*y_shape, C)``.
 
         Args:
-            w: potentials.
-            average: pixels to cells, ``(C, P)``.
+            field: potentials.
+            average: pixels to cells, ``(C, P)``: the derivative by each pixel, ``(*y_shape, P)``.
         """
-        change: Any = 0.0
-        for i, products in self._products(w, 2048):
-            change = change - average[i : i + len(products)].T @ products.numpy()
-        n = len(self._drive)
-        return self._measure(torch.from_numpy(change).reshape(-1, n, n)).permute(1, 2, 0)
+        if average is None:
+            full = field.w.new_empty(*self.y_shape, self.cells)
+            for i, products in self._products(field, 1024, self._drive, self._sense):
+                part = products if self._measured is None else products[:, self._measured]
+                full[..., i : i + len(part)] = -part.movedim(0, -1)
+            return full
+        change = field.w.new_zeros(average.shape[1], self._shape[0] * self._shape[1])
+        for i, products in self._products(field, 8192):
+            change -= average.rows(i, i + len(products)).adjoint(products.flatten(1))
+        return self._measure(self.sum(change).unflatten(1, self._shape)).movedim(0, -1)
+
+    def impedance_derivative(self, field: Field, impedances: Tensor | None = None) -> Tensor:
+        """Derivative of the voltages by each contact impedance, V/(Ohm m^2), ``(L, *y_shape)``.
+
+        Where the current density is j, the drop over the contact is ``z j``: only these drops count.
+        """
+        z, system = self._impedances(impedances), self.system
+        k, m = self._shape
+        change = z.new_zeros(len(z), k * m)
+        mass, contact = self._tensor(system.mass), self._tensor(system.contact)
+        w, q = _potentials(field)
+        p, q = w[system.rows], q[system.columns]
+        for rows in torch.arange(len(mass), device=self.device).split(4096):
+            drops = p[rows].unsqueeze(2) * (mass[rows, None] * q[rows]).unsqueeze(1)
+            change.index_add_(0, contact[rows], drops.flatten(1))
+        return self._measure((self.sum(change) / z[:, None] ** 2).view(-1, k, m))
+
+    def prefers_solves(self, fields: Fields, directions: int) -> bool:
+        """Whether the adjoint in so many directions is cheaper by solves than by the sensors' potentials."""
+        sources, sensors = self._shape
+        return fields.q is None and sources * directions < sensors
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all parts of a mesh that is distributed over several processes."""
+        return self._solver.sum(value)
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self._drive), len(self._sense)
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _impedances(self, given: Tensor | None) -> Tensor:
+        if given is None:
+            return self._tensor(self.system.impedances)
+        if not bool((torch.isfinite(given) & (given > 0)).all()):
+            raise ValueError("contact impedances have to be positive and finite")
+        return given.to(self.device, torch.float64)
+
+    def _entries(self, s: Tensor, impedances: Tensor | None) -> Tensor:
+        """Entries of the matrices, ``(B, nnz)``."""
+        z = self._impedances(impedances).expand(len(s), -1)
+        parameters = torch.cat([s.to(self.device), 1 / z, z.new_ones(len(s), 1)], dim=1)
+        return (self._assembly @ parameters.T.contiguous()).T.contiguous()
 
     def _measure(self, z: Tensor) -> Tensor:
-        return self._drive.T @ z @ self._sense
+        """Voltages for readings of the sensors: ``(..., k, m)`` to ``(..., *y_shape)``."""
+        voltages = self._drive.T @ z @ self._sense
+        return voltages if self._measured is None else voltages[..., self._measured]
 
-    def _gradients(self, w: Array) -> Tensor:
-        """``g`` with ``int_c grad w_a . grad w_b = sum_q g[c, q, a] g[c, q, b]``: ``(C, Q, L - 1)``."""
-        return torch.from_numpy(self._gradient @ w).view(self.cells, -1, w.shape[1])
+    def _spread(self, du: Tensor) -> Tensor:
+        """Adjoint of :meth:`_measure`: ``(T, *y_shape)`` to ``(T, k, m)``."""
+        if self._measured is not None:
+            full = du.new_zeros(len(du), *self._measured.shape)
+            full[:, self._measured] = du
+            du = full
+        return self._drive @ du @ self._sense.T
 
-    def _products(self, w: Array, size: int) -> Iterator[tuple[int, Tensor]]:
-        """``int_c grad w_a . grad w_b`` of ``size`` cells at a time: first cell, ``(c, (L - 1)^2)``."""
-        g = self._gradients(w)
-        for i in range(0, self.cells, size):
-            part = g[i : i + size]
-            yield i, torch.bmm(part.transpose(1, 2), part).flatten(1)
+    def _slabs(self, field: Field) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First cell and ``g``, ``h`` with ``int_c grad w_a . grad q_b = sum_r g[c, r, a] h[c, r, b]``."""
+        w, q = _potentials(field)
+        for start, count, gradient in self._gradients:
+            g = (gradient @ w).view(count, -1, w.shape[1])
+            yield start, g, g if q is w else (gradient @ q).view(count, -1, q.shape[1])
+
+    def _products(
+        self, field: Field, size: int, left: Tensor | None = None, right: Tensor | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """``int_c grad w_a . grad q_b`` of ``size`` cells at a time: first cell, ``(c, k, m)``.
+
+        Of combinations of the sources and sensors, where ``left`` ``(k, I)`` and ``right`` ``(m, M)``
+        are given.
+        """
+        for start, g, h in self._slabs(field):
+            for i in range(0, len(g), size):
+                a, b = g[i : i + size], h[i : i + size]
+                a = a if left is None else a @ left
+                b = b if right is None else b @ right
+                yield start + i, torch.bmm(a.transpose(1, 2), b)
 
 
 def _linear_assembly(
-    d: Discretization, impedances: Array
-) -> tuple[csr_array, Array, NDArray[Any], NDArray[Any]]:
-    """The map from conductivity to matrix entries, ``entries = base + assembly @ s``, and its pattern."""
-    n, electrodes = d.size, d.electrodes
-    size = n + electrodes - 1
-    k = d.dofs.shape[1]
-    rows = np.repeat(d.dofs, k, axis=1).ravel()
-    columns = np.tile(d.dofs, (1, k)).ravel()
-    weight = d.mass / impedances[d.electrode]
-    live = d.electrode < electrodes - 1  # the last electrode is grounded
-    u, column, v = d.rows[live], n + d.electrode[live], weight[live]
-    fixed_rows = np.concatenate([d.rows, u, column, column])
-    fixed_columns = np.concatenate([d.columns, column, u, column])
-    fixed = np.concatenate([weight, -v, -v, v])
+    d: Discretization, system: System
+) -> tuple[csr_array, NDArray[np.int64], NDArray[np.int64]]:
+    """The map from conductivities and contact conductances to matrix entries, and the matrix's pattern.
 
-    key = np.concatenate([rows, fixed_rows]).astype(np.int64) * size
-    key += np.concatenate([columns, fixed_columns])
-    unique, position = np.unique(key, return_inverse=True)
-    base = np.bincount(position[len(rows) :], fixed, minlength=len(unique))
-    cell = np.repeat(np.arange(len(d.cells)), k * k)
+    Returns:
+        ``assembly`` with ``entries = assembly @ (s, 1/z, 1)``, row pointers and column indices. The
+        last column makes the equations ``w = 0`` of the unknowns that no degree of freedom refers to.
+    """
+    n, cells = system.size, len(d.dofs)
+    row, column, cell, stiffness = _stiffness_entries(d, system)
+    lost = np.setdiff1d(np.arange(d.size), system.unknowns)
+    last = np.full(len(lost), cells + len(system.impedances))
+    rows = np.concatenate([row, system.rows, lost])
+    columns = np.concatenate([column, system.columns, lost])
+    parameter = np.concatenate([cell, cells + system.contact, last])
+    value = np.concatenate([stiffness, system.mass, np.ones(len(lost))])
+    unique, position = np.unique(rows * n + columns, return_inverse=True)
     assembly = coo_array(
-        (d.stiffness.ravel(), (position[: len(rows)], cell)), shape=(len(unique), len(d.cells))
+        (value, (position, parameter)), shape=(len(unique), cells + len(system.impedances) + 1)
     ).tocsr()
-    indptr = np.searchsorted(unique, np.arange(size + 1, dtype=np.int64) * size)
-    return assembly, base, indptr, unique % size
+    indptr = np.searchsorted(unique, np.arange(n + 1, dtype=np.int64) * n)
+    return assembly, indptr, unique % n
 
 
-def _gradient(d: Discretization, size: int) -> csr_array:
-    """Sparse ``G`` with ``E_c = G_c^T G_c`` for each cell's ``n - 1`` rows: ``(C (n - 1), size)``.
+def _stiffness_entries(
+    d: Discretization, system: System
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
+    """Rows, columns, cells and values of the stiffness matrix in terms of the unknowns."""
+    k = d.dofs.shape[1]
+    where = system.unknowns[d.dofs]  # (C, k, 2)
+    cell = np.repeat(np.arange(len(where)), k * k)
+    parts = []
+    for a, b in np.ndindex(2, 2):
+        row = np.repeat(where[..., a], k, axis=1).ravel()
+        column = np.tile(where[..., b], (1, k)).ravel()
+        live = (row >= 0) & (column >= 0)
+        parts.append((row[live], column[live], cell[live], d.stiffness.ravel()[live]))
+    row, column, cell, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, column, cell, value
+
+
+def _gradient_slabs(
+    d: Discretization, system: System, device: torch.device
+) -> list[tuple[int, int, SparseMatrix]]:
+    """Sparse ``G`` with ``E_c = G_c^T G_c``, ``n - 1`` rows a cell, for some cells at a time.
 
     ``E_c`` maps constants to zero; without its last row and column it is positive definite. So
     ``G_c = R [I, -1]`` with the Cholesky factor ``R^T R`` of what is left.
+
+    Returns:
+        First cell, number of cells and matrix ``(cells (n - 1), n)`` of each slab.
     """
-    upper = np.linalg.cholesky(d.stiffness[:, :-1, :-1]).transpose(0, 2, 1)
-    factor = np.concatenate([upper, -upper.sum(axis=2, keepdims=True)], axis=2)
-    cells, q, k = factor.shape
-    rows = np.repeat(np.arange(cells * q), k)
-    columns = np.repeat(d.dofs[:, None, :], q, axis=1).ravel()
-    return coo_array((factor.ravel(), (rows, columns)), shape=(cells * q, size)).tocsr()
+    k, width = d.dofs.shape[1], system.drive.shape[0]
+    step = max(_CHUNK, _SLAB // ((k - 1) * width))
+    slabs = []
+    for start in range(0, len(d.dofs), step):
+        stiffness = d.stiffness[start : start + step]
+        upper = np.linalg.cholesky(stiffness[:, :-1, :-1]).transpose(0, 2, 1)
+        factor = np.concatenate([upper, -upper.sum(axis=2, keepdims=True)], axis=2)
+        count = len(factor)
+        where = system.unknowns[d.dofs[start : start + step]]  # (c, k, 2)
+        columns = np.repeat(where[:, None], k - 1, axis=1).ravel()
+        rows = np.repeat(np.arange(count * (k - 1)), 2 * k)
+        values = np.repeat(factor.ravel(), 2)
+        live = columns >= 0
+        matrix = coo_array(
+            (values[live], (rows[live], columns[live])), shape=(count * (k - 1), system.size)
+        ).tocsr()
+        slabs.append((start, count, SparseMatrix(matrix, device)))
+    return slabs
+
+
+def _potentials(field: Field) -> tuple[Tensor, Tensor]:
+    if field.q is None:
+        raise ValueError("the sensors' potentials are missing: call with_sensors first")
+    return field.w, field.q

@@ -5,77 +5,91 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold._checks import check_batch
-from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.engine import Engine, Fields
+from onmanifold.operators.eit.sparse import SparseMatrix
 
 
 @dataclass(frozen=True)
 class EITLinearization:
-    """Value and derivative of :class:`EIT` at ``B`` pictures; no further factorization or solve.
+    """Value and derivative of :class:`EIT` at ``B`` pictures.
+
+    With electrodes no further factorization or solve is needed. In the continuum model tangents need the
+    sensors' potentials, which are computed once, and cotangents those or one solve for each source.
 
     Attributes:
         engine: the finite element model.
         average: pixels to cells, ``(C, P)``.
         x_shape: shape of one picture.
-        y: voltages, V, ``(B, I, M)``.
-        slope: derivative of the conductivity by the pixel value, ``(B, P)``, float64.
-        fields: potentials of unit currents for each picture.
+        y: voltages, V, ``(B, *y_shape)``.
+        slope: derivative of the conductivity by each channel's value, ``(B, channels, P)``, float64.
+        fields: potentials at the pictures.
     """
 
     engine: Engine
-    average: csr_array
+    average: SparseMatrix
     x_shape: tuple[int, ...]
     y: Tensor
     slope: Tensor
-    fields: list[NDArray[np.float64]]
+    fields: Fields
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Map tangents ``(B, T, *x_shape)`` to ``(B, T, I, M)``."""
+        """Map tangents ``(B, T, *x_shape)`` to ``(B, T, *y_shape)``."""
         self._check(v, self.x_shape, "tangents")
-        inside = _double(v).flatten(2)
+        channels = self._double(v).reshape(*v.shape[:2], *self.slope.shape[1:])
+        fields = self._with_sensors
 
         def change(k: int) -> Tensor:
-            pixels = (inside[k] * self.slope[k]).T.contiguous()
-            cells = torch.from_numpy(self.average @ pixels.numpy())
-            return self.engine.jvp(self.fields[k], cells)
+            pixels = (channels[k] * self.slope[k]).sum(dim=1)
+            return self.engine.jvp(fields[k], self.average @ pixels.T.contiguous())
 
-        return torch.stack(_each(change, len(self.fields))).to(v)
+        return torch.stack(_each(change, len(fields))).to(v)
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Map cotangents ``(B, T, I, M)`` to ``(B, T, *x_shape)``."""
+        """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""
         self._check(u, tuple(self.y.shape[1:]), "cotangents")
-        inside = _double(u)
-
-        def back(k: int) -> Tensor:
-            cells = self.engine.vjp(self.fields[k], inside[k])
-            return torch.from_numpy(self.average.T @ cells.numpy()).T * self.slope[k]
-
-        full = torch.stack(_each(back, len(self.fields)))
-        return full.reshape(*full.shape[:-1], *self.x_shape).to(u)
+        inside = self._double(u)
+        if self.engine.prefers_solves(self.fields, u.shape[1]):
+            cells = self.engine.vjp_by_solves(self.fields, inside)
+        else:
+            fields = self._with_sensors
+            cells = torch.stack(_each(lambda k: self.engine.vjp(fields[k], inside[k]), len(fields)))
+        pixels = torch.stack([self.engine.sum(self.average.adjoint(c)).T for c in cells])
+        full = pixels.unsqueeze(2) * self.slope.unsqueeze(1)
+        return full.reshape(*u.shape[:2], *self.x_shape).to(u)
 
     def jacobian(self) -> Tensor:
-        """The whole derivative, ``(B, I, M, *x_shape)``."""
-        rows = [
-            self.engine.jacobian(w, self.average) * self.slope[k] for k, w in enumerate(self.fields)
-        ]
-        full = torch.stack(rows)
-        return full.reshape(*full.shape[:-1], *self.x_shape).to(self.y)
+        """The whole derivative, ``(B, *y_shape, *x_shape)``."""
+        fields = self._with_sensors
+        rows = [self.engine.jacobian(fields[k], self.average) for k in range(len(fields))]
+        full = torch.stack(rows).unsqueeze(-2)  # (B, *y_shape, 1, P)
+        slope = self.slope.view(len(fields), *[1] * (self.y.ndim - 1), *self.slope.shape[1:])
+        return (full * slope).reshape(*self.y.shape, *self.x_shape).to(self.y)
 
     def select(self, rows: Tensor) -> EITLinearization:
         """The same at the pictures ``rows``, a mask or an index."""
-        index = torch.arange(len(self.fields))[rows.cpu()]
-        fields = [self.fields[k] for k in index.tolist()]
+        inside = rows.to(self.slope.device)
         return EITLinearization(
-            self.engine, self.average, self.x_shape, self.y[rows], self.slope[index], fields
+            self.engine,
+            self.average,
+            self.x_shape,
+            self.y[rows],
+            self.slope[inside],
+            self.fields.select(inside),
         )
+
+    @cached_property
+    def _with_sensors(self) -> Fields:
+        return self.engine.with_sensors(self.fields)
+
+    def _double(self, value: Tensor) -> Tensor:
+        return value.detach().to(self.engine.device, torch.float64)
 
     def _check(self, value: Tensor, shape: tuple[int, ...], name: str) -> None:
         if value.ndim < 2 or len(value) != len(self.fields):
@@ -187,7 +201,3 @@ def _each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
             return list(pool.map(work, range(count)))
     finally:
         torch.set_num_threads(threads)
-
-
-def _double(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", torch.float64)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
-from onmanifold.operators.eit.assembly import assemble, require_dolfinx
+from onmanifold.operators.eit.assembly import assemble
 from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
+from onmanifold.operators.eit.continuum import Continuum
 from onmanifold.operators.eit.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
 from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.models import CompleteElectrodes, Model
 from onmanifold.operators.eit.pixels import cell_average
 from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.sparse import SparseMatrix
 from onmanifold.operators.eit.tank import Tank
 
-Array = NDArray[np.float64]
+_BATCH = (
+    16  # conductivities whose potentials are in memory at a time where only voltages are wanted
+)
 
 
 class EIT:
@@ -65,33 +71,33 @@ class EIT:
 
     def __init__(
         self,
-        tank: Tank,
-        protocol: Protocol,
+        tank: Geometry,
+        protocol: Protocol | Continuum,
         x_shape: Sequence[int] = (1, 64, 64),
         *,
         conductivity: ConductivityMap | None = None,
         mesh: str | Mesh | Discretization = "medium",
+        degree: int = 1,
         reference: ArrayLike | Tensor | None = None,
         background: float | None = None,
+        solver: str = "auto",
+        device: torch.device | str = "cpu",
     ) -> None:
         self.tank = tank
         self.protocol = protocol
-        self.x_shape = check_shape(x_shape, "x_shape")
-        if len(self.x_shape) not in (2, 3) or self.x_shape[:-2] not in ((), (1,)):
-            raise ValueError(f"x_shape has to be (1, H, W) or (H, W), got {self.x_shape}")
-        self.y_shape: tuple[int, ...] = protocol.shape
-        if protocol.electrodes != tank.electrodes:
-            raise ValueError(
-                f"the protocol is for {protocol.electrodes} electrodes, the tank has {tank.electrodes}"
-            )
         self.conductivity: ConductivityMap = conductivity or Affine()
         self.background = background
+        discretization = _discretize(mesh, tank, degree)
+        self.x_shape = self._check_shape(x_shape, discretization.points.shape[1])
+        self._engine = Engine(discretization, _model(tank, protocol), solver, device)
+        self.y_shape: tuple[int, ...] = self._engine.y_shape
+        self._average = SparseMatrix(
+            cell_average(
+                discretization.points, discretization.cells, tank.extent, self._image_shape
+            ),
+            device,
+        )
         self._measured = None if reference is None else self._check_reference(reference)
-        require_dolfinx()
-        self._engine = Engine(_discretize(mesh, tank), tank.impedances, protocol)
-        d = self._engine.discretization
-        height, width = self.x_shape[-2:]
-        self._average = cell_average(d.points, d.cells, tank.extent, (height, width))
         self._offset = self._reference_offset()
 
     # The protocol -----------------------------------------------------------------------------
@@ -116,9 +122,10 @@ class EIT:
     def linearize(self, x: Tensor) -> EITLinearization:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
-        fields = [self._engine.potentials(s) for s in self._cells(x)]
-        y = torch.stack([self._engine.voltages(w) + self._offset for w in fields])
-        slope = self.conductivity.derivative(self._pixels(x))
+        fields = self._engine.fields(self._cells(x))
+        y = self._engine.voltages(fields) + self._offset
+        channels = self._channels(x)
+        slope = self.conductivity.derivative(channels).view(channels.shape)
         return EITLinearization(self._engine, self._average, self.x_shape, y.to(x), slope, fields)
 
     # Around it --------------------------------------------------------------------------------
@@ -126,11 +133,16 @@ class EIT:
     def cell_conductivity(self, x: Tensor) -> Tensor:
         """Conductivity of each cell, S/m: ``(B, *x_shape)`` to ``(B, C)``, float64."""
         check_batch(x, self.x_shape, "x", finite=True)
-        return torch.from_numpy(np.stack(self._cells(x)))
+        return self._cells(x)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """The whole derivative, ``(B, I, M, *x_shape)``, from the fields of one factorization a member."""
+        """The whole derivative, ``(B, *y_shape, *x_shape)``, from one factorization a member."""
         return self.linearize(x).jacobian()
+
+    def cell_jacobian(self, x: Tensor) -> Tensor:
+        """Derivative of the voltages by the conductivity of each cell, ``(B, *y_shape, C)``, float64."""
+        fields = self._engine.with_sensors(self._engine.fields(self.cell_conductivity(x)))
+        return torch.stack([self._engine.jacobian(fields[k]) for k in range(len(x))])
 
     def with_conductivity(self, conductivity: ConductivityMap) -> Self:
         """The same operator with another map; mesh, matrices, reference and background are shared.
@@ -168,50 +180,71 @@ class EIT:
         if mask is not None:
             weight = weight * mask.to(weight)
         wanted = y - self._offset.to(y)
-        inverse = (weight * model * wanted).sum((1, 2)) / (weight * model**2).sum((1, 2))
+        inverse = (weight * model * wanted).flatten(1).sum(1) / (weight * model**2).flatten(1).sum(
+            1
+        )
         return 1 / inverse
 
     # Inside -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
-        voltages = [self._engine.voltages(self._engine.potentials(s)) for s in self._cells(x)]
-        return (torch.stack(voltages) + self._offset).to(x)
+        engine, cells = self._engine, self._cells(x)
+        parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
+        return (torch.cat(parts) + self._offset).to(x)
 
-    def _pixels(self, x: Tensor) -> Tensor:
-        return x.detach().to("cpu", torch.float64).flatten(1)
+    @property
+    def _image_shape(self) -> tuple[int, ...]:
+        return self.x_shape[-len(self.tank.extent[0]) :]
 
-    def _cells(self, x: Tensor) -> list[Array]:
-        """Positive conductivity of the cells for each member of a batch."""
-        s = self.conductivity(self._pixels(x))
-        cells: Array = np.ascontiguousarray((self._average @ s.numpy().T).T)
-        bad = ~(np.isfinite(cells) & (cells > 0))
-        if bad.any():
-            b, c = np.argwhere(bad)[0]
+    def _channels(self, x: Tensor) -> Tensor:
+        """``(B, *x_shape)`` to ``(B, channels, P)``, float64."""
+        pixels = math.prod(self._image_shape)
+        return x.detach().to(self._engine.device, torch.float64).reshape(len(x), -1, pixels)
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """Positive conductivity of the cells for each member of a batch, ``(B, C)``."""
+        channels = self._channels(x)
+        s = self.conductivity(channels).reshape(len(x), -1)
+        cells = (self._average @ s.T.contiguous()).T.contiguous()
+        bad = ~(torch.isfinite(cells) & (cells > 0))
+        if bool(bad.any()):
+            b, c = bad.nonzero()[0].tolist()
             raise ValueError(
-                f"conductivity has to be positive and finite, got {cells[b, c]:.6g} S/m in cell {c} of "
-                f"member {b} ({bad.sum()} such cells); pixel values run from {float(x.min()):.6g} to "
-                f"{float(x.max()):.6g} under {self.conductivity}"
+                f"conductivity has to be positive and finite, got {float(cells[b, c]):.6g} S/m in cell {c} "
+                f"of member {b} ({int(bad.sum())} such cells); pixel values run from "
+                f"{float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}"
             )
-        return list(cells)
+        return cells
 
     def _reference_offset(self) -> Tensor:
         """What is added to the model's voltages: ``reference - F(background)``, or zero."""
         if self._measured is None:
-            return torch.zeros(self.y_shape, dtype=torch.float64)
+            return torch.zeros(self.y_shape, dtype=torch.float64, device=self._engine.device)
         if self.background is None:
-            self.background = float(self.conductivity(torch.zeros(1, dtype=torch.float64)))
-        if not (np.isfinite(self.background) and self.background > 0):
+            blank = torch.zeros(getattr(self.conductivity, "channels", 1), 1, dtype=torch.float64)
+            self.background = float(self.conductivity(blank))
+        if not (math.isfinite(self.background) and self.background > 0):
             raise ValueError(
                 f"the background's conductivity has to be positive, got {self.background} S/m; "
                 "pass background="
             )
-        uniform = np.full(self._engine.cells, self.background)
-        return self._measured - self._engine.voltages(self._engine.potentials(uniform))
+        uniform = self._measured.new_full((1, self._engine.cells), self.background)
+        return self._measured - self._engine.voltages(self._engine.fields(uniform))[0]
+
+    def _check_shape(self, x_shape: Sequence[int], dim: int) -> tuple[int, ...]:
+        shape = check_shape(x_shape, "x_shape")
+        channels = int(getattr(self.conductivity, "channels", 1))
+        leading = ((), (1,)) if channels == 1 else ((channels,),)
+        if len(shape) < dim or shape[:-dim] not in leading:
+            axes = ("H", "W") if dim == 2 else ("D", "H", "W")
+            known = [f"({', '.join([*map(str, first), *axes])})" for first in reversed(leading)]
+            raise ValueError(f"x_shape has to be {' or '.join(known)}, got {shape}")
+        return shape
 
     def _check_reference(self, reference: ArrayLike | Tensor) -> Tensor:
-        value = torch.as_tensor(reference).detach().to("cpu", torch.float64)
-        count = self.y_shape[0] * self.y_shape[1]
+        value = torch.as_tensor(reference).detach().to(self._engine.device, torch.float64)
+        count = math.prod(self.y_shape)
         if tuple(value.shape) not in (self.y_shape, (count,), (count, 1)):
             raise ValueError(
                 f"reference has shape {tuple(value.shape)}, expected {self.y_shape} or ({count},)"
@@ -221,11 +254,28 @@ class EIT:
         return value.reshape(self.y_shape)
 
 
-def _discretize(mesh: str | Mesh | Discretization, tank: Tank) -> Discretization:
+def _model(tank: Geometry, protocol: Protocol | Continuum) -> Model:
+    if isinstance(protocol, Continuum):
+        return protocol
+    if protocol.electrodes != tank.electrodes:
+        raise ValueError(
+            f"the protocol is for {protocol.electrodes} electrodes, the tank has {tank.electrodes}"
+        )
+    return CompleteElectrodes(tank.impedances, protocol, tank.shunted)
+
+
+def _discretize(mesh: str | Mesh | Discretization, tank: Geometry, degree: int) -> Discretization:
     if isinstance(mesh, str):
+        if not isinstance(tank, Tank):
+            raise ValueError(
+                f"the shipped mesh {mesh!r} is a disk; pass mesh=generate_mesh(tank) for a "
+                f"{type(tank).__name__}"
+            )
+        if degree != 1:
+            raise ValueError("the shipped meshes have elements of degree 1; for others pass a Mesh")
         return load_discretization(mesh, tank)
     if isinstance(mesh, Mesh):
-        mesh = assemble(mesh)
+        mesh = assemble(mesh, degree)
     if not isinstance(mesh, Discretization):
         raise TypeError(
             f"mesh has to be a name, a Mesh or a Discretization, got {type(mesh).__name__}"

@@ -19,23 +19,30 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.models import CompleteElectrodes
 from onmanifold.operators.eit.pixels import cell_average
 
 pytestmark = pytest.mark.usefixtures("dolfinx")
 
 
+def _engine(discretization, tank, protocol=None, impedances=None):
+    protocol = protocol or Protocol.adjacent(tank.electrodes)
+    z = tank.impedances if impedances is None else impedances
+    return Engine(discretization, CompleteElectrodes(z, protocol, tank.shunted))
+
+
 def _transfer(discretization, tank, s=1.0):
     """Electrode potentials of mean zero for unit currents out of the last electrode, (L, L)."""
-    engine = Engine(discretization, tank.impedances, Protocol.adjacent(tank.electrodes))
-    s = np.broadcast_to(s, (engine.cells,)).astype(float)
+    engine = _engine(discretization, tank)
+    s = torch.from_numpy(np.broadcast_to(s, (1, engine.cells)).astype(float))
     grounded = np.zeros((tank.electrodes, tank.electrodes))
-    grounded[:-1, :-1] = engine.transfer(engine.potentials(s)).numpy()
+    grounded[:-1, :-1] = engine.transfer(engine.fields(s).w[0]).numpy()
     centre = np.eye(tank.electrodes) - 1 / tank.electrodes
     return centre @ grounded @ centre
 
 
 def _some_conductivity(discretization, seed=0):
-    return np.exp(np.random.default_rng(seed).normal(size=len(discretization.cells)))
+    return np.exp(np.random.default_rng(seed).normal(size=(1, len(discretization.cells))))
 
 
 @pytest.mark.usefixtures("compiler")
@@ -97,11 +104,10 @@ def test_voltages_do_not_change_when_the_tank_is_turned_by_one_electrode(small_m
 
 def test_potentials_shrink_with_conductivity_and_contact(small_mesh, small_tank):
     z = small_tank.impedances
-    s = _some_conductivity(small_mesh)
-    protocol = Protocol.adjacent(8)
-    plain, scaled = Engine(small_mesh, z, protocol), Engine(small_mesh, z / 3, protocol)
-    a = plain.voltages(plain.potentials(s))
-    b = scaled.voltages(scaled.potentials(3 * s))
+    s = torch.from_numpy(_some_conductivity(small_mesh))
+    plain, scaled = (_engine(small_mesh, small_tank, impedances=z / c) for c in (1, 3))
+    a = plain.voltages(plain.fields(s))
+    b = scaled.voltages(scaled.fields(3 * s))
     torch.testing.assert_close(b, a / 3, rtol=1e-10, atol=0)
 
 
@@ -128,9 +134,10 @@ def test_a_contact_impedance_of_each_electrode_adds_to_its_own_potential(small_m
     length = np.bincount(small_mesh.electrode, small_mesh.mass)[3]
     drive = np.eye(8)[:, [3]] - np.eye(8)[:, [0]]
     protocol = Protocol.from_matrices(drive, drive)
-    v = [Engine(small_mesh, z, protocol) for z in (low, high)]
-    a, b = (float(e.voltages(e.potentials(np.ones(e.cells)))) for e in v)
-    assert b - a == pytest.approx(1e3 / length, rel=1e-4)
+    engine = _engine(small_mesh, small_tank, protocol)
+    s = torch.ones(2, engine.cells, dtype=torch.float64)
+    a, b = engine.voltages(engine.fields(s, torch.from_numpy(np.stack([low, high])))).flatten()
+    assert float(b - a) == pytest.approx(1e3 / length, rel=1e-4)
 
 
 @pytest.mark.usefixtures("compiler")
