@@ -154,7 +154,8 @@ class Engine:
         k, m = self._shape
         change = ds.new_zeros(k * m, ds.shape[1])
         for start, products in self._products(field, _CHUNK):
-            change.addmm_(products.flatten(1).T, ds[start : start + len(products)], alpha=-1.0)
+            part = products.flatten(1)
+            change.addmm_(part.T, ds[start : start + len(part)], alpha=-1.0)
         return self._measure(self.sum(change).T.reshape(-1, k, m))
 
     def vjp(self, field: Field, du: Tensor) -> Tensor:

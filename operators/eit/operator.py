@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
+from onmanifold.fidelity import Gaussian
 from onmanifold.operators.eit.assembly import assemble
+from onmanifold.operators.eit.boundary import boundary_loop
 from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
 from onmanifold.operators.eit.continuum import Continuum
 from onmanifold.operators.eit.discretization import Discretization, load_discretization
@@ -184,6 +186,22 @@ class EIT:
             1
         )
         return 1 / inverse
+
+    def l2_fidelity(self, std: float = 1.0) -> Gaussian:
+        """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.
+
+        Args:
+            std: V m^(1/2).
+
+        Raises:
+            ValueError: the operator measures at electrodes.
+        """
+        if not isinstance(self.protocol, Continuum):
+            raise ValueError(
+                "l2_fidelity is for the continuum model; at electrodes take Gaussian(std)"
+            )
+        length = boundary_loop(self._engine.discretization).length
+        return Gaussian(std / math.sqrt(length / self.protocol.points))
 
     # Inside -----------------------------------------------------------------------------------
 
