@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from math import log, pi
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -28,19 +28,17 @@ class WithNuisance(ManifoldPrior):
     """
 
     half_widths: Tensor
-    scale: Tensor
     reach = 4.0  # a parameter stays within four standard deviations
 
     def __init__(
         self, prior: ManifoldPrior, std: Sequence[float], x_shape: tuple[int, ...]
     ) -> None:
         super().__init__()
-        self.prior = prior
+        self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
         outer = inner.new_full((len(std),), self.reach)
         self.register_buffer("half_widths", torch.cat([inner, outer]))
-        self.register_buffer("scale", torch.tensor(std, dtype=prior.dtype), persistent=False)
         self.train(prior.training)
 
     @abstractmethod
@@ -58,12 +56,14 @@ class WithNuisance(ManifoldPrior):
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         d = self.prior.dim
-        return self.join(self.prior.decode_chart(z[:, :d], chart), self.scale * z[:, d:])
+        return self.join(
+            self.prior.decode_chart(z[:, :d], chart), z.new_tensor(self.deviations) * z[:, d:]
+        )
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         picture, parameters = self.split(x)
         z = self.prior.encode_chart(picture, chart)
-        return torch.cat([z, parameters / self.scale], dim=1)
+        return torch.cat([z, parameters / z.new_tensor(self.deviations)], dim=1)
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
         d = self.prior.dim
@@ -73,8 +73,11 @@ class WithNuisance(ManifoldPrior):
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
         point = self.prior.sample(n, source)
-        drawn = torch.randn((n, len(self.scale)), generator=source).clamp(-self.reach, self.reach)
-        return Point(point.chart, torch.cat([point.z, drawn.to(point.z)], dim=1))
+        drawn = torch.randn((n, len(self.deviations)), generator=source)
+        return Point(
+            point.chart,
+            torch.cat([point.z, drawn.clamp(-self.reach, self.reach).to(point.z)], dim=1),
+        )
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return self.prior.responsibilities(self.split(x)[0])
@@ -88,4 +91,5 @@ class WithNuisance(ManifoldPrior):
         inner = prior_class(config["prior"]["kind"])
         make = getattr(inner, "from_config", None)
         options = config["prior"]["config"]
-        return cls(inner(**options) if make is None else make(options), std=config["std"])
+        build: Any = cls  # a subclass takes the prior and std
+        return cast(Self, build(inner(**options) if make is None else make(options), config["std"]))

@@ -23,9 +23,11 @@ from onmanifold.operators.eit.ktc import (
     read_ktc_truth,
 )
 from onmanifold.operators.eit.linearization import EITLinearization
-from onmanifold.operators.eit.mesh import Mesh, disk_mesh, polar_mesh, tag_electrodes
+from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.meshing import generate_mesh
 from onmanifold.operators.eit.operator import EIT
 from onmanifold.operators.eit.options import from_options
+from onmanifold.operators.eit.polar import polar_mesh
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.tank import Tank
 
@@ -43,8 +45,8 @@ __all__ = [
     "Scaled",
     "Tank",
     "assemble",
-    "disk_mesh",
     "from_options",
+    "generate_mesh",
     "ktc_classes",
     "ktc_level_mask",
     "ktc_picture",
@@ -54,5 +56,4 @@ __all__ = [
     "polar_mesh",
     "read_ktc",
     "read_ktc_truth",
-    "tag_electrodes",
 ]

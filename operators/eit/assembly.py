@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array
 
 from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.mesh import Mesh
@@ -16,59 +17,121 @@ from onmanifold.operators.eit.mesh import Mesh
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
+_CELLS = ("", "interval", "triangle", "tetrahedron")
+_BLOCK = 100_000  # cells that dolfinx gets at a time: bounds its memory
 
-def assemble(mesh: Mesh) -> Discretization:
-    """Assemble element matrices and electrode blocks of linear elements with dolfinx.
+
+def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
+    """Assemble element matrices and electrode blocks with dolfinx.
+
+    Cells and electrodes are taken as curved where the mesh is of second order.
 
     Args:
         mesh: the mesh, in m.
+        degree: 1 for linear elements, 2 for quadratic ones.
 
     Raises:
         ImportError: dolfinx is missing; the message says how to install it.
         RuntimeError: it cannot compile its forms; the message says what that needs.
+
+    Example:
+        >>> from onmanifold.operators.eit import Tank, polar_mesh
+        >>> d = assemble(polar_mesh(Tank(electrodes=8, width=20), edges=2, order=2), degree=2)
+        >>> d.dofs.shape[1], d.size
+        (6, 273)
     """
-    dolfinx = require_dolfinx()
-    fem, ufl = dolfinx.fem, import_module("ufl")
-    domain = _dolfinx_mesh(mesh)
-    broken = fem.functionspace(domain, ("Discontinuous Lagrange", 1))
-    u, v = ufl.TrialFunction(broken), ufl.TestFunction(broken)
-    matrix = _assemble(fem, ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx)
-    dofs = broken.dofmap.list
-    row, column = np.broadcast_arrays(dofs[:, :, None], dofs[:, None, :])
-    stiffness = matrix[row.ravel(), column.ravel()]
-
-    space = fem.functionspace(domain, ("Lagrange", 1))
-    facets = _electrode_facets(dolfinx, domain, mesh)
-    tags = dolfinx.mesh.meshtags(domain, 1, facets, np.ones(len(facets), np.int32))
-    ds = ufl.Measure("ds", domain=domain, subdomain_data=tags)
-    u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
-    block = _assemble(fem, u * v * ds(1)).tocoo()
-    block.eliminate_zeros()
-
-    vertex = np.empty(len(mesh.points), np.int32)  # degree of freedom -> vertex of the given mesh
-    vertex[space.dofmap.list] = _vertices(domain)[domain.geometry.dofmaps[0]]
-    electrode = np.full(len(mesh.points), -1, np.int32)
-    electrode[mesh.edges] = mesh.electrode[:, None]
-    rows, columns = vertex[block.row], vertex[block.col]
-    cells = vertex[space.dofmap.list]
-    order = np.argsort(domain.topology.original_cell_index)  # back to the given mesh's order
-    stiffness = np.asarray(stiffness, np.float64).reshape(row.shape)[order]
-    nodes, dofs = mesh.points, cells[order]
+    if degree not in (1, 2):
+        raise ValueError(f"degree has to be 1 or 2, got {degree}")
+    require_dolfinx()
+    dim = mesh.dim
+    nodes = mesh if degree == 1 else mesh.second_order()  # its points carry the degrees of freedom
+    count = (dim + 1, dim) if degree == 1 else (None, None)
+    cells, facets = nodes.cells[:, : count[0]], nodes.facets[:, : count[1]]
+    number, vertices = _vertices_first(cells, dim, len(nodes.points))
+    points = np.empty((number.max() + 1, dim))
+    points[number[number >= 0]] = nodes.points[number >= 0]
+    block = _element_matrices(mesh.points, mesh.facets, dim - 1, degree, _mass)
+    on = number[facets]
+    row, column = np.broadcast_arrays(on[:, :, None], on[:, None, :])
+    shape = (len(points), len(points))
+    mass = coo_array((block.ravel(), (row.ravel(), column.ravel())), shape=shape)
+    mass.sum_duplicates()
+    electrode = np.empty(len(points), np.int32)
+    electrode[on] = mesh.electrode[:, None]
     return Discretization(
-        mesh.points, dofs, nodes, dofs, stiffness, rows, columns, block.data, electrode[rows]
+        points=points[:vertices],
+        cells=number[cells[:, : dim + 1]],
+        nodes=points,
+        dofs=number[cells],
+        stiffness=_element_matrices(mesh.points, mesh.cells, dim, degree, _stiffness),
+        rows=mass.row.astype(np.int32),
+        columns=mass.col.astype(np.int32),
+        mass=mass.data,
+        electrode=electrode[mass.row],
     )
 
 
-def _assemble(fem: Any, form: Any) -> csr_array:
-    """The matrix of a bilinear form."""
+def _vertices_first(cells: Index, dim: int, count: int) -> tuple[Index, int]:
+    """New numbers for the nodes of cells, -1 for other ones, and the number of vertices."""
+    kind = np.full(count, 2, np.int8)
+    kind[cells] = 1
+    kind[cells[:, : dim + 1]] = 0
+    order = np.argsort(kind, kind="stable")
+    number = np.empty(count, np.int32)
+    number[order] = np.arange(count)
+    number[kind == 2] = -1
+    return number, int((kind == 0).sum())
+
+
+def _stiffness(ufl: Any, u: Any, v: Any) -> Any:
+    return ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx
+
+
+def _mass(ufl: Any, u: Any, v: Any) -> Any:
+    return u * v * ufl.dx
+
+
+def _element_matrices(
+    points: Array, cells: Index, dim: int, degree: int, form: Callable[[Any, Any, Any], Any]
+) -> Array:
+    """Matrix of a bilinear form on each cell of dimension ``dim``, ``(C, n, n)``.
+
+    They are the diagonal blocks of the matrix of a discontinuous space, in which a cell shares nothing.
+    """
+    matrices = [
+        _diagonal_blocks(points, cells[k : k + _BLOCK], dim, degree, form)
+        for k in range(0, len(cells), _BLOCK)
+    ]
+    return np.concatenate(matrices) if len(matrices) > 1 else matrices[0]
+
+
+def _diagonal_blocks(
+    points: Array, cells: Index, dim: int, degree: int, form: Callable[[Any, Any, Any], Any]
+) -> Array:
+    fem, ufl = import_module("dolfinx.fem"), import_module("ufl")
+    order = 1 if cells.shape[1] == dim + 1 else 2
+    element = import_module("basix.ufl").element(
+        "Lagrange", _CELLS[dim], order, shape=points.shape[1:]
+    )
+    alone = import_module("mpi4py.MPI").COMM_SELF
+    used, local = np.unique(cells, return_inverse=True)
+    local = local.reshape(cells.shape)
+    domain = import_module("dolfinx.mesh").create_mesh(alone, local, element, points[used])
+    space = fem.functionspace(domain, ("Discontinuous Lagrange", degree))
+    u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
     try:
-        compiled = fem.form(form)
+        compiled = fem.form(form(ufl, u, v))
     except Exception as error:  # cffi, setuptools and the compiler each have their own
         raise RuntimeError(
             f"dolfinx could not compile a form ({error}). It needs a C compiler and Python's headers "
             "(Debian: `apt-get install gcc libc6-dev python3-dev`); the shipped meshes need neither."
         ) from error
-    return csr_array(fem.assemble_matrix(compiled).to_scipy())
+    dofs = np.empty_like(space.dofmap.list)
+    dofs[domain.topology.original_cell_index] = space.dofmap.list  # in the order of the given cells
+    rows = fem.assemble_matrix(compiled).data.reshape(-1, dofs.shape[1])
+    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # a row's entries ascend by column
+    blocks: Array = np.take_along_axis(rows[dofs], columns[:, None, :], axis=2)
+    return blocks
 
 
 def require_dolfinx() -> Any:
@@ -93,28 +156,3 @@ def require_dolfinx() -> Any:
     if np.issubdtype(scalar, np.complexfloating):
         raise ImportError("this PETSc computes with complex numbers; install its real variant")
     return dolfinx
-
-
-def _dolfinx_mesh(mesh: Mesh) -> Any:
-    element = import_module("basix.ufl").element("Lagrange", "triangle", 1, shape=(2,))
-    create, alone = import_module("dolfinx.mesh").create_mesh, import_module("mpi4py.MPI").COMM_SELF
-    return create(alone, mesh.cells.astype(np.int64), element, mesh.points)
-
-
-def _vertices(domain: Any) -> Index:
-    """The vertex of the given mesh at each of dolfinx's geometry nodes."""
-    return np.asarray(domain.geometry.input_global_indices, np.int32)
-
-
-def _electrode_facets(dolfinx: Any, domain: Any, mesh: Mesh) -> Index:
-    """Numbers of dolfinx's facets that lie on electrodes, ascending."""
-    domain.topology.create_connectivity(1, 2)
-    facets = np.sort(dolfinx.mesh.exterior_facet_indices(domain.topology))
-    ends = _vertices(domain)[dolfinx.mesh.entities_to_geometry(domain, 1, facets)]
-    count = len(mesh.points)
-
-    def key(edges: Any) -> Any:
-        low, high = np.sort(edges, axis=1).astype(np.int64).T
-        return low * count + high
-
-    return np.asarray(facets[np.isin(key(ends), key(mesh.edges))], np.int32)

@@ -132,7 +132,7 @@ def load_discretization(name: str, tank: Tank) -> Discretization:
     if tank.electrodes != 32 or not np.isclose(tank.width, 5.625):
         raise ValueError(
             "the shipped meshes have 32 electrodes of 5.625 degrees; for "
-            f"{tank.electrodes} of {tank.width:g} degrees pass mesh=disk_mesh(tank) or polar_mesh(tank)"
+            f"{tank.electrodes} of {tank.width:g} degrees pass mesh=generate_mesh(tank) or polar_mesh(tank)"
         )
     file = resources.files("onmanifold.operators.eit") / "meshes" / f"{name}.npz"
     with resources.as_file(file) as path:

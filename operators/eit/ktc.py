@@ -6,77 +6,62 @@ M. Räsänen and others, "Kuopio Tomography Challenge 2023 open electrical imped
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.io import loadmat
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from onmanifold.operators.eit.channels import noise_std as noise_std  # until the package exports it
+from onmanifold.operators.eit.matlab import dense, load_mat
+from onmanifold.operators.eit.measurement import Measurement, named
 from onmanifold.operators.eit.protocol import Protocol
 
 SIZE = 256
 """Rows and columns of the challenge's pictures."""
 WATER, RESISTIVE, CONDUCTIVE = 0, 1, 2
 
+KTCMeasurement = Measurement  # until the package exports Measurement
 _NAMES = (("Injref", "Mpat", "Uelref"), ("Inj", "Mpat", "Uel"))
 
 
-@dataclass(frozen=True, eq=False)
-class KTCMeasurement:
-    """One measurement file.
-
-    Attributes:
-        protocol: injections and measurement patterns.
-        voltages: V, ``(I, M)``, float64; zero where missing.
-        mask: which voltages are there, bool, ``(I, M)``.
-    """
-
-    protocol: Protocol
-    voltages: Tensor
-    mask: Tensor
-
-
-def read_ktc(path: str | Path) -> KTCMeasurement:
+def read_ktc(path: str | Path) -> Measurement:
     """Read ``ref.mat`` or ``dataN.mat``.
 
     Args:
-        path: a Matlab 5 file with ``Inj``, ``Mpat`` and ``Uel``, or ``Injref``, ``Mpat`` and ``Uelref``.
+        path: a Matlab 5 file with ``Inj``, ``Mpat`` and ``Uel``, or ``Injref``, ``Mpat`` and ``Uelref``;
+            missing voltages are NaN.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no Matlab file, a variable is missing, or the sizes do not fit; the file
             is named.
     """
-    content = _load(path)
+    return ktc_measurement(path, load_mat(path))
+
+
+def holds_ktc(content: Mapping[str, Any]) -> bool:
+    """Whether a Matlab file's variables are those of the challenge."""
+    return any(all(k in content for k in names) for names in _NAMES)
+
+
+def ktc_measurement(path: str | Path, content: Mapping[str, Any]) -> Measurement:
+    """The measurement in the variables of a challenge file; ``path`` is for messages."""
     names = next((n for n in _NAMES if all(k in content for k in n)), None)
     if names is None:
-        known = sorted(k for k in content if not k.startswith("__"))
         raise ValueError(
-            f"{path} holds {', '.join(known) or 'nothing'}; expected "
+            f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "
             + " or ".join(", ".join(n) for n in _NAMES)
         )
-    injections, patterns, values = (content[k] for k in names)
-    try:
+    injections, patterns, values = (dense(content[k], f"{path}: {k}") for k in names)
+    with named(path):
         protocol = Protocol.from_matrices(injections, patterns)
-        voltages = np.asarray(values, np.float64).ravel()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if voltages.size != protocol.shape[0] * protocol.shape[1]:
-        raise ValueError(
-            f"{path}: {names[2]} has {voltages.size} entries; {protocol.shape[0]} injections with "
-            f"{protocol.shape[1]} patterns make {protocol.shape[0] * protocol.shape[1]}"
-        )
-    if np.isinf(voltages).any():
-        raise ValueError(f"{path}: {names[2]} holds infinite voltages; missing ones are NaN")
-    mask = torch.from_numpy(~np.isnan(voltages)).reshape(protocol.shape)
-    return KTCMeasurement(
-        protocol, torch.from_numpy(np.nan_to_num(voltages)).reshape(protocol.shape), mask
-    )
+    with named(f"{path}: {names[2]}"):
+        return Measurement.from_values(protocol, values)
 
 
 def read_ktc_truth(path: str | Path) -> NDArray[np.uint8]:
@@ -85,7 +70,7 @@ def read_ktc_truth(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file holds no such picture; it is named.
     """
-    truth = np.asarray(_load(path).get("truth"))
+    truth = np.asarray(load_mat(path).get("truth"))
     if truth.shape != (SIZE, SIZE) or not np.isin(truth, (0, 1, 2)).all():
         raise ValueError(f"{path} holds no picture `truth` of {SIZE} x {SIZE} classes 0, 1, 2")
     return truth.astype(np.uint8)
@@ -107,42 +92,7 @@ def ktc_level_mask(level: int, protocol: Protocol | None = None) -> Tensor:
     """
     if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= 7:
         raise ValueError(f"levels are 1 to 7, got {level!r}")
-    protocol = protocol or Protocol.ktc()
-    gone = 2 * (level - 1)
-    injections = ~(protocol.injections[:gone] != 0).any(axis=0)
-    patterns = ~(protocol.patterns[:gone] != 0).any(axis=0)
-    return torch.from_numpy(np.outer(injections, patterns))
-
-
-def noise_std(
-    reference: ArrayLike | Tensor, relative: float = 0.0005, floor: float = 0.0001
-) -> Tensor:
-    """Standard deviation of voltages: ``std^2 = (relative |U|)^2 + (floor max|U|)^2``.
-
-    The defaults are the challenge's own.
-
-    Args:
-        reference: voltages U, V, any shape.
-        relative: part of each voltage.
-        floor: part of the largest one.
-
-    Returns:
-        V, the shape of ``reference``, float64.
-
-    Raises:
-        ValueError: a negative part, both zero, or voltages that are zero or not finite.
-    """
-    u = torch.as_tensor(reference).detach().to("cpu", torch.float64).abs()
-    if not (relative >= 0 and floor >= 0 and relative + floor > 0):
-        raise ValueError(
-            f"expected parts >= 0, not both zero; got relative {relative}, floor {floor}"
-        )
-    if u.numel() == 0 or not bool(torch.isfinite(u).all()):
-        raise ValueError("reference has to hold finite voltages")
-    std = ((relative * u) ** 2 + (floor * u.max()) ** 2).sqrt()
-    if bool((std == 0).any()):
-        raise ValueError("reference has voltages of zero, which get a noise of zero; set floor > 0")
-    return std
+    return torch.from_numpy((protocol or Protocol.ktc()).free_of(range(2 * (level - 1))))
 
 
 def ktc_picture(truth: ArrayLike, size: int = 64) -> Tensor:
@@ -225,13 +175,3 @@ def _similarity(p: NDArray[np.bool_], t: NDArray[np.bool_], std: float) -> float
     above = (2 * mean_t * mean_p + 1e-4) * (2 * covariance + 9e-4)
     below = (mean_t**2 + mean_p**2 + 1e-4) * (var_t + var_p + 9e-4)
     return float((above / below).mean())
-
-
-def _load(path: str | Path) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        content: dict[str, Any] = loadmat(path)
-    except Exception as error:  # whatever a damaged file makes of the parser
-        raise ValueError(f"{path} is not a readable Matlab 5 file: {error}") from error
-    return content

@@ -1,13 +1,9 @@
-"""Triangle meshes of tanks: shipped ones, gmsh's, and polar ones that need no mesh generator.
-
-``python -m onmanifold.operators.eit.shipped`` makes the shipped files again (needs gmsh and dolfinx).
-"""
+"""Meshes: triangles or tetrahedra, straight or curved, and the facets that are electrodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -15,45 +11,68 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from onmanifold.operators.eit.tank import Tank
-
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
+
+# Vertices of each edge of a simplex of this dimension, in the order of basix.
+EDGES: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((0, 1),),
+    2: ((1, 2), (0, 2), (0, 1)),
+    3: ((2, 3), (1, 3), (1, 2), (0, 3), (0, 2), (0, 1)),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles, and the boundary edges that lie on electrodes.
+    """Triangles (D = 2) or tetrahedra (D = 3), and the boundary facets that lie on electrodes.
+
+    Cells are straight, or curved of second order: then each has a node on every edge too, near its middle.
+    Nodes of a cell or facet are its vertices and then the middles of its edges, in basix' order: of
+    a triangle those of the edges (1, 2), (0, 2), (0, 1); of a tetrahedron those of the edges
+    (2, 3), (1, 3), (1, 2), (0, 3), (0, 2), (0, 1).
 
     Attributes:
-        points: vertices, m, ``(N, 2)``.
-        cells: the three vertices of each triangle, counterclockwise, ``(C, 3)``.
-        edges: the two vertices of each boundary edge that lies on an electrode, ``(E, 2)``.
-        electrode: number of the electrode of each of these edges, from 0, ``(E,)``.
+        points: nodes, m, ``(N, D)``.
+        cells: nodes of each cell, vertices counterclockwise or with positive volume, ``(C, D + 1)``;
+            ``(C, 6)`` or ``(C, 10)`` for curved cells.
+        facets: nodes of each boundary facet that lies on an electrode, ``(E, D)``; ``(E, 3)`` or ``(E, 6)``
+            for curved cells.
+        electrode: number of the electrode of each of these facets, from 0, ``(E,)``.
 
     Raises:
-        ValueError: vertex numbers that do not exist, an inverted or flat cell (its number is given), a
-            mesh in several parts, an electrode edge that is not on the boundary, an electrode
-            number without an edge.
+        ValueError: node numbers that do not exist, a node of no cell, an inverted or flat cell (its number
+            is given), a mesh in several parts, an electrode facet that is not on the boundary or given
+            twice, electrodes that touch, an electrode number without a facet.
+
+    Example:
+        >>> points = [[0, 0], [1, 0], [1, 1], [0, 1]]
+        >>> mesh = Mesh(points, [[0, 1, 2], [0, 2, 3]], facets=[[0, 1], [2, 3]], electrode=[0, 1])
+        >>> mesh.dim, mesh.order, mesh.electrodes
+        (2, 1, 2)
     """
 
     points: Array
     cells: Index
-    edges: Index
+    facets: Index
     electrode: Index
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", np.asarray(self.points, np.float64))
-        for name in ("cells", "edges", "electrode"):
+        for name in ("cells", "facets", "electrode"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.int32))
-        shapes = self.points.shape, self.cells.shape, self.edges.shape
-        if [s[1:] for s in shapes] != [(2,), (3,), (2,)] or self.electrode.shape != shapes[2][:1]:
-            raise ValueError(
-                "a mesh takes points (N, 2), cells (C, 3), edges (E, 2) and electrode (E,), got shapes "
-                f"{', '.join(map(str, shapes))} and {self.electrode.shape}"
-            )
+        _check_shapes(self)
         _check_cells(self)
         _check_electrodes(self)
+
+    @property
+    def dim(self) -> int:
+        """D, 2 or 3."""
+        return int(self.points.shape[1])
+
+    @property
+    def order(self) -> int:
+        """1 for straight cells, 2 for curved ones."""
+        return 1 if self.cells.shape[1] == self.dim + 1 else 2
 
     @property
     def electrodes(self) -> int:
@@ -61,217 +80,193 @@ class Mesh:
         return int(self.electrode.max()) + 1
 
     @property
-    def areas(self) -> Array:
-        """Area of each cell, m^2, ``(C,)``."""
-        a, b, c = (self.points[self.cells[:, k]] for k in range(3))
-        (x1, y1), (x2, y2) = (b - a).T, (c - a).T
-        area: Array = 0.5 * (x1 * y2 - x2 * y1)
-        return area
+    def volumes(self) -> Array:
+        """Area (D = 2) or volume (D = 3) of each cell, ``(C,)``."""
+        places, weights = _quadrature(self.dim, self.order)
+        values: Array = weights @ _determinants(self, places) / factorial(self.dim)
+        return values
+
+    def second_order(self) -> Mesh:
+        """The same mesh with a node in the middle of every edge; itself if it has them."""
+        if self.order == 2:
+            return self
+        points, (cells, facets) = with_middles(self.points, self.cells, self.facets)
+        return Mesh(points, cells, facets, self.electrode)
 
 
-def disk_mesh(
-    tank: Tank, edge: float = 0.003, growth: float = 0.25, interior: float = 0.05
-) -> Mesh:
-    """Mesh a tank with gmsh, refined towards the ends of the electrodes.
-
-    The length of an edge is ``min(interior, edge + growth * distance to the nearest electrode end)``.
-
-    Args:
-        tank: the tank.
-        edge: length of an edge at an electrode's end, in radii.
-        growth: growth of that length with the distance.
-        interior: longest edge, in radii.
-
-    Raises:
-        ImportError: gmsh does not import; the message says what to install.
-    """
-    gmsh = _import_gmsh()
-    if not 0 < edge <= interior:
-        raise ValueError(f"expected 0 < edge <= interior, got {edge} and {interior}")
-    ends = np.deg2rad(np.sort((tank.angles[:, None] + tank.width * np.array([-0.5, 0.5])).ravel()))
-    corners = np.stack([np.cos(ends), np.sin(ends)], axis=1)
-
-    def size(dim: int, tag: int, x: float, y: float, z: float, lc: float) -> float:
-        distance = np.sqrt(((corners - (x, y)) ** 2).sum(axis=1).min())
-        return float(min(interior, edge + growth * distance))
-
-    gmsh.initialize(interruptible=False)
-    try:
-        gmsh.option.setNumber("General.Terminal", 0)
-        surface = _disk_geometry(gmsh, corners)
-        for option in ("ExtendFromBoundary", "FromPoints", "FromCurvature"):
-            gmsh.option.setNumber(f"Mesh.MeshSize{option}", 0)
-        gmsh.option.setNumber("Mesh.Algorithm", 6)
-        gmsh.model.mesh.setSizeCallback(size)
-        gmsh.model.mesh.generate(2)
-        points, cells = _read_gmsh(gmsh, surface)
-    finally:
-        gmsh.finalize()
-    return tag_electrodes(tank.radius * points, cells, tank)
-
-
-def polar_mesh(tank: Tank, edges: int = 4, growth: float = 1.2) -> Mesh:
-    """Mesh a tank by rings: invariant under rotation by one electrode, and no gmsh needed.
+def with_middles(points: Array, *simplices: NDArray[Any]) -> tuple[Array, list[Index]]:
+    """Add a node in the middle of every edge of straight cells.
 
     Args:
-        tank: the tank.
-        edges: boundary edges on each electrode, and in each gap.
-        growth: factor by which cells grow from one ring to the next one inwards.
+        points: vertices, m, ``(N, D)``.
+        simplices: vertices of cells, facets and so on, ``(K, 2)``, ``(K, 3)`` or ``(K, 4)``, the cells first:
+            what follows has no other edges.
 
-    Example:
-        >>> mesh = polar_mesh(Tank(electrodes=8, width=20), edges=2)
-        >>> mesh.electrodes, len(mesh.edges)
-        (8, 16)
+    Returns:
+        All nodes, the new ones last, and the simplices with the nodes on their edges.
     """
-    if edges < 1 or not growth >= 1:
-        raise ValueError(f"expected edges >= 1 and growth >= 1, got {edges} and {growth}")
-    number, sector = tank.electrodes, np.deg2rad(tank.spacing)
-    half = np.deg2rad(tank.width) / 2
-    electrode = np.linspace(-half, half, edges + 1)[:-1]
-    gap = np.linspace(half, sector - half, edges + 1)[:-1]
-    rings = [(1.0, np.concatenate([electrode, gap]))]
-    size = sector / (2 * edges)
-    while True:
-        radius = rings[-1][0] - size
-        if radius < 0.5 * size or radius * sector < 0.25 * size:
-            break
-        count = min(len(rings[-1][1]), max(1, round(radius * sector / size)))
-        rings.append((radius, -half + sector * np.arange(count) / count))
-        size = min(size * growth, 0.25)
-    points, starts = [], [0]
-    for radius, angles in rings:
-        full = (angles + sector * np.arange(number)[:, None]).ravel()
-        points.append(radius * np.stack([np.cos(full), np.sin(full)], axis=1))
-        starts.append(starts[-1] + len(full))
-    cells = [
-        starts[k] + _strip(rings[k][1], rings[k + 1][1], sector, number)
-        for k in range(len(rings) - 1)
+    count = len(points)
+    keys = []
+    for simplex in simplices:
+        pairs = simplex[:, EDGES[simplex.shape[1] - 1]].astype(np.int64)
+        keys.append(pairs.min(axis=2) * count + pairs.max(axis=2))
+    unique = np.unique(keys[0])
+    middles = 0.5 * (points[unique // count] + points[unique % count])
+    numbers = [
+        np.hstack([simplex, count + np.searchsorted(unique, key)]).astype(np.int32)
+        for simplex, key in zip(simplices, keys, strict=True)
     ]
-    last = starts[-2] + np.arange(starts[-1] - starts[-2])
-    centre = np.full(len(last), starts[-1])
-    cells.append(np.stack([last, np.roll(last, -1), centre], axis=1))
-    turn = np.deg2rad(tank.first_angle)
-    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    placed = np.concatenate([*points, np.zeros((1, 2))]) @ rotation
-    return tag_electrodes(tank.radius * placed, np.concatenate(cells), tank)
+    return np.concatenate([points, middles]), numbers
 
 
-def tag_electrodes(points: Array, cells: NDArray[Any], tank: Tank) -> Mesh:
-    """A :class:`Mesh` of a disk whose boundary edges are on the electrode that their middle is on."""
-    rim = boundary_edges(cells)
-    middle = points[rim].mean(axis=1)
-    angle = np.rad2deg(np.arctan2(middle[:, 1], middle[:, 0]))
-    offset = np.abs((angle[:, None] - tank.angles + 180) % 360 - 180)
-    on = offset.min(axis=1) < tank.width / 2
-    return Mesh(points, cells.astype(np.int32), rim[on], offset.argmin(axis=1)[on].astype(np.int32))
+def facet_nodes(dim: int, order: int) -> NDArray[np.intp]:
+    """Which nodes of a cell are those of its facet opposite each vertex, ``(D + 1, n)``."""
+    vertices = [[v for v in range(dim + 1) if v != k] for k in range(dim + 1)]
+    if order == 1:
+        return np.array(vertices)
+    middle = {edge: dim + 1 + k for k, edge in enumerate(EDGES[dim])}
+    return np.array([v + [middle[v[i], v[j]] for i, j in EDGES[dim - 1]] for v in vertices])
 
 
-def boundary_edges(cells: NDArray[Any]) -> Index:
-    """The edges that belong to one cell only, ``(E, 2)``, vertices in ascending order."""
-    edges = np.sort(cells[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
-    return np.asarray(unique[count == 1], np.int32)
+def boundary_facets(cells: NDArray[Any], dim: int) -> tuple[Index, Index]:
+    """The facets that belong to one cell only: their nodes, ``(F, n)``, and their cells, ``(F,)``."""
+    order = 1 if cells.shape[1] == dim + 1 else 2
+    local = facet_nodes(dim, order)
+    facets = cells[:, local].reshape(-1, local.shape[1])
+    _, index, count = np.unique(_keys(facets[:, :dim]), return_index=True, return_counts=True)
+    outer = np.sort(index[count == 1])
+    return facets[outer].astype(np.int32), (outer // (dim + 1)).astype(np.int32)
 
 
-def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
-    """Triangles between two rings; vertices of the outer ring come first."""
-    p, q = len(outer), len(inner)
-    a, b = np.append(outer, outer[0] + sector), np.append(inner, inner[0] + sector)
-    i = j = 0
-    cells = []
-    while i < p or j < q:
-        if j == q or (i < p and a[i + 1] + a[i] <= b[j + 1] + b[j]):
-            cells.append((i, i + 1, -1 - j))
-            i += 1
+def oriented(points: Array, cells: Index) -> Index:
+    """The same straight or curved cells with two vertices swapped where they were inverted."""
+    dim = points.shape[1]
+    corners = points[cells[:, : dim + 1]]
+    wrong = np.linalg.det(corners[:, 1:] - corners[:, :1]) < 0
+    swap = {3: [0, 2, 1], 6: [0, 2, 1, 3, 5, 4]}
+    swap |= {4: [0, 1, 3, 2], 10: [0, 1, 3, 2, 4, 6, 5, 8, 7, 9]}
+    turned = cells.copy()
+    turned[wrong] = cells[wrong][:, swap[cells.shape[1]]]
+    return turned
+
+
+def _keys(facets: NDArray[Any]) -> NDArray[np.int64]:
+    """One number for each facet, from its vertices in any order, ``(F, D)`` to ``(F,)``."""
+    count = int(facets.max()) + 1
+    if count ** facets.shape[1] >= 2**63:
+        raise ValueError(f"a three-dimensional mesh takes at most 2 million vertices, got {count}")
+    ordered = np.sort(facets, axis=1).astype(np.int64)
+    key = ordered[:, 0]
+    for k in range(1, facets.shape[1]):
+        key = key * count + ordered[:, k]
+    return key
+
+
+def _quadrature(dim: int, order: int) -> tuple[Array, Array]:
+    """Barycentric coordinates and weights that integrate the Jacobian of a cell exactly."""
+    eye = np.eye(dim + 1)
+    if order == 1:
+        return eye[:1], np.ones(1)
+    if dim == 2:
+        return 0.5 * (1 - eye), np.full(3, 1 / 3)
+    places = np.vstack([np.full((1, 4), 0.25), (1 + 2 * eye) / 6])
+    return places, np.array([-0.8, 0.45, 0.45, 0.45, 0.45])
+
+
+def _determinants(mesh: Mesh, places: Array) -> Array:
+    """Determinant of the map from the reference cell at barycentric ``places``, ``(P, C)``."""
+    coordinates = [mesh.points[:, d][mesh.cells] for d in range(mesh.dim)]
+    values = np.zeros((len(places), len(mesh.cells)))
+    for value, place in zip(values, places, strict=True):
+        gradient = _shape_gradients(place, mesh.order)
+        x = [axis @ gradient for axis in coordinates]
+        if mesh.dim == 2:
+            value[:] = x[0][:, 0] * x[1][:, 1] - x[0][:, 1] * x[1][:, 0]
         else:
-            cells.append((i, -1 - (j + 1), -1 - j))
-            j += 1
-    one = np.array(cells)
-    shift = np.arange(number)[:, None, None]
-    ring = np.where(
-        one >= 0,
-        (one + p * shift) % (p * number),
-        p * number + (-1 - one + q * shift) % (q * number),
-    )
-    return np.asarray(ring.reshape(-1, 3), np.int32)
+            for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+                value += x[0][:, i] * (x[1][:, j] * x[2][:, k] - x[1][:, k] * x[2][:, j])
+    return values
 
 
-def _disk_geometry(gmsh: ModuleType, corners: Array) -> int:
-    """The unit disk, its rim cut at ``corners``; returns the surface's tag."""
-    geo = gmsh.model.geo
-    centre = geo.addPoint(0, 0, 0)
-    tags = [geo.addPoint(x, y, 0) for x, y in corners]
-    following = tags[1:] + tags[:1]
-    arcs = [geo.addCircleArc(a, centre, b) for a, b in zip(tags, following, strict=True)]
-    surface = geo.addPlaneSurface([geo.addCurveLoop(arcs)])
-    geo.synchronize()
-    return int(surface)
+def _shape_gradients(place: Array, order: int) -> Array:
+    """Gradients of a cell's shape functions in reference coordinates at a place, ``(n, D)``."""
+    eye = np.eye(len(place))
+    by_barycentric = eye
+    if order == 2:
+        edges = [4 * (place[i] * eye[j] + place[j] * eye[i]) for i, j in EDGES[len(place) - 1]]
+        by_barycentric = np.vstack([np.diag(4 * place - 1), edges])
+    gradient: Array = by_barycentric[:, 1:] - by_barycentric[:, :1]
+    return gradient
 
 
-def _read_gmsh(gmsh: ModuleType, surface: int) -> tuple[Array, Index]:
-    """Vertices and cells of the surface, counted from 0, counterclockwise."""
-    tags, xyz, _ = gmsh.model.mesh.getNodes()
-    position = dict(zip(tags.tolist(), xyz.reshape(-1, 3)[:, :2], strict=True))
-    triangles = gmsh.model.mesh.getElements(2, surface)[2][0].reshape(-1, 3)
-    used, cells = np.unique(triangles, return_inverse=True)
-    points = np.array([position[t] for t in used.tolist()])
-    cells = cells.reshape(-1, 3)
-    a, b, c = (points[cells[:, k]] for k in range(3))
-    u, v = b - a, c - a
-    flip = u[:, 0] * v[:, 1] < u[:, 1] * v[:, 0]
-    cells[flip] = cells[flip][:, ::-1]
-    return points, cells.astype(np.int32)
-
-
-def _import_gmsh() -> ModuleType:
-    try:
-        return import_module("gmsh")
-    except (ImportError, OSError) as error:
-        raise ImportError(
-            f"gmsh does not import ({error}). Install it with `pip install onmanifold[mesh]`; on Debian and "
-            "Ubuntu its wheel needs `apt-get install libglu1-mesa libxcursor1 libxft2 libxinerama1`. "
-            "The shipped meshes (load_mesh) and polar_mesh need no gmsh."
-        ) from error
+def _check_shapes(mesh: Mesh) -> None:
+    shapes = mesh.points.shape, mesh.cells.shape, mesh.facets.shape
+    columns = tuple(shape[1] if len(shape) == 2 else 0 for shape in shapes)
+    known = {(2, 3, 2), (2, 6, 3), (3, 4, 3), (3, 10, 6)}
+    if columns not in known or mesh.electrode.shape != shapes[2][:1]:
+        raise ValueError(
+            "a mesh takes points (N, D), cells (C, D + 1), facets (E, D) and electrode (E,), or cells and "
+            "facets with a node on every edge too: (C, 6) and (E, 3), (C, 10) and (E, 6); got shapes "
+            f"{', '.join(map(str, shapes))} and {mesh.electrode.shape}"
+        )
+    count = len(mesh.points)
+    for name in ("cells", "facets"):
+        index = getattr(mesh, name)
+        if index.size == 0 or index.min() < 0 or index.max() >= count:
+            raise ValueError(f"{name} has to hold numbers of points, 0 to {count - 1}")
 
 
 def _check_cells(mesh: Mesh) -> None:
-    count = len(mesh.points)
-    for name in ("cells", "edges"):
-        index = getattr(mesh, name)
-        if index.size == 0 or index.min() < 0 or index.max() >= count:
-            raise ValueError(f"{name} has to hold vertex numbers 0 to {count - 1}")
-    bad = np.flatnonzero(~(mesh.areas > 0))
+    places = np.eye(mesh.dim + 1)
+    if mesh.order == 1:
+        places = places[:1]
+    else:  # at all nodes
+        places = with_middles(places, np.arange(mesh.dim + 1)[None])[0]
+    lowest = _determinants(mesh, places).min(axis=0)
+    bad = np.flatnonzero(~(lowest > 0))
     if len(bad):
         raise ValueError(
-            f"cell {bad[0]} is inverted or flat (area {mesh.areas[bad[0]]:.3g}), {len(bad)} such cells in all"
+            f"cell {bad[0]} is inverted or flat (its Jacobian determinant falls to {lowest[bad[0]]:.3g}), "
+            f"{len(bad)} such cells in all"
         )
-    i, j = mesh.cells, np.roll(mesh.cells, 1, axis=1)
-    graph = coo_array((np.ones(i.size), (i.ravel(), j.ravel())), shape=(count, count))
-    parts = int(connected_components(graph, directed=False)[0])
+    count = len(mesh.points)
+    unused = np.flatnonzero(np.bincount(mesh.cells.ravel(), minlength=count) == 0)
+    if len(unused):
+        raise ValueError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
+    start = np.repeat(mesh.cells[:, 0], mesh.dim)
+    end = mesh.cells[:, 1 : mesh.dim + 1].ravel()
+    graph = coo_array((np.ones(len(end), np.int8), (start, end)), shape=(count, count))
+    label = connected_components(graph, directed=False)[1]
+    parts = len(np.unique(label[mesh.cells[:, 0]]))
     if parts != 1:
-        raise ValueError(f"the mesh falls into {parts} parts (vertices of no cell count as parts)")
+        raise ValueError(f"the mesh falls into {parts} parts")
 
 
 def _check_electrodes(mesh: Mesh) -> None:
-    count = len(mesh.points)
-    rim = boundary_edges(mesh.cells)
-    known = rim[:, 0].astype(np.int64) * count + rim[:, 1]
-    own = np.sort(mesh.edges, axis=1)
-    lost = np.flatnonzero(~np.isin(own[:, 0].astype(np.int64) * count + own[:, 1], known))
-    if len(lost):
-        raise ValueError(
-            f"edge {lost[0]} of electrode {mesh.electrode[lost[0]] + 1} is not on the boundary"
-        )
     if mesh.electrode.min() < 0:
         raise ValueError("electrodes are numbered from 0, got a negative number")
     bare = np.flatnonzero(np.bincount(mesh.electrode) == 0)
     if len(bare):
-        raise ValueError(f"electrode {bare[0] + 1} has no boundary edge in the mesh")
-    touched = np.full(count, -1)
-    for k in range(2):
-        before = touched[mesh.edges[:, k]]
-        clash = np.flatnonzero((before >= 0) & (before != mesh.electrode))
-        if len(clash):
-            pair = sorted((int(before[clash[0]]) + 1, int(mesh.electrode[clash[0]]) + 1))
-            raise ValueError(f"electrodes {pair[0]} and {pair[1]} touch; leave a gap between them")
-        touched[mesh.edges[:, k]] = mesh.electrode
+        raise ValueError(f"electrode {bare[0] + 1} has no facet in the mesh")
+    on = np.zeros(len(mesh.points), bool)
+    on[mesh.facets] = True
+    near = [
+        mesh.cells[on[mesh.cells[:, nodes]].all(axis=1)][:, nodes]
+        for nodes in facet_nodes(mesh.dim, mesh.order)
+    ]
+    both = np.sort(np.concatenate([mesh.facets, *near]), axis=1)
+    number = np.unique(both, axis=0, return_inverse=True)[1].ravel()
+    given, known = np.split(number, [len(mesh.facets)])
+    for problem, count in (
+        ("is not on the boundary", np.bincount(known, minlength=number.max() + 1)),
+        ("is given twice", np.bincount(given)),
+    ):
+        bad = np.flatnonzero(count[given] != 1)
+        if len(bad):
+            raise ValueError(f"facet {bad[0]} of electrode {mesh.electrode[bad[0]] + 1} {problem}")
+    owner = np.zeros(len(mesh.points), np.int32)
+    owner[mesh.facets] = mesh.electrode[:, None]
+    row, column = np.nonzero(owner[mesh.facets] != mesh.electrode[:, None])
+    if len(row):
+        pair = owner[mesh.facets[row[0], column[0]]] + 1, mesh.electrode[row[0]] + 1
+        raise ValueError(f"electrodes {min(pair)} and {max(pair)} touch; leave a gap between them")

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from onmanifold.operators.eit.assembly import assemble
-from onmanifold.operators.eit.mesh import disk_mesh
+from onmanifold.operators.eit.meshing import generate_mesh
 from onmanifold.operators.eit.tank import Tank
 
 # Edge at an electrode's end, its growth, longest edge; in radii of the tank.
@@ -29,7 +29,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder.mkdir(parents=True, exist_ok=True)
     for name, (edge, growth, interior) in SETTINGS.items():
-        discretization = assemble(disk_mesh(Tank.unit(), edge, growth, interior))
+        discretization = assemble(generate_mesh(Tank.unit(), edge, growth, interior))
         path = folder / f"{name}.npz"
         discretization.save(path)
         size = path.stat().st_size / 1000

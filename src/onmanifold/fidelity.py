@@ -210,7 +210,8 @@ class StudentT(_Independent):
         return half[1].item() * (high - low) * self._count(measurement)
 
     def _weight(self, t: Tensor) -> Tensor:
-        return (self.freedom + 1) / (self.freedom + t.square())
+        weight: Tensor = (self.freedom + 1) / (self.freedom + t.square())
+        return weight
 
 
 def _total(entries: Tensor) -> Tensor:

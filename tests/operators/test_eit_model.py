@@ -52,9 +52,9 @@ def test_dolfinx_assembles_the_textbook_element_matrices(small_tank):
     np.testing.assert_array_equal(d.cells, mesh.cells)
     corners = mesh.points[mesh.cells]
     opposite = np.stack([corners[:, k - 1] - corners[:, k - 2] for k in range(3)], axis=1)
-    expected = opposite @ opposite.transpose(0, 2, 1) / (4 * mesh.areas[:, None, None])
+    expected = opposite @ opposite.transpose(0, 2, 1) / (4 * mesh.volumes[:, None, None])
     np.testing.assert_allclose(d.stiffness, expected, atol=1e-12)
-    lengths = np.linalg.norm(np.diff(mesh.points[mesh.edges], axis=1)[:, 0], axis=1)
+    lengths = np.linalg.norm(np.diff(mesh.points[mesh.facets], axis=1)[:, 0], axis=1)
     np.testing.assert_allclose(
         np.bincount(d.electrode, d.mass), np.bincount(mesh.electrode, lengths), rtol=1e-12
     )

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from onmanifold.operators.eit import Mesh, Tank, disk_mesh, polar_mesh
+from onmanifold.operators.eit import Mesh, Tank, generate_mesh, polar_mesh
 
 
 def test_challenge_tank_places_its_electrodes_counterclockwise_from_the_top():
@@ -47,9 +47,9 @@ def test_tank_refuses(options, message):
 )
 def test_polar_mesh_fills_the_disk(tank, edges):
     mesh = polar_mesh(tank, edges)
-    assert mesh.areas.sum() == pytest.approx(np.pi * tank.radius**2, rel=0.04)
+    assert mesh.volumes.sum() == pytest.approx(np.pi * tank.radius**2, rel=0.04)
     np.testing.assert_array_equal(np.bincount(mesh.electrode), edges)
-    middle = mesh.points[mesh.edges].mean(axis=1)
+    middle = mesh.points[mesh.facets].mean(axis=1)
     for k, centre in enumerate(tank.centres):
         average = middle[mesh.electrode == k].mean(axis=0)
         np.testing.assert_allclose(
@@ -66,18 +66,18 @@ def _square():
 def test_mesh_accepts_a_square_with_two_electrodes():
     mesh = Mesh(*_square())
     assert mesh.electrodes == 2
-    np.testing.assert_allclose(mesh.areas, 0.5)
+    np.testing.assert_allclose(mesh.volumes, 0.5)
 
 
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [
         (1, [[0, 1, 2], [0, 3, 2]], "cell 1 is inverted"),
-        (1, [[0, 1, 2], [0, 2, 7]], "vertex numbers 0 to 3"),
-        (1, [[0, 1, 2]], "2 parts"),
-        (2, [[0, 1], [0, 2]], "edge 1 of electrode 2 is not on the boundary"),
+        (1, [[0, 1, 2], [0, 2, 7]], "numbers of points, 0 to 3"),
+        (1, [[0, 1, 2]], "point 3 belongs to no cell"),
+        (2, [[0, 1], [0, 2]], "facet 1 of electrode 2 is not on the boundary"),
         (2, [[0, 1], [1, 2]], "electrodes 1 and 2 touch"),
-        (3, [0, 2], "electrode 2 has no boundary edge"),
+        (3, [0, 2], "electrode 2 has no facet"),
         (3, [0, -1], "numbered from 0"),
         (3, [0], "shapes"),
     ],
@@ -89,18 +89,18 @@ def test_mesh_refuses(position, value, message):
         Mesh(*parts)
 
 
-def test_disk_mesh_says_what_gmsh_needs(monkeypatch):
+def test_generate_mesh_says_what_gmsh_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "gmsh", None)
     with pytest.raises(ImportError, match="libglu1-mesa libxcursor1 libxft2 libxinerama1"):
-        disk_mesh(Tank.unit())
+        generate_mesh(Tank.unit())
 
 
-def test_disk_mesh_is_refined_at_the_electrodes():
+def test_generate_mesh_is_refined_at_the_electrodes():
     try:
-        mesh = disk_mesh(Tank(electrodes=4, width=30, first_angle=10), 0.02, 0.3, 0.2)
+        mesh = generate_mesh(Tank(electrodes=4, width=30, first_angle=10), 0.02, 0.3, 0.2)
     except ImportError as error:
         pytest.skip(str(error))
-    assert mesh.areas.sum() == pytest.approx(np.pi, rel=1e-2)
-    lengths = np.linalg.norm(np.diff(mesh.points[mesh.edges], axis=1)[:, 0], axis=1)
-    assert lengths.min() < 0.03 and np.sqrt(mesh.areas.max()) > 0.1
+    assert mesh.volumes.sum() == pytest.approx(np.pi, rel=1e-2)
+    lengths = np.linalg.norm(np.diff(mesh.points[mesh.facets], axis=1)[:, 0], axis=1)
+    assert lengths.min() < 0.03 and np.sqrt(mesh.volumes.max()) > 0.1
     assert mesh.electrodes == 4

@@ -64,7 +64,10 @@ def test_missing_voltages_become_a_mask(written):
     ("changes", "message"),
     [
         ({"Uel": None}, "data1.mat holds Inj, Mpat; expected Injref, Mpat, Uelref or Inj"),
-        ({"Uel": np.zeros(7)}, "Uel has 7 entries; 2 injections with 4 patterns make 8"),
+        (
+            {"Uel": np.zeros(7)},
+            "Uel: the voltages have 7 entries; 2 injections with 4 patterns make 8",
+        ),
         ({"Uel": np.full(8, np.inf)}, "infinite"),
         ({"Inj": np.eye(4)}, "data1.mat: the currents of injection 1"),
         ({"Mpat": np.ones((3, 4))}, "data1.mat: injections are for 4 electrodes, patterns for 3"),

@@ -1,0 +1,157 @@
+"""Meshes of round tanks by rings: no mesh generator, and the same after a turn by one electrode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.operators.eit.mesh import EDGES, Mesh, with_middles
+from onmanifold.operators.eit.tank import Tank
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int32]
+
+
+def polar_mesh(
+    tank: Tank,
+    edges: int = 4,
+    growth: float = 1.2,
+    longest: float = 0.25,
+    *,
+    interface: float | None = None,
+    order: int = 1,
+) -> Mesh:
+    """Mesh a tank by rings: invariant under rotation by one electrode, and no gmsh needed.
+
+    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``. For a family of meshes
+    whose edges halve everywhere double ``edges`` and halve ``growth - 1`` and ``longest``.
+
+    Args:
+        tank: the tank.
+        edges: boundary edges on each electrode, and in each gap.
+        growth: factor by which cells grow from one ring to the next one inwards.
+        longest: longest edge, in radii.
+        interface: radius of a circle that no cell crosses, in radii, between 0 and 1.
+        order: 1 for straight cells; 2 for curved cells, whose edges along rings lie on the rings' circles.
+
+    Example:
+        >>> mesh = polar_mesh(Tank(electrodes=8, width=20), edges=2)
+        >>> mesh.electrodes, len(mesh.facets)
+        (8, 16)
+    """
+    if edges < 1 or not growth >= 1 or not longest > 0:
+        raise ValueError(
+            f"expected edges >= 1, growth >= 1 and longest > 0, got {edges}, {growth} and {longest}"
+        )
+    if interface is not None and not 0 < interface < 1:
+        raise ValueError(f"interface has to be between 0 and 1 (in radii), got {interface}")
+    if order not in (1, 2):
+        raise ValueError(f"order has to be 1 or 2, got {order}")
+    number, sector = tank.electrodes, np.deg2rad(tank.spacing)
+    rings = _rings(tank, edges, growth, longest, interface)
+    points, cells = _fill(rings, sector, number)
+    rim = number * len(rings[0][1])
+    first = np.arange(rim).reshape(number, -1)[:, :edges]
+    facets = np.stack([first, first + 1], axis=2).reshape(-1, 2).astype(np.int32)
+    electrode = np.repeat(np.arange(number), edges)
+    if order == 2:
+        points, (cells, facets) = _curved(points, cells, facets)
+    turn = np.deg2rad(tank.first_angle)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    if tank.clockwise:
+        electrode = -electrode % number
+    return Mesh(tank.radius * (points @ rotation), cells, facets, electrode)
+
+
+def _rings(
+    tank: Tank, edges: int, growth: float, longest: float, interface: float | None
+) -> list[tuple[float, Array]]:
+    """Radius of each ring and the angles of its vertices in the first electrode's sector, from outside."""
+    sector, half = np.deg2rad(tank.spacing), np.deg2rad(tank.width) / 2
+    electrode = np.linspace(-half, half, edges + 1)[:-1]
+    gap = np.linspace(half, sector - half, edges + 1)[:-1]
+    rings = [(1.0, np.concatenate([electrode, gap]))]
+    fewest = -(-6 // tank.electrodes)
+    for radius, size in _radii(min(sector / (2 * edges), longest), growth, longest, interface):
+        if radius < 0.5 * size or radius * sector < 0.25 * size:
+            break
+        count = min(len(rings[-1][1]), max(fewest, round(radius * sector / size)))
+        rings.append((radius, -half + sector * np.arange(count) / count))
+    return rings
+
+
+def _radii(
+    size: float, growth: float, longest: float, interface: float | None
+) -> Iterator[tuple[float, float]]:
+    """Radii of rings inside of the rim, and the length of an edge there."""
+    radius, outer = 1.0, []
+    while radius > (interface or 0.0):
+        radius -= size
+        outer.append((radius, size))
+        size = min(size * growth, longest)
+    if interface is None:
+        yield from outer
+        return
+    if len(outer) > 1 and interface - outer[-1][0] > outer[-2][0] - interface:
+        outer.pop()
+    stretch = (1 - interface) / (1 - outer[-1][0])
+    yield from ((1 - stretch * (1 - radius), stretch * size) for radius, size in outer)
+    radius, size = interface, min(stretch * outer[-1][1] * growth, longest)
+    while radius > 0:
+        radius -= size
+        yield radius, size
+        size = min(size * growth, longest)
+
+
+def _fill(rings: list[tuple[float, Array]], sector: float, number: int) -> tuple[Array, Index]:
+    """Vertices of all rings and the centre, and triangles between them."""
+    points, starts = [], [0]
+    for radius, angles in rings:
+        full = (angles + sector * np.arange(number)[:, None]).ravel()
+        points.append(radius * np.stack([np.cos(full), np.sin(full)], axis=1))
+        starts.append(starts[-1] + len(full))
+    cells = [
+        starts[k] + _strip(rings[k][1], rings[k + 1][1], sector, number)
+        for k in range(len(rings) - 1)
+    ]
+    last = np.arange(starts[-2], starts[-1])
+    cells.append(np.stack([last, np.roll(last, -1), np.full(len(last), starts[-1])], axis=1))
+    return np.concatenate([*points, np.zeros((1, 2))]), np.concatenate(cells).astype(np.int32)
+
+
+def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
+    """Triangles between two rings; vertices of the outer ring come first."""
+    p, q = len(outer), len(inner)
+    a, b = np.append(outer, outer[0] + sector), np.append(inner, inner[0] + sector)
+    i = j = 0
+    cells = []
+    while i < p or j < q:
+        if j == q or (i < p and a[i + 1] + a[i] <= b[j + 1] + b[j]):
+            cells.append((i, i + 1, -1 - j))
+            i += 1
+        else:
+            cells.append((i, -1 - (j + 1), -1 - j))
+            j += 1
+    one = np.array(cells)
+    shift = np.arange(number)[:, None, None]
+    ring = np.where(
+        one >= 0,
+        (one + p * shift) % (p * number),
+        p * number + (-1 - one + q * shift) % (q * number),
+    )
+    return np.asarray(ring.reshape(-1, 3), np.int32)
+
+
+def _curved(points: Array, cells: Index, facets: Index) -> tuple[Array, list[Index]]:
+    """A node on every edge, half-way in polar coordinates: on its circle where the edge is of a ring."""
+    points, (cells, facets) = with_middles(points, cells, facets)
+    radius = np.linalg.norm(points, axis=1)
+    unit = points / np.where(radius > 0, radius, 1)[:, None]  # the centre has no direction
+    for (i, j), middle in zip(EDGES[2], cells[:, 3:].T, strict=True):
+        a, b = cells[:, i], cells[:, j]
+        direction = unit[a] + unit[b]
+        length = 0.5 * (radius[a] + radius[b]) / np.linalg.norm(direction, axis=1)
+        points[middle] = direction * length[:, None]
+    return points, [cells, facets]
