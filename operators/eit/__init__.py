@@ -11,6 +11,7 @@ from onmanifold.operators.eit.conductivity import (
     Saturating,
     Scaled,
 )
+from onmanifold.operators.eit.continuum import Continuum
 from onmanifold.operators.eit.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.ktc import (
     KTCMeasurement,
@@ -35,6 +36,7 @@ __all__ = [
     "EIT",
     "Affine",
     "ConductivityMap",
+    "Continuum",
     "Discretization",
     "EITLinearization",
     "Exponential",

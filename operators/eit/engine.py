@@ -25,6 +25,7 @@ from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.models import Model, System
 from onmanifold.operators.eit.solvers import Solver, make_solver
 from onmanifold.operators.eit.sparse import SparseMatrix
+from onmanifold.operators.eit.threads import each
 
 Array = NDArray[np.float64]
 _CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
@@ -139,7 +140,7 @@ class Engine:
 
     def voltages(self, fields: Fields) -> Tensor:
         """Measured voltages, V, ``(B, *y_shape)``."""
-        return torch.stack([self._measure(self.transfer(w)) for w in fields.w])
+        return self._measure(torch.stack([self.transfer(w) for w in fields.w]))
 
     def transfer(self, w: Tensor) -> Tensor:
         """What the sensors read for each source, V/A: ``(n, k)`` to ``(k, m)``."""
@@ -184,12 +185,15 @@ class Engine:
         weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
         right = self._sensors.adjoint(weights.T.contiguous()).view(len(self._sources), batch, -1)
         adjoint = self._solver.solve(fields.entries, right.transpose(0, 1).contiguous())
-        result = du.new_empty(batch, self.cells, directions)
-        for b in range(batch):
+
+        def back(b: int) -> Tensor:
+            result = du.new_empty(self.cells, directions)
             for start, g, h in self._slabs(Field(fields.w[b], adjoint[b])):
-                each = h.unflatten(2, (directions, -1))
-                result[b, start : start + len(g)] = -torch.einsum("cqk,cqtk->ct", g, each)
-        return result
+                rows = slice(start, start + len(g))
+                result[rows] = -torch.einsum("cqk,cqtk->ct", g, h.unflatten(2, (directions, -1)))
+            return result
+
+        return torch.stack(each(back, batch))
 
     def jacobian(self, field: Field, average: SparseMatrix | None = None) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(*y_shape, C)``.
@@ -241,7 +245,7 @@ class Engine:
         return len(self._drive), len(self._sense)
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.tensor(array, device=self.device)
 
     def _impedances(self, given: Tensor | None) -> Tensor:
         if given is None:

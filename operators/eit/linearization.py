@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -14,6 +13,7 @@ from torch import Tensor
 from onmanifold._checks import check_batch
 from onmanifold.operators.eit.engine import Engine, Fields
 from onmanifold.operators.eit.sparse import SparseMatrix
+from onmanifold.operators.eit.threads import each
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class EITLinearization:
             pixels = (channels[k] * self.slope[k]).sum(dim=1)
             return self.engine.jvp(fields[k], self.average @ pixels.T.contiguous())
 
-        return torch.stack(_each(change, len(fields))).to(v)
+        return torch.stack(each(change, len(fields))).to(v)
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""
@@ -59,7 +59,7 @@ class EITLinearization:
             cells = self.engine.vjp_by_solves(self.fields, inside)
         else:
             fields = self._with_sensors
-            cells = torch.stack(_each(lambda k: self.engine.vjp(fields[k], inside[k]), len(fields)))
+            cells = torch.stack(each(lambda k: self.engine.vjp(fields[k], inside[k]), len(fields)))
         pixels = torch.stack([self.engine.sum(self.average.adjoint(c)).T for c in cells])
         full = pixels.unsqueeze(2) * self.slope.unsqueeze(1)
         return full.reshape(*u.shape[:2], *self.x_shape).to(u)
@@ -184,20 +184,3 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, x_tangent: Tensor, v: Tensor, *_: None) -> Tensor:
         return cast(Tensor, _Derivative.apply(ctx.saved_tensors[0], v, ctx.deferred, ctx.adjoint))
-
-
-def _each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
-    """``work(0)``, ..., ``work(count - 1)``, on as many threads as torch may use, one for each member.
-
-    The products are small: torch's own threads would mostly wait for each other, above all where
-    other programs use the same cores.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if min(count, threads) == 1:
-            return [work(k) for k in range(count)]
-        with ThreadPoolExecutor(min(count, threads)) as pool:
-            return list(pool.map(work, range(count)))
-    finally:
-        torch.set_num_threads(threads)

@@ -1,0 +1,200 @@
+"""What voltages and derivatives cost, against one factorization with its solves, and against pyEIT."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from benchmarks.eit_parts.timing import milliseconds, side_by_side
+from onmanifold.operators.eit import (
+    EIT,
+    Continuum,
+    Discretization,
+    Exponential,
+    Protocol,
+    Tank,
+    assemble,
+    load_discretization,
+    polar_mesh,
+)
+from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.models import CompleteElectrodes
+
+
+def shipped(mesh: str, directions: int = 48) -> list[float]:
+    """Cells, then ms of: voltages, linearization, its jvp, its vjp, the whole Jacobian."""
+    operator = EIT(Tank.ktc(), Protocol.ktc(), conductivity=Exponential(0.8), mesh=mesh)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x, v = 0.3 * random(1, *operator.x_shape), random(1, directions, *operator.x_shape)
+    u = random(1, 1, *operator.y_shape)
+    lin = operator.linearize(x)
+    return [
+        float(operator.cell_conductivity(x).shape[1]),
+        milliseconds(lambda: operator.A(x)),
+        milliseconds(lambda: operator.linearize(x)),
+        milliseconds(lambda: lin.jvp(v)),
+        milliseconds(lambda: lin.vjp(u)),
+        milliseconds(lin.jacobian, 2),
+    ]
+
+
+def continuum() -> list[float]:
+    """Misfit and gradient by the cells' conductivities, 15 Walsh patterns, about 19 000 cells.
+
+    Returns:
+        Cells, then ms of: one MUMPS factorization with the 15 solves of the potentials; with the 15
+        adjoint solves too; misfit and gradient together.
+    """
+    d = assemble(polar_mesh(Tank.unit(), 4, 1.12, 0.022))
+    engine = Engine(d, Continuum.walsh(16))
+    generator = torch.Generator().manual_seed(0)
+    s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).mul(0.3).exp()
+    y = engine.voltages(engine.fields(torch.ones_like(s)))
+    solver, sources = engine._solver, engine._sources
+    entries = engine._entries(s, None)
+    right = torch.randn(1, *sources.shape, generator=generator, dtype=torch.float64)
+
+    def one_set_of_solves() -> None:
+        solver.solve(entries.clone(), sources)
+
+    def both_sets_of_solves() -> None:
+        fresh = entries.clone()
+        solver.solve(fresh, sources)
+        solver.solve(fresh, right)
+
+    def misfit_and_gradient() -> tuple[float, torch.Tensor]:
+        fields = engine.fields(s)
+        residual = engine.voltages(fields) - y
+        gradient = engine.vjp_by_solves(fields, residual[:, None])
+        return 0.5 * float(residual.square().sum()), gradient
+
+    times = side_by_side(one_set_of_solves, both_sets_of_solves, misfit_and_gradient)
+    return [float(engine.cells), *times]
+
+
+def batch(members: int = 16, mesh: str = "medium") -> dict[str, float]:
+    """Time a member of the fields of a batch takes with each linear solver, ms."""
+    tank = Tank.ktc()
+    d = load_discretization(mesh, tank)
+    model = CompleteElectrodes(tank.impedances, Protocol.ktc())
+    engines = {name: Engine(d, model, name) for name in ("mumps", "torch", "superlu")}
+    generator = torch.Generator().manual_seed(0)
+    s = torch.randn(members, len(d.cells), generator=generator, dtype=torch.float64).mul(0.3).exp()
+    works = [lambda e=e: e.fields(s.clone()) for e in engines.values()]
+    times = side_by_side(*works, repeats=5)
+    return {name: t / members for name, t in zip(engines, times, strict=True)}
+
+
+def points_as_electrodes(d: Discretization, nodes: np.ndarray) -> Discretization:
+    """The same mesh with single nodes as electrodes, as in pyEIT."""
+    nodes = nodes.astype(np.int32)
+    return replace(
+        d,
+        rows=nodes,
+        columns=nodes,
+        mass=np.ones(len(nodes)),
+        electrode=np.arange(len(nodes), dtype=np.int32),
+    )
+
+
+def pyeit() -> list[float]:
+    """The Jacobian of 208 voltages by each cell's conductivity, against pyEIT on the same mesh.
+
+    Returns:
+        Cells; seconds of pyEIT and of this; largest differences of voltages and Jacobians, relative.
+        pyEIT gives the Jacobian with the opposite sign.
+
+    Raises:
+        ImportError: pyEIT is not installed.
+    """
+    from pyeit.eit.fem import EITForward
+    from pyeit.eit.protocol import create
+    from pyeit.mesh.wrapper import PyEITMesh
+
+    tank = Tank(electrodes=16, width=11.25)
+    mesh = polar_mesh(tank, 6, 1.1, 0.028)
+    nodes = np.array(
+        [np.linalg.norm(mesh.points - centre, axis=1).argmin() for centre in tank.centres]
+    )
+    inner = int(np.linalg.norm(mesh.points, axis=1).argmin())
+    s = np.exp(0.3 * np.random.default_rng(0).normal(size=len(mesh.cells)))
+    theirs = EITForward(
+        PyEITMesh(mesh.points, mesh.cells, el_pos=nodes, ref_node=inner), create(16, 1, 1, "std")
+    )
+    start = time.perf_counter()
+    jacobian, voltages = theirs.compute_jac(s)
+    slow = time.perf_counter() - start
+
+    d = points_as_electrodes(assemble(mesh), nodes)
+    engine = Engine(d, CompleteElectrodes(np.ones(16), Protocol.adjacent(16, drop_driven=True)))
+    one = torch.from_numpy(s)[None]
+
+    def ours() -> tuple[torch.Tensor, torch.Tensor]:
+        fields = engine.fields(one.clone())
+        return engine.voltages(fields)[0], engine.jacobian(fields[0])
+
+    fast = milliseconds(ours) / 1000
+    v, j = (t.numpy() for t in ours())
+    order = _rows_of_pyeit(theirs.protocol)
+    sign = np.sign(v[order] @ voltages)
+    return [
+        float(len(mesh.cells)),
+        slow,
+        fast,
+        float(np.abs(sign * v[order] - voltages).max() / np.abs(voltages).max()),
+        float(np.abs(-sign * j[order] - jacobian).max() / np.abs(jacobian).max()),
+    ]
+
+
+def _rows_of_pyeit(protocol: object) -> np.ndarray:
+    """For each voltage of pyEIT the row of ours: injection and pair, in its own order."""
+    ours = {tuple(row): k for k, row in enumerate(Protocol.adjacent(16, drop_driven=True).rows())}
+    return np.array(
+        [
+            ours[(int(drive[0]), int(min(pair)) if abs(pair[0] - pair[1]) == 1 else 15)]
+            for drive, pairs in zip(protocol.ex_mat, protocol.meas_mat, strict=True)
+            for pair in pairs
+        ]
+    )
+
+
+def main() -> None:
+    """Print all of it."""
+    print(f"76 injections, 31 voltages, 64 x 64 pixels; {torch.get_num_threads()} threads; ms")
+    print("mesh     cells     A  linearize  jvp (48)  vjp (1)  Jacobian")
+    for mesh in ("coarse", "medium", "fine"):
+        cells, *times = shipped(mesh)
+        print(
+            f"{mesh:8s} {cells:5.0f} " + "{:5.0f} {:10.0f} {:9.0f} {:8.0f} {:9.0f}".format(*times)
+        )
+    cells, one, both, all_of_it = continuum()
+    print(f"\ncontinuum model, 15 Walsh patterns, {cells:.0f} cells; ms")
+    print(f"  factorization and 15 solves             {one:6.1f}")
+    print(f"  with the 15 adjoint solves              {both:6.1f}")
+    print(
+        f"  misfit and gradient                     {all_of_it:6.1f}   ratio {all_of_it / one:.2f} to the "
+        f"first, {all_of_it / both:.2f} to the second"
+    )
+    print("\npotentials of 16 conductivities, medium mesh; ms a member")
+    print("  " + "  ".join(f"{name} {ms:.1f}" for name, ms in batch().items()))
+    try:
+        cells, slow, fast, voltages, jacobian = pyeit()
+    except ImportError:
+        print("\npyEIT is not installed: no comparison with it")
+        return
+    print(f"\nJacobian of 208 voltages, 16 electrodes, adjacent, {cells:.0f} cells")
+    print(f"  pyEIT {slow:.2f} s, this {1000 * fast:.1f} ms: {slow / fast:.0f} times faster")
+    print(
+        f"  largest difference of voltages {voltages:.1e}, of the Jacobian {jacobian:.1e}, relative"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The finite element model against formulas and against itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from onmanifold.operators.eit import (
+    EIT,
+    Continuum,
+    Exponential,
+    Protocol,
+    Tank,
+    assemble,
+    load_discretization,
+    polar_mesh,
+)
+from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.models import CompleteElectrodes
+
+RHO, KAPPA = 0.5, 5.0
+
+
+def trace_error(level: int, degree: int, modes: tuple[int, ...] = (1, 2, 3)) -> tuple[int, float]:
+    """Cells, and relative error of the trace of a concentric inclusion, L2 over the boundary.
+
+    On the unit disk of conductivity 1 with ``KAPPA`` within the radius ``RHO``, the current density
+    cos(n t) gives the trace ``(1 - m r^2n) / (1 + m r^2n) cos(n t) / n`` with ``m = (KAPPA - 1) /
+    (KAPPA + 1)``.
+    """
+    tank, step = Tank(electrodes=8, width=22.5), 2**level
+    mesh = polar_mesh(tank, 2 * step, 1 + 0.4 / step, 0.2 / step, interface=RHO, order=degree)
+    d = assemble(mesh, degree)
+    engine = Engine(d, Continuum.trigonometric(max(modes), 256))
+    middle = np.linalg.norm(d.points[d.cells].mean(axis=1), axis=1)
+    s = torch.from_numpy(np.where(middle < RHO, KAPPA, 1.0))[None]
+    y = engine.voltages(engine.fields(s))[0].numpy()
+    t = 2 * np.pi * np.arange(256) / 256
+    m, errors = (KAPPA - 1) / (KAPPA + 1), []
+    for n in modes:
+        decay = m * RHO ** (2 * n)
+        exact = (1 - decay) / (1 + decay) * np.cos(n * t) / (2 * np.pi * n)
+        errors.append(np.linalg.norm(y[2 * n - 2] - exact) / np.linalg.norm(exact))
+    return len(d.cells), float(np.max(errors))
+
+
+def orders() -> dict[int, list[tuple[int, float]]]:
+    """For P1 and P2: cells and errors on meshes whose edges halve."""
+    return {degree: [trace_error(level, degree) for level in range(5)] for degree in (1, 2)}
+
+
+def observed_order(table: list[tuple[int, float]]) -> float:
+    """Exponent of the error over the edge length, fitted to all meshes; edges halve from one to the next."""
+    errors = np.log2([error for _, error in table])
+    return float(-np.polyfit(np.arange(len(errors)), errors, 1)[0])
+
+
+def reciprocity(name: str = "medium") -> float:
+    """Asymmetry of the transfer matrix of a random conductivity, relative to its largest entry."""
+    tank = Tank.ktc()
+    engine = Engine(
+        load_discretization(name, tank), CompleteElectrodes(tank.impedances, Protocol.ktc())
+    )
+    generator = torch.Generator().manual_seed(0)
+    s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).exp()
+    z = engine.transfer(engine.fields(s).w[0])
+    return float((z - z.T).abs().max() / z.abs().max())
+
+
+def rotation() -> float:
+    """Change of the voltages when tank and picture turn by one electrode, relative."""
+    tank = Tank(electrodes=16, width=10.0)
+    mesh = polar_mesh(tank, 4)
+    engine = Engine(assemble(mesh), CompleteElectrodes(tank.impedances, Protocol.adjacent(16)))
+    x, y = mesh.points[mesh.cells].mean(axis=1).T
+    pictures = []
+    for turn in (0.0, np.deg2rad(tank.spacing)):
+        u = np.cos(turn) * x + np.sin(turn) * y
+        v = np.cos(turn) * y - np.sin(turn) * x
+        pictures.append(np.exp(np.sin(3 * u) + v))
+    a, b = engine.voltages(engine.fields(torch.from_numpy(np.stack(pictures))))
+    return float((b - a.roll((1, 1), (0, 1))).norm() / a.norm())
+
+
+def derivative() -> tuple[list[float], list[float]]:
+    """Finite differences over derivative, and Taylor slopes, on the challenge's tank."""
+    operator = EIT(Tank.ktc(), Protocol.ktc(), (1, 64, 64), conductivity=Exponential(0.8))
+    g = torch.Generator().manual_seed(0)
+    x, v = (torch.randn(1, 1, 64, 64, generator=g, dtype=torch.float64) / 3 for _ in range(2))
+    u = torch.randn(operator.y_shape, generator=g, dtype=torch.float64)
+    slope = float((operator.A_vjp(x, u[None]) * v).sum())
+    ratios = [
+        float((u * (operator.A(x + h * v) - operator.A(x - h * v))).sum()) / (2 * h * slope)
+        for h in (1e-3, 1e-4, 1e-5)
+    ]
+    y, first = operator.A(x), operator.A_jvp(x, v)
+    rest = [float((operator.A(x + h * v) - y - h * first).norm()) for h in (1e-2, 1e-3, 1e-4)]
+    return ratios, [float(np.log10(a / b)) for a, b in zip(rest, rest[1:], strict=False)]
+
+
+def main() -> None:
+    """Print all of it."""
+    print(
+        "trace of a concentric inclusion, error relative to the formula (largest of modes 1 to 3)"
+    )
+    for degree, table in orders().items():
+        errors = "  ".join(f"{cells:6d}: {error:.2e}" for cells, error in table)
+        print(f"  P{degree}  cells: error  {errors}   observed order {observed_order(table):.2f}")
+    print(f"reciprocity of the transfer matrix      {reciprocity():.1e}")
+    print(f"turned by one electrode, change         {rotation():.1e}")
+    ratios, slopes = derivative()
+    print(
+        "finite differences over gradient - 1    "
+        + "  ".join(f"{ratio - 1:+.1e}" for ratio in ratios)
+        + "   (steps 1e-3, 1e-4, 1e-5)"
+    )
+    print("Taylor remainder's slope                " + "  ".join(f"{s:.3f}" for s in slopes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Work on the members of a batch, a thread for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+
+def each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
+    """``work(0)``, ..., ``work(count - 1)``, on as many threads as torch may use, one for each member.
+
+    The products are small: torch's own threads would mostly wait for each other, above all where
+    other programs use the same cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if min(count, threads) == 1:
+            return [work(k) for k in range(count)]
+        with ThreadPoolExecutor(min(count, threads)) as pool:
+            return list(pool.map(work, range(count)))
+    finally:
+        torch.set_num_threads(threads)
