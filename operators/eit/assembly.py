@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
 _CELLS = ("", "interval", "triangle", "tetrahedron")
-_BLOCK = 100_000  # cells that dolfinx gets at a time: bounds its memory
+_BLOCK = 2000  # cells that dolfinx gets at a time
 
 
 def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
@@ -96,42 +96,53 @@ def _element_matrices(
 ) -> Array:
     """Matrix of a bilinear form on each cell of dimension ``dim``, ``(C, n, n)``.
 
-    They are the diagonal blocks of the matrix of a discontinuous space, in which a cell shares nothing.
+    dolfinx gets a few cells that share nothing, and a discontinuous space: then the cells' matrices are the
+    diagonal blocks of the one that it assembles. The next ones only bring new coordinates: making a
+    mesh costs far more than the assembly.
     """
-    matrices = [
-        _diagonal_blocks(points, cells[k : k + _BLOCK], dim, degree, form)
-        for k in range(0, len(cells), _BLOCK)
-    ]
-    return np.concatenate(matrices) if len(matrices) > 1 else matrices[0]
-
-
-def _diagonal_blocks(
-    points: Array, cells: Index, dim: int, degree: int, form: Callable[[Any, Any, Any], Any]
-) -> Array:
     fem, ufl = import_module("dolfinx.fem"), import_module("ufl")
-    order = 1 if cells.shape[1] == dim + 1 else 2
-    element = import_module("basix.ufl").element(
-        "Lagrange", _CELLS[dim], order, shape=points.shape[1:]
-    )
-    alone = import_module("mpi4py.MPI").COMM_SELF
-    used, local = np.unique(cells, return_inverse=True)
-    local = local.reshape(cells.shape)
-    domain = import_module("dolfinx.mesh").create_mesh(alone, local, element, points[used])
+    count = min(len(cells), _BLOCK)
+    domain = _separate_cells(dim, points.shape[1], cells.shape[1], count)
     space = fem.functionspace(domain, ("Discontinuous Lagrange", degree))
-    u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
+    integral = _compiled(fem, form(ufl, ufl.TrialFunction(space), ufl.TestFunction(space)))
+    matrix = fem.create_matrix(integral)
+    order, nodes = domain.topology.original_cell_index, domain.geometry.dofmaps[0]
+    dofs = np.empty_like(space.dofmap.list)
+    dofs[order] = space.dofmap.list  # in the order of the given cells
+    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # entries of a row ascend by column
+    entry = dofs[:, :, None].astype(np.int64) * dofs.shape[1] + columns[:, None, :]
+    matrices = np.empty((len(cells), *entry.shape[1:]))
+    for start in range(0, len(cells), count):
+        own = np.minimum(
+            np.arange(start, start + count), len(cells) - 1
+        )  # the last block is full too
+        domain.geometry.x[nodes, : points.shape[1]] = points[cells[own[order]]]
+        matrix.set_value(0.0)
+        fem.assemble_matrix(matrix, integral)
+        part = matrices[start : start + count]
+        part[:] = matrix.data[entry[: len(part)]]
+    return matrices
+
+
+def _separate_cells(dim: int, coordinates: int, nodes: int, count: int) -> Any:
+    """A mesh of ``count`` cells that share no node, all of them at the origin."""
+    element = import_module("basix.ufl").element(
+        "Lagrange", _CELLS[dim], 1 if nodes == dim + 1 else 2, shape=(coordinates,)
+    )
+    cells = np.arange(count * nodes).reshape(count, nodes)
+    alone = import_module("mpi4py.MPI").COMM_SELF
+    create = import_module("dolfinx.mesh").create_mesh
+    return create(alone, cells, element, np.zeros((count * nodes, coordinates)))
+
+
+def _compiled(fem: Any, form: Any) -> Any:
     try:
-        compiled = fem.form(form(ufl, u, v))
+        return fem.form(form)
     except Exception as error:  # cffi, setuptools and the compiler each have their own
         raise RuntimeError(
             f"dolfinx could not compile a form ({error}). It needs a C compiler and Python's headers "
             "(Debian: `apt-get install gcc libc6-dev python3-dev`); the shipped meshes need neither."
         ) from error
-    dofs = np.empty_like(space.dofmap.list)
-    dofs[domain.topology.original_cell_index] = space.dofmap.list  # in the order of the given cells
-    rows = fem.assemble_matrix(compiled).data.reshape(-1, dofs.shape[1])
-    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # a row's entries ascend by column
-    blocks: Array = np.take_along_axis(rows[dofs], columns[:, None, :], axis=2)
-    return blocks
 
 
 def require_dolfinx() -> Any:

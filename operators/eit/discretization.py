@@ -7,10 +7,12 @@ object that is saved to ``.npz``; the meshes that ship with the package come wit
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
 SHIPPED = ("coarse", "medium", "fine")
+_INDICES = {"cells", "dofs", "rows", "columns", "electrode"}
+_ENTRIES = ("rows", "columns", "mass", "electrode")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +80,21 @@ class Discretization:
             electrode=electrode,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write to an ``.npz`` file, element matrices in single precision.
+    def save(self, path: str | Path, *, single: bool = False) -> None:
+        """Write to an ``.npz`` file.
 
         An element matrix is symmetric with zero row sums, so its upper triangle is enough.
+
+        Args:
+            path: the file.
+            single: whether to write element matrices in single precision, in half the space.
         """
         i, j = np.triu_indices(self.dofs.shape[1], 1)
         arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        arrays["stiffness"] = self.stiffness[:, i, j].astype(np.float32)
-        if np.array_equal(self.dofs, self.cells):  # linear elements
+        arrays["stiffness"] = self.stiffness[:, i, j].astype(np.float32 if single else np.float64)
+        if self.dofs.shape == self.cells.shape:  # linear elements
             del arrays["dofs"], arrays["nodes"]
-        for name in ("cells", "rows", "columns", "electrode"):
+        for name in _INDICES & set(arrays):
             array = arrays[name]
             arrays[name] = array.astype(np.min_scalar_type(int(array.max())))
         np.savez_compressed(path, **arrays)
@@ -96,12 +104,12 @@ class Discretization:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: the file is not such a file (it is named, with what is missing).
+            ValueError: the file is not such a file (it is named, with what is missing or wrong).
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise ValueError(f"{path} is not a readable .npz file: {error}") from error
@@ -110,10 +118,13 @@ class Discretization:
         missing = [name for name in cls.__dataclass_fields__ if arrays.get(name) is None]
         if missing:
             raise ValueError(f"{path} is not a saved discretization: it lacks {', '.join(missing)}")
-        for name in ("cells", "dofs", "rows", "columns", "electrode"):
+        problem = _problem(arrays)
+        if problem:
+            raise ValueError(f"{path} is not a saved discretization: {problem}")
+        for name in _INDICES:
             arrays[name] = arrays[name].astype(np.int32)
         arrays["stiffness"] = _symmetric(arrays["stiffness"].astype(np.float64))
-        return cls(**arrays)
+        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
 def load_discretization(name: str, tank: Tank) -> Discretization:
@@ -147,3 +158,46 @@ def _symmetric(upper: Array) -> Array:
     full[:, i, j] = full[:, j, i] = upper
     full[:, range(n), range(n)] = -full.sum(axis=2)
     return full
+
+
+def _problem(arrays: dict[str, Any]) -> str:
+    """What is wrong with the shapes and numbers of a file's arrays; empty if nothing is."""
+    for name in Discretization.__dataclass_fields__:
+        array, axes = arrays[name], 1 if name in _ENTRIES else 2
+        whole = name in _INDICES
+        if (
+            array.dtype.kind not in ("iu" if whole else "f")
+            or array.ndim != axes
+            or array.size == 0
+        ):
+            what = "whole" if whole else "real"
+            return f"{name} has to hold {what} numbers on {axes} axes, got {array.dtype}, {array.shape}"
+        if not np.isfinite(array).all():
+            return f"{name} holds a NaN or infinity"
+    dim, n = arrays["points"].shape[-1], arrays["dofs"].shape[-1]
+    cells, entries = len(arrays["cells"]), len(arrays["rows"])
+    expected = {
+        "points": (len(arrays["points"]), dim),
+        "cells": (cells, dim + 1),
+        "nodes": (len(arrays["nodes"]), dim),
+        "dofs": (cells, n),
+        "stiffness": (cells, n * (n - 1) // 2),
+        **dict.fromkeys(_ENTRIES, (entries,)),
+    }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            return f"{name} has shape {arrays[name].shape}, expected {shape}"
+    if (dim, n) not in {(2, 3), (2, 6), (3, 4), (3, 10)}:
+        return f"{n} degrees of freedom in a cell of {dim} dimensions"
+    for name, of in {
+        "cells": "points",
+        "dofs": "nodes",
+        "rows": "nodes",
+        "columns": "nodes",
+    }.items():
+        low, high = int(arrays[name].min()), int(arrays[name].max())
+        if low < 0 or high >= len(arrays[of]):
+            return f"{name} runs from {low} to {high}, but there are {len(arrays[of])} {of}"
+    if int(arrays["electrode"].min()) < 0 or 0 in np.bincount(arrays["electrode"]):
+        return "an electrode number is negative or left out"
+    return ""

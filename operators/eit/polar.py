@@ -19,20 +19,21 @@ def polar_mesh(
     edges: int = 4,
     growth: float = 1.2,
     longest: float = 0.25,
+    halvings: int = 0,
     *,
     interface: float | None = None,
     order: int = 1,
 ) -> Mesh:
     """Mesh a tank by rings: invariant under rotation by one electrode, and no gmsh needed.
 
-    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``. For a family of meshes
-    whose edges halve everywhere double ``edges`` and halve ``growth - 1`` and ``longest``.
+    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``, before halving.
 
     Args:
         tank: the tank.
         edges: boundary edges on each electrode, and in each gap.
         growth: factor by which cells grow from one ring to the next one inwards.
         longest: longest edge, in radii.
+        halvings: how often every edge is then halved, in polar coordinates; each quarters the cells.
         interface: radius of a circle that no cell crosses, in radii, between 0 and 1.
         order: 1 for straight cells; 2 for curved cells, whose edges along rings lie on the rings' circles.
 
@@ -47,6 +48,8 @@ def polar_mesh(
         )
     if interface is not None and not 0 < interface < 1:
         raise ValueError(f"interface has to be between 0 and 1 (in radii), got {interface}")
+    if int(halvings) != halvings or halvings < 0:
+        raise ValueError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
     if order not in (1, 2):
         raise ValueError(f"order has to be 1 or 2, got {order}")
     number, sector = tank.electrodes, np.deg2rad(tank.spacing)
@@ -55,7 +58,9 @@ def polar_mesh(
     rim = number * len(rings[0][1])
     first = np.arange(rim).reshape(number, -1)[:, :edges]
     facets = np.stack([first, first + 1], axis=2).reshape(-1, 2).astype(np.int32)
-    electrode = np.repeat(np.arange(number), edges)
+    electrode = np.repeat(np.arange(number), edges * 2**halvings)
+    for _ in range(halvings):
+        points, cells, facets = _halved(points, cells, facets)
     if order == 2:
         points, (cells, facets) = _curved(points, cells, facets)
     turn = np.deg2rad(tank.first_angle)
@@ -142,6 +147,14 @@ def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
         p * number + (-1 - one + q * shift) % (q * number),
     )
     return np.asarray(ring.reshape(-1, 3), np.int32)
+
+
+def _halved(points: Array, cells: Index, facets: Index) -> tuple[Array, Index, Index]:
+    """Every triangle cut into four, every edge into two."""
+    points, (cells, facets) = _curved(points, cells, facets)
+    quarters = cells[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2], [3, 4, 5]]]
+    halves = facets[:, [[0, 2], [2, 1]]]
+    return points, quarters.reshape(-1, 3), halves.reshape(-1, 2)
 
 
 def _curved(points: Array, cells: Index, facets: Index) -> tuple[Array, list[Index]]:

@@ -31,7 +31,7 @@ def main() -> None:
     for name, (edge, growth, interior) in SETTINGS.items():
         discretization = assemble(generate_mesh(Tank.unit(), edge, growth, interior))
         path = folder / f"{name}.npz"
-        discretization.save(path)
+        discretization.save(path, single=True)
         size = path.stat().st_size / 1000
         logging.info("%s: %d cells, %.0f kB", path.name, len(discretization.cells), size)
 
