@@ -52,7 +52,7 @@ def continuum() -> list[float]:
         Cells, then ms of: one MUMPS factorization with the 15 solves of the potentials; with the 15
         adjoint solves too; misfit and gradient together.
     """
-    d = assemble(polar_mesh(Tank.unit(), 4, 1.12, 0.022))
+    d = assemble(polar_mesh(Tank.unit(), 4, 1.1, 0.0174))
     engine = Engine(d, Continuum.walsh(16))
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).mul(0.3).exp()
@@ -119,7 +119,7 @@ def pyeit() -> list[float]:
     from pyeit.mesh.wrapper import PyEITMesh
 
     tank = Tank(electrodes=16, width=11.25)
-    mesh = polar_mesh(tank, 6, 1.1, 0.028)
+    mesh = polar_mesh(tank, 8, 1.1, 0.0234)
     nodes = np.array(
         [np.linalg.norm(mesh.points - centre, axis=1).argmin() for centre in tank.centres]
     )

@@ -25,7 +25,7 @@ from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.models import Model, System
 from onmanifold.operators.eit.solvers import Solver, make_solver
 from onmanifold.operators.eit.sparse import SparseMatrix
-from onmanifold.operators.eit.threads import each
+from onmanifold.operators.eit.threads import each, one_thread
 
 Array = NDArray[np.float64]
 _CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
@@ -127,7 +127,9 @@ class Engine:
             impedances: contact impedances instead of the model's own, Ohm m^2, ``(L,)`` or ``(B, L)``.
         """
         entries = self._entries(s, impedances)
-        w = self._solver.solve(entries, self._sources).contiguous()
+        w = self._solver.solve(entries, self._sources)
+        with one_thread():
+            w = w.contiguous()
         return Fields(entries, w, w if self._sensors is None else None)
 
     def with_sensors(self, fields: Fields) -> Fields:
@@ -140,7 +142,8 @@ class Engine:
 
     def voltages(self, fields: Fields) -> Tensor:
         """Measured voltages, V, ``(B, *y_shape)``."""
-        return self._measure(torch.stack([self.transfer(w) for w in fields.w]))
+        with one_thread():
+            return self._measure(torch.stack([self.transfer(w) for w in fields.w]))
 
     def transfer(self, w: Tensor) -> Tensor:
         """What the sensors read for each source, V/A: ``(n, k)`` to ``(k, m)``."""
@@ -182,15 +185,19 @@ class Engine:
         if self._sensors is None:
             return torch.stack([self.vjp(fields[b], u) for b, u in enumerate(du)])
         batch, directions = du.shape[:2]
-        weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
-        right = self._sensors.adjoint(weights.T.contiguous()).view(len(self._sources), batch, -1)
-        adjoint = self._solver.solve(fields.entries, right.transpose(0, 1).contiguous())
+        with one_thread():
+            weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
+            right = self._sensors.adjoint(weights.T.contiguous()).view(
+                len(self._sources), batch, -1
+            )
+            right = right.transpose(0, 1).contiguous()
+        adjoint = self._solver.solve(fields.entries, right)
 
         def back(b: int) -> Tensor:
             result = du.new_empty(self.cells, directions)
             for start, g, h in self._slabs(Field(fields.w[b], adjoint[b])):
-                rows = slice(start, start + len(g))
-                result[rows] = -torch.einsum("cqk,cqtk->ct", g, h.unflatten(2, (directions, -1)))
+                for t, part in enumerate(h.chunk(directions, dim=2)):
+                    result[start : start + len(g), t] = -(g * part).sum(dim=(1, 2))
             return result
 
         return torch.stack(each(back, batch))
@@ -257,8 +264,9 @@ class Engine:
     def _entries(self, s: Tensor, impedances: Tensor | None) -> Tensor:
         """Entries of the matrices, ``(B, nnz)``."""
         z = self._impedances(impedances).expand(len(s), -1)
-        parameters = torch.cat([s.to(self.device), 1 / z, z.new_ones(len(s), 1)], dim=1)
-        return (self._assembly @ parameters.T.contiguous()).T.contiguous()
+        with one_thread():
+            parameters = torch.cat([s.to(self.device), 1 / z, z.new_ones(len(s), 1)], dim=1)
+            return (self._assembly @ parameters.T.contiguous()).T.contiguous()
 
     def _measure(self, z: Tensor) -> Tensor:
         """Voltages for readings of the sensors: ``(..., k, m)`` to ``(..., *y_shape)``."""

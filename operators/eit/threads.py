@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,12 +16,19 @@ def each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
     The products are small: torch's own threads would mostly wait for each other, above all where
     other programs use the same cores.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread() as threads:
         if min(count, threads) == 1:
             return [work(k) for k in range(count)]
         with ThreadPoolExecutor(min(count, threads)) as pool:
             return list(pool.map(work, range(count)))
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Keep torch from using more than one thread; gives the number that it may use otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
     finally:
         torch.set_num_threads(threads)

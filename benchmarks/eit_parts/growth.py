@@ -1,0 +1,82 @@
+"""How time and memory grow with the mesh, in 2D on one process and in 3D over MPI."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import torch
+
+from benchmarks.eit_parts.timing import milliseconds, peak_memory
+from onmanifold.operators.eit import Protocol, Tank, assemble, polar_mesh
+from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.models import CompleteElectrodes
+
+# Boundary edges on each of 16 electrodes, and the longest edge in radii.
+SIZES = ((4, 0.055), (8, 0.0275), (16, 0.0138), (32, 0.0069), (64, 0.0035))
+
+
+def two_dimensions(edges: int, longest: float) -> list[float]:
+    """Cells; seconds to assemble; ms of the potentials, of a gradient, of 16 directions; peak memory, GB."""
+    tank = Tank(electrodes=16, width=11.25)
+    start = time.perf_counter()
+    engine = Engine(
+        assemble(polar_mesh(tank, edges, 1 + 0.8 / edges, longest)),
+        CompleteElectrodes(tank.impedances, Protocol.adjacent(16)),
+    )
+    assembled = time.perf_counter() - start
+    generator = torch.Generator().manual_seed(0)
+    s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).mul(0.3).exp()
+    field = engine.fields(s)[0]
+    ds = torch.randn(engine.cells, 16, generator=generator, dtype=torch.float64)
+    u = torch.randn(1, 16, 16, generator=generator, dtype=torch.float64)
+    return [
+        float(engine.cells),
+        assembled,
+        milliseconds(lambda: engine.fields(s.clone()), 3),
+        milliseconds(lambda: engine.vjp(field, u), 3),
+        milliseconds(lambda: engine.jvp(field, ds), 3),
+        peak_memory(),
+    ]
+
+
+def injections() -> list[tuple[int, float]]:
+    """Number of injections, and ms of voltages and gradient together, on one mesh."""
+    tank = Tank.unit()
+    d = assemble(polar_mesh(tank, 4, 1.15, 0.04))
+    rows = []
+    for protocol in (Protocol.opposite(32), Protocol.adjacent(32), Protocol.ktc()):
+        engine = Engine(d, CompleteElectrodes(tank.impedances, protocol))
+        s = torch.ones(1, engine.cells, dtype=torch.float64)
+        u = torch.ones(1, *engine.y_shape, dtype=torch.float64)
+
+        def work(engine: Engine = engine, s: torch.Tensor = s, u: torch.Tensor = u) -> None:
+            fields = engine.fields(s.clone())
+            engine.voltages(fields)
+            engine.vjp(fields[0], u)
+
+        rows.append((protocol.full_shape[0], milliseconds(work)))
+    return rows
+
+
+def main() -> None:
+    """Print all of it."""
+    print("growth in 2D, 16 electrodes: 15 solves serve 16 injections")
+    print("   cells  assemble s  potentials ms  gradient ms  16 directions ms  peak GB")
+    rows = []
+    for size in SIZES:
+        rows.append(two_dimensions(*size))
+        print("{:8.0f} {:11.2f} {:14.1f} {:12.1f} {:17.1f} {:8.2f}".format(*rows[-1]))
+        gc.collect()
+    cells, times = np.array(rows)[:, 0], np.array(rows)[:, 2:5]
+    names = ("potentials", "gradient", "16 directions", "all three")
+    columns = [*times.T, times.sum(axis=1)]
+    fits = (np.polyfit(np.log(cells), np.log(column), 1)[0] for column in columns)
+    print("exponents: " + "  ".join(f"{n} {e:.2f}" for n, e in zip(names, fits, strict=True)))
+    print("\nvoltages and gradient by number of injections, same mesh; ms")
+    print("  " + "  ".join(f"{count}: {ms:.1f}" for count, ms in injections()))
+
+
+if __name__ == "__main__":
+    main()
