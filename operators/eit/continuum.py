@@ -16,7 +16,7 @@ from scipy.sparse import coo_array, csr_array
 
 from onmanifold.operators.eit.boundary import BoundaryLoop, boundary_loop
 from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.models import System
+from onmanifold.operators.eit.system import System
 
 Array = NDArray[np.float64]
 _GAUSS = np.polynomial.legendre.leggauss(4)

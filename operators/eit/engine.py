@@ -11,25 +11,23 @@ measurement, derivative and adjoint follows from ``L - 1`` solves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.models import Model, System
 from onmanifold.operators.eit.solvers import Solver, make_solver
 from onmanifold.operators.eit.sparse import SparseMatrix
+from onmanifold.operators.eit.system import SLAB, Model, Slab, gradient_slabs, linear_assembly
 from onmanifold.operators.eit.threads import each, one_thread
 
 Array = NDArray[np.float64]
 _CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
-_SLAB = 2**25  # numbers in the gradients held at a time: they stay in memory
 
 
 class Field(NamedTuple):
@@ -104,9 +102,9 @@ class Engine:
         self.device = torch.device(device)
         self.cells = len(discretization.cells)
         self.system = system = model.system(discretization)
-        assembly, indptr, indices = _linear_assembly(discretization, system)
+        assembly, indptr, indices = linear_assembly(discretization, system)
         self._assembly = SparseMatrix(assembly, self.device)
-        self._gradients = _gradient_slabs(discretization, system, self.device)
+        self._slabs = gradient_slabs(discretization, system, self.device)
         self._solver: Solver = make_solver(solver, indptr, indices, system.places, self.device)
         self._sources = self._tensor(system.sources.toarray())
         self._sensors = None if system.sensors is None else SparseMatrix(system.sensors.T, device)
@@ -151,25 +149,34 @@ class Engine:
             return w[self.discretization.size :].T
         return (self._sensors @ w).T
 
-    # Derivatives ----------------------------------------------------------------------------------
+    # Derivatives: cells are shared out among torch's threads -----------------------------------------
 
     def jvp(self, field: Field, ds: Tensor) -> Tensor:
         """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``."""
         k, m = self._shape
-        change = ds.new_zeros(k * m, ds.shape[1])
-        for start, products in self._products(field, _CHUNK):
-            part = products.flatten(1)
-            change.addmm_(part.T, ds[start : start + len(part)], alpha=-1.0)
-        return self._measure(self.sum(change).T.reshape(-1, k, m))
+
+        def change(share: list[Slab]) -> Tensor:
+            total = ds.new_zeros(k * m, ds.shape[1])
+            for start, products in self._products(field, share, _CHUNK):
+                part = products.flatten(1)
+                total.addmm_(part.T, ds[start : start + len(part)], alpha=-1.0)
+            return total
+
+        return self._measure(self.sum(self._total(change)).T.reshape(-1, k, m))
 
     def vjp(self, field: Field, du: Tensor) -> Tensor:
         """Adjoint of :meth:`jvp`: T cotangents ``(T, *y_shape)`` to ``(C, T)``."""
         weights = self._spread(du)
         result = du.new_empty(self.cells, len(du))
-        for start, g, h in self._slabs(field):
-            for t, weight in enumerate(weights):
-                part = ((g.flatten(0, 1) @ weight) * h.flatten(0, 1)).view(len(g), -1)
-                result[start : start + len(g), t] = -part.sum(dim=1)
+
+        def fill(share: list[Slab]) -> Tensor:
+            for start, g, h in self._gradients(field, share):
+                for t, weight in enumerate(weights):
+                    part = ((g.flatten(0, 1) @ weight) * h.flatten(0, 1)).view(len(g), -1)
+                    result[start : start + len(g), t] = -part.sum(dim=1)
+            return result
+
+        self._in_shares(fill)
         return result
 
     def vjp_by_solves(self, fields: Fields, du: Tensor) -> Tensor:
@@ -192,15 +199,17 @@ class Engine:
             )
             right = right.transpose(0, 1).contiguous()
         adjoint = self._solver.solve(fields.entries, right)
+        result = du.new_empty(batch, self.cells, directions)
 
-        def back(b: int) -> Tensor:
-            result = du.new_empty(self.cells, directions)
-            for start, g, h in self._slabs(Field(fields.w[b], adjoint[b])):
-                for t, part in enumerate(h.chunk(directions, dim=2)):
-                    result[start : start + len(g), t] = -(g * part).sum(dim=(1, 2))
+        def fill(share: list[Slab]) -> Tensor:
+            for b in range(batch):
+                for start, g, h in self._gradients(Field(fields.w[b], adjoint[b]), share):
+                    for t, part in enumerate(h.chunk(directions, dim=2)):
+                        result[b, start : start + len(g), t] = -(g * part).sum(dim=(1, 2))
             return result
 
-        return torch.stack(each(back, batch))
+        self._in_shares(fill)
+        return result
 
     def jacobian(self, field: Field, average: SparseMatrix | None = None) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(*y_shape, C)``.
@@ -209,16 +218,30 @@ class Engine:
             field: potentials.
             average: pixels to cells, ``(C, P)``: the derivative by each pixel, ``(*y_shape, P)``.
         """
-        if average is None:
-            full = field.w.new_empty(*self.y_shape, self.cells)
-            for i, products in self._products(field, 1024, self._drive, self._sense):
+        if average is not None:
+            return self._pixel_jacobian(field, average)
+        full = field.w.new_empty(*self.y_shape, self.cells)
+
+        def fill(share: list[Slab]) -> Tensor:
+            for i, products in self._products(field, share, 1024, self._drive, self._sense):
                 part = products if self._measured is None else products[:, self._measured]
                 full[..., i : i + len(part)] = -part.movedim(0, -1)
             return full
-        change = field.w.new_zeros(average.shape[1], self._shape[0] * self._shape[1])
-        for i, products in self._products(field, 8192):
-            change -= average.rows(i, i + len(products)).adjoint(products.flatten(1))
-        return self._measure(self.sum(change).unflatten(1, self._shape)).movedim(0, -1)
+
+        self._in_shares(fill)
+        return full
+
+    def _pixel_jacobian(self, field: Field, average: SparseMatrix) -> Tensor:
+        k, m = self._shape
+
+        def change(share: list[Slab]) -> Tensor:
+            total = field.w.new_zeros(average.shape[1], k * m)
+            for i, products in self._products(field, share, SLAB):
+                total -= average.rows(i, i + len(products)).adjoint(products.flatten(1))
+            return total
+
+        total = self.sum(self._total(change))
+        return self._measure(total.unflatten(1, (k, m))).movedim(0, -1)
 
     def impedance_derivative(self, field: Field, impedances: Tensor | None = None) -> Tensor:
         """Derivative of the voltages by each contact impedance, V/(Ohm m^2), ``(L, *y_shape)``.
@@ -281,100 +304,44 @@ class Engine:
             du = full
         return self._drive @ du @ self._sense.T
 
-    def _slabs(self, field: Field) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def _in_shares(self, work: Callable[[list[Slab]], Tensor]) -> list[Tensor]:
+        """Call ``work`` with the slabs of each thread."""
+        count = torch.get_num_threads() if self.device.type == "cpu" else 1
+        shares = [self._slabs[k::count] for k in range(min(count, len(self._slabs)))]
+        return each(lambda k: work(shares[k]), len(shares))
+
+    def _total(self, work: Callable[[list[Slab]], Tensor]) -> Tensor:
+        parts = self._in_shares(work)
+        for part in parts[1:]:
+            parts[0] += part
+        return parts[0]
+
+    def _gradients(self, field: Field, share: list[Slab]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """First cell and ``g``, ``h`` with ``int_c grad w_a . grad q_b = sum_r g[c, r, a] h[c, r, b]``."""
         w, q = _potentials(field)
-        for start, count, gradient in self._gradients:
+        for start, count, gradient in share:
             g = (gradient @ w).view(count, -1, w.shape[1])
             yield start, g, g if q is w else (gradient @ q).view(count, -1, q.shape[1])
 
     def _products(
-        self, field: Field, size: int, left: Tensor | None = None, right: Tensor | None = None
+        self,
+        field: Field,
+        share: list[Slab],
+        size: int,
+        left: Tensor | None = None,
+        right: Tensor | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """``int_c grad w_a . grad q_b`` of ``size`` cells at a time: first cell, ``(c, k, m)``.
 
         Of combinations of the sources and sensors, where ``left`` ``(k, I)`` and ``right`` ``(m, M)``
         are given.
         """
-        for start, g, h in self._slabs(field):
+        for start, g, h in self._gradients(field, share):
             for i in range(0, len(g), size):
                 a, b = g[i : i + size], h[i : i + size]
                 a = a if left is None else a @ left
                 b = b if right is None else b @ right
                 yield start + i, torch.bmm(a.transpose(1, 2), b)
-
-
-def _linear_assembly(
-    d: Discretization, system: System
-) -> tuple[csr_array, NDArray[np.int64], NDArray[np.int64]]:
-    """The map from conductivities and contact conductances to matrix entries, and the matrix's pattern.
-
-    Returns:
-        ``assembly`` with ``entries = assembly @ (s, 1/z, 1)``, row pointers and column indices. The
-        last column makes the equations ``w = 0`` of the unknowns that no degree of freedom refers to.
-    """
-    n, cells = system.size, len(d.dofs)
-    row, column, cell, stiffness = _stiffness_entries(d, system)
-    lost = np.setdiff1d(np.arange(d.size), system.unknowns)
-    last = np.full(len(lost), cells + len(system.impedances))
-    rows = np.concatenate([row, system.rows, lost])
-    columns = np.concatenate([column, system.columns, lost])
-    parameter = np.concatenate([cell, cells + system.contact, last])
-    value = np.concatenate([stiffness, system.mass, np.ones(len(lost))])
-    unique, position = np.unique(rows * n + columns, return_inverse=True)
-    assembly = coo_array(
-        (value, (position, parameter)), shape=(len(unique), cells + len(system.impedances) + 1)
-    ).tocsr()
-    indptr = np.searchsorted(unique, np.arange(n + 1, dtype=np.int64) * n)
-    return assembly, indptr, unique % n
-
-
-def _stiffness_entries(
-    d: Discretization, system: System
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
-    """Rows, columns, cells and values of the stiffness matrix in terms of the unknowns."""
-    k = d.dofs.shape[1]
-    where = system.unknowns[d.dofs]  # (C, k, 2)
-    cell = np.repeat(np.arange(len(where)), k * k)
-    parts = []
-    for a, b in np.ndindex(2, 2):
-        row = np.repeat(where[..., a], k, axis=1).ravel()
-        column = np.tile(where[..., b], (1, k)).ravel()
-        live = (row >= 0) & (column >= 0)
-        parts.append((row[live], column[live], cell[live], d.stiffness.ravel()[live]))
-    row, column, cell, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return row, column, cell, value
-
-
-def _gradient_slabs(
-    d: Discretization, system: System, device: torch.device
-) -> list[tuple[int, int, SparseMatrix]]:
-    """Sparse ``G`` with ``E_c = G_c^T G_c``, ``n - 1`` rows a cell, for some cells at a time.
-
-    ``E_c`` maps constants to zero; without its last row and column it is positive definite. So
-    ``G_c = R [I, -1]`` with the Cholesky factor ``R^T R`` of what is left.
-
-    Returns:
-        First cell, number of cells and matrix ``(cells (n - 1), n)`` of each slab.
-    """
-    k, width = d.dofs.shape[1], system.drive.shape[0]
-    step = max(_CHUNK, _SLAB // ((k - 1) * width))
-    slabs = []
-    for start in range(0, len(d.dofs), step):
-        stiffness = d.stiffness[start : start + step]
-        upper = np.linalg.cholesky(stiffness[:, :-1, :-1]).transpose(0, 2, 1)
-        factor = np.concatenate([upper, -upper.sum(axis=2, keepdims=True)], axis=2)
-        count = len(factor)
-        where = system.unknowns[d.dofs[start : start + step]]  # (c, k, 2)
-        columns = np.repeat(where[:, None], k - 1, axis=1).ravel()
-        rows = np.repeat(np.arange(count * (k - 1)), 2 * k)
-        values = np.repeat(factor.ravel(), 2)
-        live = columns >= 0
-        matrix = coo_array(
-            (values[live], (rows[live], columns[live])), shape=(count * (k - 1), system.size)
-        ).tocsr()
-        slabs.append((start, count, SparseMatrix(matrix, device)))
-    return slabs
 
 
 def _potentials(field: Field) -> tuple[Tensor, Tensor]:

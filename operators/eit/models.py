@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol as Structural
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,55 +22,10 @@ from scipy.sparse import csr_array
 
 from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.system import System
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class System:
-    """Equations ``K(s, 1/z) w = sources`` and what is measured of their solutions.
-
-    The voltages of injection i and measurement m are ``drive[:, i] . (w^T sensors) . sense[:, m]``.
-
-    Attributes:
-        size: number of unknowns n.
-        unknowns: the unknowns whose sum is the potential at each degree of freedom, ``(N, 2)``; -1 is
-            none. Of the first N unknowns those that occur nowhere are zero.
-        rows: row of each entry of the contacts' matrices, ``(Q,)``.
-        columns: its column, ``(Q,)``.
-        mass: its value for a unit contact conductance ``1/z``, m or m^2, ``(Q,)``.
-        contact: number of the contact that it belongs to, ``(Q,)``.
-        impedances: contact impedances that hold if no others are given, ``(L,)``.
-        sources: right-hand sides, ``(n, k)``.
-        sensors: what is read of the solutions, ``(n, m)``; the sources themselves if ``None``.
-        drive: injections as combinations of the sources, ``(k, I)``.
-        sense: measurements as combinations of the sensors, ``(m, M)``.
-        measured: which voltages are kept, ``(I, M)``; all if ``None``.
-        places: where the unknowns are, m, ``(n, D)``.
-    """
-
-    size: int
-    unknowns: Index
-    rows: Index
-    columns: Index
-    mass: Array
-    contact: Index
-    impedances: Array
-    sources: csr_array
-    sensors: csr_array | None
-    drive: Array
-    sense: Array
-    measured: NDArray[np.bool_] | None
-    places: Array
-
-
-class Model(Structural):
-    """What the engine asks of a model: its equations on a discretization."""
-
-    def system(self, discretization: Discretization) -> System:
-        """Pose the equations."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,11 @@ from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
 from onmanifold.operators.eit.mesh import Mesh
-from onmanifold.operators.eit.models import CompleteElectrodes, Model
+from onmanifold.operators.eit.models import CompleteElectrodes
 from onmanifold.operators.eit.pixels import cell_average
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.sparse import SparseMatrix
+from onmanifold.operators.eit.system import Model
 from onmanifold.operators.eit.tank import Tank
 
 _BATCH = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -210,15 +211,28 @@ def test_unreadable_discretization_is_named(tmp_path):
         Discretization.load(tmp_path / "none.npz")
 
 
-def test_missing_dolfinx_says_how_to_install(monkeypatch):
+@pytest.mark.usefixtures("dolfinx")
+def test_shipped_tanks_need_no_dolfinx():
+    code = (
+        "import sys, torch\n"
+        "for name in ('dolfinx', 'dolfinx_solver', 'petsc4py', 'mpi4py'): sys.modules[name] = None\n"
+        "from onmanifold.operators.eit import EIT, Protocol, Tank\n"
+        "operator = EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh='coarse')\n"
+        "print(float(operator.A(torch.ones(1, 8, 8, dtype=torch.float64))[0, 0, 0]))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    operator = EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh="coarse")
+    here = float(operator.A(torch.ones(1, 8, 8, dtype=torch.float64))[0, 0, 0])
+    assert float(run.stdout) == pytest.approx(here, rel=1e-10)
+
+
+def test_other_meshes_say_how_to_install_dolfinx(monkeypatch, small_tank):
     monkeypatch.setitem(sys.modules, "dolfinx", None)
     with pytest.raises(ImportError, match=r"pip install onmanifold\[eit\].*fenics-dolfinx"):
-        EIT(Tank.unit(), Protocol.adjacent(32))
+        EIT(small_tank, Protocol.adjacent(8), mesh=polar_mesh(small_tank, edges=2))
 
 
 def test_importing_needs_no_dolfinx_and_does_no_work():
-    import subprocess
-
     code = (
         "import sys, onmanifold.operators.eit\n"
         "loaded = {'dolfinx', 'petsc4py', 'ufl', 'gmsh'} & set(sys.modules)\n"
