@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from onmanifold.operators.eit.mesh import Mesh
 
 Array = NDArray[np.float64]
 
@@ -41,6 +44,70 @@ class Geometry(Protocol):
     def extent(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Lower and upper corner of the box that a picture covers, m, D numbers each."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class MeshGeometry:
+    """The geometry of a mesh that came from elsewhere.
+
+    Attributes:
+        centres: centre of each electrode, m, ``(L, D)``.
+        extent: lower and upper corner of the box that a picture covers, m.
+        contact_impedance: Ohm m^2 (Ohm m in two dimensions): one number, or one for each electrode.
+        shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
+
+    Raises:
+        ValueError: a contact impedance that is not positive or not one for each electrode, a shunted
+            electrode that does not exist.
+
+    Example:
+        >>> points = [[0, 0], [2, 0], [2, 1], [0, 1]]
+        >>> mesh = Mesh(points, [[0, 1, 2], [0, 2, 3]], facets=[[0, 1], [2, 3]], electrode=[0, 1])
+        >>> geometry = MeshGeometry.of(mesh, contact_impedance=0.1)
+        >>> geometry.centres.tolist(), geometry.extent
+        ([[1.0, 0.0], [1.0, 1.0]], ((0.0, -0.5), (2.0, 1.5)))
+    """
+
+    centres: Array
+    extent: tuple[tuple[float, ...], tuple[float, ...]]
+    contact_impedance: float | Sequence[float] = 1e-2
+    shunted: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
+        )
+
+    @classmethod
+    def of(
+        cls,
+        mesh: Mesh,
+        contact_impedance: float | Sequence[float] = 1e-2,
+        shunted: Sequence[int] = (),
+    ) -> MeshGeometry:
+        """The geometry of ``mesh``; pictures cover the smallest square (in 3D the box) around it."""
+        corners = mesh.points[mesh.facets[:, : mesh.dim]]
+        sides = corners[:, 1:] - corners[:, :1]
+        size = np.sqrt(np.linalg.det(sides @ sides.transpose(0, 2, 1)))
+        weighted = corners.mean(axis=1) * size[:, None]
+        sums = [np.bincount(mesh.electrode, axis) for axis in weighted.T]
+        centres = np.stack(sums, axis=1) / np.bincount(mesh.electrode, size)[:, None]
+        lower, upper = mesh.points.min(axis=0), mesh.points.max(axis=0)
+        if mesh.dim == 2:
+            middle, half = (lower + upper) / 2, (upper - lower).max() / 2
+            lower, upper = middle - half, middle + half
+        extent = tuple(lower.tolist()), tuple(upper.tolist())
+        return cls(centres, extent, contact_impedance, shunted)
+
+    @property
+    def electrodes(self) -> int:
+        """Number of electrodes L."""
+        return len(self.centres)
+
+    @property
+    def impedances(self) -> Array:
+        """Contact impedance of each electrode, ``(L,)``."""
+        return one_each(self.contact_impedance, self.electrodes)
 
 
 def check_contacts(

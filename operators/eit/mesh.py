@@ -133,7 +133,8 @@ def boundary_facets(cells: NDArray[Any], dim: int) -> tuple[Index, Index]:
     order = 1 if cells.shape[1] == dim + 1 else 2
     local = facet_nodes(dim, order)
     facets = cells[:, local].reshape(-1, local.shape[1])
-    _, index, count = np.unique(_keys(facets[:, :dim]), return_index=True, return_counts=True)
+    keys = facet_keys(facets[:, :dim], int(cells.max()) + 1)
+    _, index, count = np.unique(keys, return_index=True, return_counts=True)
     outer = np.sort(index[count == 1])
     return facets[outer].astype(np.int32), (outer // (dim + 1)).astype(np.int32)
 
@@ -150,9 +151,8 @@ def oriented(points: Array, cells: Index) -> Index:
     return turned
 
 
-def _keys(facets: NDArray[Any]) -> NDArray[np.int64]:
-    """One number for each facet, from its vertices in any order, ``(F, D)`` to ``(F,)``."""
-    count = int(facets.max()) + 1
+def facet_keys(facets: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """One number for each facet, from its vertices in any order: ``(F, D)``, below ``count``, to ``(F,)``."""
     if count ** facets.shape[1] >= 2**63:
         raise ValueError(f"a three-dimensional mesh takes at most 2 million vertices, got {count}")
     ordered = np.sort(facets, axis=1).astype(np.int64)
