@@ -197,7 +197,7 @@ def gmsh_session(gmsh: ModuleType) -> Iterator[None]:
         for option in ("ExtendFromBoundary", "FromPoints", "FromCurvature"):
             gmsh.option.setNumber(f"Mesh.MeshSize{option}", 0)
         gmsh.option.setNumber("Mesh.Algorithm", 6)
-        gmsh.option.setNumber("Mesh.Algorithm3D", 1)
+        gmsh.option.setNumber("Mesh.Algorithm3D", 10)
         yield
     finally:
         gmsh.finalize()
