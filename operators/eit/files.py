@@ -82,7 +82,7 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
         ValueError: another ending.
     """
     file, protocol = Path(path), measurement.protocol
-    values = np.where(measurement.mask, measurement.voltages, np.nan)
+    values = np.where(measurement.mask.numpy(), measurement.voltages.numpy(), np.nan)
     if file.suffix.lower() == ".npz":
         arrays: dict[str, Any] = {
             "voltages": values,

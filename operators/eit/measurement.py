@@ -68,6 +68,9 @@ class Measurement:
             >>> kept.voltages[1], kept.mask[1]
             (tensor([4., 0., 6., 7.], dtype=torch.float64), tensor([ True, False,  True,  True]))
         """
+        values, mask = (
+            v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (values, mask)
+        )
         array = np.array(values, dtype=np.float64)
         present = np.ones(array.shape, bool) if mask is None else np.array(mask)
         if present.dtype != np.bool_ or present.shape != array.shape:

@@ -84,8 +84,7 @@ class Protocol:
             )
         if not mask.any():
             raise ValueError("nothing is measured: no pattern is left in any injection")
-        mask.setflags(write=False)
-        return None if mask.all() else mask
+        return None if mask.all() else mask  # writable: torch shares no other arrays
 
     # What it consists of -------------------------------------------------------------------------
 
