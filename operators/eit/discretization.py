@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.tank import Tank
 
 Array = NDArray[np.float64]
@@ -127,23 +128,28 @@ class Discretization:
         return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
-def load_discretization(name: str, tank: Tank) -> Discretization:
+def is_shipped_disk(tank: Geometry) -> bool:
+    """Whether the shipped meshes fit: a disk with 32 electrodes of 5.625 degrees."""
+    return isinstance(tank, Tank) and tank.electrodes == 32 and bool(np.isclose(tank.width, 5.625))
+
+
+def load_discretization(name: str, tank: Geometry) -> Discretization:
     """A shipped mesh with its assembled matrices, moved into ``tank``.
 
     Args:
-        name: ``"coarse"`` (about 4000 cells), ``"medium"`` (12 000) or ``"fine"`` (20 000, a different mesh,
-            from which to simulate data).
-        tank: a tank with 32 electrodes of 5.625 degrees, of any size.
+        name: ``"coarse"`` (about 4000 cells), ``"medium"`` (12 000) or ``"fine"`` (20 000, a different
+            mesh, from which to simulate data).
+        tank: a disk with 32 electrodes of 5.625 degrees, of any size.
 
     Raises:
-        ValueError: an unknown name, or a tank with other electrodes.
+        ValueError: an unknown name, or another geometry.
     """
     if name not in SHIPPED:
         raise ValueError(f"unknown mesh {name!r}; known: {', '.join(SHIPPED)}")
-    if tank.electrodes != 32 or not np.isclose(tank.width, 5.625):
+    if not (isinstance(tank, Tank) and is_shipped_disk(tank)):
         raise ValueError(
-            "the shipped meshes have 32 electrodes of 5.625 degrees; for "
-            f"{tank.electrodes} of {tank.width:g} degrees pass mesh=generate_mesh(tank) or polar_mesh(tank)"
+            f"the shipped meshes are disks with 32 electrodes of 5.625 degrees, which {tank} is not; "
+            "pass mesh=generate_mesh(tank), or None for that"
         )
     file = resources.files("onmanifold.operators.eit") / "meshes" / f"{name}.npz"
     with resources.as_file(file) as path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,52 +13,60 @@ from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
 from onmanifold.fidelity import Gaussian
-from onmanifold.operators.eit.assembly import assemble
 from onmanifold.operators.eit.boundary import boundary_loop
 from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
 from onmanifold.operators.eit.continuum import Continuum
-from onmanifold.operators.eit.discretization import Discretization, load_discretization
+from onmanifold.operators.eit.discretize import MeshLike, discretize, discretize_on_ranks
 from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
-from onmanifold.operators.eit.mesh import Mesh
 from onmanifold.operators.eit.models import CompleteElectrodes
 from onmanifold.operators.eit.pixels import cell_average
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.sparse import SparseMatrix
 from onmanifold.operators.eit.system import Model
-from onmanifold.operators.eit.tank import Tank
 
-_BATCH = (
-    16  # conductivities whose potentials are in memory at a time where only voltages are wanted
-)
+_BATCH = 16  # pictures whose potentials are held at a time where only voltages are wanted
 
 
 class EIT:
     """Electrical impedance tomography: a picture of the conductivity to electrode voltages.
 
-    ``A(x) = F(s(x))``, where s maps pixel values to conductivity, cells take the average over their pixels,
-    and F is the complete electrode model, computed in float64 on the CPU whatever the dtype and device of
-    ``x``. One factorization and L - 1 solves a picture give the voltages, the derivative in any number of
-    directions and its adjoint. It is an autograd function: ``loss(A(x)).backward()`` works.
+    ``A(x) = F(s(x))``, where s maps pixel values to conductivity, cells take the average over their
+    pixels, and F is the complete electrode model or the continuum model, in float64 whatever the dtype and
+    device of ``x``. With electrodes one factorization and L - 1 solves a picture give the voltages, the
+    derivative in any number of directions and its adjoint. It is an autograd function:
+    ``loss(A(x)).backward()`` works.
 
-    With a measured ``reference`` of the tank that holds background only, the operator models the difference:
-    ``A(x) = reference + F(s(x)) - F(background)``. What the model gets wrong in both measurements alike
-    cancels, and the measured voltages are compared as they are.
+    With a measured ``reference`` of the tank that holds background only, the operator models the
+    difference: ``A(x) = reference + F(s(x)) - F(background)``. What the model gets wrong in both
+    measurements alike cancels, and the measured voltages are compared as they are.
 
     Args:
-        tank: geometry and contact impedances.
-        protocol: injections and measurement patterns.
-        x_shape: shape of a picture, ``(1, H, W)`` or ``(H, W)``. It covers the square around the tank,
-            row 0 on top (largest y); pixels outside the tank have no effect.
-        conductivity: map from pixel values to conductivity, S/m.
+        tank: geometry and contact impedances: :class:`Tank`, :class:`Outline`, :class:`Cylinder` or
+            :class:`MeshGeometry`.
+        protocol: injections and measurement patterns at the electrodes, or :class:`Continuum` patterns.
+        x_shape: shape of a picture, ``(1, H, W)`` or ``(H, W)``; in three dimensions ``(1, D, H, W)`` or
+            ``(D, H, W)``. It covers the tank's ``extent``, row 0 on top (largest y), slice 0 at the
+            bottom; pixels outside the tank have no effect. A map with ``channels`` takes ``(channels,
+            ...)``.
+        conductivity: map from pixel values to conductivity, S/m; by default the value itself.
         mesh: a shipped one (``"coarse"``, ``"medium"``, ``"fine"``), a :class:`Mesh` of this tank in m,
-            or what :func:`assemble` made of one.
-        reference: voltages measured without objects, V, ``(I, M)`` or flat.
+            or what :func:`assemble` made of one; ``None``: the medium one where it fits, else gmsh's.
+        degree: of the potential's elements, 1 or 2; a :class:`Discretization` has its own.
+        reference: voltages measured without objects, V, ``y_shape`` or flat.
         background: conductivity of the tank in the reference measurement, S/m; that of ``x = 0`` if ``None``.
+        solver: ``"auto"``, ``"mumps"``, ``"superlu"`` or ``"torch"``; with ``comm`` ``"gamg"``,
+            ``"hypre"`` or ``"mumps"``.
+        device: where to compute; on a GPU the solver is ``"torch"``.
+        comm: mpi4py's communicator, to share the mesh out among its ranks, which all get the same voltages;
+            calls are collective. Only rank 0 looks at ``mesh``.
+
+    Attributes:
+        engine: the finite element model.
 
     Raises:
-        ImportError: dolfinx is missing.
+        ImportError: dolfinx or gmsh is missing and needed; shipped meshes need neither.
         ValueError: tank, protocol, mesh or reference do not fit together, or an unknown mesh.
 
     Example:
@@ -79,27 +87,29 @@ class EIT:
         x_shape: Sequence[int] = (1, 64, 64),
         *,
         conductivity: ConductivityMap | None = None,
-        mesh: str | Mesh | Discretization = "medium",
+        mesh: MeshLike = None,
         degree: int = 1,
         reference: ArrayLike | Tensor | None = None,
         background: float | None = None,
-        solver: str = "auto",
+        solver: str | None = None,
         device: torch.device | str = "cpu",
+        comm: Any = None,
     ) -> None:
         self.tank = tank
         self.protocol = protocol
         self.conductivity: ConductivityMap = conductivity or Affine()
         self.background = background
-        discretization = _discretize(mesh, tank, degree)
-        self.x_shape = self._check_shape(x_shape, discretization.points.shape[1])
-        self._engine = Engine(discretization, _model(tank, protocol), solver, device)
-        self.y_shape: tuple[int, ...] = self._engine.y_shape
-        self._average = SparseMatrix(
-            cell_average(
-                discretization.points, discretization.cells, tank.extent, self._image_shape
-            ),
-            device,
-        )
+        self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
+        model = _model(tank, protocol)
+        if comm is None:
+            self.engine = Engine(discretize(mesh, tank, degree), model, solver or "auto", device)
+        else:
+            share = discretize_on_ranks(mesh, tank, degree, comm)
+            self.engine = Engine(share, model, share.solver(solver or "gamg"))
+        d = self.engine.discretization
+        self.y_shape: tuple[int, ...] = self.engine.y_shape
+        average = cell_average(d.points, d.cells, tank.extent, self._image_shape)
+        self._average = SparseMatrix(average, self.engine.device)
         self._measured = None if reference is None else self._check_reference(reference)
         self._offset = self._reference_offset()
 
@@ -125,11 +135,11 @@ class EIT:
     def linearize(self, x: Tensor) -> EITLinearization:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
-        fields = self._engine.fields(self._cells(x))
-        y = self._engine.voltages(fields) + self._offset
+        fields = self.engine.fields(self._cells(x))
+        y = self.engine.voltages(fields) + self._offset
         channels = self._channels(x)
         slope = self.conductivity.derivative(channels).view(channels.shape)
-        return EITLinearization(self._engine, self._average, self.x_shape, y.to(x), slope, fields)
+        return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
 
     # Around it --------------------------------------------------------------------------------
 
@@ -144,8 +154,8 @@ class EIT:
 
     def cell_jacobian(self, x: Tensor) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(B, *y_shape, C)``, float64."""
-        fields = self._engine.with_sensors(self._engine.fields(self.cell_conductivity(x)))
-        return torch.stack([self._engine.jacobian(fields[k]) for k in range(len(x))])
+        fields = self.engine.with_sensors(self.engine.fields(self.cell_conductivity(x)))
+        return torch.stack([self.engine.jacobian(fields[k]) for k in range(len(x))])
 
     def with_conductivity(self, conductivity: ConductivityMap) -> Self:
         """The same operator with another map; mesh, matrices, reference and background are shared.
@@ -201,14 +211,14 @@ class EIT:
             raise ValueError(
                 "l2_fidelity is for the continuum model; at electrodes take Gaussian(std)"
             )
-        length = boundary_loop(self._engine.discretization).length
+        length = boundary_loop(self.engine.discretization).length
         return Gaussian(std / math.sqrt(length / self.protocol.points))
 
     # Inside -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
-        engine, cells = self._engine, self._cells(x)
+        engine, cells = self.engine, self._cells(x)
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)
 
@@ -219,7 +229,7 @@ class EIT:
     def _channels(self, x: Tensor) -> Tensor:
         """``(B, *x_shape)`` to ``(B, channels, P)``, float64."""
         pixels = math.prod(self._image_shape)
-        return x.detach().to(self._engine.device, torch.float64).reshape(len(x), -1, pixels)
+        return x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, pixels)
 
     def _cells(self, x: Tensor) -> Tensor:
         """Positive conductivity of the cells for each member of a batch, ``(B, C)``."""
@@ -239,7 +249,7 @@ class EIT:
     def _reference_offset(self) -> Tensor:
         """What is added to the model's voltages: ``reference - F(background)``, or zero."""
         if self._measured is None:
-            return torch.zeros(self.y_shape, dtype=torch.float64, device=self._engine.device)
+            return torch.zeros(self.y_shape, dtype=torch.float64, device=self.engine.device)
         if self.background is None:
             blank = torch.zeros(getattr(self.conductivity, "channels", 1), 1, dtype=torch.float64)
             self.background = float(self.conductivity(blank))
@@ -248,8 +258,8 @@ class EIT:
                 f"the background's conductivity has to be positive, got {self.background} S/m; "
                 "pass background="
             )
-        uniform = self._measured.new_full((1, self._engine.cells), self.background)
-        return self._measured - self._engine.voltages(self._engine.fields(uniform))[0]
+        uniform = self._measured.new_full((1, self.engine.cells), self.background)
+        return self._measured - self.engine.voltages(self.engine.fields(uniform))[0]
 
     def _check_shape(self, x_shape: Sequence[int], dim: int) -> tuple[int, ...]:
         shape = check_shape(x_shape, "x_shape")
@@ -262,7 +272,7 @@ class EIT:
         return shape
 
     def _check_reference(self, reference: ArrayLike | Tensor) -> Tensor:
-        value = torch.as_tensor(reference).detach().to(self._engine.device, torch.float64)
+        value = torch.as_tensor(reference).detach().to(self.engine.device, torch.float64)
         count = math.prod(self.y_shape)
         if tuple(value.shape) not in (self.y_shape, (count,), (count, 1)):
             raise ValueError(
@@ -281,22 +291,3 @@ def _model(tank: Geometry, protocol: Protocol | Continuum) -> Model:
             f"the protocol is for {protocol.electrodes} electrodes, the tank has {tank.electrodes}"
         )
     return CompleteElectrodes(tank.impedances, protocol, tank.shunted)
-
-
-def _discretize(mesh: str | Mesh | Discretization, tank: Geometry, degree: int) -> Discretization:
-    if isinstance(mesh, str):
-        if not isinstance(tank, Tank):
-            raise ValueError(
-                f"the shipped mesh {mesh!r} is a disk; pass mesh=generate_mesh(tank) for a "
-                f"{type(tank).__name__}"
-            )
-        if degree != 1:
-            raise ValueError("the shipped meshes have elements of degree 1; for others pass a Mesh")
-        return load_discretization(mesh, tank)
-    if isinstance(mesh, Mesh):
-        mesh = assemble(mesh, degree)
-    if not isinstance(mesh, Discretization):
-        raise TypeError(
-            f"mesh has to be a name, a Mesh or a Discretization, got {type(mesh).__name__}"
-        )
-    return mesh
