@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onmanifold.operators.eit.assembly import assemble
+from onmanifold.operators.eit.assembly import assemble, require_dolfinx
 from onmanifold.operators.eit.discretization import (
     Discretization,
     is_shipped_disk,
@@ -54,6 +54,7 @@ def discretize_on_ranks(mesh: MeshLike, tank: Geometry, degree: int, comm: Any) 
     Raises:
         RuntimeError: on all ranks, if it fails on rank 0; it says why.
     """
+    require_dolfinx()  # PETSc starts on all ranks together
     whole, problem = None, None
     if comm.rank == 0:
         try:

@@ -153,6 +153,10 @@ class Engine:
 
     def jvp(self, field: Field, ds: Tensor) -> Tensor:
         """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``."""
+        return self.sum(self.own_jvp(field, ds))
+
+    def own_jvp(self, field: Field, ds: Tensor) -> Tensor:
+        """What this process's cells contribute to :meth:`jvp`; may run on threads beside others."""
         k, m = self._shape
 
         def change(share: list[Slab]) -> Tensor:
@@ -162,7 +166,7 @@ class Engine:
                 total.addmm_(part.T, ds[start : start + len(part)], alpha=-1.0)
             return total
 
-        return self._measure(self.sum(self._total(change)).T.reshape(-1, k, m))
+        return self._measure(self._total(change).T.reshape(-1, k, m))
 
     def vjp(self, field: Field, du: Tensor) -> Tensor:
         """Adjoint of :meth:`jvp`: T cotangents ``(T, *y_shape)`` to ``(C, T)``."""

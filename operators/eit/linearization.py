@@ -47,9 +47,9 @@ class EITLinearization:
 
         def change(k: int) -> Tensor:
             pixels = (channels[k] * self.slope[k]).sum(dim=1)
-            return self.engine.jvp(fields[k], self.average @ pixels.T.contiguous())
+            return self.engine.own_jvp(fields[k], self.average @ pixels.T.contiguous())
 
-        return torch.stack(each(change, len(fields))).to(v)
+        return self.engine.sum(torch.stack(each(change, len(fields)))).to(v)
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""
@@ -60,7 +60,7 @@ class EITLinearization:
         else:
             fields = self._with_sensors
             cells = torch.stack(each(lambda k: self.engine.vjp(fields[k], inside[k]), len(fields)))
-        pixels = torch.stack([self.engine.sum(self.average.adjoint(c)).T for c in cells])
+        pixels = self.engine.sum(torch.stack([self.average.adjoint(c).T for c in cells]))
         full = pixels.unsqueeze(2) * self.slope.unsqueeze(1)
         return full.reshape(*u.shape[:2], *self.x_shape).to(u)
 
