@@ -92,7 +92,7 @@ def _steps(length: float, size: float, growth: float, longest: float, both: bool
         steps.append(size)
         size = min(size * growth, longest)
     full = np.array(steps + steps[::-1] if both else steps)
-    return full * (length / full.sum())
+    return np.asarray(full * (length / full.sum()))
 
 
 def _outside_first(points: Array, cells: Index) -> Index:
@@ -104,4 +104,4 @@ def _outside_first(points: Array, cells: Index) -> Index:
         row[:, None], (odd[:, None] + [1, 2, 0]) % 3
     ]  # the vertex of another radius last
     inside = radius[row, odd] < np.median(radius, axis=1)
-    return np.where(inside[:, None], turned, turned[:, ::-1])
+    return np.asarray(np.where(inside[:, None], turned, turned[:, ::-1]), np.int32)

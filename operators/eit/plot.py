@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,14 +86,12 @@ def _draw_plane(ax: Any, d: Discretization, values: Array | None, lines: bool) -
 
 def _draw_cuts(ax: Any, d: Discretization, values: Array | None, heights: Array) -> Any:
     """Horizontal cuts through tetrahedra, in colour; returns what the colours belong to."""
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
     ax.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)", aspect="equal")
     if values is None:
         return None
     cuts = [_cut(d, z) for z in heights]
     polygons, cells = (np.concatenate(part) for part in zip(*cuts, strict=True))
-    drawn = Poly3DCollection(polygons, linewidth=0, antialiased=False, zorder=2)
+    drawn = _polygons()(polygons, linewidth=0, antialiased=False, zorder=2)
     drawn.set_array(values[cells])
     return ax.add_collection3d(drawn)
 
@@ -143,16 +142,21 @@ def _add_facets(ax: Any, corners: Array, colour: str, lines: bool, electrode: bo
         from matplotlib.collections import LineCollection
 
         ax.add_collection(
-            LineCollection(corners, color=colour, linewidth=4 if electrode else 1, capstyle="round")
+            LineCollection(
+                list(corners), color=colour, linewidth=4 if electrode else 1, capstyle="round"
+            )
         )
         return
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
-    surface = Poly3DCollection(corners, facecolor=colour, alpha=0.5 if electrode else 0.05)
+    surface = _polygons()(corners, facecolor=colour, alpha=0.5 if electrode else 0.05)
     surface.set_zorder(4 if electrode else 3)
     surface.set_edgecolor("0.6" if lines else "none")
     surface.set_linewidth(0.2 if lines else 0)
     ax.add_collection3d(surface)
+
+
+def _polygons() -> Any:
+    """Matplotlib's polygons in three dimensions."""
+    return import_module("mpl_toolkits.mplot3d.art3d").Poly3DCollection
 
 
 def _heights(geometry: Geometry, slices: int | Sequence[float]) -> Array:

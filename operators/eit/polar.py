@@ -58,9 +58,10 @@ def polar_mesh(
         raise ValueError(f"order has to be 1 or 2, got {order}")
     base = tank.base if isinstance(tank, Cylinder) else tank
     points, cells, facets = _disk(base, edges, growth, longest, halvings, interface)
-    electrode = np.repeat(np.arange(base.electrodes), len(facets) // base.electrodes)
+    numbers = np.arange(base.electrodes, dtype=np.int32)
     if base.clockwise:
-        electrode = -electrode % base.electrodes
+        numbers = -numbers % base.electrodes
+    electrode = np.repeat(numbers, len(facets) // base.electrodes)
     if isinstance(tank, Cylinder):
         heights, ring = layers(tank, edges, growth, longest, halvings)
         points, cells, facets, electrode = extrude(points, cells, facets, electrode, heights, ring)
