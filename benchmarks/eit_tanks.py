@@ -1,9 +1,10 @@
 """How well models explain four measured water tanks whose contents are known.
 
-Run ``python benchmarks/eit_tanks.py [--data FOLDER]``; FOLDER holds ``ktc2023/training``. With the true
-picture of each tank, three numbers (conductivities of resistive objects, conductive ones and water) are fitted to the
-difference of its voltages to those of the tank without objects. Everything else (contacts, instrument, the
-electrodes' width) is fitted to the latter alone. Needs gmsh.
+Run ``python benchmarks/eit_tanks.py [--data FOLDER]``; FOLDER holds ``ktc2023/training``. Needs gmsh.
+
+With the true picture of each tank, three numbers (conductivities of resistive objects, conductive ones and
+water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
+(contacts, instrument, the electrodes' width) is fitted to the latter alone.
 """
 
 from __future__ import annotations
