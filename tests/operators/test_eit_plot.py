@@ -51,7 +51,7 @@ def test_conductivity_has_a_colour_bar_with_its_unit(disk):
 def test_given_axes_are_used_and_drawn(disk, body, tmp_path):
     figure = Figure()
     flat, solid = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
-    assert plot_eit(TANK, disk, np.ones(len(disk.cells)), flat, mesh=True) is flat
+    assert plot_eit(TANK, disk, np.ones(len(disk.cells)), flat, lines=True) is flat
     assert plot_eit(CYLINDER, body, np.arange(len(body.cells)), solid) is solid
     assert len(solid.texts) == 12
     figure.savefig(tmp_path / "eit.png")
@@ -60,7 +60,7 @@ def test_given_axes_are_used_and_drawn(disk, body, tmp_path):
 
 def test_cuts_cover_the_cross_section(body):
     for z in (0.02, 0.1234):
-        corners, cells = _cut(body, z)
+        corners, cells = _cut(body.points, body.cells, z)
         np.testing.assert_allclose(corners[..., 2], z, atol=1e-12)
         x, y = corners[..., 0], corners[..., 1]
         areas = 0.5 * np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1))
@@ -70,10 +70,22 @@ def test_cuts_cover_the_cross_section(body):
         assert (heights.min(axis=1) <= z).all() and (heights.max(axis=1) >= z).all()
 
 
+@pytest.mark.parametrize(("geometry", "degree"), [(TANK, 2), (CYLINDER, 1)])
+def test_a_mesh_and_its_discretization_look_alike(geometry, degree):
+    mesh = polar_mesh(geometry, 2, order=2)
+    kinds = []
+    for given in (mesh, assemble(mesh, degree)):
+        ax = plot_eit(geometry, given)
+        sizes = [len(drawn.get_paths()) for drawn in ax.collections]
+        kinds.append((sizes, [text.get_position() for text in ax.texts]))
+    assert kinds[0][0] == kinds[1][0] and len(kinds[0][0]) == 1 + geometry.electrodes
+    np.testing.assert_allclose(kinds[0][1], kinds[1][1])
+
+
 def test_heights_of_the_cuts_can_be_given(body):
     ax = plot_eit(CYLINDER, body, np.ones(len(body.cells)), slices=[0.1])
     drawn = next(c for c in ax.collections if c.get_array() is not None)
-    assert len(drawn.get_array()) == len(_cut(body, 0.1)[1])
+    assert len(drawn.get_array()) == len(_cut(body.points, body.cells, 0.1)[1])
 
 
 def test_plot_refuses(disk):
