@@ -38,7 +38,7 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         >>> from onmanifold.operators.eit import Tank, polar_mesh
         >>> d = assemble(polar_mesh(Tank(electrodes=8, width=20), edges=2, order=2), degree=2)
         >>> d.dofs.shape[1], d.size
-        (6, 273)
+        (6, 289)
     """
     if degree not in (1, 2):
         raise ValueError(f"degree has to be 1 or 2, got {degree}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from onmanifold.operators.eit.discretization import Discretization
@@ -18,10 +19,12 @@ from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.instrument import Instrument
 from onmanifold.operators.eit.measurement import Measurement
 from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.meshing import generate_mesh
 from onmanifold.operators.eit.models import CompleteElectrodes
 from onmanifold.operators.eit.operator import _discretize
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.reference_fit import PARTS, Fitted, ReferenceFit
+from onmanifold.operators.eit.tank import Tank
 
 _PRIOR = {"impedances": 3.0, "offsets": 1.0, "common": 1.0, "currents": 0.05}
 
@@ -180,6 +183,45 @@ def calibrate(
     found = problem(fit)
     fitted = found.solve(plain.state.theta, noise, freedom, steps)
     return _calibration(geometry, found, fitted, first.relative(plain.state))
+
+
+def calibrate_width(
+    tank: Tank,
+    reference: Measurement,
+    *,
+    bounds: tuple[float, float] | None = None,
+    make_mesh: Callable[[Tank], Mesh | Discretization] = generate_mesh,
+    **options: Any,
+) -> Calibration:
+    """:func:`calibrate` with the width of the electrodes as a further unknown.
+
+    Electrodes that stand out into the tank, or are higher than the water is deep, act wider than they are.
+    About ten meshes are made.
+
+    Args:
+        tank: the tank; the width that it says lies between the bounds.
+        reference: a measurement of it without objects.
+        bounds: smallest and largest width, degrees; by default 0.7 and 1.4 times the tank's, within the gaps.
+        make_mesh: makes a mesh of a tank; :func:`generate_mesh` needs gmsh, :func:`polar_mesh` does not.
+        options: of :func:`calibrate`, ``mesh`` aside.
+
+    Returns:
+        The calibration whose residual is smallest; ``geometry.width`` is the width.
+    """
+    low, high = bounds or (0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing))
+    if not 0 < low < high < tank.spacing:
+        raise ValueError(
+            f"bounds have to be 0 < low < high < {tank.spacing:g} degrees, got {low} and {high}"
+        )
+    tried: dict[float, Calibration] = {}
+
+    def residual(width: float) -> float:
+        one = replace(tank, width=float(width))
+        tried[float(width)] = calibrate(one, reference, mesh=make_mesh(one), **options)
+        return tried[float(width)].after
+
+    minimize_scalar(residual, bounds=(low, high), method="bounded", options={"xatol": 0.02 * low})
+    return min(tried.values(), key=lambda calibration: calibration.after)
 
 
 def _calibration(

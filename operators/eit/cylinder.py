@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.operators.eit.geometry import check_contacts, check_positive, one_each
+from onmanifold.operators.eit.tank import Tank
 
 Array = NDArray[np.float64]
 
@@ -82,6 +83,13 @@ class Cylinder:
     def electrodes(self) -> int:
         """Number of electrodes L."""
         return len(self.rings) * int(self.per_ring)
+
+    @property
+    def base(self) -> Tank:
+        """The disk with one ring of electrodes, seen from above."""
+        return Tank(
+            self.radius, int(self.per_ring), self.width, self.first_angle, clockwise=self.clockwise
+        )
 
     @property
     def angles(self) -> Array:

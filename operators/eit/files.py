@@ -17,6 +17,8 @@ from onmanifold.operators.eit.protocol import Protocol
 Array = NDArray[np.float64]
 _PARTS = ("injections", "patterns", "measured")
 _TEXT = (".csv", ".txt", ".tsv")
+ENDINGS = (".mat", ".npz", *_TEXT)
+"""Of files that :func:`read_measurement` reads."""
 
 
 def read_measurement(
@@ -57,17 +59,17 @@ def read_measurement(
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix in _TEXT:
+        values = read_table(file)
         if protocol is None:
             protocol = _text_protocol(file, injections, patterns)
-        return _placed(protocol, read_table(file), None, str(path), None, frame)
+        return _placed(protocol, values, None, str(path), None, frame)
     if injections is not None or patterns is not None:
         raise ValueError(f"{path}: injections and patterns are told for text files, not {suffix}")
     if suffix == ".npz":
         return _read_npz(file, protocol, variable, frame)
     if suffix == ".mat":
         return _read_mat(file, protocol, variable, frame)
-    known = ", ".join((".mat", ".npz", *_TEXT))
-    raise ValueError(f"{path}: measurements are files of type {known}")
+    raise ValueError(f"{path}: measurements are files of type {', '.join(ENDINGS)}")
 
 
 def save_measurement(path: str | Path, measurement: Measurement) -> None:

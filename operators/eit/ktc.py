@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from onmanifold.operators.eit.channels import noise_std as noise_std  # until the package exports it
 from onmanifold.operators.eit.matlab import dense, load_mat
 from onmanifold.operators.eit.measurement import Measurement, named
+from onmanifold.operators.eit.noise import noise_std as noise_std  # until the package exports it
 from onmanifold.operators.eit.protocol import Protocol
 
 SIZE = 256

@@ -137,7 +137,7 @@ def _with_all_nodes(facets: NDArray[Any], cells: NDArray[Any], dim: int) -> NDAr
     lost = np.flatnonzero(keys[place] != own)
     if len(lost):
         raise ValueError(f"{len(lost)} facets of electrodes are not on the boundary")
-    return outer[place]
+    return np.asarray(outer[place])
 
 
 def _grids(path: Path) -> tuple[str, str, int]:

@@ -221,12 +221,12 @@ def read_model(
     number[tags] = np.arange(len(tags))
     nodes = number[_elements(gmsh, [(dim, -1)])]
     owned = {k: number[_elements(gmsh, entities)] for k, entities in electrodes.items()}
-    used, cells = np.unique(nodes, return_inverse=True)
+    used, inverse = np.unique(nodes, return_inverse=True)
     places = xyz.reshape(-1, 3)[used]
     if dim == 2 and np.ptp(places[:, 2]) > 1e-9 * np.ptp(places[:, :2]):
         raise ValueError("its triangles do not lie in a plane z = constant")
     points = np.ascontiguousarray(places[:, :dim])
-    cells = oriented(points, cells.reshape(nodes.shape).astype(np.int32))
+    cells = oriented(points, inverse.reshape(nodes.shape).astype(np.int32))
     position = np.full(len(tags), -1, np.int32)
     position[used] = np.arange(len(used))
     facets = position[np.concatenate(list(owned.values()))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,112 +16,228 @@ from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
     Exponential,
+    Labels,
     Saturating,
+    channels_of,
 )
-from onmanifold.operators.eit.ktc import read_ktc
+from onmanifold.operators.eit.continuum import Continuum
+from onmanifold.operators.eit.cylinder import Cylinder
+from onmanifold.operators.eit.discretization import SHIPPED, Discretization
+from onmanifold.operators.eit.files import ENDINGS, read_measurement
+from onmanifold.operators.eit.geometry import Geometry, MeshGeometry
+from onmanifold.operators.eit.mesh import Mesh
+from onmanifold.operators.eit.mesh_files import read_mesh
+from onmanifold.operators.eit.meshing import generate_mesh
 from onmanifold.operators.eit.operator import EIT
+from onmanifold.operators.eit.outline import Outline
+from onmanifold.operators.eit.polar import polar_mesh
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.tank import Tank
 
+Choice = str | Mapping[str, Any]
+
+TANKS: dict[str, Callable[..., Any]] = {"unit": Tank.unit, "ktc": Tank.ktc}
+SHAPES: dict[str, Callable[..., Any]] = {"tank": Tank, "outline": Outline, "cylinder": Cylinder}
 MAPS: dict[str, Callable[..., ConductivityMap]] = {
     "affine": Affine,
     "exponential": Exponential,
     "saturating": Saturating,
+    "labels": Labels,
 }
-PROTOCOLS = ("adjacent", "opposite", "ktc")
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "adjacent": Protocol.adjacent,
+    "opposite": Protocol.opposite,
+    "ktc": Protocol.ktc,
+    "skip": Protocol.skip,
+    "trigonometric": Protocol.trigonometric,
+}
+CONTINUA: dict[str, Callable[..., Continuum]] = {"walsh": Continuum.walsh, "haar": Continuum.haar}
+MESHERS: dict[str, Callable[..., Mesh]] = {"gmsh": generate_mesh, "polar": polar_mesh}
 
 
 def from_options(
     x_shape: tuple[int, ...] | None = None,
     *,
-    tank: str | Mapping[str, Any] = "unit",
-    protocol: str | None = None,
-    conductivity: str | Mapping[str, Any] = "affine",
-    mesh: str = "medium",
-    contact_impedance: float | None = None,
+    tank: Choice = "unit",
+    protocol: Choice | None = None,
+    drop_driven: bool = False,
+    conductivity: Choice = "affine",
+    mesh: Choice = "medium",
+    degree: int = 1,
+    contact_impedance: float | Sequence[float] | None = None,
     reference: str | Path | Sequence[Sequence[float]] | None = None,
     background: float | None = None,
+    solver: str = "auto",
+    device: str = "cpu",
 ) -> EIT:
     """An :class:`EIT` from plain options.
 
     Args:
-        x_shape: ``(1, H, W)`` or ``(H, W)``; ``(1, 64, 64)`` if ``None``.
-        tank: ``"unit"``, ``"ktc"``, or the arguments of :class:`Tank`.
-        protocol: ``"adjacent"``, ``"opposite"`` or ``"ktc"``; by default that of the reference file, else
-            the challenge's for its tank and adjacent for any other.
-        conductivity: ``"affine"``, ``"exponential"`` or ``"saturating"``, or a mapping with that under
-            ``"map"`` and the map's own arguments beside it.
-        mesh: ``"coarse"``, ``"medium"`` or ``"fine"``.
+        x_shape: ``(1, H, W)`` or ``(H, W)``, in three dimensions with depth in front, and with as many
+            channels as the conductivity map has; 64 pixels a side, or 32 in three dimensions, if ``None``.
+        tank: ``"unit"``, ``"ktc"``, the arguments of :class:`Tank`, or those of another body beside its
+            ``"shape"``: ``"outline"`` or ``"cylinder"``. ``"mesh"`` for what the mesh file holds.
+        protocol: ``"adjacent"``, ``"opposite"``, ``"skip-K"`` with a number K, ``"trigonometric"``,
+            ``"ktc"``, ``"walsh"`` or ``"haar"`` (continuum model), a mapping with such a name under
+            ``"protocol"`` and its arguments beside it, or a measurement file that has one; by default that
+            of the reference file, else the challenge's for its tank and adjacent for any other.
+        drop_driven: leave out voltages at electrodes that carry the injection's current.
+        conductivity: ``"affine"``, ``"exponential"``, ``"saturating"`` or ``"labels"``, or a mapping with
+            that under ``"map"`` and the map's own arguments beside it.
+        mesh: ``"coarse"``, ``"medium"`` or ``"fine"``; a file ``.msh`` or ``.xdmf``, or ``.npz`` with a saved
+            discretization; ``"gmsh"`` or ``"polar"`` to make one of the tank, or a mapping with that under
+            ``"mesh"`` and the arguments of :func:`generate_mesh` or :func:`polar_mesh` beside it.
+        degree: 1 or 2, of the elements.
         contact_impedance: instead of the tank's own, Ohm m^2.
-        reference: the challenge's ``ref.mat``, or voltages ``(I, M)``: model the difference to it.
+        reference: a measurement file (:func:`read_measurement`), or voltages ``(I, M)``: model the
+            difference to it.
         background: conductivity in the reference measurement, S/m.
+        solver: as for :class:`EIT`.
+        device: as for :class:`EIT`.
 
     Raises:
         ValueError: an unknown name; the known ones are listed.
-        TypeError: an argument that a tank or a map does not take.
+        TypeError: an argument that a tank, a protocol, a mesh or a map does not take.
 
     Example:
         >>> options = {"map": "affine", "offset": 0.2, "slope": 1.6}
         >>> eit = from_options((1, 32, 32), tank="unit", conductivity=options, mesh="coarse")
         >>> eit.y_shape
         (32, 32)
+        >>> from_options(protocol="skip-4", drop_driven=True, mesh="coarse").y_shape
+        (896,)
     """
-    where = _tank(tank)
+    body, grid = _body(tank, mesh)
     if contact_impedance is not None:
-        where = replace(where, contact_impedance=contact_impedance)
-    measured: Tensor | None = None
-    plan: Protocol | None = None
-    if isinstance(reference, str | Path):
-        file = read_ktc(reference)
-        plan, measured = file.protocol, file.voltages
-        if not bool(file.mask.all()):
-            raise ValueError(f"{reference} has missing voltages; a reference has to be complete")
-    elif reference is not None:
-        measured = torch.as_tensor(reference, dtype=torch.float64)
-    if protocol is not None or plan is None:
-        plan = _protocol(protocol or ("ktc" if tank == "ktc" else "adjacent"), where)
+        body = replace(body, contact_impedance=contact_impedance)
+    plan, measured = _plan(protocol, drop_driven, reference, tank, body)
+    material = _conductivity(conductivity)
+    if x_shape is None:
+        dim = len(body.extent[0])
+        x_shape = (channels_of(material), *[64 if dim == 2 else 32] * dim)
     return EIT(
-        where,
+        body,
         plan,
-        (1, 64, 64) if x_shape is None else x_shape,
-        conductivity=_conductivity(conductivity),
-        mesh=mesh,
+        x_shape,
+        conductivity=material,
+        mesh=grid,
+        degree=degree,
         reference=measured,
         background=background,
+        solver=solver,
+        device=device,
     )
 
 
-def _tank(tank: str | Mapping[str, Any]) -> Tank:
+def _body(tank: Choice, mesh: Choice) -> tuple[Any, str | Mesh | Discretization]:
+    """The geometry and its mesh."""
+    if tank == "mesh":
+        grid = _mesh(mesh, None)
+        if not isinstance(grid, Mesh):
+            raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
+        return MeshGeometry.of(grid), grid
     if isinstance(tank, Mapping):
-        return Tank(**_known(tank, Tank))
-    known = {"unit": Tank.unit, "ktc": Tank.ktc}
-    if tank not in known:
-        raise ValueError(f"unknown tank {tank!r}; known: {', '.join(known)}")
-    return known[tank]()
+        make, options = _chosen(tank, "shape", SHAPES, "tank")
+        body = make(**options)
+    elif tank in TANKS:
+        body = TANKS[tank]()
+    else:
+        raise ValueError(f"unknown tank {tank!r}; known: {', '.join(TANKS)}, mesh")
+    return body, _mesh(mesh, body)
 
 
-def _protocol(name: str, tank: Tank) -> Protocol:
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+def _mesh(mesh: Choice, body: Geometry | None) -> str | Mesh | Discretization:
+    if isinstance(mesh, Mapping) or mesh in MESHERS:
+        if body is None:
+            raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
+        make, options = _chosen(mesh, "mesh", MESHERS, None)
+        return make(body, **options)
+    suffix = Path(mesh).suffix.lower()
+    if suffix in (".msh", ".xdmf"):
+        return read_mesh(mesh)
+    if suffix == ".npz":
+        return Discretization.load(mesh)
+    if mesh not in SHIPPED:
+        known = ", ".join((*SHIPPED, *MESHERS))
+        raise ValueError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
+    return mesh
+
+
+def _plan(
+    protocol: Choice | None,
+    drop_driven: bool,
+    reference: str | Path | Sequence[Sequence[float]] | None,
+    tank: Choice,
+    body: Geometry,
+) -> tuple[Protocol | Continuum, Tensor | None]:
+    """The protocol, and the reference's voltages."""
+    in_file = protocol is None and isinstance(reference, str | Path)
+    plan: Protocol | Continuum | None = None
+    if not in_file:
+        plan = _protocol(protocol or ("ktc" if tank == "ktc" else "adjacent"), body, drop_driven)
+    if reference is None or not isinstance(reference, str | Path):
+        assert plan is not None
+        voltages = None if reference is None else torch.as_tensor(reference, dtype=torch.float64)
+        return plan, voltages
+    if isinstance(plan, Continuum):
+        raise ValueError("the continuum model takes a reference as voltages, not as a file")
+    file = read_measurement(reference, protocol=plan)
+    if in_file and drop_driven:
+        raise ValueError(
+            f"drop_driven says nothing of the protocol in {reference}; name a protocol"
+        )
+    if not bool(file.mask.all()):
+        raise ValueError(f"{reference} has missing voltages; a reference has to be complete")
+    return file.protocol, file.voltages
+
+
+def _protocol(given: Choice, body: Geometry, drop_driven: bool) -> Protocol | Continuum:
+    if isinstance(given, str) and Path(given).suffix.lower() in ENDINGS:
+        found = read_measurement(given).protocol
+        return Protocol.from_matrices(
+            found.injections, found.patterns, found.measured, drop_driven=drop_driven
+        )
+    if isinstance(given, str) and (named := re.fullmatch(r"skip-(\d+)", given)):
+        given = {"protocol": "skip", "skip": int(named[1])}
+    make, options = _chosen(given, "protocol", {**PROTOCOLS, **CONTINUA}, None, ("electrodes",))
+    name = given if isinstance(given, str) else given["protocol"]
+    if name in CONTINUA:
+        if drop_driven:
+            raise ValueError(f"the continuum model ({name}) has no electrodes to drop")
+        return make(**options)
     if name == "ktc":
-        return Protocol.ktc()
-    make = Protocol.adjacent if name == "adjacent" else Protocol.opposite
-    return make(tank.electrodes)
+        found = Protocol.ktc(**options)
+        return Protocol.from_matrices(found.injections, found.patterns, drop_driven=drop_driven)
+    return make(body.electrodes, **{"drop_driven": drop_driven, **options})
 
 
-def _conductivity(given: str | Mapping[str, Any]) -> ConductivityMap:
-    options = {"map": given} if isinstance(given, str) else dict(given)
-    name = options.pop("map", None)
-    if name not in MAPS:
-        raise ValueError(f"unknown conductivity map {name!r}; known: {', '.join(MAPS)}")
-    return MAPS[name](**_known(options, MAPS[name]))
+def _conductivity(given: Choice) -> ConductivityMap:
+    make, options = _chosen(given, "map", MAPS, None, what="conductivity map")
+    return make(**options)
 
 
-def _known(options: Mapping[str, Any], cls: Callable[..., Any]) -> dict[str, Any]:
-    names = list(inspect.signature(cls).parameters)
+def _chosen(
+    given: Choice,
+    key: str,
+    known: Mapping[str, Callable[..., Any]],
+    default: str | None,
+    hidden: tuple[str, ...] = (),
+    what: str | None = None,
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What a name, or a mapping with a name under ``key``, stands for, and its arguments."""
+    options = {key: given} if isinstance(given, str) else dict(given)
+    name = options.pop(key, default)
+    if name not in known:
+        raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
+    make = known[name]
+    signature = inspect.signature(make).parameters
+    names = [n for n in signature if n not in hidden and n != "geometry" and n != "tank"]
     unknown = sorted(set(options) - set(names))
     if unknown:
-        raise TypeError(
-            f"{cls.__name__} does not take {', '.join(unknown)}; it takes {', '.join(names)}"
-        )
-    return dict(options)
+        told = make.__name__
+        raise TypeError(f"{told} does not take {', '.join(unknown)}; it takes {', '.join(names)}")
+    needed = [n for n in names if signature[n].default is inspect.Parameter.empty]
+    missing = [n for n in needed if n not in options]
+    if missing:
+        raise TypeError(f"{make.__name__} needs {', '.join(missing)}")
+    return make, options

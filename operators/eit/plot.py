@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from onmanifold.operators.eit.discretization import Discretization
 from onmanifold.operators.eit.geometry import Geometry
-from onmanifold.operators.eit.mesh import EDGES, boundary_facets
+from onmanifold.operators.eit.mesh import EDGES, Mesh, boundary_facets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,11 +24,11 @@ _ELECTRODE, _SHUNTED = "tab:red", "tab:purple"
 
 def plot_eit(
     geometry: Geometry,
-    discretization: Discretization,
+    mesh: Mesh | Discretization,
     conductivity: ArrayLike | None = None,
     ax: Axes | None = None,
     *,
-    mesh: bool | None = None,
+    lines: bool | None = None,
     log: bool = False,
     unit: str = "S/m",
     slices: int | Sequence[float] = 3,
@@ -37,11 +38,11 @@ def plot_eit(
     In three dimensions: the electrodes on the surface, and the conductivity on horizontal cuts.
 
     Args:
-        geometry: what was discretized.
-        discretization: its mesh.
+        geometry: what was meshed.
+        mesh: its mesh, or what :func:`assemble` made of that.
         conductivity: of each cell, S/m, ``(C,)``; not drawn if ``None``.
         ax: axes to draw on, three-dimensional ones for a three-dimensional body; new ones if ``None``.
-        mesh: whether to draw the cells' edges; by default where no conductivity is drawn.
+        lines: whether to draw the cells' edges; by default where no conductivity is drawn.
         log: whether colours follow the logarithm of the conductivity.
         unit: that the colour bar names.
         slices: in three dimensions the heights of the cuts, m, or how many to spread over the body's height.
@@ -58,72 +59,82 @@ def plot_eit(
         >>> plot_eit(tank, load_discretization("coarse", tank)).get_xlabel()
         'x (m)'
     """
-    values = None if conductivity is None else _check_values(conductivity, discretization, log)
-    dim = discretization.points.shape[1]
+    dim = mesh.points.shape[1]
+    points, cells = mesh.points, mesh.cells[:, : dim + 1]
+    values = None if conductivity is None else _check_values(conductivity, len(cells), log)
     ax = _new_axes(dim) if ax is None else ax
-    lines = values is None if mesh is None else mesh
+    lines = values is None if lines is None else lines
     if dim == 2:
-        drawn = _draw_plane(ax, discretization, values, lines)
+        drawn = _draw_plane(ax, points, cells, values, lines)
     else:
-        drawn = _draw_cuts(ax, discretization, values, _heights(geometry, slices))
-    _draw_surface(ax, geometry, discretization, lines)
+        drawn = _draw_cuts(ax, points, cells, values, _heights(geometry, slices))
+    _draw_surface(ax, geometry, points, cells, _owner(mesh), lines)
     if drawn is not None and values is not None:
         drawn.set(norm=_norm(values, log), cmap="viridis")
         ax.figure.colorbar(drawn, ax=ax, label=f"conductivity ({unit})", shrink=0.8)
     return ax
 
 
-def _draw_plane(ax: Any, d: Discretization, values: Array | None, lines: bool) -> Any:
+def _owner(mesh: Mesh | Discretization) -> Index:
+    """The electrode that each point is on, -1 for none, ``(V,)``."""
+    owner = np.full(len(mesh.points), -1, np.int32)
+    if isinstance(mesh, Mesh):
+        owner[mesh.facets] = mesh.electrode[:, None]
+    else:
+        vertex = mesh.rows < len(owner)  # other degrees of freedom follow the vertices
+        owner[mesh.rows[vertex]] = mesh.electrode[vertex]
+    return owner
+
+
+def _draw_plane(ax: Any, points: Array, cells: Index, values: Array | None, lines: bool) -> Any:
     """Triangles in colour, and their edges; returns what the colours belong to."""
-    x, y = d.points.T
-    drawn = None if values is None else ax.tripcolor(x, y, d.cells, facecolors=values)
+    x, y = points.T
+    drawn = None if values is None else ax.tripcolor(x, y, cells, facecolors=values)
     if lines:
-        ax.triplot(x, y, d.cells, color="0.6", linewidth=0.3)
+        ax.triplot(x, y, cells, color="0.6", linewidth=0.3)
     ax.set(aspect="equal", xlabel="x (m)", ylabel="y (m)")
     return drawn
 
 
-def _draw_cuts(ax: Any, d: Discretization, values: Array | None, heights: Array) -> Any:
+def _draw_cuts(ax: Any, points: Array, cells: Index, values: Array | None, heights: Array) -> Any:
     """Horizontal cuts through tetrahedra, in colour; returns what the colours belong to."""
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
     ax.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)", aspect="equal")
     if values is None:
         return None
-    cuts = [_cut(d, z) for z in heights]
-    polygons, cells = (np.concatenate(part) for part in zip(*cuts, strict=True))
-    drawn = Poly3DCollection(polygons, linewidth=0, antialiased=False, zorder=2)
-    drawn.set_array(values[cells])
+    cuts = [_cut(points, cells, z) for z in heights]
+    polygons, cut = (np.concatenate(part) for part in zip(*cuts, strict=True))
+    drawn = _polygons()(polygons, linewidth=0, antialiased=False, zorder=2)
+    drawn.set_array(values[cut])
     return ax.add_collection3d(drawn)
 
 
-def _cut(d: Discretization, z: float) -> tuple[Array, Index]:
+def _cut(points: Array, cells: Index, z: float) -> tuple[Array, Index]:
     """Where tetrahedra meet a plane: quadrangles, m, ``(P, 4, 3)``, and their cells, ``(P,)``."""
-    level = d.points[:, 2] - z
-    above = level[d.cells] > 0
-    cells = np.flatnonzero(above.any(axis=1) & ~above.all(axis=1))
-    a, b = d.cells[cells][:, EDGES[3]].transpose(2, 0, 1)
+    level = points[:, 2] - z
+    above = level[cells] > 0
+    cut = np.flatnonzero(above.any(axis=1) & ~above.all(axis=1))
+    a, b = cells[cut][:, EDGES[3]].transpose(2, 0, 1)
     meets = (level[a] > 0) != (level[b] > 0)
     share = np.where(meets, level[a] / np.where(meets, level[a] - level[b], 1), np.nan)
-    places = d.points[a] + share[..., None] * (d.points[b] - d.points[a])
+    places = points[a] + share[..., None] * (points[b] - points[a])
     offset = places - np.nanmean(places, axis=1, keepdims=True)
     around = np.argsort(np.arctan2(offset[..., 1], offset[..., 0]), axis=1)[:, :4]  # NaN comes last
     corners = np.take_along_axis(places, around[..., None], axis=1)
     triangle = np.isnan(corners[:, 3, 0])
     corners[triangle, 3] = corners[triangle, 2]
-    return corners, cells.astype(np.int32)
+    return corners, cut.astype(np.int32)
 
 
-def _draw_surface(ax: Any, geometry: Geometry, d: Discretization, lines: bool) -> None:
+def _draw_surface(
+    ax: Any, geometry: Geometry, points: Array, cells: Index, owner: Index, lines: bool
+) -> None:
     """The boundary, the electrodes on it, and their numbers beside them."""
     from matplotlib.patheffects import withStroke
 
-    facets, cells = boundary_facets(d.cells, d.points.shape[1])
-    owner = np.full(d.size, -1)
-    owner[d.rows] = d.electrode
+    facets, beside = boundary_facets(cells, points.shape[1])
     owner = np.where((owner[facets] == owner[facets[:, :1]]).all(axis=1), owner[facets[:, 0]], -1)
-    corners = d.points[facets]
-    outward = corners.mean(axis=1) - d.points[d.cells[cells]].mean(axis=1)
+    corners = points[facets]
+    outward = corners.mean(axis=1) - points[cells[beside]].mean(axis=1)
     _add_facets(ax, corners[owner < 0], "0.4", lines)
     apart = 0.06 * np.max(np.subtract(geometry.extent[1], geometry.extent[0]))
     for k, centre in enumerate(geometry.centres):
@@ -133,7 +144,7 @@ def _draw_surface(ax: Any, geometry: Geometry, d: Discretization, lines: bool) -
         where = centre + apart * normal / np.linalg.norm(normal)
         text = ax.text(*where, f"{k + 1}", ha="center", va="center", fontsize=8, zorder=5)
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-    low, high = d.points.min(axis=0) - 2 * apart, d.points.max(axis=0) + 2 * apart
+    low, high = points.min(axis=0) - 2 * apart, points.max(axis=0) + 2 * apart
     ax.set(**{f"{axis}lim": limits for axis, *limits in zip("xyz", low, high, strict=False)})
 
 
@@ -143,16 +154,21 @@ def _add_facets(ax: Any, corners: Array, colour: str, lines: bool, electrode: bo
         from matplotlib.collections import LineCollection
 
         ax.add_collection(
-            LineCollection(corners, color=colour, linewidth=4 if electrode else 1, capstyle="round")
+            LineCollection(
+                list(corners), color=colour, linewidth=4 if electrode else 1, capstyle="round"
+            )
         )
         return
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
-    surface = Poly3DCollection(corners, facecolor=colour, alpha=0.5 if electrode else 0.05)
+    surface = _polygons()(corners, facecolor=colour, alpha=0.5 if electrode else 0.05)
     surface.set_zorder(4 if electrode else 3)
     surface.set_edgecolor("0.6" if lines else "none")
     surface.set_linewidth(0.2 if lines else 0)
     ax.add_collection3d(surface)
+
+
+def _polygons() -> Any:
+    """Matplotlib's polygons in three dimensions."""
+    return import_module("mpl_toolkits.mplot3d.art3d").Poly3DCollection
 
 
 def _heights(geometry: Geometry, slices: int | Sequence[float]) -> Array:
@@ -177,11 +193,11 @@ def _new_axes(dim: int) -> Any:
     return figure.add_subplot(projection="3d", computed_zorder=False)
 
 
-def _check_values(conductivity: ArrayLike, d: Discretization, log: bool) -> Array:
+def _check_values(conductivity: ArrayLike, cells: int, log: bool) -> Array:
     values = np.asarray(conductivity, np.float64)
-    if values.shape != (len(d.cells),):
+    if values.shape != (cells,):
         raise ValueError(
-            f"conductivity has to be one number for each of {len(d.cells)} cells, got shape {values.shape}"
+            f"conductivity has to be one number for each of {cells} cells, got shape {values.shape}"
         )
     bad = np.flatnonzero(~(np.isfinite(values) & ((values > 0) | (not log))))
     if len(bad):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.operators.eit.cylinder import Cylinder
+from onmanifold.operators.eit.extrusion import extrude, layers
 from onmanifold.operators.eit.mesh import EDGES, Mesh, with_middles
 from onmanifold.operators.eit.tank import Tank
 
@@ -15,7 +17,7 @@ Index = NDArray[np.int32]
 
 
 def polar_mesh(
-    tank: Tank,
+    tank: Tank | Cylinder,
     edges: int = 4,
     growth: float = 1.2,
     longest: float = 0.25,
@@ -26,15 +28,17 @@ def polar_mesh(
 ) -> Mesh:
     """Mesh a tank by rings: invariant under rotation by one electrode, and no gmsh needed.
 
-    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``, before halving.
+    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``, before halving. A
+    cylinder gets layers of prisms over such a mesh, each cut into three tetrahedra; layers grow likewise
+    with the distance from the rings of electrodes.
 
     Args:
-        tank: the tank.
-        edges: boundary edges on each electrode, and in each gap.
+        tank: a disk or a cylinder.
+        edges: boundary edges on each electrode, and in each gap; layers in each ring of electrodes.
         growth: factor by which cells grow from one ring to the next one inwards.
         longest: longest edge, in radii.
-        halvings: how often every edge is then halved, in polar coordinates; each quarters the cells.
-        interface: radius of a circle that no cell crosses, in radii, between 0 and 1.
+        halvings: how often every edge is then halved, in polar coordinates.
+        interface: radius of a circle (or cylinder) that no cell crosses, in radii, between 0 and 1.
         order: 1 for straight cells; 2 for curved cells, whose edges along rings lie on the rings' circles.
 
     Example:
@@ -52,22 +56,36 @@ def polar_mesh(
         raise ValueError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
     if order not in (1, 2):
         raise ValueError(f"order has to be 1 or 2, got {order}")
+    base = tank.base if isinstance(tank, Cylinder) else tank
+    points, cells, facets = _disk(base, edges, growth, longest, halvings, interface)
+    numbers = np.arange(base.electrodes, dtype=np.int32)
+    if base.clockwise:
+        numbers = -numbers % base.electrodes
+    electrode = np.repeat(numbers, len(facets) // base.electrodes)
+    if isinstance(tank, Cylinder):
+        heights, ring = layers(tank, edges, growth, longest, halvings)
+        points, cells, facets, electrode = extrude(points, cells, facets, electrode, heights, ring)
+    if order == 2:
+        points, (cells, facets) = _curved(points, cells, facets)
+    turn = np.deg2rad(tank.first_angle)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    points[:, :2] = points[:, :2] @ rotation
+    return Mesh(tank.radius * points, cells, facets, electrode)
+
+
+def _disk(
+    tank: Tank, edges: int, growth: float, longest: float, halvings: int, interface: float | None
+) -> tuple[Array, Index, Index]:
+    """Vertices, triangles and electrode edges of the unit disk, the first electrode at angle 0."""
     number, sector = tank.electrodes, np.deg2rad(tank.spacing)
     rings = _rings(tank, edges, growth, longest, interface)
     points, cells = _fill(rings, sector, number)
     rim = number * len(rings[0][1])
     first = np.arange(rim).reshape(number, -1)[:, :edges]
     facets = np.stack([first, first + 1], axis=2).reshape(-1, 2).astype(np.int32)
-    electrode = np.repeat(np.arange(number), edges * 2**halvings)
     for _ in range(halvings):
         points, cells, facets = _halved(points, cells, facets)
-    if order == 2:
-        points, (cells, facets) = _curved(points, cells, facets)
-    turn = np.deg2rad(tank.first_angle)
-    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    if tank.clockwise:
-        electrode = -electrode % number
-    return Mesh(tank.radius * (points @ rotation), cells, facets, electrode)
+    return points, cells, facets
 
 
 def _rings(
@@ -160,11 +178,13 @@ def _halved(points: Array, cells: Index, facets: Index) -> tuple[Array, Index, I
 def _curved(points: Array, cells: Index, facets: Index) -> tuple[Array, list[Index]]:
     """A node on every edge, half-way in polar coordinates: on its circle where the edge is of a ring."""
     points, (cells, facets) = with_middles(points, cells, facets)
-    radius = np.linalg.norm(points, axis=1)
-    unit = points / np.where(radius > 0, radius, 1)[:, None]  # the centre has no direction
-    for (i, j), middle in zip(EDGES[2], cells[:, 3:].T, strict=True):
+    radius = np.linalg.norm(points[:, :2], axis=1, keepdims=True)
+    unit = points[:, :2] / np.where(radius > 0, radius, 1)  # the axis has no direction
+    vertices = points.shape[1] + 1
+    for (i, j), middle in zip(EDGES[vertices - 1], cells[:, vertices:].T, strict=True):
         a, b = cells[:, i], cells[:, j]
         direction = unit[a] + unit[b]
-        length = 0.5 * (radius[a] + radius[b]) / np.linalg.norm(direction, axis=1)
-        points[middle] = direction * length[:, None]
+        length = np.linalg.norm(direction, axis=1, keepdims=True)
+        direction /= np.where(length > 0, length, 1)
+        points[middle, :2] = 0.5 * (radius[a] + radius[b]) * direction
     return points, [cells, facets]

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onmanifold.operators.eit.calibration import calibrate
+from onmanifold.operators.eit.calibration import calibrate, calibrate_width
 from onmanifold.operators.eit.discretization import load_discretization
 from onmanifold.operators.eit.instrument import Instrument
 from onmanifold.operators.eit.ktc import read_ktc
 from onmanifold.operators.eit.measurement import Measurement
 from onmanifold.operators.eit.operator import EIT
+from onmanifold.operators.eit.polar import polar_mesh
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.reference_fit import PARTS
 from onmanifold.operators.eit.tank import Tank
@@ -158,7 +159,7 @@ def test_what_the_data_does_not_say_stays_and_has_no_error(mesh, potentials, tru
 
 def test_missing_voltages_are_not_used(mesh, potentials, truth):
     reference = measured(potentials, truth, ("offsets",))
-    values = torch.where(torch.rand(32, 32) < 2, reference.voltages, 0.0).clone()
+    values = reference.voltages.clone()
     values[4:9] = torch.nan
     found = calibrate(TANK, Measurement.from_values(PROTOCOL, values), mesh=mesh, std=NOISE)
     t = deviations(found, truth, ("impedances", "offsets"))
@@ -270,3 +271,26 @@ def test_most_of_the_measured_tank_s_residual_is_the_instrument_s(water):
     worst = found.values.common.abs().argsort(descending=True)[:2]
     assert set(worst.tolist()) == {29, 30}
     assert found.values.common[29] > 0.03 and found.values.common[30] < -0.03
+
+
+@pytest.mark.usefixtures("dolfinx")
+def test_the_width_of_the_electrodes_is_found(small_tank, compiler):
+    """Simulated with electrodes of 24 degrees on another mesh than any that is tried; 20 was said."""
+    true = replace(small_tank, width=24.0)
+    protocol = Protocol.skip(8, 2)
+    eit = EIT(true, protocol, (1, 4, 4), mesh=polar_mesh(true, 7))
+    reference = Measurement.from_values(protocol, eit.A(torch.full((1, 1, 4, 4), 1.5).double())[0])
+    found = calibrate_width(
+        small_tank, reference, make_mesh=lambda tank: polar_mesh(tank, 6), fit=("conductivity",)
+    )
+    assert found.geometry.width == pytest.approx(24, abs=0.7)
+    assert found.values.conductivity == pytest.approx(1.5, rel=0.02)
+    assert (
+        found.after
+        < 0.2
+        * calibrate(
+            small_tank, reference, mesh=polar_mesh(small_tank, 6), fit=("conductivity",)
+        ).after
+    )
+    with pytest.raises(ValueError, match="0 < low < high < 45 degrees, got 30 and 50"):
+        calibrate_width(small_tank, reference, bounds=(30, 50))

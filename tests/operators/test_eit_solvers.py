@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +20,7 @@ from onmanifold.operators.eit.assembly import require_dolfinx
 from onmanifold.operators.eit.solvers import make_solver
 from onmanifold.operators.eit.solvers.base import SOLVERS
 from onmanifold.operators.eit.solvers.multifrontal import MultifrontalCholesky
+from onmanifold.operators.eit.solvers.workers import can_have_workers
 
 NAMES = [name for name in SOLVERS if name != "auto"]
 
@@ -198,3 +204,84 @@ def test_torch_on_the_chosen_device(problem, device):
     x = solver.solve(problem.entries.to(device), problem.sparse.to(device))
     assert x.device.type == device.type
     _close(x, problem.expected(problem.sparse))
+
+
+@pytest.fixture
+def working(problem, monkeypatch):
+    """MUMPS whose two worker processes are ready."""
+    if not can_have_workers():
+        pytest.skip("no worker processes here")
+    solver = problem.solver("mumps")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(solver, "_spent", 1e9)  # batches have taken long enough
+    deadline = time.monotonic() + 60
+    while not solver._has_workers():
+        assert time.monotonic() < deadline, "the workers do not start"
+        time.sleep(0.01)
+    yield solver
+    torch.set_num_threads(threads)
+
+
+def test_workers_give_the_very_same_numbers(problem, working):
+    alone = problem.solver("mumps")
+    for right in (problem.sparse, problem.dense, problem.dense[0]):  # the shared memory grows
+        x = working.solve(problem.entries, right)
+        assert torch.equal(x, alone._alone(problem.entries, right))
+    many = problem.entries.repeat(5, 1)
+    assert torch.equal(working.solve(many, problem.sparse), alone._alone(many, problem.sparse))
+    many[7] *= -1
+    with pytest.raises(ValueError, match="member 7 is not positive definite"):
+        working.solve(many, problem.sparse)
+    assert torch.equal(working.solve(problem.entries, right), x)
+
+
+def test_the_work_goes_on_without_a_worker_that_was_killed(problem, working):
+    processes = [worker.process for worker in working._workers._workers]
+    processes[0].kill()
+    processes[0].wait()
+    _close(working.solve(problem.entries, problem.sparse), problem.expected(problem.sparse))
+    assert working._workers is None and not working._has_workers()
+    assert [process.poll() for process in processes] == [-9, -9]
+
+
+def test_workers_end_with_their_solver_and_with_the_program(problem, working, tmp_path):
+    processes = [worker.process for worker in working._workers._workers]
+    working._workers.close()
+    assert [process.poll() for process in processes] == [-9, -9]
+    script = tmp_path / "script.py"  # without `if __name__ == "__main__"`
+    script.write_text(
+        "import numpy as np, torch\n"
+        "from onmanifold.operators.eit.solvers.workers import Workers\n"
+        "indptr, indices = np.arange(3), np.arange(2)\n"
+        "workers = Workers(indptr, indices, 2, 2)\n"
+        "while not workers.ready: pass\n"
+        "entries = torch.tensor([[1.0, 2.0], [4.0, 8.0]], dtype=torch.float64)\n"
+        "print(workers.solve(entries, torch.ones(2, 1, dtype=torch.float64)).flatten().tolist())\n"
+        "print(*(w.process.pid for w in workers._workers))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=True
+    )
+    solution, pids = done.stdout.splitlines()
+    assert solution == "[1.0, 0.5, 0.25, 0.125]"
+    for pid in pids.split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def test_a_fork_of_the_program_leaves_the_workers_alone(problem, working, monkeypatch):
+    workers = working._workers._workers
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        assert not working._has_workers() and working._workers is None
+    assert all(worker.process.poll() is None for worker in workers)
+    for worker in workers:
+        worker.end()
+    _close(working.solve(problem.entries, problem.sparse), problem.expected(problem.sparse))
+
+
+def test_there_are_no_workers_under_a_launcher_of_mpi(problem, working, monkeypatch):
+    assert working._has_workers()
+    monkeypatch.setenv("PMI_RANK", "0")
+    assert not working._has_workers()

@@ -1,4 +1,4 @@
-"""Tank, protocol and mesh: what they are, and what they refuse."""
+"""Tank and mesh: what they are, and what they refuse."""
 
 from __future__ import annotations
 

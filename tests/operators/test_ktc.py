@@ -19,7 +19,6 @@ from onmanifold.operators.eit import (
     ktc_level_mask,
     ktc_picture,
     ktc_score,
-    noise_std,
     read_ktc,
     read_ktc_truth,
 )
@@ -98,7 +97,7 @@ def test_truncated_file_is_named(written):
         read_ktc(path)
 
 
-# Levels and noise -------------------------------------------------------------------------------
+# Levels -----------------------------------------------------------------------------------------
 
 
 def test_levels_keep_what_the_challenge_keeps():
@@ -123,18 +122,6 @@ def test_levels_keep_what_the_challenge_keeps():
 def test_levels_are_one_to_seven(level):
     with pytest.raises(ValueError, match="1 to 7"):
         ktc_level_mask(level)
-
-
-def test_noise():
-    std = noise_std(torch.tensor([3.0, -4.0, 0.0]), relative=0.01, floor=0.1)
-    torch.testing.assert_close(
-        std, torch.tensor([math.hypot(0.03, 0.4), math.hypot(0.04, 0.4), 0.4]).double()
-    )
-    for bad in ({"relative": -1.0}, {"relative": 0, "floor": 0}, {"floor": 0.0}):
-        with pytest.raises(ValueError):
-            noise_std(torch.tensor([1.0, 0.0]), **bad)
-    with pytest.raises(ValueError, match="finite"):
-        noise_std([1.0, math.nan])
 
 
 # Score ------------------------------------------------------------------------------------------

@@ -1,0 +1,171 @@
+"""How well models explain four measured water tanks whose contents are known.
+
+Run ``python benchmarks/eit_tanks.py [--data FOLDER]``; FOLDER holds ``ktc2023/training``. Needs gmsh.
+
+With the true picture of each tank, three numbers (conductivities of resistive objects, conductive ones and
+water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
+(contacts, instrument, the electrodes' width) is fitted to the latter alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+
+from onmanifold.operators.eit.assembly import assemble
+from onmanifold.operators.eit.calibration import Calibration, calibrate, calibrate_width
+from onmanifold.operators.eit.channels import flag_channels
+from onmanifold.operators.eit.conductivity import Labels
+from onmanifold.operators.eit.discretization import Discretization
+from onmanifold.operators.eit.ktc import ktc_picture, read_ktc, read_ktc_truth
+from onmanifold.operators.eit.measurement import Measurement
+from onmanifold.operators.eit.meshing import generate_mesh
+from onmanifold.operators.eit.noise import fit_noise
+from onmanifold.operators.eit.operator import EIT
+from onmanifold.operators.eit.tank import Tank
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+MATERIALS = ("resistive", "background", "conductive")
+TANKS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What is left of a tank's difference voltages.
+
+    Attributes:
+        whole: relative residual.
+        good: the same without the patterns 30 and 31.
+        conductivities: of the resistive objects, the water, the conductive objects, S; NaN where absent.
+    """
+
+    whole: float
+    good: float
+    conductivities: tuple[float, float, float]
+
+
+def mesh_of(tank: Tank) -> Discretization:
+    """About 12 000 linear cells, fine at the electrodes' ends."""
+    return assemble(generate_mesh(tank))
+
+
+def tank_residuals(
+    folder: Path, calibration: Calibration, mesh: str | Discretization
+) -> list[Residual]:
+    """Residuals of the four tanks with three fitted numbers each.
+
+    Args:
+        folder: with ``ref.mat``, ``data1.mat``, ``true1.mat`` and so on.
+        calibration: of ``ref.mat``: contacts, instrument, conductivity of the reference.
+        mesh: of ``calibration.geometry``.
+    """
+    reference = read_ktc(folder / "ref.mat").voltages
+    water = calibration.values.conductivity
+    operator = EIT(
+        calibration.geometry,
+        calibration.protocol,
+        (4, 256, 256),
+        conductivity=Labels(0.02 * water, water, 50 * water, free=MATERIALS),
+        mesh=mesh,
+        reference=reference.flatten(),
+    )
+    return [_residual(folder, k, operator, reference) for k in TANKS]
+
+
+def _residual(folder: Path, k: int, operator: EIT, reference: torch.Tensor) -> Residual:
+    picture = ktc_picture(read_ktc_truth(folder / f"true{k}.mat"), 256)
+    y = read_ktc(folder / f"data{k}.mat").voltages
+    change = y - reference
+    free = [j for j, value in enumerate((-1, 0, 1)) if bool((picture == value).any())]
+
+    def at(theta: np.ndarray) -> torch.Tensor:
+        channels = torch.zeros(3, dtype=torch.float64)
+        channels[free] = torch.from_numpy(theta)
+        return torch.cat([picture, channels[:, None, None].expand(3, 256, 256)])[None]
+
+    def rest(theta: np.ndarray) -> np.ndarray:
+        return ((y.flatten() - operator.A(at(theta)).flatten()) / change.norm()).numpy()
+
+    def slope(theta: np.ndarray) -> np.ndarray:
+        directions = torch.zeros(1, len(free), *operator.x_shape, dtype=torch.float64)
+        for t, j in enumerate(free):
+            directions[0, t, 1 + j] = 1.0
+        moved = operator.linearize(at(theta)).jvp(directions)[0].flatten(1)
+        return -(moved / change.norm()).T.numpy()
+
+    # beyond a hundredth and a thousandfold the voltages hardly change
+    found = least_squares(rest, np.zeros(len(free)), slope, bounds=(-3, 3), xtol=1e-4, ftol=1e-6)
+    left = torch.from_numpy(rest(found.x)).reshape(76, 31) * change.norm()
+    labels = operator.conductivity
+    assert isinstance(labels, Labels)
+    numbers = [float("nan")] * 3
+    for j, theta in zip(free, found.x, strict=True):
+        numbers[j] = getattr(labels, MATERIALS[j]) * float(np.exp(theta))
+    whole, good = (float(left[:, :m].norm() / change[:, :m].norm()) for m in (31, 29))
+    return Residual(whole, good, (numbers[0], numbers[1], numbers[2]))
+
+
+def table(folder: Path) -> list[str]:
+    """A line for each model: residual of the reference, then of each tank, without patterns 30 and 31."""
+    reference = read_ktc(folder / "ref.mat")
+    lines = ["model".ljust(50) + "reference  " + "  ".join(f"tank {k}".ljust(13) for k in TANKS)]
+    wider = calibrate_width(
+        Tank.ktc(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
+    ).geometry
+    assert isinstance(wider, Tank)
+    for tank in (Tank.ktc(), wider):
+        mesh = mesh_of(tank)
+        lines.append(f"electrodes of {tank.width:.2f} degrees, {len(mesh.cells)} cells")
+        for parts in (
+            (),
+            ("impedances",),
+            ("offsets",),
+            ("common",),
+            ("common", "currents"),
+            ("impedances", "common", "currents"),
+        ):
+            calibration = calibrate(tank, reference, mesh=mesh, fit=("conductivity", *parts))
+            residuals = tank_residuals(folder, calibration, mesh)
+            name = "  three numbers" + "".join(f" + {part}" for part in parts)
+            lines.append(
+                name.ljust(50)
+                + f"{calibration.after:.4f}     "
+                + "  ".join(f"{r.whole:.3f} ({r.good:.3f})" for r in residuals)
+            )
+    return lines
+
+
+def channels(measurement: Measurement) -> list[str]:
+    """What the measurement says of its own channels, without any model."""
+    report = flag_channels(measurement)
+    relative, floor = fit_noise(measurement)
+    return [
+        f"noise between repeats: {100 * relative:.2g} % of each voltage, {100 * floor:.2g} % of the largest",
+        f"reciprocity holds to {100 * report.reciprocity:.1f} %",
+        *report.reasons,
+    ]
+
+
+def main() -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ONMANIFOLD_DATA", DATA)))
+    folder = parser.parse_args().data / "ktc2023" / "training"
+    if not folder.is_dir():
+        print(f"no measured tanks: there is no folder {folder}")
+        return
+    print("relative residual of the difference voltages under the true pictures")
+    print("(in brackets without patterns 30 and 31); offsets cancel in differences")
+    print("\n".join(table(folder)))
+    print("\nthe reference measurement's channels")
+    print("\n".join(channels(read_ktc(folder / "ref.mat"))))
+
+
+if __name__ == "__main__":
+    main()
