@@ -12,6 +12,7 @@ from onmanifold.operators.eit.conductivity import (
     Scaled,
 )
 from onmanifold.operators.eit.continuum import Continuum
+from onmanifold.operators.eit.cylinder import Cylinder
 from onmanifold.operators.eit.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.ktc import (
     KTCMeasurement,
@@ -37,6 +38,7 @@ __all__ = [
     "Affine",
     "ConductivityMap",
     "Continuum",
+    "Cylinder",
     "Discretization",
     "EITLinearization",
     "Exponential",
