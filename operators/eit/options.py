@@ -151,7 +151,8 @@ def _mesh(mesh: Choice, body: Geometry | None) -> str | Mesh | Discretization:
         if body is None:
             raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
         make, options = _chosen(mesh, "mesh", MESHERS, None)
-        return make(body, **options)
+        made: Mesh = make(body, **options)
+        return made
     suffix = Path(mesh).suffix.lower()
     if suffix in (".msh", ".xdmf"):
         return read_mesh(mesh)
@@ -204,16 +205,19 @@ def _protocol(given: Choice, body: Geometry, drop_driven: bool) -> Protocol | Co
     if name in CONTINUA:
         if drop_driven:
             raise ValueError(f"the continuum model ({name}) has no electrodes to drop")
-        return make(**options)
+        patterns: Continuum = make(**options)
+        return patterns
     if name == "ktc":
         found = Protocol.ktc(**options)
         return Protocol.from_matrices(found.injections, found.patterns, drop_driven=drop_driven)
-    return make(body.electrodes, **{"drop_driven": drop_driven, **options})
+    made: Protocol = make(body.electrodes, **{"drop_driven": drop_driven, **options})
+    return made
 
 
 def _conductivity(given: Choice) -> ConductivityMap:
     make, options = _chosen(given, "map", MAPS, None, what="conductivity map")
-    return make(**options)
+    made: ConductivityMap = make(**options)
+    return made
 
 
 def _chosen(
@@ -227,7 +231,7 @@ def _chosen(
     """What a name, or a mapping with a name under ``key``, stands for, and its arguments."""
     options = {key: given} if isinstance(given, str) else dict(given)
     name = options.pop(key, default)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
     make = known[name]
     signature = inspect.signature(make).parameters
