@@ -160,7 +160,7 @@ def _draw_cylinder(gmsh: ModuleType, tank: Cylinder) -> Drawing:
     _, parts = occ.fragment([(3, body)], patches)
     occ.synchronize()
     electrodes = dict(enumerate(parts[1:]))
-    borders = gmsh.model.getBoundary([e for part in parts[1:] for e in part], combined=False)
+    borders = [e for part in parts[1:] for e in gmsh.model.getBoundary(part)]
     return electrodes, [(1, abs(tag)) for _, tag in borders]
 
 
