@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.discretize import discretize
+from onmanifold.operators.eit.discretize import MeshLike, discretize
 from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.instrument import Instrument
@@ -122,7 +122,7 @@ def calibrate(
     geometry: Geometry,
     reference: Measurement,
     *,
-    mesh: str | Mesh | Discretization = "medium",
+    mesh: MeshLike = None,
     degree: int = 1,
     fit: Sequence[str] = ("conductivity", "impedances", "offsets"),
     conductivity: float | None = None,
