@@ -78,6 +78,8 @@ def generate_mesh(
         _set_sizes(gmsh, borders, *lengths)
         gmsh.model.mesh.generate(len(lower))
         gmsh.model.mesh.setOrder(order)
+        if order == 2:
+            gmsh.model.mesh.optimize("HighOrder")  # repairs cells that the curved boundary inverts
         points, cells, facets, electrode = read_model(gmsh, electrodes)
     return Mesh(radius * points, cells, facets, electrode)
 
