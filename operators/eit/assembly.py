@@ -113,9 +113,8 @@ def _element_matrices(
     entry = dofs[:, :, None].astype(np.int64) * dofs.shape[1] + columns[:, None, :]
     matrices = np.empty((len(cells), *entry.shape[1:]))
     for start in range(0, len(cells), count):
-        own = np.minimum(
-            np.arange(start, start + count), len(cells) - 1
-        )  # the last block is full too
+        # the last block is filled up with its last cell
+        own = np.minimum(np.arange(start, start + count), len(cells) - 1)
         domain.geometry.x[nodes, : points.shape[1]] = points[cells[own[order]]]
         matrix.set_value(0.0)
         fem.assemble_matrix(matrix, integral)

@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from onmanifold.operators.eit.discretization import Discretization
+from onmanifold.operators.eit.discretize import MeshLike, discretize
 from onmanifold.operators.eit.engine import Engine
 from onmanifold.operators.eit.geometry import Geometry
 from onmanifold.operators.eit.instrument import Instrument
@@ -21,7 +22,6 @@ from onmanifold.operators.eit.measurement import Measurement
 from onmanifold.operators.eit.mesh import Mesh
 from onmanifold.operators.eit.meshing import generate_mesh
 from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.operator import _discretize
 from onmanifold.operators.eit.protocol import Protocol
 from onmanifold.operators.eit.reference_fit import PARTS, Fitted, ReferenceFit
 from onmanifold.operators.eit.tank import Tank
@@ -122,7 +122,7 @@ def calibrate(
     geometry: Geometry,
     reference: Measurement,
     *,
-    mesh: str | Mesh | Discretization = "medium",
+    mesh: MeshLike = None,
     degree: int = 1,
     fit: Sequence[str] = ("conductivity", "impedances", "offsets"),
     conductivity: float | None = None,
@@ -169,7 +169,7 @@ def calibrate(
     widths = _checked(fit, prior, reference, conductivity)
     full = Protocol(reference.protocol.injections, np.eye(reference.protocol.electrodes))
     model = CompleteElectrodes(geometry.impedances, full, geometry.shunted)
-    engine = Engine(_discretize(mesh, geometry, degree), model, solver)
+    engine = Engine(discretize(mesh, geometry, degree), model, solver)
     impedances = torch.tensor(geometry.impedances)
     noise = None if std is None else _noise(std, reference)
 

@@ -128,7 +128,8 @@ def _rms(values: Array, mask: NDArray[np.bool_]) -> Array:
     """Root mean square of each column; NaN where nothing is there."""
     count = mask.sum(axis=0)
     square = np.where(mask, values, 0.0) ** 2
-    return np.where(count > 0, np.sqrt(square.sum(axis=0) / np.maximum(count, 1)), np.nan)
+    mean: Array = square.sum(axis=0) / np.maximum(count, 1)
+    return np.asarray(np.where(count > 0, np.sqrt(mean), np.nan))
 
 
 def _noise_by_channel(measurement: Measurement) -> Array:
@@ -139,10 +140,10 @@ def _noise_by_channel(measurement: Measurement) -> Array:
         if factor > 0:
             apart = np.abs(voltages[second] - factor * voltages[first]) / np.hypot(1, factor)
             rows.append(np.where(mask[first] & mask[second], apart, np.nan))
-    table = np.stack(rows)
+    table: Array = np.stack(rows)
     there = ~np.isnan(table).all(axis=0)
     table[0, there] = np.nanmedian(table[:, there], axis=0)
-    return table[0]
+    return np.asarray(table[0])
 
 
 def _electrodes(patterns: Array, bad: NDArray[np.intp]) -> tuple[int, ...]:

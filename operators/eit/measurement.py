@@ -68,11 +68,8 @@ class Measurement:
             >>> kept.voltages[1], kept.mask[1]
             (tensor([4., 0., 6., 7.], dtype=torch.float64), tensor([ True, False,  True,  True]))
         """
-        values, mask = (
-            v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (values, mask)
-        )
-        array = np.array(values, dtype=np.float64)
-        present = np.ones(array.shape, bool) if mask is None else np.array(mask)
+        array = np.array(_plain(values), dtype=np.float64)
+        present = np.ones(array.shape, bool) if mask is None else np.array(_plain(mask))
         if present.dtype != np.bool_ or present.shape != array.shape:
             raise ValueError(
                 f"mask has to be boolean of the voltages' shape {array.shape}, got {present.dtype} "
@@ -88,6 +85,10 @@ class Measurement:
                 f"the voltage of injection {i + 1}, pattern {m + 1} is infinite; missing ones are NaN"
             )
         return cls(protocol, torch.from_numpy(array), torch.from_numpy(present))
+
+
+def _plain(values: ArrayLike | Tensor) -> ArrayLike:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def _check_cells(mesh: Mesh) -> None:
         raise ValueError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
     start = np.repeat(mesh.cells[:, 0], mesh.dim)
     end = mesh.cells[:, 1 : mesh.dim + 1].ravel()
-    graph = coo_array((np.ones(len(end), np.int8), (start, end)), shape=(count, count))
+    graph = coo_array((np.ones(len(end), np.int32), (start, end)), shape=(count, count))
     label = connected_components(graph, directed=False)[1]
     parts = len(np.unique(label[mesh.cells[:, 0]]))
     if parts != 1:

@@ -78,6 +78,8 @@ def generate_mesh(
         _set_sizes(gmsh, borders, *lengths)
         gmsh.model.mesh.generate(len(lower))
         gmsh.model.mesh.setOrder(order)
+        if order == 2:
+            gmsh.model.mesh.optimize("HighOrder")  # repairs cells that the curved boundary inverts
         points, cells, facets, electrode = read_model(gmsh, electrodes)
     return Mesh(radius * points, cells, facets, electrode)
 
@@ -160,7 +162,7 @@ def _draw_cylinder(gmsh: ModuleType, tank: Cylinder) -> Drawing:
     _, parts = occ.fragment([(3, body)], patches)
     occ.synchronize()
     electrodes = dict(enumerate(parts[1:]))
-    borders = gmsh.model.getBoundary([e for part in parts[1:] for e in part], combined=False)
+    borders = [e for part in parts[1:] for e in gmsh.model.getBoundary(part)]
     return electrodes, [(1, abs(tag)) for _, tag in borders]
 
 

@@ -23,6 +23,7 @@ from onmanifold.operators.eit.conductivity import (
 from onmanifold.operators.eit.continuum import Continuum
 from onmanifold.operators.eit.cylinder import Cylinder
 from onmanifold.operators.eit.discretization import SHIPPED, Discretization
+from onmanifold.operators.eit.discretize import MeshLike
 from onmanifold.operators.eit.files import ENDINGS, read_measurement
 from onmanifold.operators.eit.geometry import Geometry, MeshGeometry
 from onmanifold.operators.eit.mesh import Mesh
@@ -62,12 +63,12 @@ def from_options(
     protocol: Choice | None = None,
     drop_driven: bool = False,
     conductivity: Choice = "affine",
-    mesh: Choice = "medium",
+    mesh: Choice | None = None,
     degree: int = 1,
     contact_impedance: float | Sequence[float] | None = None,
     reference: str | Path | Sequence[Sequence[float]] | None = None,
     background: float | None = None,
-    solver: str = "auto",
+    solver: str | None = None,
     device: str = "cpu",
 ) -> EIT:
     """An :class:`EIT` from plain options.
@@ -86,7 +87,8 @@ def from_options(
             that under ``"map"`` and the map's own arguments beside it.
         mesh: ``"coarse"``, ``"medium"`` or ``"fine"``; a file ``.msh`` or ``.xdmf``, or ``.npz`` with a saved
             discretization; ``"gmsh"`` or ``"polar"`` to make one of the tank, or a mapping with that under
-            ``"mesh"`` and the arguments of :func:`generate_mesh` or :func:`polar_mesh` beside it.
+            ``"mesh"`` and the arguments of :func:`generate_mesh` or :func:`polar_mesh` beside it. By default
+            the shipped medium mesh where it fits the tank, else what gmsh makes.
         degree: 1 or 2, of the elements.
         contact_impedance: instead of the tank's own, Ohm m^2.
         reference: a measurement file (:func:`read_measurement`), or voltages ``(I, M)``: model the
@@ -129,7 +131,7 @@ def from_options(
     )
 
 
-def _body(tank: Choice, mesh: Choice) -> tuple[Any, str | Mesh | Discretization]:
+def _body(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
     """The geometry and its mesh."""
     if tank == "mesh":
         grid = _mesh(mesh, None)
@@ -146,12 +148,15 @@ def _body(tank: Choice, mesh: Choice) -> tuple[Any, str | Mesh | Discretization]
     return body, _mesh(mesh, body)
 
 
-def _mesh(mesh: Choice, body: Geometry | None) -> str | Mesh | Discretization:
+def _mesh(mesh: Choice | None, body: Geometry | None) -> MeshLike:
+    if mesh is None:
+        return None
     if isinstance(mesh, Mapping) or mesh in MESHERS:
         if body is None:
             raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
         make, options = _chosen(mesh, "mesh", MESHERS, None)
-        return make(body, **options)
+        made: Mesh = make(body, **options)
+        return made
     suffix = Path(mesh).suffix.lower()
     if suffix in (".msh", ".xdmf"):
         return read_mesh(mesh)
@@ -204,16 +209,19 @@ def _protocol(given: Choice, body: Geometry, drop_driven: bool) -> Protocol | Co
     if name in CONTINUA:
         if drop_driven:
             raise ValueError(f"the continuum model ({name}) has no electrodes to drop")
-        return make(**options)
+        patterns: Continuum = make(**options)
+        return patterns
     if name == "ktc":
         found = Protocol.ktc(**options)
         return Protocol.from_matrices(found.injections, found.patterns, drop_driven=drop_driven)
-    return make(body.electrodes, **{"drop_driven": drop_driven, **options})
+    made: Protocol = make(body.electrodes, **{"drop_driven": drop_driven, **options})
+    return made
 
 
 def _conductivity(given: Choice) -> ConductivityMap:
     make, options = _chosen(given, "map", MAPS, None, what="conductivity map")
-    return make(**options)
+    made: ConductivityMap = make(**options)
+    return made
 
 
 def _chosen(
@@ -227,7 +235,7 @@ def _chosen(
     """What a name, or a mapping with a name under ``key``, stands for, and its arguments."""
     options = {key: given} if isinstance(given, str) else dict(given)
     name = options.pop(key, default)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
     make = known[name]
     signature = inspect.signature(make).parameters

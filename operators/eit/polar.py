@@ -34,7 +34,8 @@ def polar_mesh(
 
     Args:
         tank: a disk or a cylinder.
-        edges: boundary edges on each electrode, and in each gap; layers in each ring of electrodes.
+        edges: boundary edges on each electrode, and in each gap, more where one would span over 30 degrees;
+            layers in each ring of electrodes.
         growth: factor by which cells grow from one ring to the next one inwards.
         longest: longest edge, in radii.
         halvings: how often every edge is then halved, in polar coordinates.
@@ -81,7 +82,7 @@ def _disk(
     rings = _rings(tank, edges, growth, longest, interface)
     points, cells = _fill(rings, sector, number)
     rim = number * len(rings[0][1])
-    first = np.arange(rim).reshape(number, -1)[:, :edges]
+    first = np.arange(rim).reshape(number, -1)[:, : _rim_edges(tank.width, edges)]
     facets = np.stack([first, first + 1], axis=2).reshape(-1, 2).astype(np.int32)
     for _ in range(halvings):
         points, cells, facets = _halved(points, cells, facets)
@@ -93,8 +94,8 @@ def _rings(
 ) -> list[tuple[float, Array]]:
     """Radius of each ring and the angles of its vertices in the first electrode's sector, from outside."""
     sector, half = np.deg2rad(tank.spacing), np.deg2rad(tank.width) / 2
-    electrode = np.linspace(-half, half, edges + 1)[:-1]
-    gap = np.linspace(half, sector - half, edges + 1)[:-1]
+    electrode = np.linspace(-half, half, _rim_edges(tank.width, edges) + 1)[:-1]
+    gap = np.linspace(half, sector - half, _rim_edges(tank.spacing - tank.width, edges) + 1)[:-1]
     rings = [(1.0, np.concatenate([electrode, gap]))]
     fewest = -(-6 // tank.electrodes)
     for radius, size in _radii(min(sector / (2 * edges), longest), growth, longest, interface):
@@ -103,6 +104,11 @@ def _rings(
         count = min(len(rings[-1][1]), max(fewest, round(radius * sector / size)))
         rings.append((radius, -half + sector * np.arange(count) / count))
     return rings
+
+
+def _rim_edges(angle: float, edges: int) -> int:
+    """Edges on an arc of this many degrees: longer ones would cut off too much of the disk."""
+    return max(edges, int(np.ceil(angle / 30)))
 
 
 def _radii(

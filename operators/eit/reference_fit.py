@@ -216,9 +216,10 @@ class ReferenceFit:
         spare = max(1, len(r) - int(self.free.sum()))
         floor = 1e-9 * float(self.reference.voltages.abs().max())
         square = r.square().sum() / spare
-        for _ in range(0 if freedom is None else 100):
-            weight = (freedom + 1) / (freedom + r.square() / square.clamp(min=floor**2))
-            square = (weight * r.square()).sum() / spare
+        if freedom is not None:
+            for _ in range(100):
+                weight = (freedom + 1) / (freedom + r.square() / square.clamp(min=floor**2))
+                square = (weight * r.square()).sum() / spare
         return square.sqrt().clamp(min=floor).expand(self.protocol.shape)
 
     def _errors(self, state: State, std: Tensor, freedom: float | None) -> Tensor:

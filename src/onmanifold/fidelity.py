@@ -207,7 +207,8 @@ class StudentT(_Independent):
         """``(n + 1) / 2 (psi((n + 1) / 2) - psi(n / 2))`` for each entry present, shape ``(B,)``."""
         half = torch.tensor([self.freedom / 2, (self.freedom + 1) / 2], dtype=torch.float64)
         low, high = torch.digamma(half).tolist()
-        return half[1].item() * (high - low) * self._count(measurement)
+        each: float = (self.freedom + 1) / 2 * (high - low)
+        return each * self._count(measurement)
 
     def _weight(self, t: Tensor) -> Tensor:
         weight: Tensor = (self.freedom + 1) / (self.freedom + t.square())

@@ -117,7 +117,7 @@ def test_meshes_made_of_the_tank(compiler):
             "unknown shape 'ball'; known: tank, outline, cyl",
         ),
         ({"tank": {"shape": "cylinder", "depth": 1}}, TypeError, "Cylinder does not take depth"),
-        ({"tank": "mesh"}, ValueError, "needs a mesh file, .msh or .xdmf; got mesh 'medium'"),
+        ({"tank": "mesh"}, ValueError, "needs a mesh file, .msh or .xdmf; got mesh None"),
         ({"tank": "mesh", "mesh": "polar"}, ValueError, "needs a mesh file"),
         (
             {"protocol": "skip-x"},

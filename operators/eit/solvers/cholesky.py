@@ -107,11 +107,11 @@ def serve(descriptor: int, size: int, count: int, dimension: int) -> None:
             np.frombuffer(memory, np.float64, np.prod(shape), place).reshape(shape)
             for place, shape in request["arrays"]
         ]
-        print(json.dumps(_work(solver, *views, range(*request["members"]))), flush=True)
+        print(json.dumps(_work(solver, range(*request["members"]), *views)), flush=True)
 
 
 def _work(
-    solver: SparseCholesky, entries: Array, right: Array, result: Array, members: range
+    solver: SparseCholesky, members: range, entries: Array, right: Array, result: Array
 ) -> int | None:
     """Solve for some members of a batch; the member that is not positive definite, if one is not."""
     x = np.empty(result.shape[:0:-1])

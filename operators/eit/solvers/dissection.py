@@ -65,7 +65,7 @@ def _separators(rows: Index, columns: Index, coordinates: Array, leaf: int) -> t
     """
     count = len(coordinates)
     placed = np.isfinite(coordinates).all(axis=1)
-    depth = max(0, int(np.ceil(np.log2(max(placed.sum(), 1) / leaf))))
+    depth = max(0, int(np.ceil(np.log2(max(int(placed.sum()), 1) / leaf))))
     level = np.where(placed, depth, 0)
     domain = np.zeros(count, np.int64)
     for cut in range(depth):

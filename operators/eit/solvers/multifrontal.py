@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
 from onmanifold.operators.eit.solvers.symbolic import Group, Level, plan
+from onmanifold.operators.eit.threads import one_thread
 
 _CHUNK = 4  # members that a CPU thread takes at a time: their fronts stay in the cache
 
@@ -53,9 +54,8 @@ class MultifrontalCholesky:
         self._size, self._count = len(indptr) - 1, len(indices)
         self._device = torch.device(device)
         self._plan = plan(indptr, indices, coordinates, self._device)
-        self._kept: tuple[Tensor, int, list[list[Panels]]] | None = (
-            None  # entries, version, factors
-        )
+        # entries, their version, factors of each chunk
+        self._kept: tuple[Tensor, int, list[list[Panels]]] | None = None
 
     def solve(self, entries: Tensor, right: Tensor) -> Tensor:
         """See :meth:`Solver.solve`; all factorizations are kept."""
@@ -109,14 +109,10 @@ class MultifrontalCholesky:
         threads = torch.get_num_threads()
         if self._device.type != "cpu" or min(count, threads) == 1:
             return [work(k) for k in range(count)]
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(
-                min(count, threads), initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                return list(pool.map(work, range(count)))
-        finally:
-            torch.set_num_threads(threads)
+        # a new thread would begin with as many threads of its own as there are cores
+        quiet: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        with one_thread(), ThreadPoolExecutor(min(count, threads), **quiet) as pool:
+            return list(pool.map(work, range(count)))
 
 
 def _factorize(levels: list[Level], entries: Tensor) -> tuple[list[Panels], Tensor]:

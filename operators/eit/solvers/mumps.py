@@ -108,7 +108,8 @@ class MumpsCholesky:
     def _by_workers(self, entries: Tensor, right: Tensor) -> Tensor:
         workers: Any = self._workers
         try:
-            return workers.solve(entries, right).to(entries.device)
+            result: Tensor = workers.solve(entries, right)
+            return result.to(entries.device)
         except ValueError:  # not positive definite
             raise
         except RuntimeError:  # one was killed, perhaps for want of memory
