@@ -16,7 +16,7 @@ from onmanifold.operators.eit.protocol import Protocol
 
 PARTS = ("conductivity", "impedances", "offsets", "common", "currents")
 _LONGEST = 2.0  # a step in a logarithm
-_ENOUGH = 1e-4  # a decrease of the negative log-density that nobody can see in the data
+_ENOUGH = 1e-3  # a decrease of the negative log-density that nobody can see in the data
 
 
 @dataclass(frozen=True, eq=False)

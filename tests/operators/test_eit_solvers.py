@@ -126,7 +126,7 @@ def test_a_batch_gives_what_its_members_give(problem, name):
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-11, atol=1e-12)
 
 
-def test_the_same_tensor_is_factorized_once_until_it_is_changed(problem, name, monkeypatch):
+def test_the_same_tensor_is_factorized_once_until_it_is_changed(problem, name):
     solver = problem.solver(name)
     entries = problem.entries[:1].clone()
     solver.solve(entries, problem.sparse)

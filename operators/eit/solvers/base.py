@@ -73,8 +73,9 @@ def make_solver(
         >>> indptr, indices = np.array([0, 2, 4]), np.array([0, 1, 0, 1])
         >>> solver = make_solver("torch", indptr, indices, np.array([[0.0], [1.0]]))
         >>> entries = torch.tensor([[2.0, 1.0, 1.0, 2.0]], dtype=torch.float64)
-        >>> solver.solve(entries, torch.tensor([[3.0], [3.0]], dtype=torch.float64)).flatten()
-        tensor([1., 1.], dtype=torch.float64)
+        >>> solver.solve(entries, torch.tensor([[3.0], [3.0]], dtype=torch.float64)).round(decimals=9)
+        tensor([[[1.],
+                 [1.]]], dtype=torch.float64)
     """
     if callable(name):
         return name(indptr, indices, coordinates)

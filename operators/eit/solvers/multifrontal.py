@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -106,13 +106,13 @@ class MultifrontalCholesky:
 
         The products are small: torch's own threads would mostly wait for each other.
         """
-        threads = torch.get_num_threads()
-        if self._device.type != "cpu" or min(count, threads) == 1:
+        if self._device.type != "cpu":
             return [work(k) for k in range(count)]
-        # a new thread would begin with as many threads of its own as there are cores
-        quiet: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        with one_thread(), ThreadPoolExecutor(min(count, threads), **quiet) as pool:
-            return list(pool.map(work, range(count)))
+        with one_thread() as threads:
+            if min(count, threads) == 1:
+                return [work(k) for k in range(count)]
+            with ThreadPoolExecutor(min(count, threads)) as pool:
+                return list(pool.map(work, range(count)))
 
 
 def _factorize(levels: list[Level], entries: Tensor) -> tuple[list[Panels], Tensor]:

@@ -21,7 +21,7 @@ class SuperLU:
 
     The fill-reducing ordering (minimum degree) is computed once and the pattern permuted by it; with pivots
     from the diagonal it holds for all matrices. SuperLU releases the interpreter's lock, so the members of
-    a batch are shared among threads, and the factorizations of all members are kept.
+    a batch are shared among threads. The factorization of a single matrix is kept.
 
     Args:
         indptr: row pointers of the pattern in compressed rows, both triangles, ``(n + 1,)``.
@@ -38,36 +38,38 @@ class SuperLU:
         permuted.sort_indices()
         self._source = permuted.data  # where in ``entries`` each entry of the permuted matrix is
         self._pattern = permuted.indices, permuted.indptr
-        self._kept: tuple[Tensor, int, list[Any]] | None = None  # entries, their version, factors
+        self._kept: tuple[Tensor, int, Any] | None = None  # entries, their version, factor
 
     def solve(self, entries: Tensor, right: Tensor) -> Tensor:
-        """See :meth:`Solver.solve`; all factorizations are kept."""
+        """See :meth:`Solver.solve`; the factorization of a single matrix is kept."""
         check_system(entries, right, self._size, self._count)
+        values = entries.detach().cpu().numpy()
         given = right.detach().cpu().numpy()[..., self._order, :]
-        with ThreadPoolExecutor(max(1, min(len(entries), torch.get_num_threads()))) as pool:
-            factors = self._factors(entries, pool)
+        known = self._known(entries)
 
-            def solve(b: int) -> Array:
-                x: Array = factors[b].solve(given if given.ndim == 2 else given[b])
-                return x[self._position]
+        def solve(b: int) -> Array:
+            factor = self._factorize(values[b], b) if known is None else known
+            x: Array = factor.solve(given if given.ndim == 2 else given[b])
+            if len(values) == 1 and known is None:
+                self._kept = entries, entries._version, factor
+            return x[self._position]
 
-            columns = list(pool.map(solve, range(len(entries))))
+        with ThreadPoolExecutor(max(1, min(len(values), torch.get_num_threads()))) as pool:
+            columns = list(pool.map(solve, range(len(values))))
         return torch.from_numpy(np.stack(columns)).to(entries.device)
 
     def sum(self, value: Tensor) -> Tensor:
         """``value`` itself."""
         return value
 
-    def _factors(self, entries: Tensor, pool: ThreadPoolExecutor) -> list[Any]:
+    def _known(self, entries: Tensor) -> Any:
+        """The factorization of the single matrix that was the last one, if this is it again."""
         if self._kept is not None:
-            known, version, factors = self._kept
+            known, version, factor = self._kept
             if known is entries and version == entries._version:
-                return factors
+                return factor
         self._kept = None
-        values = entries.detach().cpu().numpy()
-        factors = list(pool.map(lambda b: self._factorize(values[b], b), range(len(values))))
-        self._kept = entries, entries._version, factors
-        return factors
+        return None
 
     def _factorize(self, entries: Array, member: int) -> Any:
         shape = self._size, self._size
