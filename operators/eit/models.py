@@ -73,15 +73,5 @@ class CompleteElectrodes:
             drive=self.protocol.injections[:-1].copy(),
             sense=centred[:-1].copy(),
             measured=self.protocol.measured,
-            places=np.concatenate([d.nodes, _centres(d, count)[:-1]]),
+            places=np.concatenate([d.nodes, np.full((count - 1, d.nodes.shape[1]), np.nan)]),
         )
-
-
-def _centres(d: Discretization, count: int) -> Array:
-    """Where each electrode is, ``(L, D)``: the mean over its mass."""
-    total = np.maximum(np.bincount(d.electrode, d.mass, minlength=count), np.finfo(float).tiny)
-    sums = [
-        np.bincount(d.electrode, d.mass * d.nodes[d.rows, k], minlength=count)
-        for k in range(d.nodes.shape[1])
-    ]
-    return np.stack(sums, axis=1) / total[:, None]

@@ -41,7 +41,9 @@ class System:
         drive: injections as combinations of the sources, ``(k, I)``.
         sense: measurements as combinations of the sensors, ``(m, M)``.
         measured: which voltages are kept, ``(I, M)``; all if ``None``.
-        places: where the unknowns are, m, ``(n, D)``.
+        places: where the unknowns are, m, ``(n, D)``; NaN for those that are nowhere, as electrodes,
+            which solvers then eliminate last: where only they are driven, half of a solve has nothing
+            to do.
     """
 
     size: int

@@ -1,0 +1,78 @@
+"""EIT of a body of one's own shape: outline, electrodes, calibration, a picture from one Jacobian.
+
+python examples/eit_body.py [OUTPUT.png]    (needs gmsh and dolfinx)
+"""
+
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import torch
+
+from onmanifold import simulate
+from onmanifold.operators.eit import (
+    EIT,
+    Measurement,
+    Outline,
+    Protocol,
+    calibrate,
+    generate_mesh,
+    plot_eit,
+)
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+# the outline of a chest, m: a closed spline through a few points, 16 electrodes of 3 cm
+chest = Outline(
+    0.01
+    * np.array([(0, 10), (11, 10), (17, 2), (13, -8), (0, -9), (-13, -8), (-17, 2), (-11, 10)]),
+    electrodes=16,
+    width=0.03,
+    smooth=True,
+    contact_impedance=1e-2,
+)
+protocol = Protocol.adjacent(16, current=1e-3, drop_driven=True)
+shape = (1, 32, 32)
+
+# the experiment: a finer mesh than the one that inverts, unknown contacts, two lungs full of air
+unknown = 1e-2 * torch.exp(torch.randn(16, generator=torch.Generator().manual_seed(0)))
+real = replace(chest, contact_impedance=tuple(unknown.tolist()))
+laboratory = EIT(real, protocol, shape, mesh=generate_mesh(real, edge=0.01, interior=0.04))
+(left, bottom), (right, top) = chest.extent
+x = torch.linspace(left, right, 65, dtype=torch.float64)[1::2]  # the pixels' centres
+y = torch.linspace(top, bottom, 65, dtype=torch.float64)[1::2, None]
+lungs = ((x.abs() - 0.075) / 0.045) ** 2 + ((y - 0.01) / 0.06) ** 2 < 1
+empty = torch.full((1, *shape), 0.3, dtype=torch.float64)
+filled = empty.masked_fill(lungs, 0.1)
+noise = 1e-4 * float(laboratory.A(empty).abs().mean())
+before, after = (simulate(laboratory, s, noise, seed)[0] for seed, s in enumerate((empty, filled)))
+
+# what is unknown of the body without air in it
+mesh = generate_mesh(chest)
+calibration = calibrate(chest, Measurement.from_values(protocol, before), mesh=mesh, std=noise)
+print(calibration.summary())
+
+# one linear step: Gaussians of 2 cm whose sum explains the change of the voltages, no larger than needed
+eit = EIT(calibration.geometry, protocol, shape, mesh=mesh)
+background = torch.full((1, *shape), calibration.values.conductivity, dtype=torch.float64)
+jacobian = eit.cell_jacobian(background)[0]
+d = eit.engine.discretization
+places = torch.from_numpy(d.points[d.cells].mean(axis=1))
+bumps = torch.exp(-(torch.cdist(places, places[::8]) ** 2) / (2 * 0.02**2))
+basis = jacobian @ bumps
+weight = 1e-5 * torch.linalg.matrix_norm(basis, 2) ** 2
+gram = basis @ basis.T + weight * torch.eye(len(basis), dtype=torch.float64)
+change = bumps @ (basis.T @ torch.linalg.solve(gram, after - before))
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+plot_eit(real, laboratory.engine.discretization, laboratory.cell_conductivity(filled)[0], axes[0])
+plot_eit(chest, mesh, change, axes[1])
+axes[0].set_title("truth")
+axes[1].set_title("change, from one Jacobian")
+figure.tight_layout()
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "body.png", dpi=100)
+inside = ((places[:, 0].abs() - 0.075) / 0.045) ** 2 + ((places[:, 1] - 0.01) / 0.06) ** 2 < 0.5
+lung, elsewhere = float(change[inside].mean()), float(change[~inside].mean())
+print(f"change of the conductivity in the lungs {lung:.3f} S/m, elsewhere {elsewhere:.3f} S/m")
