@@ -18,17 +18,21 @@ import numpy as np
 import torch
 from scipy.optimize import least_squares
 
-from onmanifold.operators.eit.assembly import assemble
-from onmanifold.operators.eit.calibration import Calibration, calibrate, calibrate_width
-from onmanifold.operators.eit.channels import flag_channels
 from onmanifold.operators.eit.conductivity import Labels
-from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.ktc import ktc_picture, read_ktc, read_ktc_truth
-from onmanifold.operators.eit.measurement import Measurement
-from onmanifold.operators.eit.meshing import generate_mesh
-from onmanifold.operators.eit.noise import fit_noise
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_width,
+)
+from onmanifold.operators.eit.measurements.channels import flag_channels
+from onmanifold.operators.eit.measurements.ktc import ktc_picture, read_ktc, read_ktc_truth
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import fit_noise
+from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.operators.eit.tank import Tank
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MATERIALS = ("resistive", "background", "conductive")

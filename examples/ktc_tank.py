@@ -25,7 +25,7 @@ from torch import Tensor
 from onmanifold import Gaussian, MaxSteps, SmallDecrease, Solution, Starts, load_prior, solve
 from onmanifold.operators.eit import (
     EIT,
-    KTCMeasurement,
+    Measurement,
     Saturating,
     Tank,
     ktc_classes,
@@ -82,7 +82,7 @@ def noise(reference: Tensor, voltages: Tensor, mask: Tensor) -> Tensor:
 
 def reconstruct(
     operator: EIT,
-    reference: KTCMeasurement,
+    reference: Measurement,
     case: Case,
     prior: WithBackground,
     starts: Starts,

@@ -20,8 +20,8 @@ from onmanifold.operators.eit import (
     load_discretization,
     polar_mesh,
 )
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.models import CompleteElectrodes
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 
 def shipped(mesh: str, directions: int = 48) -> list[float]:

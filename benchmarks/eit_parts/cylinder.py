@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.eit_parts.timing import peak_memory
 from onmanifold.operators.eit import EIT, Cylinder, Exponential, Protocol
-from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.eit_parts.timing import milliseconds, peak_memory
 from onmanifold.operators.eit import Protocol, Tank, assemble, polar_mesh
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.models import CompleteElectrodes
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 # Boundary edges on each of 16 electrodes, and the longest edge in radii.
 SIZES = ((4, 0.055), (8, 0.0275), (16, 0.0138), (32, 0.0069), (64, 0.0035))

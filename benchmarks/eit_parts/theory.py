@@ -15,8 +15,8 @@ from onmanifold.operators.eit import (
     load_discretization,
     polar_mesh,
 )
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.models import CompleteElectrodes
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 RHO, KAPPA = 0.5, 5.0
 

@@ -3,9 +3,6 @@
 Importing this module does no work and needs neither dolfinx nor gmsh.
 """
 
-from onmanifold.operators.eit.assembly import assemble
-from onmanifold.operators.eit.calibration import Calibration, calibrate, calibrate_width
-from onmanifold.operators.eit.channels import ChannelReport, flag_channels
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -14,14 +11,23 @@ from onmanifold.operators.eit.conductivity import (
     Saturating,
     Scaled,
 )
-from onmanifold.operators.eit.continuum import Continuum
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.discretization import Discretization, load_discretization
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.files import read_measurement, save_measurement
-from onmanifold.operators.eit.geometry import Geometry, MeshGeometry
-from onmanifold.operators.eit.instrument import Instrument
-from onmanifold.operators.eit.ktc import (
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.fem.discretization import Discretization, load_discretization
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.geometry.base import Geometry, MeshGeometry
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.outline import Outline
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.linearization import EITLinearization
+from onmanifold.operators.eit.measurements.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_width,
+)
+from onmanifold.operators.eit.measurements.channels import ChannelReport, flag_channels, reciprocity
+from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
+from onmanifold.operators.eit.measurements.instrument import Instrument
+from onmanifold.operators.eit.measurements.ktc import (
     ktc_classes,
     ktc_level_mask,
     ktc_picture,
@@ -29,20 +35,18 @@ from onmanifold.operators.eit.ktc import (
     read_ktc,
     read_ktc_truth,
 )
-from onmanifold.operators.eit.linearization import EITLinearization
-from onmanifold.operators.eit.measurement import Measurement
-from onmanifold.operators.eit.mesh import Mesh
-from onmanifold.operators.eit.mesh_files import read_mesh
-from onmanifold.operators.eit.meshing import generate_mesh
-from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.noise import fit_noise, noise_std
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import channel_offsets, fit_noise, noise_std
+from onmanifold.operators.eit.mesh.files import read_mesh
+from onmanifold.operators.eit.mesh.generate import generate_mesh
+from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 from onmanifold.operators.eit.options import from_options
-from onmanifold.operators.eit.outline import Outline
 from onmanifold.operators.eit.plot import plot_eit
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
 
 __all__ = [
     "EIT",
@@ -71,6 +75,7 @@ __all__ = [
     "assemble",
     "calibrate",
     "calibrate_width",
+    "channel_offsets",
     "fit_noise",
     "flag_channels",
     "from_options",
@@ -87,5 +92,6 @@ __all__ = [
     "read_ktc_truth",
     "read_measurement",
     "read_mesh",
+    "reciprocity",
     "save_measurement",
 ]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_batch
-from onmanifold.operators.eit.engine import Engine, Fields
-from onmanifold.operators.eit.sparse import SparseMatrix
-from onmanifold.operators.eit.threads import each
+from onmanifold.operators.eit.fem.engine import Engine, Fields
+from onmanifold.operators.eit.fem.sparse import SparseMatrix
+from onmanifold.operators.eit.fem.threads import each
 
 
 @dataclass(frozen=True)

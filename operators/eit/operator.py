@@ -13,18 +13,18 @@ from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
 from onmanifold.fidelity import Gaussian
-from onmanifold.operators.eit.boundary import boundary_loop
 from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
-from onmanifold.operators.eit.continuum import Continuum
-from onmanifold.operators.eit.discretize import MeshLike, discretize, discretize_on_ranks
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.geometry import Geometry
+from onmanifold.operators.eit.fem.discretize import MeshLike, discretize, discretize_on_ranks
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.fem.sparse import SparseMatrix
+from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
-from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.pixels import cell_average
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.sparse import SparseMatrix
-from onmanifold.operators.eit.system import Model
+from onmanifold.operators.eit.mesh.pixels import cell_average
+from onmanifold.operators.eit.models.boundary import boundary_loop
+from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.eit.models.system import Model
 
 _BATCH = 16  # pictures whose potentials are held at a time where only voltages are wanted
 

@@ -20,20 +20,20 @@ from onmanifold.operators.eit.conductivity import (
     Saturating,
     channels_of,
 )
-from onmanifold.operators.eit.continuum import Continuum
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.discretization import SHIPPED, Discretization
-from onmanifold.operators.eit.discretize import MeshLike
-from onmanifold.operators.eit.files import ENDINGS, read_measurement
-from onmanifold.operators.eit.geometry import Geometry, MeshGeometry
-from onmanifold.operators.eit.mesh import Mesh
-from onmanifold.operators.eit.mesh_files import read_mesh
-from onmanifold.operators.eit.meshing import generate_mesh
+from onmanifold.operators.eit.fem.discretization import SHIPPED, Discretization
+from onmanifold.operators.eit.fem.discretize import MeshLike
+from onmanifold.operators.eit.geometry.base import Geometry, MeshGeometry
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.outline import Outline
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.files import ENDINGS, read_measurement
+from onmanifold.operators.eit.mesh.files import read_mesh
+from onmanifold.operators.eit.mesh.generate import generate_mesh
+from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.operators.eit.outline import Outline
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
 
 Choice = str | Mapping[str, Any]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.geometry import Geometry
-from onmanifold.operators.eit.mesh import EDGES, Mesh, boundary_facets
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.geometry.base import Geometry
+from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

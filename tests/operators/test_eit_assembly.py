@@ -8,12 +8,12 @@ from scipy.sparse import block_array, coo_array
 from scipy.sparse.linalg import spsolve
 
 from onmanifold.operators.eit import assembly
-from onmanifold.operators.eit.assembly import assemble
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.mesh import EDGES, Mesh, boundary_facets
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.tank import Tank
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
+from onmanifold.operators.eit.mesh.polar import polar_mesh
 
 TANK = Tank(radius=0.5, electrodes=8, width=20, first_angle=30)
 CYLINDER = Cylinder(0.14, 0.2, rings=(0.05, 0.15), per_ring=6, width=30, electrode_height=0.03)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onmanifold.operators.eit.calibration import calibrate, calibrate_width
 from onmanifold.operators.eit.conductivity import Saturating
-from onmanifold.operators.eit.discretization import load_discretization
-from onmanifold.operators.eit.instrument import Instrument
-from onmanifold.operators.eit.ktc import ktc_picture, read_ktc, read_ktc_truth
-from onmanifold.operators.eit.measurement import Measurement
+from onmanifold.operators.eit.fem.discretization import load_discretization
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.calibration import calibrate, calibrate_width
+from onmanifold.operators.eit.measurements.instrument import Instrument
+from onmanifold.operators.eit.measurements.ktc import ktc_picture, read_ktc, read_ktc_truth
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.reference_fit import PARTS
+from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.reference_fit import PARTS
-from onmanifold.operators.eit.tank import Tank
 
 CONDUCTIVITY, NOISE = 1.7, 2e-4
 TANK = Tank.unit(contact_impedance=1e-2)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit.channels import flag_channels, reciprocity
-from onmanifold.operators.eit.discretization import load_discretization
-from onmanifold.operators.eit.ktc import read_ktc
-from onmanifold.operators.eit.measurement import Measurement
+from onmanifold.operators.eit.fem.discretization import load_discretization
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.channels import flag_channels, reciprocity
+from onmanifold.operators.eit.measurements.ktc import read_ktc
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
 
 PROTOCOLS = {
     "ktc": Protocol.ktc(),

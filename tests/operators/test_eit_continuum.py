@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from onmanifold.operators.eit import EIT, Affine, Exponential, Tank, load_discretization
-from onmanifold.operators.eit.boundary import boundary_loop
-from onmanifold.operators.eit.continuum import Continuum
-from onmanifold.operators.eit.engine import Engine
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.models.boundary import boundary_loop
+from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.testing import check_operator
 
 PLACES = (np.arange(64) + 0.5) / 64

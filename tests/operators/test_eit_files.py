@@ -10,9 +10,13 @@ import torch
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from onmanifold.operators.eit.files import read_measurement, read_table, save_measurement
-from onmanifold.operators.eit.measurement import Measurement
-from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.measurements.files import (
+    read_measurement,
+    read_table,
+    save_measurement,
+)
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.protocol import Protocol
 
 ADJACENT = Protocol.adjacent(6)
 DROPPED = Protocol.adjacent(6, drop_driven=True)

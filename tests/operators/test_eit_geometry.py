@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.outline import Outline
-from onmanifold.operators.eit.tank import Tank
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.outline import Outline
+from onmanifold.operators.eit.geometry.tank import Tank
 
 SQUARE = [(0, 0), (2, 0), (2, 2), (0, 2)]
 

@@ -8,10 +8,10 @@ from analytic_priors import Analytic
 
 from onmanifold import Gaussian, MaxSteps, SmallDecrease, solve
 from onmanifold.operators.eit.conductivity import Labels, Saturating, Scaled
-from onmanifold.operators.eit.discretization import load_discretization
+from onmanifold.operators.eit.fem.discretization import load_discretization
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.testing import check_operator
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.geometry import MeshGeometry
-from onmanifold.operators.eit.mesh import EDGES, Mesh, boundary_facets
-from onmanifold.operators.eit.meshing import generate_mesh, import_gmsh
-from onmanifold.operators.eit.outline import Outline
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.tank import Tank
+from onmanifold.operators.eit.geometry.base import MeshGeometry
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.outline import Outline
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.mesh.generate import generate_mesh, import_gmsh
+from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
+from onmanifold.operators.eit.mesh.polar import polar_mesh
 
 TANK = Tank(radius=0.5, electrodes=8, width=20, first_angle=30)
 CYLINDER = Cylinder(

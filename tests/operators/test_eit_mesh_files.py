@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onmanifold.operators.eit.geometry import MeshGeometry
-from onmanifold.operators.eit.mesh_files import read_mesh
-from onmanifold.operators.eit.meshing import gmsh_session, import_gmsh
+from onmanifold.operators.eit.geometry.base import MeshGeometry
+from onmanifold.operators.eit.mesh.files import read_mesh
+from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh
 
 BOTTOM, TOP = (0.75, 0.0, 0.0), (0.75, 1.0, 0.0)
 
@@ -138,7 +138,7 @@ def _write_xdmf(path, dim, order=1, values=(1, 2), tagged=True):
 
 
 def _second_order(domain, dim, elements, mesh, mpi):
-    from onmanifold.operators.eit.mesh import with_middles
+    from onmanifold.operators.eit.mesh.mesh import with_middles
 
     points, (cells,) = with_middles(domain.geometry.x[:, :dim], domain.geometry.dofmaps[0])
     name = ("triangle", "tetrahedron")[dim - 2]

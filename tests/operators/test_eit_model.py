@@ -18,10 +18,10 @@ from onmanifold.operators.eit import (
     load_discretization,
     polar_mesh,
 )
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.mesh import Mesh
-from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.pixels import cell_average
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.eit.mesh.pixels import cell_average
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 pytestmark = pytest.mark.usefixtures("dolfinx")
 

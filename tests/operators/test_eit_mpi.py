@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit.discretization import Discretization, load_discretization
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
+from onmanifold.operators.eit.fem.discretization import Discretization, load_discretization
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
 
 pytestmark = pytest.mark.usefixtures("dolfinx")
 
 SCRIPT = """
 import sys
 import numpy as np, torch
-from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
 require_dolfinx()
 from mpi4py import MPI
-from onmanifold.operators.eit.discretization import Discretization
-from onmanifold.operators.eit.distributed import distribute
-from onmanifold.operators.eit.engine import Engine
-from onmanifold.operators.eit.models import CompleteElectrodes
-from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.fem.distributed import distribute
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
 
 comm = MPI.COMM_WORLD
 mesh, given, method, what, out = sys.argv[1:]
@@ -178,7 +178,7 @@ def test_all_ranks_refuse_what_one_cannot_use(launcher, case, method):
 
 
 def test_every_cell_and_every_entry_goes_to_one_rank():
-    from onmanifold.operators.eit.distributed import _split
+    from onmanifold.operators.eit.fem.distributed import _split
 
     d = _box(4)
     shares = _split(d, 3)
@@ -200,7 +200,7 @@ def test_every_cell_and_every_entry_goes_to_one_rank():
 def test_what_cannot_be_distributed_is_refused():
     from mpi4py import MPI
 
-    from onmanifold.operators.eit.distributed import distribute
+    from onmanifold.operators.eit.fem.distributed import distribute
     from onmanifold.operators.eit.solvers.petsc import PetscDistributed
 
     with pytest.raises(ValueError, match="rank 0 has to have the discretization"):

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit.ktc import read_ktc
-from onmanifold.operators.eit.measurement import Measurement
-from onmanifold.operators.eit.noise import channel_offsets, fit_noise, noise_std, repeats
-from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.measurements.ktc import read_ktc
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import (
+    channel_offsets,
+    fit_noise,
+    noise_std,
+    repeats,
+)
+from onmanifold.operators.eit.models.protocol import Protocol
 
 
 def test_noise():

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from onmanifold.operators.eit.conductivity import Labels
-from onmanifold.operators.eit.discretization import load_discretization
-from onmanifold.operators.eit.files import save_measurement
-from onmanifold.operators.eit.measurement import Measurement
+from onmanifold.operators.eit.fem.discretization import load_discretization
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.files import save_measurement
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.options import from_options
-from onmanifold.operators.eit.protocol import Protocol
-from onmanifold.operators.eit.tank import Tank
 
 
 @pytest.mark.parametrize(

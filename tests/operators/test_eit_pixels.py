@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onmanifold.operators.eit.cylinder import Cylinder
-from onmanifold.operators.eit.pixels import cell_average
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.tank import Tank
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.mesh.pixels import cell_average
+from onmanifold.operators.eit.mesh.polar import polar_mesh
 
 TANK = Tank(radius=0.115, electrodes=8, width=20)
 CYLINDER = Cylinder(0.2, 0.3, rings=(0.1,), per_ring=8, width=20, electrode_height=0.05)

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from onmanifold.operators.eit.assembly import assemble
-from onmanifold.operators.eit.cylinder import Cylinder
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.mesh.polar import polar_mesh
 from onmanifold.operators.eit.plot import _cut, plot_eit
-from onmanifold.operators.eit.polar import polar_mesh
-from onmanifold.operators.eit.tank import Tank
 
 TANK = Tank(radius=0.5, electrodes=8, width=20, first_angle=30, shunted=[2])
 CYLINDER = Cylinder(0.14, 0.2, rings=(0.05, 0.15), per_ring=6, width=30, electrode_height=0.03)

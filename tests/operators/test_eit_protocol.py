@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit.protocol import Protocol
+from onmanifold.operators.eit.models.protocol import Protocol
 
 
 def test_adjacent_and_opposite():

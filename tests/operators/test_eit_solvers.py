@@ -16,7 +16,7 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
-from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.solvers import make_solver
 from onmanifold.operators.eit.solvers.base import SOLVERS
 from onmanifold.operators.eit.solvers.multifrontal import MultifrontalCholesky

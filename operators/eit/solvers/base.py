@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
 
 Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type

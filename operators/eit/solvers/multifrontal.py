@@ -20,9 +20,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from onmanifold.operators.eit.fem.threads import one_thread
 from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
 from onmanifold.operators.eit.solvers.symbolic import Group, Level, plan
-from onmanifold.operators.eit.threads import one_thread
 
 _CHUNK = 4  # members that a CPU thread takes at a time: their fronts stay in the cache
 

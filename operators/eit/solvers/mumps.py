@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.operators.eit.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
 from onmanifold.operators.eit.solvers.cholesky import SparseCholesky
 from onmanifold.operators.eit.solvers.workers import Workers, can_have_workers

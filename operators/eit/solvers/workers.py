@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.operators.eit.fem.threads import one_thread
 from onmanifold.operators.eit.solvers import cholesky
 from onmanifold.operators.eit.solvers.base import Index, not_positive_definite
-from onmanifold.operators.eit.threads import one_thread
 
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _LAUNCHERS = ("PMI", "PMIX", "MPI", "OMPI", "HYDRA")  # how launchers of MPI talk to their processes

@@ -1,0 +1,1 @@
+"""The finite element engine: element matrices, one factorization, all derivatives."""

@@ -1,0 +1,168 @@
+"""From a mesh to element matrices and electrode blocks, by dolfinx."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.mesh.mesh import Mesh
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int32]
+
+_CELLS = ("", "interval", "triangle", "tetrahedron")
+_BLOCK = 2000  # cells that dolfinx gets at a time
+
+
+def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
+    """Assemble element matrices and electrode blocks with dolfinx.
+
+    Cells and electrodes are taken as curved where the mesh is of second order.
+
+    Args:
+        mesh: the mesh, in m.
+        degree: 1 for linear elements, 2 for quadratic ones.
+
+    Raises:
+        ImportError: dolfinx is missing; the message says how to install it.
+        RuntimeError: it cannot compile its forms; the message says what that needs.
+
+    Example:
+        >>> from onmanifold.operators.eit import Tank, polar_mesh
+        >>> d = assemble(polar_mesh(Tank(electrodes=8, width=20), edges=2, order=2), degree=2)
+        >>> d.dofs.shape[1], d.size
+        (6, 289)
+    """
+    if degree not in (1, 2):
+        raise ValueError(f"degree has to be 1 or 2, got {degree}")
+    require_dolfinx()
+    dim = mesh.dim
+    nodes = mesh if degree == 1 else mesh.second_order()  # its points carry the degrees of freedom
+    count = (dim + 1, dim) if degree == 1 else (None, None)
+    cells, facets = nodes.cells[:, : count[0]], nodes.facets[:, : count[1]]
+    number, vertices = _vertices_first(cells, dim, len(nodes.points))
+    points = np.empty((number.max() + 1, dim))
+    points[number[number >= 0]] = nodes.points[number >= 0]
+    block = _element_matrices(mesh.points, mesh.facets, dim - 1, degree, _mass)
+    on = number[facets]
+    row, column = np.broadcast_arrays(on[:, :, None], on[:, None, :])
+    shape = (len(points), len(points))
+    mass = coo_array((block.ravel(), (row.ravel(), column.ravel())), shape=shape)
+    mass.sum_duplicates()
+    electrode = np.empty(len(points), np.int32)
+    electrode[on] = mesh.electrode[:, None]
+    return Discretization(
+        points=points[:vertices],
+        cells=number[cells[:, : dim + 1]],
+        nodes=points,
+        dofs=number[cells],
+        stiffness=_element_matrices(mesh.points, mesh.cells, dim, degree, _stiffness),
+        rows=mass.row.astype(np.int32),
+        columns=mass.col.astype(np.int32),
+        mass=mass.data,
+        electrode=electrode[mass.row],
+    )
+
+
+def _vertices_first(cells: Index, dim: int, count: int) -> tuple[Index, int]:
+    """New numbers for the nodes of cells, -1 for other ones, and the number of vertices."""
+    kind = np.full(count, 2, np.int8)
+    kind[cells] = 1
+    kind[cells[:, : dim + 1]] = 0
+    order = np.argsort(kind, kind="stable")
+    number = np.empty(count, np.int32)
+    number[order] = np.arange(count)
+    number[kind == 2] = -1
+    return number, int((kind == 0).sum())
+
+
+def _stiffness(ufl: Any, u: Any, v: Any) -> Any:
+    return ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx
+
+
+def _mass(ufl: Any, u: Any, v: Any) -> Any:
+    return u * v * ufl.dx
+
+
+def _element_matrices(
+    points: Array, cells: Index, dim: int, degree: int, form: Callable[[Any, Any, Any], Any]
+) -> Array:
+    """Matrix of a bilinear form on each cell of dimension ``dim``, ``(C, n, n)``.
+
+    dolfinx gets a few cells that share nothing, and a discontinuous space: then the cells' matrices are the
+    diagonal blocks of the one that it assembles. The next ones only bring new coordinates: making a
+    mesh costs far more than the assembly.
+    """
+    fem, ufl = import_module("dolfinx.fem"), import_module("ufl")
+    count = min(len(cells), _BLOCK)
+    domain = _separate_cells(dim, points.shape[1], cells.shape[1], count)
+    space = fem.functionspace(domain, ("Discontinuous Lagrange", degree))
+    integral = _compiled(fem, form(ufl, ufl.TrialFunction(space), ufl.TestFunction(space)))
+    matrix = fem.create_matrix(integral)
+    order, nodes = domain.topology.original_cell_index, domain.geometry.dofmaps[0]
+    dofs = np.empty_like(space.dofmap.list)
+    dofs[order] = space.dofmap.list  # in the order of the given cells
+    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # entries of a row ascend by column
+    entry = dofs[:, :, None].astype(np.int64) * dofs.shape[1] + columns[:, None, :]
+    matrices = np.empty((len(cells), *entry.shape[1:]))
+    for start in range(0, len(cells), count):
+        # the last block is filled up with its last cell
+        own = np.minimum(np.arange(start, start + count), len(cells) - 1)
+        domain.geometry.x[nodes, : points.shape[1]] = points[cells[own[order]]]
+        matrix.set_value(0.0)
+        fem.assemble_matrix(matrix, integral)
+        part = matrices[start : start + count]
+        part[:] = matrix.data[entry[: len(part)]]
+    return matrices
+
+
+def _separate_cells(dim: int, coordinates: int, nodes: int, count: int) -> Any:
+    """A mesh of ``count`` cells that share no node, all of them at the origin."""
+    element = import_module("basix.ufl").element(
+        "Lagrange", _CELLS[dim], 1 if nodes == dim + 1 else 2, shape=(coordinates,)
+    )
+    cells = np.arange(count * nodes).reshape(count, nodes)
+    alone = import_module("mpi4py.MPI").COMM_SELF
+    create = import_module("dolfinx.mesh").create_mesh
+    return create(alone, cells, element, np.zeros((count * nodes, coordinates)))
+
+
+def _compiled(fem: Any, form: Any) -> Any:
+    try:
+        return fem.form(form)
+    except Exception as error:  # cffi, setuptools and the compiler each have their own
+        raise RuntimeError(
+            f"dolfinx could not compile a form ({error}). It needs a C compiler and Python's headers "
+            "(Debian: `apt-get install gcc libc6-dev python3-dev`); the shipped meshes need neither."
+        ) from error
+
+
+def require_dolfinx() -> Any:
+    """Import dolfinx and petsc4py, or say how to install them.
+
+    Raises:
+        ImportError: one of them is missing, or PETSc has complex scalars.
+    """
+    try:
+        with contextlib.suppress(ModuleNotFoundError):  # conda-forge's dolfinx comes without it
+            import_module("dolfinx_solver")  # the wheel's libraries have to be loaded in its order
+        dolfinx = import_module("dolfinx")
+        import_module("dolfinx.fem")
+        import_module("dolfinx.mesh")
+        scalar = import_module("petsc4py.PETSc").ScalarType
+    except ImportError as error:
+        raise ImportError(
+            f"electrical impedance tomography needs dolfinx with petsc4py ({error}). Install it with "
+            "`pip install onmanifold[eit]` (Linux, x86-64) or "
+            "`conda install -c conda-forge fenics-dolfinx` (elsewhere)."
+        ) from error
+    if np.issubdtype(scalar, np.complexfloating):
+        raise ImportError("this PETSc computes with complex numbers; install its real variant")
+    return dolfinx

@@ -1,0 +1,1 @@
+"""Bodies with electrodes on their surface."""

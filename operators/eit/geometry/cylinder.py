@@ -1,0 +1,133 @@
+"""Three-dimensional tanks: a cylinder with rings of electrodes on its mantle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
+from onmanifold.operators.eit.geometry.tank import Tank
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cylinder:
+    """An upright cylinder with rings of rectangular electrodes, numbered ring by ring.
+
+    The axis is the z axis, the bottom at z = 0; angles are counted counterclockwise, seen from above, from
+    the x axis, in degrees.
+
+    Attributes:
+        radius: R, m.
+        height: H, m.
+        rings: height of each ring's centre, m.
+        per_ring: number of evenly spaced electrodes in each ring.
+        width: angle that one electrode covers, degrees.
+        electrode_height: m.
+        first_angle: angle of the centre of each ring's first electrode, degrees.
+        clockwise: whether electrode numbers run clockwise, seen from above.
+        contact_impedance: z, Ohm m^2: one number, or one for each electrode.
+        shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
+
+    Raises:
+        ValueError: a size that is not positive, electrodes that overlap or reach beyond the mantle (they are
+            named), a contact impedance that is not positive or not one for each electrode.
+
+    Example:
+        >>> tank = Cylinder(0.14, 0.2, rings=(0.05, 0.15), per_ring=16, width=10, electrode_height=0.03)
+        >>> tank.electrodes, tank.centres[16].tolist()
+        (32, [0.14, 0.0, 0.15])
+    """
+
+    radius: float = 1.0
+    height: float = 1.0
+    rings: Sequence[float] = (0.5,)
+    per_ring: int = 16
+    width: float = 10.0
+    electrode_height: float = 0.1
+    first_angle: float = 0.0
+    clockwise: bool = False
+    contact_impedance: float | Sequence[float] = 1e-2
+    shunted: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        check_positive(
+            radius=self.radius,
+            height=self.height,
+            width=self.width,
+            electrode_height=self.electrode_height,
+        )
+        if isinstance(self.per_ring, bool) or int(self.per_ring) != self.per_ring:
+            raise ValueError(f"per_ring has to be whole, got {self.per_ring}")
+        if self.per_ring < 1 or len(self.rings) < 1 or self.electrodes < 2:
+            raise ValueError(
+                f"a tank needs at least 2 electrodes, got {len(self.rings)} rings of {self.per_ring}"
+            )
+        if self.width >= 360 / self.per_ring:
+            raise ValueError(
+                f"electrodes 1 and 2 overlap: they are {self.width} degrees wide and "
+                f"{360 / self.per_ring:g} degrees apart"
+            )
+        if not np.isfinite(self.first_angle):
+            raise ValueError(f"first_angle has to be finite, got {self.first_angle}")
+        self._check_rings()
+        object.__setattr__(
+            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
+        )
+
+    @property
+    def electrodes(self) -> int:
+        """Number of electrodes L."""
+        return len(self.rings) * int(self.per_ring)
+
+    @property
+    def base(self) -> Tank:
+        """The disk with one ring of electrodes, seen from above."""
+        return Tank(
+            self.radius, int(self.per_ring), self.width, self.first_angle, clockwise=self.clockwise
+        )
+
+    @property
+    def angles(self) -> Array:
+        """Angle of the centre of each electrode of a ring, degrees, ``(per_ring,)``."""
+        step = (-1 if self.clockwise else 1) * 360 / self.per_ring
+        return np.asarray(self.first_angle + step * np.arange(self.per_ring), np.float64)
+
+    @property
+    def centres(self) -> Array:
+        """Centre of each electrode, m, ``(L, 3)``."""
+        phi = np.tile(np.deg2rad(self.angles), len(self.rings))
+        z = np.repeat(np.asarray(self.rings, np.float64), self.per_ring)
+        return np.stack([self.radius * np.cos(phi), self.radius * np.sin(phi), z], axis=1)
+
+    @property
+    def impedances(self) -> Array:
+        """Contact impedance of each electrode, Ohm m^2, ``(L,)``."""
+        return one_each(self.contact_impedance, self.electrodes)
+
+    @property
+    def extent(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Lower and upper corner of the box around the cylinder, m."""
+        return (-self.radius, -self.radius, 0.0), (self.radius, self.radius, self.height)
+
+    def _check_rings(self) -> None:
+        z, half = np.asarray(self.rings, np.float64), self.electrode_height / 2
+        off = np.flatnonzero(~((z - half >= 0) & (z + half <= self.height)))
+        if len(off):
+            raise ValueError(
+                f"electrodes {off[0] * self.per_ring + 1} to {(off[0] + 1) * self.per_ring} reach beyond the "
+                f"mantle: they cover heights {z[off[0]] - half:.4g} to {z[off[0]] + half:.4g} m of 0 to "
+                f"{self.height} m"
+            )
+        order = np.argsort(z)
+        close = np.flatnonzero(np.diff(z[order]) <= self.electrode_height)
+        if len(close):
+            pair = sorted(order[[close[0], close[0] + 1]] * self.per_ring + 1)
+            raise ValueError(
+                f"electrodes {pair[0]} and {pair[1]} overlap: their rings are "
+                f"{np.diff(z[order])[close[0]]:.4g} m apart and {self.electrode_height} m high"
+            )

@@ -1,0 +1,112 @@
+"""The tank: a disk with electrodes on its rim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
+
+
+@dataclass(frozen=True)
+class Tank:
+    """A disk of radius R with L evenly spaced electrodes of equal width.
+
+    Coordinates are x to the right and y up, the origin at the centre; angles are counted
+    counterclockwise from the x axis, in degrees.
+
+    Attributes:
+        radius: R, m.
+        electrodes: number of electrodes L.
+        width: angle that one electrode covers, degrees.
+        first_angle: angle of the centre of the first electrode, degrees.
+        clockwise: whether electrode numbers run clockwise.
+        contact_impedance: z, Ohm m^2 (Ohm m for a tank that is treated as two-dimensional, with
+            conductivities in S): one number, or one for each electrode.
+        shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
+
+    Raises:
+        ValueError: a size that is not positive, electrodes that overlap, a contact impedance that
+            is not positive (its electrode is named) or not one for each electrode, a shunted
+            electrode that does not exist.
+
+    Example:
+        >>> tank = Tank(radius=0.115, electrodes=4, width=30, first_angle=90)
+        >>> tank.centres.round(3) + 0.0
+        array([[ 0.   ,  0.115],
+               [-0.115,  0.   ],
+               [ 0.   , -0.115],
+               [ 0.115,  0.   ]])
+    """
+
+    radius: float = 1.0
+    electrodes: int = 32
+    width: float = 5.625
+    first_angle: float = 0.0
+    clockwise: bool = False
+    contact_impedance: float | Sequence[float] = 1e-2
+    shunted: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        check_positive(radius=self.radius)
+        if isinstance(self.electrodes, bool) or int(self.electrodes) != self.electrodes:
+            raise ValueError(f"the number of electrodes has to be whole, got {self.electrodes}")
+        if self.electrodes < 2:
+            raise ValueError(f"a tank needs at least 2 electrodes, got {self.electrodes}")
+        if not self.width > 0:
+            raise ValueError(f"an electrode's width has to be positive, got {self.width} degrees")
+        if self.width >= self.spacing:
+            raise ValueError(
+                f"electrodes of {self.width} degrees overlap: {self.electrodes} of them are "
+                f"{self.spacing:g} degrees apart"
+            )
+        if not np.isfinite(self.first_angle):
+            raise ValueError(f"first_angle has to be finite, got {self.first_angle}")
+        object.__setattr__(
+            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
+        )
+
+    @classmethod
+    def ktc(cls) -> Tank:
+        """The tank of the Kuopio Tomography Challenge 2023 (doi:10.5281/zenodo.8252370).
+
+        Radius 0.115 m, 32 electrodes of 5.625 degrees, the first at 12 o'clock, counterclockwise,
+        contact impedance 1e-6. Its files name no units; with currents in mA and voltages in V the
+        conductivity of this two-dimensional tank is in mS (conductivity times depth), water about 0.79.
+        """
+        return cls(radius=0.115, first_angle=90.0, contact_impedance=1e-6)
+
+    @classmethod
+    def unit(cls, contact_impedance: float = 1e-2) -> Tank:
+        """The unit disk with 32 electrodes of 5.625 degrees, the first at 3 o'clock."""
+        return cls(contact_impedance=contact_impedance)
+
+    @property
+    def spacing(self) -> float:
+        """Angle from one electrode's centre to the next, degrees."""
+        return 360.0 / self.electrodes
+
+    @property
+    def angles(self) -> NDArray[np.float64]:
+        """Angle of each electrode's centre, degrees, ``(L,)``."""
+        step = -self.spacing if self.clockwise else self.spacing
+        return np.asarray(self.first_angle + step * np.arange(self.electrodes), np.float64)
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centre of each electrode, m, ``(L, 2)``."""
+        phi = np.deg2rad(self.angles)
+        return self.radius * np.stack([np.cos(phi), np.sin(phi)], axis=1)
+
+    @property
+    def impedances(self) -> NDArray[np.float64]:
+        """Contact impedance of each electrode, Ohm m^2, ``(L,)``."""
+        return one_each(self.contact_impedance, self.electrodes)
+
+    @property
+    def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Lower left and upper right corner of the square that a picture covers, m."""
+        return (-self.radius, -self.radius), (self.radius, self.radius)

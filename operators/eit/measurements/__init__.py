@@ -1,0 +1,1 @@
+"""Measured voltages: files, noise, bad channels, calibration."""

@@ -1,0 +1,290 @@
+"""Measurements from files and into files: .mat, .csv and .npz."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.operators.eit.measurements.ktc import holds_ktc, ktc_measurement
+from onmanifold.operators.eit.measurements.matlab import dense, load_mat, mat_protocol
+from onmanifold.operators.eit.measurements.measurement import Measurement, named
+from onmanifold.operators.eit.models.protocol import Protocol
+
+Array = NDArray[np.float64]
+_PARTS = ("injections", "patterns", "measured")
+_TEXT = (".csv", ".txt", ".tsv")
+ENDINGS = (".mat", ".npz", *_TEXT)
+"""Of files that :func:`read_measurement` reads."""
+
+
+def read_measurement(
+    path: str | Path,
+    *,
+    protocol: Protocol | None = None,
+    injections: str | Path | None = None,
+    patterns: str | Path | None = None,
+    variable: str | None = None,
+    frame: int | None = None,
+) -> Measurement:
+    """Read voltages and their protocol; the file's ending says how.
+
+    - ``.mat``: a file of the Kuopio challenge (``Inj``, ``Mpat``, ``Uel``), or the voltages with an EIDORS
+      struct array ``stimulation`` (fields ``stim_pattern``, ``meas_pattern``), with matrices ``stim_pattern``
+      (L x I) and ``meas_pattern`` (M x L), or with ``injections`` (L x I) and ``patterns`` (L x M).
+    - ``.csv``, ``.txt``, ``.tsv``: voltages, a row for each injection, or one row or column with all. Commas,
+      semicolons, tabs or spaces separate; comments begin with ``#`` or ``%``; lines of words on top are
+      skipped; an empty field or ``nan`` is missing. The protocol is given, or is in tables
+      ``injections`` (L x I) and ``patterns`` (L x M), by default ``NAME.injections.csv`` and
+      ``NAME.patterns.csv`` beside ``NAME.csv`` (and ``NAME.measured.csv``, I x M of 0 and 1, if there).
+    - ``.npz``: ``voltages``, ``injections``, ``patterns``, and perhaps ``mask`` and ``measured``.
+
+    Args:
+        path: the file.
+        protocol: instead of the file's own.
+        injections: table of the injections, for text files.
+        patterns: table of the patterns, for text files.
+        variable: which variable of a ``.mat`` or ``.npz`` file holds the voltages; where there is just one
+            that fits, it need not be said.
+        frame: which column of the voltages, from 0, where there are several measurements, ``(K, F)``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that cannot be read, a missing variable, a number of voltages that does not fit;
+            the file is named, with line or variable.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix in _TEXT:
+        values = read_table(file)
+        if protocol is None:
+            protocol = _text_protocol(file, injections, patterns)
+        return _placed(protocol, values, None, str(path), None, frame)
+    if injections is not None or patterns is not None:
+        raise ValueError(f"{path}: injections and patterns are told for text files, not {suffix}")
+    if suffix == ".npz":
+        return _read_npz(file, protocol, variable, frame)
+    if suffix == ".mat":
+        return _read_mat(file, protocol, variable, frame)
+    raise ValueError(f"{path}: measurements are files of type {', '.join(ENDINGS)}")
+
+
+def save_measurement(path: str | Path, measurement: Measurement) -> None:
+    """Write a measurement so that :func:`read_measurement` gives it back.
+
+    Args:
+        path: ``NAME.npz``; or ``NAME.csv``, beside which ``NAME.injections.csv``, ``NAME.patterns.csv`` and,
+            where the protocol leaves voltages out, ``NAME.measured.csv`` are written.
+        measurement: what to write.
+
+    Raises:
+        ValueError: another ending.
+    """
+    file, protocol = Path(path), measurement.protocol
+    values = np.where(measurement.mask.numpy(), measurement.voltages.numpy(), np.nan)
+    if file.suffix.lower() == ".npz":
+        arrays: dict[str, Any] = {
+            "voltages": values,
+            "injections": protocol.injections,
+            "patterns": protocol.patterns,
+        }
+        if protocol.measured is not None:
+            arrays["measured"] = protocol.measured
+        np.savez_compressed(file, **arrays)
+        return
+    if file.suffix.lower() != ".csv":
+        raise ValueError(f"{path}: measurements are written as .npz or .csv")
+    full = np.full(protocol.full_shape, np.nan)
+    full[protocol.mask] = values.ravel()
+    write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
+    write_table(
+        _beside(file, "injections"), protocol.injections, "current into each electrode (row), A"
+    )
+    write_table(_beside(file, "patterns"), protocol.patterns, "weight of each electrode (row)")
+    if protocol.measured is None:
+        _beside(file, "measured").unlink(missing_ok=True)  # of an earlier measurement
+    else:
+        write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
+
+
+# Text --------------------------------------------------------------------------------------------
+
+
+def read_table(path: str | Path) -> Array:
+    """A table of numbers from a text file; empty fields are NaN.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a field that is no number, rows of different lengths (the line is named), no
+            numbers, or not a text file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a readable text file: {error}") from error
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#")[0].split("%")[0].strip(" \r\n")
+        if not text.strip():
+            continue
+        fields = _fields(text)
+        values = [_number(field) for field in fields]
+        if None in values:
+            if rows:
+                column = values.index(None)
+                raise ValueError(
+                    f"{path}, line {number}, column {column + 1}: {fields[column]!r} is not a number"
+                )
+            continue  # a line of words on top
+        if rows and len(values) != len(rows[0]):
+            raise ValueError(
+                f"{path}, line {number} has {len(values)} numbers, the lines above have {len(rows[0])}"
+            )
+        rows.append([v for v in values if v is not None])
+    if not rows:
+        raise ValueError(f"{path} holds no numbers")
+    return np.array(rows)
+
+
+def write_table(path: Path, values: NDArray[Any], title: str) -> None:
+    """Write a table of numbers, with as many digits as they have; NaN stays an empty field."""
+    rows = [",".join("" if v != v else repr(float(v)) for v in row) for row in values]
+    path.write_text("\n".join([f"# {title}", *rows]) + "\n", encoding="utf-8")
+
+
+def _fields(text: str) -> list[str]:
+    for separator in (";", ",", "\t"):
+        if separator in text:
+            return [field.strip() for field in text.split(separator)]
+    return text.split()
+
+
+def _number(field: str) -> float | None:
+    """The number in a field, NaN where it is empty, ``None`` where it is no number."""
+    try:
+        return float(field) if field else float("nan")
+    except ValueError:
+        return None
+
+
+def _beside(file: Path, part: str) -> Path:
+    return file.with_name(f"{file.stem}.{part}.csv")
+
+
+def _text_protocol(
+    file: Path, injections: str | Path | None, patterns: str | Path | None
+) -> Protocol:
+    given = (injections, patterns, None)
+    paths = [Path(g) if g else _beside(file, part) for g, part in zip(given, _PARTS, strict=True)]
+    if not given[0] and not given[1] and not all(p.is_file() for p in paths[:2]):
+        raise ValueError(
+            f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
+            f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
+        )
+    tables = [read_table(p) for p in paths[:2]]
+    measured = None
+    if not any(given) and paths[2].is_file():
+        measured = read_table(paths[2]) == 1
+    with named(f"{paths[0]} and {paths[1]}"):
+        return Protocol.from_matrices(tables[0], tables[1], measured)
+
+
+# Binary ------------------------------------------------------------------------------------------
+
+
+def _read_npz(
+    file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
+) -> Measurement:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            content = dict(archive)
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ValueError(f"{file} is not a readable .npz file: {error}") from error
+    variable = variable or "voltages"
+    needed = [variable] + ([] if protocol else ["injections", "patterns"])
+    missing = [name for name in needed if name not in content]
+    if missing:
+        raise ValueError(
+            f"{file} lacks {', '.join(missing)}; it holds {', '.join(content) or 'nothing'}"
+        )
+    if protocol is None:
+        with named(file):
+            protocol = Protocol.from_matrices(
+                content["injections"], content["patterns"], content.get("measured")
+            )
+    values = dense(content[variable], f"{file}: {variable}")
+    return _placed(protocol, values, None, f"{file}: {variable}", content.get("mask"), frame)
+
+
+def _read_mat(
+    file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
+) -> Measurement:
+    content = load_mat(file)
+    if protocol is None and variable is None and holds_ktc(content):
+        return ktc_measurement(file, content)
+    order = None
+    if protocol is None:
+        protocol, order = mat_protocol(content, file)
+    name = variable or _voltages_name(content, protocol, file)
+    if name not in content:
+        raise ValueError(f"{file} holds {', '.join(sorted(content)) or 'nothing'}, not {name!r}")
+    values = dense(content[name], f"{file}: {name}")
+    return _placed(protocol, values, order, f"{file}: {name}", None, frame)
+
+
+def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -> str:
+    """The one variable with a voltage for each measured pattern."""
+    count = int(protocol.mask.sum())
+    taken = ("stimulation", "stim", "stim_pattern", "meas_pattern", "injections", "patterns")
+    numeric = {
+        name: value.shape
+        for name, value in content.items()
+        if name not in taken and getattr(getattr(value, "dtype", None), "kind", "") in "fiu"
+    }
+    fits = [n for n, s in numeric.items() if s[0] == count or int(np.prod(s)) == count]
+    if len(fits) != 1:
+        held = ", ".join(f"{n} {s}" for n, s in sorted(numeric.items())) or "no numeric variable"
+        raise ValueError(
+            f"{file}: {count} voltages were expected in one variable, {len(fits)} fit ({held}); "
+            "say which with variable="
+        )
+    return fits[0]
+
+
+def _placed(
+    protocol: Protocol,
+    values: Array,
+    order: NDArray[np.intp] | None,
+    where: str,
+    mask: Any,
+    frame: int | None,
+) -> Measurement:
+    """One frame of the values, in the protocol's order."""
+    count = int(protocol.mask.sum())
+    several = (
+        values.ndim == 2
+        and len(values) == count
+        and values.shape[1] > 1
+        and values.shape != protocol.full_shape
+    )
+    if several and frame is None:
+        raise ValueError(
+            f"{where}: {values.shape[1]} measurements of {count} voltages; say which one with frame="
+        )
+    if frame is not None:
+        if not several or not 0 <= frame < values.shape[1]:
+            raise ValueError(
+                f"{where}: there is no frame {frame} in voltages of shape {values.shape}"
+            )
+        values = values[:, frame]
+    if order is not None and values.size == len(order):
+        values = values.ravel()[order]
+    with named(where):
+        return Measurement.from_values(protocol, values, mask)

@@ -1,0 +1,139 @@
+"""Matlab files: reading them, and protocols as EIDORS writes them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.sparse import issparse
+
+from onmanifold.operators.eit.measurements.measurement import named
+from onmanifold.operators.eit.models.protocol import Protocol
+
+Array = NDArray[np.float64]
+_STRUCTURES = ("stimulation", "stim")
+_MATRICES = (("stim_pattern", "meas_pattern"), ("injections", "patterns"))
+
+
+def load_mat(path: str | Path) -> dict[str, Any]:
+    """The variables of a Matlab 5 to 7 file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no Matlab file, or one of version 7.3; it is named.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with warnings.catch_warnings():  # scipy's sparse matrices become arrays; both are read here
+            warnings.simplefilter("ignore", DeprecationWarning)
+            content: dict[str, Any] = loadmat(path)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{path} is a Matlab 7.3 file, which is not read; save it with -v7"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes of the parser
+        raise ValueError(f"{path} is not a readable Matlab 5 file: {error}") from error
+    return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+def mat_protocol(
+    content: Mapping[str, Any], path: str | Path
+) -> tuple[Protocol, NDArray[np.intp] | None]:
+    """The protocol of a file: EIDORS' struct array, or two matrices.
+
+    Args:
+        content: variables: ``stimulation`` or ``stim`` with the fields ``stim_pattern`` (L) and
+            ``meas_pattern`` (M_i x L) for each injection; or matrices ``stim_pattern`` (L x I) and
+            ``meas_pattern`` (M x L), or ``injections`` (L x I) and ``patterns`` (L x M).
+        path: for messages.
+
+    Returns:
+        The protocol; and where in the file's vector of voltages, injection after injection, each of the
+        protocol's measured voltages stands (``None``: in the same order).
+
+    Raises:
+        ValueError: no protocol, or matrices that do not fit; file, variable and injection are named.
+    """
+    name = next(
+        (n for n in _STRUCTURES if getattr(content.get(n), "dtype", None) is not None), None
+    )
+    if name is not None and content[name].dtype.names:
+        return _from_structures(content[name], f"{path}: {name}")
+    names = next((n for n in _MATRICES if all(k in content for k in n)), None)
+    if names is None:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(content)) or 'nothing'}; a protocol is a struct array "
+            "stimulation with stim_pattern and meas_pattern, or matrices "
+            + " or ".join(" and ".join(n) for n in _MATRICES)
+        )
+    injections, patterns = (dense(content[k], f"{path}: {k}") for k in names)
+    if names == _MATRICES[0]:
+        patterns = patterns.T
+    with named(path):
+        return Protocol.from_matrices(injections, patterns), None
+
+
+def dense(value: Any, where: str) -> Array:
+    """A numeric array, sparse or not, as float64.
+
+    Raises:
+        ValueError: it is not numeric.
+    """
+    if issparse(value):
+        value = cast(Any, value).toarray()
+    try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex")
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} does not hold real numbers: {error}") from error
+
+
+def _from_structures(structures: Any, where: str) -> tuple[Protocol, NDArray[np.intp] | None]:
+    missing = {"stim_pattern", "meas_pattern"} - set(structures.dtype.names)
+    if missing:
+        raise ValueError(f"{where} lacks the field {', '.join(sorted(missing))}")
+    currents: list[Array] = []
+    numbers: dict[bytes, int] = {}  # a pattern's row, as bytes -> its number
+    measured: list[list[int]] = []
+    for i, one in enumerate(structures.ravel()):
+        here = f"{where}({i + 1})"
+        currents.append(dense(one["stim_pattern"], f"{here}.stim_pattern").ravel())
+        patterns = (
+            dense(one["meas_pattern"], f"{here}.meas_pattern") + 0.0
+        )  # no -0.0 among the bytes
+        if patterns.ndim != 2 or patterns.shape[1] != len(currents[0]):
+            raise ValueError(
+                f"{here}.meas_pattern has shape {patterns.shape}; stim_pattern of the first injection is for "
+                f"{len(currents[0])} electrodes, so (M, {len(currents[0])}) was expected"
+            )
+        if len(currents[-1]) != len(currents[0]):
+            raise ValueError(
+                f"{here}.stim_pattern has {len(currents[-1])} entries, the first {len(currents[0])}"
+            )
+        measured.append([numbers.setdefault(row.tobytes(), len(numbers)) for row in patterns])
+        if len(set(measured[-1])) < len(measured[-1]):
+            raise ValueError(f"{here}.meas_pattern holds a row twice")
+    return _union(currents, numbers, measured, where)
+
+
+def _union(
+    currents: list[Array], numbers: dict[bytes, int], measured: list[list[int]], where: str
+) -> tuple[Protocol, NDArray[np.intp] | None]:
+    """One protocol with all patterns, and the order of its voltages in the file."""
+    patterns = np.array([np.frombuffer(row) for row in numbers]).T
+    mask = np.zeros((len(currents), len(numbers)), bool)
+    for i, those in enumerate(measured):
+        mask[i, those] = True
+    with named(where):
+        protocol = Protocol.from_matrices(np.stack(currents, axis=1), patterns, mask)
+    injection = np.repeat(np.arange(len(measured)), [len(those) for those in measured])
+    pattern = np.concatenate([np.array(those, dtype=int) for those in measured])
+    order = np.lexsort((pattern, injection))
+    return protocol, None if np.array_equal(order, np.arange(len(order))) else order

@@ -1,0 +1,171 @@
+"""Noise and offsets of a measurement, from injections that were repeated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.protocol import Protocol
+
+Array = NDArray[np.float64]
+
+
+def noise_std(
+    reference: ArrayLike | Tensor, relative: float = 0.0005, floor: float = 0.0001
+) -> Tensor:
+    """Standard deviation of voltages: ``std^2 = (relative |U|)^2 + (floor max|U|)^2``.
+
+    The defaults are those of the Kuopio Tomography Challenge.
+
+    Args:
+        reference: voltages U, V, any shape.
+        relative: part of each voltage.
+        floor: part of the largest one.
+
+    Returns:
+        V, the shape of ``reference``, float64.
+
+    Raises:
+        ValueError: a negative part, both zero, or voltages that are zero or not finite.
+    """
+    u = torch.as_tensor(reference).detach().to("cpu", torch.float64).abs()
+    if not (relative >= 0 and floor >= 0 and relative + floor > 0):
+        raise ValueError(
+            f"expected parts >= 0, not both zero; got relative {relative}, floor {floor}"
+        )
+    if u.numel() == 0 or not bool(torch.isfinite(u).all()):
+        raise ValueError("reference has to hold finite voltages")
+    std = ((relative * u) ** 2 + (floor * u.max()) ** 2).sqrt()
+    if bool((std == 0).any()):
+        raise ValueError("reference has voltages of zero, which get a noise of zero; set floor > 0")
+    return std
+
+
+def fit_noise(*measurements: Measurement) -> tuple[float, float]:
+    """The two parts of :func:`noise_std` that explain the differences between repeats best.
+
+    By maximum likelihood, for independent normal noise. Repeats are injections of the same polarity within
+    a measurement, and the same voltage in several measurements of one protocol and an unchanged tank.
+    Offsets count as noise where the amplitudes differ.
+
+    Args:
+        measurements: one or more.
+
+    Returns:
+        ``relative`` and ``floor``.
+
+    Raises:
+        ValueError: nothing is repeated, or the repeats do not differ.
+    """
+    voltages, differences, factors = _differences(measurements)
+    if not len(differences):
+        raise ValueError(
+            "nothing was repeated: no two injections are equal up to a positive factor, and one "
+            "measurement came"
+        )
+    largest = max(float(m.voltages.abs().max()) for m in measurements)
+    u, d = voltages / largest, differences / largest
+    if not d.any():
+        raise ValueError("the repeats do not differ at all: their noise cannot be told")
+    start = 0.5 * np.log(np.mean(d**2) / 2)
+
+    def cost(logs: Array) -> float:
+        relative, floor = np.exp(2 * np.clip(logs, -40, 10))
+        variance = (1 + factors**2) * floor + relative * (u[:, 0] ** 2 + factors**2 * u[:, 1] ** 2)
+        variance = variance + 1e-32
+        return float(np.sum(d**2 / variance + np.log(variance)))
+
+    best = min(
+        (
+            minimize(cost, np.array([start + shift, start - shift]), method="Nelder-Mead")
+            for shift in (-2.0, 0.0, 2.0)
+        ),
+        key=lambda result: float(result.fun),
+    )
+    relative, floor = np.exp(np.clip(best.x, -40, 10))
+    return float(relative), float(floor)
+
+
+def _differences(measurements: tuple[Measurement, ...]) -> tuple[Array, Array, Array]:
+    """Pairs of voltages (n, 2) that are equal up to noise, ``second - factor first``, and the factors."""
+    pairs: list[Array] = []
+    scales: list[Array] = []
+    for m in measurements:
+        values, mask = matrix_of(m)
+        for repeat in repeats(m.protocol):
+            if repeat.factor > 0:
+                both = mask[repeat.first] & mask[repeat.second]
+                pairs.append(values[[repeat.first, repeat.second]][:, both].T)
+                scales.append(np.full(int(both.sum()), repeat.factor))
+    first = measurements[0] if measurements else None
+    for m in measurements[1:]:
+        if first is None or m.protocol != first.protocol:
+            raise ValueError("repeated measurements have to be of one protocol")
+        (u, mu), (v, mv) = matrix_of(first), matrix_of(m)
+        pairs.append(np.stack([u[mu & mv], v[mu & mv]], axis=1))
+        scales.append(np.ones(int((mu & mv).sum())))
+    if not pairs:
+        return np.zeros((0, 2)), np.zeros(0), np.zeros(0)
+    both, factors = np.concatenate(pairs), np.concatenate(scales)
+    return both, both[:, 1] - factors * both[:, 0], factors
+
+
+# Repeats -----------------------------------------------------------------------------------------
+
+
+class Repeat(NamedTuple):
+    """Two injections, from 0, with ``currents of second = factor * currents of first``."""
+
+    first: int
+    second: int
+    factor: float
+
+
+def repeats(protocol: Protocol) -> list[Repeat]:
+    """All pairs of injections that are equal up to a factor; it is negative for opposite polarity.
+
+    Example:
+        >>> [(r.first + 1, r.second + 1) for r in repeats(Protocol.ktc()) if r.factor > 0]
+        [(4, 35), (8, 54), (12, 73), (16, 31)]
+    """
+    currents = protocol.injections
+    squares = (currents**2).sum(axis=0)
+    found = []
+    for i in range(currents.shape[1]):
+        factors = currents[:, i] @ currents[:, i + 1 :] / squares[i]
+        apart = np.abs(currents[:, i + 1 :] - factors * currents[:, [i]]).max(axis=0, initial=0)
+        same = (apart < 1e-9 * np.sqrt(squares[i + 1 :])) & (factors != 0)
+        found += [Repeat(i, i + 1 + int(k), float(factors[k])) for k in np.flatnonzero(same)]
+    return found
+
+
+def channel_offsets(measurement: Measurement) -> Tensor:
+    """Offset of each channel from repeats of opposite polarity, V, ``(M,)``; NaN where there are none.
+
+    With currents ``-k`` times as large, k > 0, a channel without offset reads ``-k`` times as much. The
+    median over all such pairs.
+    """
+    values, mask = matrix_of(measurement)
+    sums = np.full((0, values.shape[1]), np.nan)
+    for first, second, factor in repeats(measurement.protocol):
+        if factor < 0:
+            offset = (values[second] - factor * values[first]) / (1 - factor)
+            both = mask[first] & mask[second]
+            sums = np.vstack([sums, np.where(both, offset, np.nan)])
+    result = np.full(values.shape[1], np.nan)
+    there = ~np.isnan(sums).all(axis=0)
+    result[there] = np.nanmedian(sums[:, there], axis=0)
+    return torch.from_numpy(result)
+
+
+def matrix_of(measurement: Measurement) -> tuple[Array, NDArray[np.bool_]]:
+    """Voltages and mask as ``(I, M)``."""
+    spread = measurement.protocol.spread
+    values = spread(torch.where(measurement.mask, measurement.voltages, 0.0)).numpy()
+    return values, spread(measurement.mask.double()).numpy() > 0

@@ -1,0 +1,196 @@
+"""Meshes of round tanks by rings: no mesh generator, and the same after a turn by one electrode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.operators.eit.geometry.cylinder import Cylinder
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.mesh.extrusion import extrude, layers
+from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, with_middles
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int32]
+
+
+def polar_mesh(
+    tank: Tank | Cylinder,
+    edges: int = 4,
+    growth: float = 1.2,
+    longest: float = 0.25,
+    halvings: int = 0,
+    *,
+    interface: float | None = None,
+    order: int = 1,
+) -> Mesh:
+    """Mesh a tank by rings: invariant under rotation by one electrode, and no gmsh needed.
+
+    The length of an edge at depth d is about ``min(longest, rim + (growth - 1) d)``, before halving. A
+    cylinder gets layers of prisms over such a mesh, each cut into three tetrahedra; layers grow likewise
+    with the distance from the rings of electrodes.
+
+    Args:
+        tank: a disk or a cylinder.
+        edges: boundary edges on each electrode, and in each gap, more where one would span over 30 degrees;
+            layers in each ring of electrodes.
+        growth: factor by which cells grow from one ring to the next one inwards.
+        longest: longest edge, in radii.
+        halvings: how often every edge is then halved, in polar coordinates.
+        interface: radius of a circle (or cylinder) that no cell crosses, in radii, between 0 and 1.
+        order: 1 for straight cells; 2 for curved cells, whose edges along rings lie on the rings' circles.
+
+    Example:
+        >>> mesh = polar_mesh(Tank(electrodes=8, width=20), edges=2)
+        >>> mesh.electrodes, len(mesh.facets)
+        (8, 16)
+    """
+    if edges < 1 or not growth >= 1 or not longest > 0:
+        raise ValueError(
+            f"expected edges >= 1, growth >= 1 and longest > 0, got {edges}, {growth} and {longest}"
+        )
+    if interface is not None and not 0 < interface < 1:
+        raise ValueError(f"interface has to be between 0 and 1 (in radii), got {interface}")
+    if int(halvings) != halvings or halvings < 0:
+        raise ValueError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
+    if order not in (1, 2):
+        raise ValueError(f"order has to be 1 or 2, got {order}")
+    base = tank.base if isinstance(tank, Cylinder) else tank
+    points, cells, facets = _disk(base, edges, growth, longest, halvings, interface)
+    numbers = np.arange(base.electrodes, dtype=np.int32)
+    if base.clockwise:
+        numbers = -numbers % base.electrodes
+    electrode = np.repeat(numbers, len(facets) // base.electrodes)
+    if isinstance(tank, Cylinder):
+        heights, ring = layers(tank, edges, growth, longest, halvings)
+        points, cells, facets, electrode = extrude(points, cells, facets, electrode, heights, ring)
+    if order == 2:
+        points, (cells, facets) = _curved(points, cells, facets)
+    turn = np.deg2rad(tank.first_angle)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    points[:, :2] = points[:, :2] @ rotation
+    return Mesh(tank.radius * points, cells, facets, electrode)
+
+
+def _disk(
+    tank: Tank, edges: int, growth: float, longest: float, halvings: int, interface: float | None
+) -> tuple[Array, Index, Index]:
+    """Vertices, triangles and electrode edges of the unit disk, the first electrode at angle 0."""
+    number, sector = tank.electrodes, np.deg2rad(tank.spacing)
+    rings = _rings(tank, edges, growth, longest, interface)
+    points, cells = _fill(rings, sector, number)
+    rim = number * len(rings[0][1])
+    first = np.arange(rim).reshape(number, -1)[:, : _rim_edges(tank.width, edges)]
+    facets = np.stack([first, first + 1], axis=2).reshape(-1, 2).astype(np.int32)
+    for _ in range(halvings):
+        points, cells, facets = _halved(points, cells, facets)
+    return points, cells, facets
+
+
+def _rings(
+    tank: Tank, edges: int, growth: float, longest: float, interface: float | None
+) -> list[tuple[float, Array]]:
+    """Radius of each ring and the angles of its vertices in the first electrode's sector, from outside."""
+    sector, half = np.deg2rad(tank.spacing), np.deg2rad(tank.width) / 2
+    electrode = np.linspace(-half, half, _rim_edges(tank.width, edges) + 1)[:-1]
+    gap = np.linspace(half, sector - half, _rim_edges(tank.spacing - tank.width, edges) + 1)[:-1]
+    rings = [(1.0, np.concatenate([electrode, gap]))]
+    fewest = -(-6 // tank.electrodes)
+    for radius, size in _radii(min(sector / (2 * edges), longest), growth, longest, interface):
+        if radius < 0.5 * size or radius * sector < 0.25 * size:
+            break
+        count = min(len(rings[-1][1]), max(fewest, round(radius * sector / size)))
+        rings.append((radius, -half + sector * np.arange(count) / count))
+    return rings
+
+
+def _rim_edges(angle: float, edges: int) -> int:
+    """Edges on an arc of this many degrees: longer ones would cut off too much of the disk."""
+    return max(edges, int(np.ceil(angle / 30)))
+
+
+def _radii(
+    size: float, growth: float, longest: float, interface: float | None
+) -> Iterator[tuple[float, float]]:
+    """Radii of rings inside of the rim, and the length of an edge there."""
+    radius, outer = 1.0, []
+    while radius > (interface or 0.0):
+        radius -= size
+        outer.append((radius, size))
+        size = min(size * growth, longest)
+    if interface is None:
+        yield from outer
+        return
+    if len(outer) > 1 and interface - outer[-1][0] > outer[-2][0] - interface:
+        outer.pop()
+    stretch = (1 - interface) / (1 - outer[-1][0])
+    yield from ((1 - stretch * (1 - radius), stretch * size) for radius, size in outer)
+    radius, size = interface, min(stretch * outer[-1][1] * growth, longest)
+    while radius > 0:
+        radius -= size
+        yield radius, size
+        size = min(size * growth, longest)
+
+
+def _fill(rings: list[tuple[float, Array]], sector: float, number: int) -> tuple[Array, Index]:
+    """Vertices of all rings and the centre, and triangles between them."""
+    points, starts = [], [0]
+    for radius, angles in rings:
+        full = (angles + sector * np.arange(number)[:, None]).ravel()
+        points.append(radius * np.stack([np.cos(full), np.sin(full)], axis=1))
+        starts.append(starts[-1] + len(full))
+    cells = [
+        starts[k] + _strip(rings[k][1], rings[k + 1][1], sector, number)
+        for k in range(len(rings) - 1)
+    ]
+    last = np.arange(starts[-2], starts[-1])
+    cells.append(np.stack([last, np.roll(last, -1), np.full(len(last), starts[-1])], axis=1))
+    return np.concatenate([*points, np.zeros((1, 2))]), np.concatenate(cells).astype(np.int32)
+
+
+def _strip(outer: Array, inner: Array, sector: float, number: int) -> Index:
+    """Triangles between two rings; vertices of the outer ring come first."""
+    p, q = len(outer), len(inner)
+    a, b = np.append(outer, outer[0] + sector), np.append(inner, inner[0] + sector)
+    i = j = 0
+    cells = []
+    while i < p or j < q:
+        if j == q or (i < p and a[i + 1] + a[i] <= b[j + 1] + b[j]):
+            cells.append((i, i + 1, -1 - j))
+            i += 1
+        else:
+            cells.append((i, -1 - (j + 1), -1 - j))
+            j += 1
+    one = np.array(cells)
+    shift = np.arange(number)[:, None, None]
+    ring = np.where(
+        one >= 0,
+        (one + p * shift) % (p * number),
+        p * number + (-1 - one + q * shift) % (q * number),
+    )
+    return np.asarray(ring.reshape(-1, 3), np.int32)
+
+
+def _halved(points: Array, cells: Index, facets: Index) -> tuple[Array, Index, Index]:
+    """Every triangle cut into four, every edge into two."""
+    points, (cells, facets) = _curved(points, cells, facets)
+    quarters = cells[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2], [3, 4, 5]]]
+    halves = facets[:, [[0, 2], [2, 1]]]
+    return points, quarters.reshape(-1, 3), halves.reshape(-1, 2)
+
+
+def _curved(points: Array, cells: Index, facets: Index) -> tuple[Array, list[Index]]:
+    """A node on every edge, half-way in polar coordinates: on its circle where the edge is of a ring."""
+    points, (cells, facets) = with_middles(points, cells, facets)
+    radius = np.linalg.norm(points[:, :2], axis=1, keepdims=True)
+    unit = points[:, :2] / np.where(radius > 0, radius, 1)  # the axis has no direction
+    vertices = points.shape[1] + 1
+    for (i, j), middle in zip(EDGES[vertices - 1], cells[:, vertices:].T, strict=True):
+        a, b = cells[:, i], cells[:, j]
+        direction = unit[a] + unit[b]
+        length = np.linalg.norm(direction, axis=1, keepdims=True)
+        direction /= np.where(length > 0, length, 1)
+        points[middle, :2] = 0.5 * (radius[a] + radius[b]) * direction
+    return points, [cells, facets]

@@ -1,0 +1,1 @@
+"""What is driven and measured, and the equations for it."""

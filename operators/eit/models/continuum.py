@@ -1,0 +1,206 @@
+"""The continuum model: currents flow through the whole boundary, potentials are measured along it.
+
+With current density ``g`` on the boundary the model asks for ``u`` with ``div(s grad u) = 0``, ``s
+du/dn = g`` and zero mean on the boundary; the data are the traces of ``u``. It has no electrodes and no
+contact impedances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.models.boundary import BoundaryLoop, boundary_loop
+from onmanifold.operators.eit.models.system import System
+
+Array = NDArray[np.float64]
+_GAUSS = np.polynomial.legendre.leggauss(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuum:
+    """Current patterns on the boundary of a two-dimensional tank, and where its potential is measured.
+
+    The place on the boundary is ``t`` in [0, 1), the part of its length that lies between the positive x axis
+    (from the middle of the tank's box) and the point, counterclockwise.
+
+    Attributes:
+        currents: ``t`` of ``(P,)`` to currents per unit of t, A, ``(I, P)``; the integral over t is zero. The
+            current density is that divided by the length of the boundary.
+        breaks: where the currents jump, in [0, 1).
+        points: number of measured potentials P, evenly spaced, the first at ``t = 0``.
+
+    Example:
+        >>> patterns = Continuum.walsh(16)
+        >>> patterns.currents(np.array([0.1, 0.6]))[0]
+        array([ 1., -1.])
+    """
+
+    currents: Callable[[Array], Array]
+    breaks: tuple[float, ...] = ()
+    points: int = 128
+
+    def __post_init__(self) -> None:
+        if isinstance(self.points, bool) or int(self.points) != self.points or self.points < 2:
+            raise ValueError(f"points has to be a whole number of at least 2, got {self.points}")
+        if any(not 0 <= b < 1 for b in self.breaks):
+            raise ValueError(f"breaks have to lie in [0, 1), got {self.breaks}")
+        values = np.asarray(self.currents(np.zeros(1)))
+        if values.ndim != 2 or values.shape[1] != 1 or len(values) == 0:
+            raise ValueError(
+                f"currents has to map (P,) to (I, P); for one place it gave shape {values.shape}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(I, P): number of current patterns, number of potentials measured for each."""
+        return len(self.currents(np.zeros(1))), int(self.points)
+
+    @classmethod
+    def walsh(cls, arcs: int = 16, points: int = 128) -> Continuum:
+        """The ``arcs - 1`` Walsh functions: +1 or -1 on equal arcs, of total mass 1 A, orthogonal.
+
+        The patterns of Alberti, Hertrich, Santacesaria, Sciutto, JMLR 25 (2024): halves, quarters,
+        eighths and sixteenths of the boundary with alternating signs, and their products.
+
+        Args:
+            arcs: a power of two.
+            points: measured potentials.
+        """
+        _require_power_of_two(arcs)
+        signs = np.ones((1, 1))
+        while len(signs) < arcs:
+            signs = np.block([[np.kron(signs, [1, 1])], [np.kron(signs, [1, -1])]])
+        changes = (np.diff(signs, axis=1) != 0).sum(axis=1)
+        return cls.piecewise(signs[np.argsort(changes)][1:], points)
+
+    @classmethod
+    def haar(cls, arcs: int = 16, points: int = 128) -> Continuum:
+        """The ``arcs - 1`` Haar functions of total mass 1 A: each alternates on a dyadic arc only.
+
+        They span the same currents as :meth:`walsh`.
+        """
+        _require_power_of_two(arcs)
+        rows = []
+        wide = arcs
+        while wide > 1:
+            step = np.repeat([1.0, -1.0], wide // 2) * arcs / wide
+            for start in range(0, arcs, wide):
+                rows.append(np.zeros(arcs))
+                rows[-1][start : start + wide] = step
+            wide //= 2
+        return cls.piecewise(np.array(rows), points)
+
+    @classmethod
+    def piecewise(cls, values: Array, points: int = 128) -> Continuum:
+        """Currents that are constant on equal arcs.
+
+        Args:
+            values: for each pattern and arc, A per unit of t, ``(I, arcs)``.
+            points: measured potentials.
+
+        Raises:
+            ValueError: a pattern that does not sum to zero (its number is given).
+        """
+        table = np.asarray(values, np.float64)
+        if table.ndim != 2 or 0 in table.shape or not np.isfinite(table).all():
+            raise ValueError(
+                f"values has to be a finite matrix (patterns, arcs), got shape {table.shape}"
+            )
+        arcs = table.shape[1]
+        _check_balance(table.sum(axis=1), np.abs(table).sum(axis=1))
+
+        def currents(t: Array) -> Array:
+            return table[:, np.floor((t % 1) * arcs).astype(int).clip(0, arcs - 1)]
+
+        return cls(currents, tuple(np.arange(arcs) / arcs), points)
+
+    @classmethod
+    def trigonometric(cls, order: int = 8, points: int = 128) -> Continuum:
+        """``cos(2 pi n t)`` and ``sin(2 pi n t)`` for n from 1 to ``order``, A: 2 order patterns."""
+        if order < 1:
+            raise ValueError(f"order has to be at least 1, got {order}")
+        n = np.arange(1, order + 1)[:, None]
+
+        def currents(t: Array) -> Array:
+            angle = 2 * np.pi * n * t
+            return np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(2 * order, -1)
+
+        return cls(currents, (), points)
+
+    def system(self, discretization: Discretization) -> System:
+        """Pose the equations.
+
+        Raises:
+            ValueError: the mesh is not two-dimensional, its boundary is not one closed curve, or the currents
+                of a pattern do not sum to zero.
+        """
+        loop = boundary_loop(discretization)
+        n = discretization.size
+        loads = self._loads(loop, n)
+        unknowns = np.stack([np.arange(n), np.full(n, -1)], axis=1)
+        unknowns[0] = -1  # one potential is free to choose
+        none = np.zeros(0, np.int64)
+        trace = self._traces(loop, n).tolil()
+        trace[0] = 0
+        loads[0] = 0
+        return System(
+            size=n,
+            unknowns=unknowns,
+            rows=none,
+            columns=none,
+            mass=np.zeros(0),
+            contact=none,
+            impedances=np.zeros(0),
+            sources=csr_array(loads),
+            sensors=trace.tocsr(),
+            drive=np.eye(loads.shape[1]),
+            sense=np.eye(int(self.points)),
+            measured=None,
+            places=discretization.nodes,
+        )
+
+    def _loads(self, loop: BoundaryLoop, size: int) -> Array:
+        """Integrals of the currents times each shape function, ``(N, I)``; pieces end at the jumps."""
+        cuts = np.unique(np.concatenate([loop.start, np.asarray(self.breaks), [0.0, 1.0]]))
+        x, weight = _GAUSS
+        t = (cuts[:-1, None] + np.diff(cuts)[:, None] * (x + 1) / 2).ravel()
+        step = (np.diff(cuts)[:, None] * weight / 2).ravel()
+        values = np.asarray(self.currents(t), np.float64)
+        if not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
+            raise ValueError(f"the currents of pattern {bad + 1} are not finite")
+        _check_balance(values @ step, np.abs(values) @ step)
+        shapes = loop.shapes(t, size)
+        loads: Array = shapes.T @ (values * step).T
+        return loads
+
+    def _traces(self, loop: BoundaryLoop, size: int) -> csr_array:
+        """Potential at the measured places, counted from the boundary's mean, ``(N, P)``."""
+        places = np.arange(self.points) / self.points
+        cuts = np.append(loop.start, loop.start[0] + 1)
+        x, weight = _GAUSS
+        t = (cuts[:-1, None] + np.diff(cuts)[:, None] * (x + 1) / 2).ravel()
+        step = (np.diff(cuts)[:, None] * weight / 2).ravel()
+        mean = coo_array(loop.shapes(t % 1, size).T @ step[:, None])
+        everywhere = mean @ coo_array(np.ones((1, len(places))))
+        return csr_array(loop.shapes(places, size).T - everywhere)
+
+
+def _require_power_of_two(arcs: int) -> None:
+    if arcs < 2 or arcs & (arcs - 1):
+        raise ValueError(f"arcs has to be a power of two, got {arcs}")
+
+
+def _check_balance(total: Array, mass: Array) -> None:
+    wrong = np.flatnonzero(np.abs(total) > 1e-6 * mass)
+    if len(wrong):
+        raise ValueError(
+            f"the currents of pattern {wrong[0] + 1} sum to {total[wrong[0]]:.6g} A; what flows in has "
+            "to flow out"
+        )

@@ -1,0 +1,77 @@
+"""The complete electrode model, as equations that are linear in conductivity and contact conductance.
+
+With conductivity ``s``, contact impedances ``z_l`` and electrodes ``e_l`` the model (Somersalo, Cheney,
+Isaacson, SIAM J. Appl. Math. 52, 1992) asks for ``u`` and ``U`` with, for all ``v`` and ``V``,
+
+    int s grad u . grad v + sum_l 1/z_l int_{e_l} (u - U_l) (v - V_l) = sum_l I_l V_l.
+
+The last electrode is grounded, which makes the matrix positive definite. On the electrodes the unknowns
+are not the potentials ``u`` but the drops ``u - U_l`` over the contacts: ``1/z_l`` then stands with the
+drops alone, and good contacts, whose ``1/z_l`` is large, cost no digits. A shunted electrode, whose
+contact is perfect, has no drops at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.eit.models.system import System
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CompleteElectrodes:
+    """The complete electrode model.
+
+    Attributes:
+        impedances: contact impedance z of each electrode, Ohm m^2 (Ohm m in two dimensions), ``(L,)``.
+        protocol: injections and measurement patterns.
+        shunted: electrodes with perfect contact, from 0; a z of theirs is not used.
+
+    Raises:
+        ValueError: contact impedances, protocol and mesh are for different numbers of electrodes.
+    """
+
+    impedances: Array
+    protocol: Protocol
+    shunted: Sequence[int] = ()
+
+    def system(self, discretization: Discretization) -> System:
+        d, count = discretization, len(self.impedances)
+        if not d.electrodes == count == self.protocol.electrodes:
+            raise ValueError(
+                f"the mesh has {d.electrodes} electrodes; {count} contact impedances and a protocol "
+                f"for {self.protocol.electrodes} electrodes came"
+            )
+        n = d.size
+        potential = np.append(n + np.arange(count - 1), -1)  # the last one is grounded
+        unknowns = np.stack([np.arange(n), np.full(n, -1)], axis=1)
+        unknowns[d.rows, 1] = potential[d.electrode]
+        live = ~np.isin(d.electrode, self.shunted)
+        unknowns[d.rows[~live], 0] = -1
+        unit = (np.ones(count - 1), (potential[:-1], np.arange(count - 1)))
+        centred = self.protocol.patterns - self.protocol.patterns.mean(axis=0)
+        return System(
+            size=n + count - 1,
+            unknowns=unknowns,
+            rows=d.rows[live].astype(np.int64),
+            columns=d.columns[live].astype(np.int64),
+            mass=d.mass[live],
+            contact=d.electrode[live].astype(np.int64),
+            impedances=np.asarray(self.impedances, np.float64),
+            sources=csr_array(unit, shape=(n + count - 1, count - 1)),
+            sensors=None,
+            drive=self.protocol.injections[:-1].copy(),
+            sense=centred[:-1].copy(),
+            measured=self.protocol.measured,
+            places=np.concatenate([d.nodes, np.full((count - 1, d.nodes.shape[1]), np.nan)]),
+        )

@@ -1,0 +1,138 @@
+"""A model's equations on a discretization, and the sparse maps that make and differentiate them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol as Structural
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.fem.sparse import SparseMatrix
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+SLAB = 4096  # cells whose gradients are formed at a time: what a thread takes, and little memory
+
+Slab = tuple[int, int, SparseMatrix]  # first cell, number of cells, and their gradients
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """Equations ``K(s, 1/z) w = sources`` and what is measured of their solutions.
+
+    The voltages of injection i and measurement m are ``drive[:, i] . (w^T sensors) . sense[:, m]``.
+
+    Attributes:
+        size: number of unknowns n.
+        unknowns: the unknowns whose sum is the potential at each degree of freedom, ``(N, 2)``; -1 is
+            none. Of the first N unknowns those that occur nowhere are zero.
+        rows: row of each entry of the contacts' matrices, ``(Q,)``.
+        columns: its column, ``(Q,)``.
+        mass: its value for a unit contact conductance ``1/z``, m or m^2, ``(Q,)``.
+        contact: number of the contact that it belongs to, ``(Q,)``.
+        impedances: contact impedances that hold if no others are given, ``(L,)``.
+        sources: right-hand sides, ``(n, k)``.
+        sensors: what is read of the solutions, ``(n, m)``; the sources themselves if ``None``.
+        drive: injections as combinations of the sources, ``(k, I)``.
+        sense: measurements as combinations of the sensors, ``(m, M)``.
+        measured: which voltages are kept, ``(I, M)``; all if ``None``.
+        places: where the unknowns are, m, ``(n, D)``; NaN for those that are nowhere, as electrodes,
+            which solvers then eliminate last: where only they are driven, half of a solve has nothing
+            to do.
+    """
+
+    size: int
+    unknowns: Index
+    rows: Index
+    columns: Index
+    mass: Array
+    contact: Index
+    impedances: Array
+    sources: csr_array
+    sensors: csr_array | None
+    drive: Array
+    sense: Array
+    measured: NDArray[np.bool_] | None
+    places: Array
+
+
+class Model(Structural):
+    """What the engine asks of a model: its equations on a discretization."""
+
+    def system(self, discretization: Discretization) -> System:
+        """Pose the equations."""
+        ...
+
+
+def linear_assembly(
+    d: Discretization, system: System
+) -> tuple[csr_array, NDArray[np.int64], NDArray[np.int64]]:
+    """The map from conductivities and contact conductances to matrix entries, and the matrix's pattern.
+
+    Returns:
+        ``assembly`` with ``entries = assembly @ (s, 1/z, 1)``, row pointers and column indices. The
+        last column makes the equations ``w = 0`` of the unknowns that no degree of freedom refers to.
+    """
+    n, cells = system.size, len(d.dofs)
+    row, column, cell, stiffness = _stiffness_entries(d, system)
+    lost = np.setdiff1d(np.arange(d.size), system.unknowns)
+    last = np.full(len(lost), cells + len(system.impedances))
+    rows = np.concatenate([row, system.rows, lost])
+    columns = np.concatenate([column, system.columns, lost])
+    parameter = np.concatenate([cell, cells + system.contact, last])
+    value = np.concatenate([stiffness, system.mass, np.ones(len(lost))])
+    unique, position = np.unique(rows * n + columns, return_inverse=True)
+    assembly = coo_array(
+        (value, (position, parameter)), shape=(len(unique), cells + len(system.impedances) + 1)
+    ).tocsr()
+    indptr = np.searchsorted(unique, np.arange(n + 1, dtype=np.int64) * n)
+    return assembly, indptr, unique % n
+
+
+def _stiffness_entries(
+    d: Discretization, system: System
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
+    """Rows, columns, cells and values of the stiffness matrix in terms of the unknowns."""
+    k = d.dofs.shape[1]
+    where = system.unknowns[d.dofs]  # (C, k, 2)
+    cell = np.repeat(np.arange(len(where)), k * k)
+    parts = []
+    for a, b in np.ndindex(2, 2):
+        row = np.repeat(where[..., a], k, axis=1).ravel()
+        column = np.tile(where[..., b], (1, k)).ravel()
+        live = (row >= 0) & (column >= 0)
+        parts.append((row[live], column[live], cell[live], d.stiffness.ravel()[live]))
+    row, column, cell, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, column, cell, value
+
+
+def gradient_slabs(d: Discretization, system: System, device: torch.device) -> list[Slab]:
+    """Sparse ``G`` with ``E_c = G_c^T G_c``, ``n - 1`` rows a cell, for some cells at a time.
+
+    ``E_c`` maps constants to zero; without its last row and column it is positive definite. So
+    ``G_c = R [I, -1]`` with the Cholesky factor ``R^T R`` of what is left.
+
+    Returns:
+        First cell, number of cells and matrix ``(cells (n - 1), n)`` of each slab.
+    """
+    k, slabs = d.dofs.shape[1], []
+    for start in range(0, len(d.dofs), SLAB):
+        stiffness = d.stiffness[start : start + SLAB]
+        upper = np.linalg.cholesky(stiffness[:, :-1, :-1]).transpose(0, 2, 1)
+        factor = np.concatenate([upper, -upper.sum(axis=2, keepdims=True)], axis=2)
+        count = len(factor)
+        where = system.unknowns[d.dofs[start : start + SLAB]]  # (c, k, 2)
+        columns = np.repeat(where[:, None], k - 1, axis=1).ravel()
+        rows = np.repeat(np.arange(count * (k - 1)), 2 * k)
+        values = np.repeat(factor.ravel(), 2)
+        live = columns >= 0
+        matrix = coo_array(
+            (values[live], (rows[live], columns[live])), shape=(count * (k - 1), system.size)
+        ).tocsr()
+        slabs.append((start, count, SparseMatrix(matrix, device)))
+    return slabs
