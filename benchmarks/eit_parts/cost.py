@@ -194,7 +194,3 @@ def main() -> None:
     print(
         f"  largest difference of voltages {voltages:.1e}, of the Jacobian {jacobian:.1e}, relative"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.eit_parts.timing import milliseconds, peak_memory
+from benchmarks.eit_parts.cylinder import peak_memory
+from benchmarks.eit_parts.timing import milliseconds
 from onmanifold.operators.eit import Protocol, Tank, assemble, polar_mesh
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
@@ -60,6 +67,48 @@ def injections() -> list[tuple[int, float]]:
     return rows
 
 
+def three_dimensions(
+    ranks: int, solver: str = "gamg", size: tuple[str, str] = ("6", "0.022")
+) -> dict:
+    """What :mod:`cylinder` prints on so many ranks, one thread each.
+
+    Raises:
+        FileNotFoundError: there is no ``mpirun``.
+    """
+    beside = str(Path(sys.executable).parent)
+    launcher = shutil.which("mpirun", path=beside) or shutil.which("mpirun")
+    if launcher is None:
+        raise FileNotFoundError("there is no mpirun")
+    script = Path(__file__).with_name("cylinder.py")
+    done = subprocess.run(
+        [launcher, "-n", str(ranks), sys.executable, str(script), solver, *size],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+def print_three_dimensions() -> None:
+    """A cylinder on one and two ranks, and how far their voltages differ."""
+    try:
+        one, two = three_dimensions(1), three_dimensions(2)
+    except FileNotFoundError as error:
+        print(f"\nno comparison of ranks: {error}")
+        return
+    print("\ncylinder in 3D, 32 electrodes, 31 solves by conjugate gradients with multigrid")
+    print("ranks  unknowns    cells  ready s  potentials s  gradient s  peak GB of each rank")
+    for run in (one, two):
+        memory = "  ".join(f"{gb:.1f}" for gb in run["memory"])
+        print(
+            f"{run['ranks']:5d} {run['unknowns']:9d} {run['cells']:8d} {run['ready']:8.0f} "
+            f"{run['potentials']:13.0f} {run['gradient']:11.1f}  {memory}"
+        )
+    a, b = (np.array(run["voltages"]) for run in (one, two))
+    print(f"largest difference of voltages {np.abs(a - b).max() / np.abs(a).max():.1e}, relative")
+
+
 def main() -> None:
     """Print all of it."""
     print("growth in 2D, 16 electrodes: 15 solves serve 16 injections")
@@ -76,7 +125,4 @@ def main() -> None:
     print("exponents: " + "  ".join(f"{n} {e:.2f}" for n, e in zip(names, fits, strict=True)))
     print("\nvoltages and gradient by number of injections, same mesh; ms")
     print("  " + "  ".join(f"{count}: {ms:.1f}" for count, ms in injections()))
-
-
-if __name__ == "__main__":
-    main()
+    print_three_dimensions()

@@ -115,7 +115,3 @@ def main() -> None:
         + "   (steps 1e-3, 1e-4, 1e-5)"
     )
     print("Taylor remainder's slope                " + "  ".join(f"{s:.3f}" for s in slopes))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,7 @@
-"""How the sections measure time and memory."""
+"""How the sections measure time."""
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -30,8 +29,3 @@ def side_by_side(*works: Callable[[], object], repeats: int = 15) -> list[float]
             work()
             spent.append(time.perf_counter() - start)
     return [1000 * statistics.median(spent) for spent in times]
-
-
-def peak_memory() -> float:
-    """Most memory that this process has held so far, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -237,14 +237,21 @@ class EIT:
         s = self.conductivity(channels).reshape(len(x), -1)
         cells = (self._average @ s.T.contiguous()).T.contiguous()
         bad = ~(torch.isfinite(cells) & (cells > 0))
+        count = int(self.engine.sum(bad.sum().double().reshape(1)))
+        if count:
+            self._refuse(x, cells, bad, count)
+        return cells
+
+    def _refuse(self, x: Tensor, cells: Tensor, bad: Tensor, count: int) -> NoReturn:
+        """Say which cell has no conductivity; on all ranks of an MPI run, also those whose cells are good."""
+        worst = "a cell of another rank"
         if bool(bad.any()):
             b, c = bad.nonzero()[0].tolist()
-            raise ValueError(
-                f"conductivity has to be positive and finite, got {float(cells[b, c]):.6g} S/m in cell {c} "
-                f"of member {b} ({int(bad.sum())} such cells); pixel values run from "
-                f"{float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}"
-            )
-        return cells
+            worst = f"{float(cells[b, c]):.6g} S/m in cell {c} of member {b}"
+        raise ValueError(
+            f"conductivity has to be positive and finite, got {worst} ({count} such cells); pixel values "
+            f"run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}"
+        )
 
     def _reference_offset(self) -> Tensor:
         """What is added to the model's voltages: ``reference - F(background)``, or zero."""

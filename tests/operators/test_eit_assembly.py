@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import block_array, coo_array
 from scipy.sparse.linalg import spsolve
 
-from onmanifold.operators.eit import assembly
+from onmanifold.operators.eit.fem import assembly
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.cylinder import Cylinder

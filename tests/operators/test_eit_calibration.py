@@ -114,7 +114,7 @@ def test_currents_are_found_up_to_their_common_factor(mesh, potentials, truth):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_derivatives_by_every_part(mesh, potentials, truth, name):
-    from onmanifold.operators.eit import calibration
+    from onmanifold.operators.eit.measurements import calibration
 
     protocol = Protocol.skip(32, 7, drop_driven=True)
     reference = measured(potentials, truth, EVERYTHING, protocol)

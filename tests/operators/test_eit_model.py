@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import torch
 
 from onmanifold.operators.eit import (
     EIT,
+    Continuum,
     Discretization,
     Protocol,
     Tank,
@@ -166,6 +168,80 @@ def test_concentric_inclusion_against_the_formula(order, kappa):
     exact = (-2 * m * rho ** (2 * order)) / (1 + m * rho ** (2 * order)) / order
     exact *= np.sinc(order * width / 2 / np.pi) ** 2
     assert measured == pytest.approx(exact, rel=0.01)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(("degree", "least"), [(1, 1.9), (2, 2.8)])
+def test_traces_converge_at_the_elements_order(degree, least):
+    """Concentric inclusion, continuum model: for cos(n t) the trace is known, see the formula above.
+
+    Quadratic elements on curved cells; straight ones would keep the order at two.
+    """
+    rho, kappa, n, errors = 0.5, 5.0, 2, []
+    tank, t = Tank(electrodes=16, width=11.25), 2 * np.pi * np.arange(256) / 256
+    decay = (kappa - 1) / (kappa + 1) * rho ** (2 * n)
+    exact = (1 - decay) / (1 + decay) * np.cos(n * t) / (2 * np.pi * n)
+    for halvings in range(3):
+        mesh = polar_mesh(tank, 2, halvings=halvings, interface=rho, order=degree)
+        d = assemble(mesh, degree)
+        engine = Engine(d, Continuum.trigonometric(n, 256))
+        middle = np.linalg.norm(d.points[d.cells].mean(axis=1), axis=1)
+        s = torch.from_numpy(np.where(middle < rho, kappa, 1.0))[None]
+        trace = engine.voltages(engine.fields(s))[0, 2 * n - 2].numpy()
+        errors.append(np.linalg.norm(trace - exact) / np.linalg.norm(exact))
+    assert -np.polyfit(range(3), np.log2(errors), 1)[0] >= least
+    assert errors[-1] < (2e-3 if degree == 1 else 1e-5)
+
+
+def test_good_contacts_cost_no_digits():
+    """Drops over the contacts are unknowns: voltages for z = 1e-6 are as smooth as for z = 1e-2."""
+    d, noise = load_discretization("coarse", Tank.unit()), []
+    s = torch.from_numpy(_some_conductivity(d))
+    for z in (1e-2, 1e-6):
+        engine = _engine(d, Tank.unit(contact_impedance=z))
+        shaken = [s * (1 + 1e-15 * (k % 7)) for k in range(6)]
+        v = torch.stack([engine.voltages(engine.fields(one))[0] for one in shaken])
+        noise.append(float((v - v.mean(0)).norm(dim=(1, 2)).max() / v[0].norm()))
+    assert noise[1] < 1e-13 and noise[1] < 20 * noise[0]
+
+
+def test_shunted_electrodes_are_the_limit_of_good_contacts(small_mesh, small_tank):
+    """Also the last one, which is grounded; the difference is of first order in z."""
+    z = np.full(8, 0.05)
+    z[[2, 7]] = 1e-9
+    shunted = dataclasses.replace(small_tank, contact_impedance=0.05, shunted=(2, 7))
+    limit = dataclasses.replace(small_tank, contact_impedance=tuple(z))
+    s = _some_conductivity(small_mesh)
+    a, b = _transfer(small_mesh, shunted, s), _transfer(small_mesh, limit, s)
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+
+def test_impedance_derivative_by_finite_differences(small_mesh, small_tank):
+    engine = _engine(small_mesh, small_tank, Protocol.adjacent(8, drop_driven=True))
+    s, z = torch.from_numpy(_some_conductivity(small_mesh)), torch.from_numpy(small_tank.impedances)
+    slope = engine.impedance_derivative(engine.fields(s)[0])
+    for electrode in (0, 7):
+        h = torch.zeros(8, dtype=torch.float64)
+        h[electrode] = 1e-5
+        up, down = (engine.voltages(engine.fields(s, z + sign * h))[0] for sign in (1, -1))
+        torch.testing.assert_close((up - down) / 2e-5, slope[electrode], rtol=1e-5, atol=1e-7)
+
+
+def test_cell_jacobian_holds_the_derivative_of_what_is_measured(small_mesh, small_tank):
+    for protocol in (Protocol.adjacent(8), Protocol.adjacent(8, drop_driven=True)):
+        engine = _engine(small_mesh, small_tank, protocol)
+        field = engine.fields(torch.from_numpy(_some_conductivity(small_mesh)))[0]
+        ds = torch.randn(engine.cells, 1, generator=torch.Generator().manual_seed(0)).double()
+        full = engine.jacobian(field)
+        assert full.shape == (*protocol.shape, engine.cells)
+        torch.testing.assert_close(full @ ds[:, 0], engine.jvp(field, ds)[0])
+
+
+def test_contact_impedances_have_to_be_positive(small_mesh, small_tank):
+    engine = _engine(small_mesh, small_tank)
+    s = torch.from_numpy(_some_conductivity(small_mesh))
+    with pytest.raises(ValueError, match="electrode 3 .* positive"):
+        engine.fields(s, torch.tensor([1.0, 1, -1, 1, 1, 1, 1, 1], dtype=torch.float64))
 
 
 def test_meshes_agree():

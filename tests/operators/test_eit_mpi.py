@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from onmanifold.operators.eit import EIT, Exponential
 from onmanifold.operators.eit.fem.discretization import Discretization, load_discretization
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
@@ -27,6 +28,7 @@ import numpy as np, torch
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 require_dolfinx()
 from mpi4py import MPI
+from onmanifold.operators.eit import EIT, Exponential
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.fem.distributed import distribute
 from onmanifold.operators.eit.fem.engine import Engine
@@ -99,6 +101,36 @@ def _box(n: int = 8) -> Discretization:
     return Discretization(points, cells, points, cells, stiffness, *joined)
 
 
+OPERATOR = """
+import sys
+import numpy as np, torch
+from onmanifold.operators.eit.fem.assembly import require_dolfinx
+require_dolfinx()
+from mpi4py import MPI
+from onmanifold.operators.eit import EIT, Exponential, Protocol, Tank
+
+comm = MPI.COMM_WORLD
+mesh = "coarse" if comm.rank == 0 else "what the others say is not looked at"
+eit = EIT(
+    Tank.unit(), Protocol.adjacent(32), (1, 8, 8), conductivity=Exponential(), mesh=mesh, comm=comm
+)
+data = {name: torch.from_numpy(array) for name, array in np.load(sys.argv[1]).items()}
+x, v, u = data["x"], data["v"], data["u"]
+results = {"A": eit.A(x), "jvp": eit.A_jvp(x, v), "vjp": eit.A_vjp(x, u), "jacobian": eit.jacobian(x)}
+np.savez(f"{sys.argv[2]}_{comm.rank}.npz", **{n: r.numpy() for n, r in results.items()})
+nowhere = x.clone()
+nowhere[0, 0, 0:4] = -1e5  # the upper half conducts nothing
+try:
+    eit.A(nowhere)
+except ValueError as error:
+    print(f"refused: {error}", flush=True)
+try:
+    EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh="finest", comm=comm)
+except RuntimeError as error:
+    print(f"failed: {error}", flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def launcher():
     """The command that starts MPI programs; skips where there is none."""
@@ -137,25 +169,56 @@ def case(request, tmp_path_factory):
     return folder, {name: value.numpy() for name, value in expected.items()}
 
 
-def _run(launcher, folder, ranks, method, what="good"):
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
+def _start(launcher, ranks, script, *arguments):
+    """What the program prints; it has to end well."""
     # what the launcher of an outer MPI run, or this process, has set is not for the inner one
     foreign = ("PMI", "MPI", "HYDRA", "OMPI", "PMIX")
     env = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-    out = folder / f"out_{method}_{ranks}"
-    files = [str(folder / "mesh.npz"), str(folder / "given.npz")]
     done = subprocess.run(
-        [launcher, "-n", str(ranks), sys.executable, str(script), *files, method, what, str(out)],
+        [launcher, "-n", str(ranks), sys.executable, str(script), *map(str, arguments)],
         env=env | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _run(launcher, folder, ranks, method, what="good"):
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    out = folder / f"out_{method}_{ranks}"
+    files = folder / "mesh.npz", folder / "given.npz"
+    printed = _start(launcher, ranks, script, *files, method, what, out)
     if what != "good":
-        return done.stdout
+        return printed
     return [dict(np.load(f"{out}_{rank}.npz")) for rank in range(ranks)]
+
+
+def test_the_operator_on_two_ranks(launcher, tmp_path):
+    eit = EIT(
+        Tank.unit(), Protocol.adjacent(32), (1, 8, 8), conductivity=Exponential(), mesh="coarse"
+    )
+    g = torch.Generator().manual_seed(0)
+    x, v = (torch.randn(2, 1, 8, 8, generator=g, dtype=torch.float64) for _ in range(2))
+    u = torch.randn(2, 32, 32, generator=g, dtype=torch.float64)
+    np.savez(tmp_path / "data.npz", x=x, v=v, u=u)
+    (tmp_path / "script.py").write_text(OPERATOR)
+    printed = _start(launcher, 2, tmp_path / "script.py", tmp_path / "data.npz", tmp_path / "out")
+    expected = {
+        "A": eit.A(x),
+        "jvp": eit.A_jvp(x, v),
+        "vjp": eit.A_vjp(x, u),
+        "jacobian": eit.jacobian(x),
+    }
+    for rank in range(2):
+        results = np.load(tmp_path / f"out_{rank}.npz")
+        for name, value in expected.items():
+            error = np.abs(results[name] - value.numpy()).max() / float(value.abs().max())
+            assert error < 1e-8, (name, error)
+    assert printed.count("refused: conductivity has to be positive") == 2
+    assert printed.count("unknown mesh 'finest'") == 2
 
 
 @pytest.mark.parametrize(("ranks", "method"), [(1, "gamg"), (2, "gamg"), (3, "gamg"), (2, "mumps")])

@@ -84,7 +84,8 @@ class Engine:
     Args:
         discretization: element matrices and electrode blocks.
         model: such as :class:`CompleteElectrodes` or :class:`Continuum`.
-        solver: of the linear systems: ``"auto"``, ``"mumps"``, ``"superlu"`` or ``"torch"``.
+        solver: of the linear systems: ``"auto"``, ``"mumps"``, ``"superlu"`` or ``"torch"``, or what
+            makes one, as :meth:`Share.solver` on the ranks of an MPI run.
         device: where to compute; only ``"torch"`` solves on a GPU.
 
     Example:
@@ -101,7 +102,7 @@ class Engine:
         self,
         discretization: Discretization,
         model: Model,
-        solver: str = "auto",
+        solver: str | Callable[..., Solver] = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
         self.discretization = discretization
@@ -290,8 +291,13 @@ class Engine:
     def _impedances(self, given: Tensor | None) -> Tensor:
         if given is None:
             return self._tensor(self.system.impedances)
-        if not bool((torch.isfinite(given) & (given > 0)).all()):
-            raise ValueError("contact impedances have to be positive and finite")
+        bad = (~(torch.isfinite(given) & (given > 0))).nonzero()
+        if len(bad):
+            worst = float(given[tuple(bad[0])])
+            raise ValueError(
+                f"the contact impedance of electrode {int(bad[0, -1]) + 1} has to be positive and finite, "
+                f"got {worst:g}"
+            )
         return given.to(self.device, torch.float64)
 
     def _entries(self, s: Tensor, impedances: Tensor | None) -> Tensor:

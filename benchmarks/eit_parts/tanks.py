@@ -1,7 +1,5 @@
 """How well models explain four measured water tanks whose contents are known.
 
-Run ``python benchmarks/eit_tanks.py [--data FOLDER]``; FOLDER holds ``ktc2023/training``. Needs gmsh.
-
 With the true picture of each tank, three numbers (conductivities of resistive objects, conductive ones and
 water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
 (contacts, instrument, the electrodes' width) is fitted to the latter alone.
@@ -9,8 +7,6 @@ water) are fitted to the difference of its voltages to those of the tank without
 
 from __future__ import annotations
 
-import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,23 +14,24 @@ import numpy as np
 import torch
 from scipy.optimize import least_squares
 
-from onmanifold.operators.eit.conductivity import Labels
-from onmanifold.operators.eit.fem.assembly import assemble
-from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.calibration import (
+from onmanifold.operators.eit import (
+    EIT,
     Calibration,
+    Discretization,
+    Labels,
+    Measurement,
+    Tank,
+    assemble,
     calibrate,
     calibrate_width,
+    fit_noise,
+    flag_channels,
+    ktc_picture,
+    polar_mesh,
+    read_ktc,
+    read_ktc_truth,
 )
-from onmanifold.operators.eit.measurements.channels import flag_channels
-from onmanifold.operators.eit.measurements.ktc import ktc_picture, read_ktc, read_ktc_truth
-from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.noise import fit_noise
-from onmanifold.operators.eit.mesh.generate import generate_mesh
-from onmanifold.operators.eit.operator import EIT
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MATERIALS = ("resistive", "background", "conductive")
 TANKS = (1, 2, 3, 4)
 
@@ -55,8 +52,8 @@ class Residual:
 
 
 def mesh_of(tank: Tank) -> Discretization:
-    """About 12 000 linear cells, fine at the electrodes' ends."""
-    return assemble(generate_mesh(tank))
+    """Linear cells, 12 edges on each electrode, and no gmsh."""
+    return assemble(polar_mesh(tank, 12, 1.3, 0.03))
 
 
 def tank_residuals(
@@ -156,11 +153,8 @@ def channels(measurement: Measurement) -> list[str]:
     ]
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Print both."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ONMANIFOLD_DATA", DATA)))
-    folder = parser.parse_args().data / "ktc2023" / "training"
     if not folder.is_dir():
         print(f"no measured tanks: there is no folder {folder}")
         return
@@ -169,7 +163,3 @@ def main() -> None:
     print("\n".join(table(folder)))
     print("\nthe reference measurement's channels")
     print("\n".join(channels(read_ktc(folder / "ref.mat"))))
-
-
-if __name__ == "__main__":
-    main()
