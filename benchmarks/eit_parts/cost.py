@@ -80,16 +80,24 @@ def continuum() -> list[float]:
 
 
 def batch(members: int = 16, mesh: str = "medium") -> dict[str, float]:
-    """Time a member of the fields of a batch takes with each linear solver, ms."""
+    """Time that a member of a batch takes for its potentials with each linear solver, ms."""
     tank = Tank.ktc()
     d = load_discretization(mesh, tank)
     model = CompleteElectrodes(tank.impedances, Protocol.ktc())
-    engines = {name: Engine(d, model, name) for name in ("mumps", "torch", "superlu")}
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(members, len(d.cells), generator=generator, dtype=torch.float64).mul(0.3).exp()
-    works = [lambda e=e: e.fields(s.clone()) for e in engines.values()]
-    times = side_by_side(*works, repeats=5)
-    return {name: t / members for name, t in zip(engines, times, strict=True)}
+    threads, times = torch.get_num_threads(), {}
+    # not in turns: threads that torch's solver leaves turning would take the cores of MUMPS's workers
+    for name, cores in (("mumps", 1), ("mumps", threads), ("torch", threads), ("superlu", threads)):
+        torch.set_num_threads(cores)
+        engine = Engine(d, model, name)
+        start = time.perf_counter()
+        while time.perf_counter() - start < 2:  # its workers start after half a second of work
+            engine.fields(s.clone())
+        label = name if cores == threads else f"{name} on one core"
+        times[label] = milliseconds(lambda e=engine: e.fields(s.clone()), 5) / members
+    torch.set_num_threads(threads)
+    return times
 
 
 def points_as_electrodes(d: Discretization, nodes: np.ndarray) -> Discretization:

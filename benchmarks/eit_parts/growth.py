@@ -68,7 +68,7 @@ def injections() -> list[tuple[int, float]]:
 
 
 def three_dimensions(
-    ranks: int, solver: str = "gamg", size: tuple[str, str] = ("6", "0.022")
+    ranks: int, solver: str = "gamg", size: tuple[str, str] = ("7", "0.0215")
 ) -> dict:
     """What :mod:`cylinder` prints on so many ranks, one thread each.
 

@@ -210,6 +210,8 @@ class Engine:
             )
             right = right.transpose(0, 1).contiguous()
         adjoint = self._solver.solve(fields.entries, right)
+        with one_thread():
+            adjoint = adjoint.contiguous()
         result = du.new_empty(batch, self.cells, directions)
 
         def fill(share: list[Slab]) -> Tensor:
