@@ -36,6 +36,18 @@ def test_own_operator(tmp_path):
     assert "FAIL" not in printed and "3 of 3 converged" in printed
 
 
+def test_body_of_ones_own(tmp_path):
+    try:
+        import gmsh  # noqa: F401
+    except (ImportError, OSError) as error:
+        pytest.skip(f"gmsh does not import: {error}")
+    printed = run("eit_body.py", "body.png", cwd=tmp_path)
+    assert "16 of 16 determined" in printed
+    lung, elsewhere = map(float, re.search(r"lungs (\S+) S/m, elsewhere (\S+) S", printed).groups())
+    assert lung < -0.1 and abs(elsewhere) < 0.1 * abs(lung)
+    assert (tmp_path / "body.png").stat().st_size > 10_000
+
+
 @pytest.fixture
 def tank(shared_data, tmp_path):
     """A folder with the reference and one measured tank, and its truth elsewhere."""
