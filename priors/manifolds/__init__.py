@@ -2,8 +2,24 @@
 
 from onmanifold.priors.manifolds.bar import Bar
 from onmanifold.priors.manifolds.base import DataManifold, pixel_grid, stream
+from onmanifold.priors.manifolds.ring import Ring
+from onmanifold.priors.manifolds.sphere import Sphere
+from onmanifold.priors.manifolds.swiss_roll import SwissRoll
 from onmanifold.priors.manifolds.tank import Tank
+from onmanifold.priors.manifolds.torus import Torus
 from onmanifold.priors.manifolds.two_balls import TwoBalls
 from onmanifold.priors.manifolds.two_circles import TwoCircles
 
-__all__ = ["Bar", "DataManifold", "Tank", "TwoBalls", "TwoCircles", "pixel_grid", "stream"]
+__all__ = [
+    "Bar",
+    "DataManifold",
+    "Ring",
+    "Sphere",
+    "SwissRoll",
+    "Tank",
+    "Torus",
+    "TwoBalls",
+    "TwoCircles",
+    "pixel_grid",
+    "stream",
+]

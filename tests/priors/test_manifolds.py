@@ -5,11 +5,21 @@ import math
 import pytest
 import torch
 
-from onmanifold.priors.manifolds import Bar, Tank, TwoBalls, TwoCircles, stream
+from onmanifold.priors.manifolds import (
+    Bar,
+    Ring,
+    Sphere,
+    SwissRoll,
+    Tank,
+    Torus,
+    TwoBalls,
+    TwoCircles,
+    stream,
+)
 from onmanifold.priors.manifolds.tank import outlines
 from onmanifold.registry import load_manifold, manifold_names
 
-NAMES = ["bar", "tank", "two-balls", "two-circles"]
+NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +37,10 @@ def test_same_seed_same_examples_other_split_other_examples(name):
 
 def test_unknown_names_are_listed():
     assert manifold_names() == NAMES
-    with pytest.raises(LookupError, match="Known: bar, tank, two-balls, two-circles"):
+    with pytest.raises(
+        LookupError,
+        match="Known: bar, ring, sphere, swiss-roll, tank, torus, two-balls, two-circles",
+    ):
         load_manifold("klein-bottle")
     with pytest.raises(TypeError, match="colour"):
         load_manifold("bar", colour=1)
@@ -41,6 +54,40 @@ def test_circles_lie_on_their_circles():
     assert data.distance(data.points(coordinates)).max() < 1e-6
     assert abs(float(data.distance(x).square().mean().sqrt()) - 0.01) < 5e-4
     assert abs(float(coordinates[:, 0].mean()) - 0.5) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"),
+    [(Sphere(), 0.01), (SwissRoll(), 0.05), (Torus(), 0.01), (Ring(noise=0.0), 0.0)],
+)
+def test_points_lie_on_the_manifold_and_noise_takes_them_off(data, offset):
+    x, coordinates = data.sample(5000, stream(0, "train"))
+    assert data.distance(data.points(coordinates)).max() < 2e-6
+    assert abs(float(data.distance(x).square().mean().sqrt()) - offset) < 0.05 * offset + 1e-6
+
+
+@pytest.mark.parametrize("data", [Ring(), Sphere(), SwissRoll(), Torus()])
+def test_distance_is_that_to_the_nearest_of_many_points(data):
+    """Never above it, and below it by no more than the points are apart."""
+    g = torch.Generator().manual_seed(0)
+    points = data.points(data.sample(20000, g)[1])
+    x = points[:300] + 0.3 * points.std() * torch.randn(300, *data.x_shape, generator=g)
+    nearest = torch.cdist(x, points).amin(dim=1)
+    distance = data.distance(x)
+    assert (distance <= nearest + 1e-5).all()
+    apart = torch.cdist(points[:300], points).kthvalue(2, dim=1).values.max()
+    assert (nearest - distance).max() < 1.5 * apart
+
+
+def test_surfaces_are_evenly_covered():
+    """Sphere: heights are uniform (Archimedes); torus: the outer half has its part of the area."""
+    z = Sphere(noise=0.0).sample(20000, stream(0, "train"))[0][:, 2]
+    assert abs(float((z.abs() < 0.5).float().mean()) - 0.5) < 0.015
+    tube = Torus().sample(20000, stream(0, "train"))[1][:, 1]
+    outer = 0.5 + 1 / (3 * math.pi)
+    assert abs(float((tube.cos() > 0).float().mean()) - outer) < 0.015
+    radius = Ring().sample(20000, stream(0, "train"))[1][:, 0]
+    assert abs(float((radius < 1.0).float().mean()) - 0.375) < 0.015
 
 
 def test_bar_turns_counterclockwise_and_has_its_size():
