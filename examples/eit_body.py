@@ -1,14 +1,14 @@
 """EIT of a body of one's own shape: outline, electrodes, calibration, a picture from one Jacobian.
 
-python examples/eit_body.py [OUTPUT.png]    (needs gmsh and dolfinx)
+Run ``python examples/eit_body.py [OUTPUT.png]``; it needs gmsh and dolfinx.
 """
 
 import sys
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from onmanifold import simulate
 from onmanifold.operators.eit import (
@@ -20,9 +20,6 @@ from onmanifold.operators.eit import (
     generate_mesh,
     plot_eit,
 )
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 # the outline of a chest, m: a closed spline through a few points, 16 electrodes of 3 cm
 chest = Outline(
@@ -57,21 +54,22 @@ print(calibration.summary())
 # one linear step: Gaussians of 2 cm whose sum explains the change of the voltages, no larger than needed
 eit = EIT(calibration.geometry, protocol, shape, mesh=mesh)
 background = torch.full((1, *shape), calibration.values.conductivity, dtype=torch.float64)
-jacobian = eit.cell_jacobian(background)[0]
+jacobian = eit.cell_jacobian(background)[0] * calibration.values.conductivity  # by logarithms
 d = eit.engine.discretization
 places = torch.from_numpy(d.points[d.cells].mean(axis=1))
 bumps = torch.exp(-(torch.cdist(places, places[::8]) ** 2) / (2 * 0.02**2))
 basis = jacobian @ bumps
 weight = 1e-5 * torch.linalg.matrix_norm(basis, 2) ** 2
 gram = basis @ basis.T + weight * torch.eye(len(basis), dtype=torch.float64)
-change = bumps @ (basis.T @ torch.linalg.solve(gram, after - before))
+logarithm = bumps @ (basis.T @ torch.linalg.solve(gram, after - before))
+change = calibration.values.conductivity * (logarithm.exp() - 1)
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+figure = Figure(figsize=(11, 4), layout="tight")
+axes = figure.subplots(1, 2)
 plot_eit(real, laboratory.engine.discretization, laboratory.cell_conductivity(filled)[0], axes[0])
 plot_eit(chest, mesh, change, axes[1])
 axes[0].set_title("truth")
 axes[1].set_title("change, from one Jacobian")
-figure.tight_layout()
 figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "body.png", dpi=100)
 inside = ((places[:, 0].abs() - 0.075) / 0.045) ** 2 + ((places[:, 1] - 0.01) / 0.06) ** 2 < 0.5
 lung, elsewhere = float(change[inside].mean()), float(change[~inside].mean())

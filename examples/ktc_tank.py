@@ -39,7 +39,7 @@ from onmanifold.priors.background import WithBackground
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-WATER = 0.79  # conductivity that explains the tank without objects best, see docs/eit.md
+WATER = 0.79  # conductivity that explains the tank without objects, as the data's README finds
 WATER_STD = 0.05  # it moves from one measurement to the next
 TEMPERATURE = 20.0  # how much worse an end may explain the voltages and still count for "unsure"
 CONTRAST = 0.98  # objects conduct 50 times better or worse than water; more makes no difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class WithBackground(WithNuisance):
             encoder reads the constant there. Default: the corners around the disk that fills the picture.
 
     Raises:
-        ValueError: if ``std`` is not positive, or ``known`` has another shape or is empty.
+        ValueError: if ``std`` is not positive and finite, or ``known`` has another shape or is empty.
 
     Example:
         >>> from onmanifold import load_prior
@@ -37,8 +38,8 @@ class WithBackground(WithNuisance):
     known: Tensor
 
     def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
-        if not std > 0:
-            raise ValueError(f"WithBackground: std has to be positive, got {std}")
+        if not (math.isfinite(std) and std > 0):
+            raise ValueError(f"WithBackground: std has to be positive and finite, got {std}")
         known = corners(prior.x_shape) if known is None else known
         if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
             raise ValueError(

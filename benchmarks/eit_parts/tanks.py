@@ -31,8 +31,8 @@ from onmanifold.operators.eit import (
     read_ktc,
     read_ktc_truth,
 )
+from onmanifold.operators.eit.conductivity import MATERIALS
 
-MATERIALS = ("resistive", "background", "conductive")
 TANKS = (1, 2, 3, 4)
 
 

@@ -255,6 +255,10 @@ class Scaled:
     Attributes:
         conductivity: the other map.
         factor: without unit, positive.
+
+    Example:
+        >>> Scaled(Affine(), 1.1)(torch.tensor([2.0]))
+        tensor([2.2000])
     """
 
     conductivity: ConductivityMap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EITLinearization:
     """Value and derivative of :class:`EIT` at ``B`` pictures.
 
@@ -125,7 +125,7 @@ class _Deferred:
     value: Callable[[Tensor], Tensor]
     linearize: Callable[[Tensor], EITLinearization]
     keep: bool
-    made: EITLinearization | None = field(default=None)
+    made: EITLinearization | None = None
 
     def y(self, x: Tensor) -> Tensor:
         if not self.keep:

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
 from onmanifold.fidelity import Gaussian
-from onmanifold.operators.eit.conductivity import Affine, ConductivityMap, Scaled
+from onmanifold.operators.eit.conductivity import (
+    Affine,
+    ConductivityMap,
+    Scaled,
+    channels_of,
+)
 from onmanifold.operators.eit.fem.discretize import MeshLike, discretize, discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
@@ -63,6 +68,10 @@ class EIT:
             calls are collective. Only rank 0 looks at ``mesh``.
 
     Attributes:
+        tank, protocol, conductivity: as given.
+        x_shape: shape of a picture.
+        y_shape: shape of the voltages: ``(I, M)``, or ``(K,)`` where only K of them are measured.
+        background: conductivity in the reference measurement, S/m.
         engine: the finite element model.
 
     Raises:
@@ -116,7 +125,7 @@ class EIT:
     # The protocol -----------------------------------------------------------------------------
 
     def A(self, x: Tensor) -> Tensor:
-        """Voltages, V: ``(B, *x_shape)`` to ``(B, I, M)``."""
+        """Voltages, V: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
         check_batch(x, self.x_shape, "x", finite=True)
         keep = torch.is_grad_enabled() and x.requires_grad
         return voltages(x, self._value, self.linearize, keep)
@@ -127,7 +136,7 @@ class EIT:
         return self.linearize(x).jvp(v[:, None])[:, 0]
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """Adjoint of the derivative at ``x`` applied to ``u`` of ``(B, I, M)``."""
+        """Adjoint of the derivative at ``x`` applied to ``u`` of ``(B, *y_shape)``."""
         check_batch(u, self.y_shape, "u")
         return self.linearize(x).vjp(u[:, None])[:, 0]
 
@@ -164,6 +173,7 @@ class EIT:
         """
         other = copy.copy(self)
         other.conductivity = conductivity
+        other._check_shape(self.x_shape, len(self.tank.extent[0]))
         return other
 
     def scaled(self, factor: float) -> Self:
@@ -179,9 +189,9 @@ class EIT:
 
         Args:
             x: pictures, ``(B, *x_shape)``.
-            y: measured voltages, V, ``(B, I, M)``.
-            std: standard deviation of the voltages, V, broadcasts to ``(I, M)``.
-            mask: which voltages were measured, bool, broadcasts to ``(I, M)``; all if ``None``.
+            y: measured voltages, V, ``(B, *y_shape)``.
+            std: standard deviation of the voltages, V, broadcasts to ``y_shape``.
+            mask: which voltages were measured, bool, broadcasts to ``y_shape``; all if ``None``.
 
         Returns:
             ``c``, ``(B,)``.
@@ -193,10 +203,7 @@ class EIT:
         if mask is not None:
             weight = weight * mask.to(weight)
         wanted = y - self._offset.to(y)
-        inverse = (weight * model * wanted).flatten(1).sum(1) / (weight * model**2).flatten(1).sum(
-            1
-        )
-        return 1 / inverse
+        return (weight * model**2).flatten(1).sum(1) / (weight * model * wanted).flatten(1).sum(1)
 
     def l2_fidelity(self, std: float = 1.0) -> Gaussian:
         """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.
@@ -258,7 +265,7 @@ class EIT:
         if self._measured is None:
             return torch.zeros(self.y_shape, dtype=torch.float64, device=self.engine.device)
         if self.background is None:
-            blank = torch.zeros(getattr(self.conductivity, "channels", 1), 1, dtype=torch.float64)
+            blank = torch.zeros(channels_of(self.conductivity), 1, dtype=torch.float64)
             self.background = float(self.conductivity(blank))
         if not (math.isfinite(self.background) and self.background > 0):
             raise ValueError(
@@ -270,7 +277,7 @@ class EIT:
 
     def _check_shape(self, x_shape: Sequence[int], dim: int) -> tuple[int, ...]:
         shape = check_shape(x_shape, "x_shape")
-        channels = int(getattr(self.conductivity, "channels", 1))
+        channels = channels_of(self.conductivity)
         leading = ((), (1,)) if channels == 1 else ((channels,),)
         if len(shape) < dim or shape[:-dim] not in leading:
             axes = ("H", "W") if dim == 2 else ("D", "H", "W")

@@ -154,7 +154,7 @@ def _mesh(mesh: Choice | None, body: Geometry | None) -> MeshLike:
     if isinstance(mesh, Mapping) or mesh in MESHERS:
         if body is None:
             raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
-        make, options = _chosen(mesh, "mesh", MESHERS, None)
+        make, options = _chosen(mesh, "mesh", MESHERS, None, ("geometry", "tank"))
         made: Mesh = make(body, **options)
         return made
     suffix = Path(mesh).suffix.lower()
@@ -239,7 +239,7 @@ def _chosen(
         raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
     make = known[name]
     signature = inspect.signature(make).parameters
-    names = [n for n in signature if n not in hidden and n != "geometry" and n != "tank"]
+    names = [n for n in signature if n not in hidden]
     unknown = sorted(set(options) - set(names))
     if unknown:
         told = make.__name__

@@ -8,6 +8,7 @@ import pytest
 
 from onmanifold.operators.eit import Discretization, Tank, assemble, polar_mesh
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.mesh.generate import import_gmsh
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,15 @@ def dolfinx():
     """Skips where dolfinx is not installed."""
     try:
         return require_dolfinx()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def gmsh():
+    """Skips where gmsh does not import."""
+    try:
+        return import_gmsh()
     except ImportError as error:
         pytest.skip(str(error))
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.sparse import block_array, coo_array
-from scipy.sparse.linalg import spsolve
+from scipy.sparse import coo_array
 
 from onmanifold.operators.eit.fem import assembly
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
+from onmanifold.operators.eit.mesh.mesh import EDGES
 from onmanifold.operators.eit.mesh.polar import polar_mesh
 
 TANK = Tank(radius=0.5, electrodes=8, width=20, first_angle=30)
@@ -67,21 +68,21 @@ def test_what_every_discretization_obeys(geometry, order, degree):
             assert off.max() < (1e-12 if order == 1 else 0.1 * geometry.radius)
 
 
-@pytest.mark.parametrize(("geometry", "order", "degree"), CASES)
+@pytest.mark.parametrize(
+    ("geometry", "order", "degree"), [case for case in CASES if case.values[2] >= case.values[1]]
+)
 def test_energies_of_polynomials_are_exact(geometry, order, degree):
-    """Of linear ones wherever the elements are as rich as the cells' shape; of squares for straight P2."""
+    """Of linear ones where the elements are as rich as the cells' shape; of squares for straight P2."""
     mesh = polar_mesh(geometry, 2, order=order)
     d = assemble(mesh, degree)
     x, y = d.nodes[:, 0], d.nodes[:, 1]
     linear = _energy(d, 2 * x - 3 * y)
-    if degree >= order:
-        np.testing.assert_allclose(linear, 13 * mesh.volumes, rtol=1e-10)
-    if degree == 2 and order == 1:
+    np.testing.assert_allclose(linear, 13 * mesh.volumes, rtol=1e-10)
+    if degree == 2 and order == 1 and mesh.dim == 2:  # the rule of the middles is exact for squares
         middles = 0.5 * (mesh.points[mesh.cells][:, :, None] + mesh.points[mesh.cells][:, None])
-        i, j = np.triu_indices(mesh.dim + 1, 1)
-        if mesh.dim == 2:  # the rule of the middles is exact for squares
-            mean = (4 * middles[:, i, j, 0] ** 2).mean(axis=1)
-            np.testing.assert_allclose(_energy(d, x**2), mean * mesh.volumes, rtol=1e-10)
+        i, j = np.triu_indices(3, 1)
+        mean = (4 * middles[:, i, j, 0] ** 2).mean(axis=1)
+        np.testing.assert_allclose(_energy(d, x**2), mean * mesh.volumes, rtol=1e-10)
     if degree == 2 and order == 2 and mesh.dim == 2:  # |grad r^2|^2 = 4 r^2 over the disk
         whole = _energy(d, x**2 + y**2).sum()
         assert whole == pytest.approx(2 * np.pi * geometry.radius**4, rel=1e-3)
@@ -114,33 +115,6 @@ def test_blocks_of_cells_do_not_matter(monkeypatch):
     parts = assemble(mesh, 2)
     np.testing.assert_allclose(parts.stiffness, whole.stiffness, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(parts.mass, whole.mass, rtol=1e-12)
-
-
-@pytest.mark.parametrize(("degree", "order", "slope"), [(1, 1, 1.9), (2, 2, 2.8)])
-def test_trace_of_a_concentric_inclusion_converges(degree, order, slope):
-    errors = [_trace_error(halvings, degree, order) for halvings in (1, 2, 3)]
-    assert (np.log2(np.array(errors[:-1]) / errors[1:]) > slope).all()
-
-
-def _trace_error(halvings, degree, order, kappa=5.0, rho=0.5, n=2):
-    """L2 error on the unit circle for the current density cos(n t), pure Neumann."""
-    tank = Tank(electrodes=16, width=11.25)
-    mesh = polar_mesh(tank, 2, halvings=halvings, interface=rho, order=order)
-    rim = boundary_facets(mesh.cells, 2)[0]
-    d = assemble(Mesh(mesh.points, mesh.cells, rim, np.zeros(len(rim))), degree)
-    inside = (np.linalg.norm(d.points[d.cells], axis=2) <= rho + 1e-9).all(axis=1)
-    s = np.where(inside, kappa, 1.0)[:, None, None]
-    rows, columns = np.broadcast_arrays(d.dofs[:, :, None], d.dofs[:, None, :])
-    shape = (d.size, d.size)
-    k = coo_array(((s * d.stiffness).ravel(), (rows.ravel(), columns.ravel())), shape=shape)
-    mass = coo_array((d.mass, (d.rows, d.columns)), shape=shape).tocsr()
-    wave = np.cos(n * np.arctan2(d.nodes[:, 1], d.nodes[:, 0]))
-    mean = mass.sum(axis=1)[:, None]
-    bordered = block_array([[k, coo_array(mean)], [coo_array(mean.T), None]]).tocsc()
-    u = spsolve(bordered, np.append(mass @ wave, 0))[:-1]
-    m = (kappa - 1) / (kappa + 1) * rho ** (2 * n)
-    error = u - wave * (1 - m) / (1 + m) / n
-    return float(np.sqrt(error @ mass @ error))
 
 
 def test_degree_has_to_be_one_or_two():
@@ -210,8 +184,7 @@ def test_a_wrong_file_is_named(tmp_path, change, message):
 
 def test_a_left_out_electrode_is_refused(tmp_path):
     d = assemble(polar_mesh(TANK, 2))
-    with np.errstate(all="raise"):
-        broken = Discretization(**(vars(d) | {"electrode": d.electrode + (d.electrode > 3)}))
+    broken = replace(d, electrode=d.electrode + (d.electrode > 3))
     broken.save(tmp_path / "mesh.npz")
     with pytest.raises(ValueError, match="an electrode number is negative or left out"):
         Discretization.load(tmp_path / "mesh.npz")

@@ -11,7 +11,6 @@ from onmanifold.operators.eit import (
     Continuum,
     Cylinder,
     Exponential,
-    Labels,
     MeshGeometry,
     Outline,
     Protocol,
@@ -83,15 +82,6 @@ OPERATORS = {
 def test_laws(name):
     operator = OPERATORS[name]()
     x = 0.5 * torch.randn(2, *operator.x_shape, generator=torch.Generator().manual_seed(0)).double()
-    check_operator(operator, x)
-
-
-def test_laws_with_free_conductivities():
-    labels = Labels(0.1, 1.0, 20.0, free=("resistive", "conductive"))
-    operator = EIT(
-        TANK, Protocol.adjacent(8), (3, 8, 8), conductivity=labels, mesh=polar_mesh(TANK, 3)
-    )
-    x = 0.6 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     check_operator(operator, x)
 
 

@@ -10,7 +10,7 @@ from onmanifold.operators.eit.geometry.base import MeshGeometry
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.mesh.generate import generate_mesh, import_gmsh
+from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
 from onmanifold.operators.eit.mesh.polar import polar_mesh
 
@@ -25,14 +25,6 @@ BEAN = Outline(
     width=[0.1, 0.2, 0.3, 0.2],
     smooth=True,
 )
-
-
-@pytest.fixture(scope="module")
-def gmsh():
-    try:
-        return import_gmsh()
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 def _cube():
@@ -209,6 +201,7 @@ def test_generated_cylinder_resolves_the_electrodes(order):
     assert (z.min(), z.max()) == pytest.approx((0.03, 0.07))
 
 
+@pytest.mark.usefixtures("gmsh")
 def test_generate_mesh_refuses():
     mesh = polar_mesh(TANK, 2)
     for options, message in (

@@ -7,17 +7,9 @@ import pytest
 
 from onmanifold.operators.eit.geometry.base import MeshGeometry
 from onmanifold.operators.eit.mesh.files import read_mesh
-from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh
+from onmanifold.operators.eit.mesh.generate import gmsh_session
 
 BOTTOM, TOP = (0.75, 0.0, 0.0), (0.75, 1.0, 0.0)
-
-
-@pytest.fixture(scope="module")
-def gmsh():
-    try:
-        return import_gmsh()
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 def _write(gmsh, path, names, *, dim=2, order=1, version=4.1, binary=False, quads=False):

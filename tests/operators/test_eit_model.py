@@ -22,7 +22,6 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.mesh.mesh import Mesh
-from onmanifold.operators.eit.mesh.pixels import cell_average
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 pytestmark = pytest.mark.usefixtures("dolfinx")
@@ -46,21 +45,6 @@ def _transfer(discretization, tank, s=1.0):
 
 def _some_conductivity(discretization, seed=0):
     return np.exp(np.random.default_rng(seed).normal(size=(1, len(discretization.cells))))
-
-
-@pytest.mark.usefixtures("compiler")
-def test_dolfinx_assembles_the_textbook_element_matrices(small_tank):
-    mesh = polar_mesh(small_tank, edges=3)
-    d = assemble(mesh)
-    np.testing.assert_array_equal(d.cells, mesh.cells)
-    corners = mesh.points[mesh.cells]
-    opposite = np.stack([corners[:, k - 1] - corners[:, k - 2] for k in range(3)], axis=1)
-    expected = opposite @ opposite.transpose(0, 2, 1) / (4 * mesh.volumes[:, None, None])
-    np.testing.assert_allclose(d.stiffness, expected, atol=1e-12)
-    lengths = np.linalg.norm(np.diff(mesh.points[mesh.facets], axis=1)[:, 0], axis=1)
-    np.testing.assert_allclose(
-        np.bincount(d.electrode, d.mass), np.bincount(mesh.electrode, lengths), rtol=1e-12
-    )
 
 
 @pytest.mark.usefixtures("compiler")
@@ -256,25 +240,6 @@ def test_meshes_agree():
     assert coarse < 0.02 and medium < 0.006 and medium < coarse / 2
 
 
-def test_cell_average_is_an_average_in_the_documented_orientation():
-    d = load_discretization("coarse", Tank.ktc())
-    weights = cell_average(d.points, d.cells, Tank.ktc().extent, (64, 32))
-    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
-    x = -0.115 + (np.arange(32) + 0.5) * 0.23 / 32
-    y = 0.115 - (np.arange(64) + 0.5) * 0.23 / 64
-    middle = d.points[d.cells].mean(axis=1)
-    for k, picture in enumerate(np.meshgrid(x, y)):
-        np.testing.assert_allclose(weights @ picture.ravel(), middle[:, k], atol=0.004)
-
-
-def test_saved_discretization_comes_back(tmp_path, small_mesh):
-    small_mesh.save(tmp_path / "mesh.npz")
-    again = Discretization.load(tmp_path / "mesh.npz")
-    np.testing.assert_allclose(again.stiffness, small_mesh.stiffness, atol=1e-7)
-    for name in ("points", "cells", "dofs", "rows", "columns", "mass", "electrode"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(small_mesh, name))
-
-
 def test_unreadable_discretization_is_named(tmp_path):
     broken = tmp_path / "broken.npz"
     broken.write_bytes(b"PK no archive")
@@ -287,7 +252,6 @@ def test_unreadable_discretization_is_named(tmp_path):
         Discretization.load(tmp_path / "none.npz")
 
 
-@pytest.mark.usefixtures("dolfinx")
 def test_shipped_tanks_need_no_dolfinx():
     code = (
         "import sys, torch\n"

@@ -123,7 +123,7 @@ def test_offsets_from_opposite_polarity():
 
 
 def test_noise_of_the_measured_tank(shared_data):
-    """Its data's README: 1.4e-4 to 1.7e-4 V between repeats of the same polarity."""
+    """Between repeats of the same polarity, electrode 31 included, which is ten times as noisy as others."""
     path = shared_data / "ktc2023" / "training" / "ref.mat"
     if not path.is_file():
         pytest.skip(f"no challenge files: there is no file {path}")
@@ -131,7 +131,7 @@ def test_noise_of_the_measured_tank(shared_data):
     relative, floor = fit_noise(water)
     std = noise_std(water.voltages, relative, floor)
     first = [r.first for r in repeats(water.protocol) if r.factor > 0]
-    assert 1e-4 < math.sqrt(std[first].square().mean()) < 2.5e-3
+    assert 1e-3 < math.sqrt(std[first].square().mean()) < 1.5e-3
     # the two channels of electrode 31, by a factor of ten beyond all others
     offsets = channel_offsets(water).abs()
     assert offsets[29:].min() > 0.07 > 2 * offsets[:29].max()

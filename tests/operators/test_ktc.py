@@ -1,4 +1,4 @@
-"""The Kuopio Tomography Challenge: files, levels, noise, score; and the measured tanks themselves."""
+"""The Kuopio Tomography Challenge: files, levels, pictures, score; and the measured tanks themselves."""
 
 from __future__ import annotations
 
@@ -231,7 +231,6 @@ def test_true_pictures_survive_the_grid_of_the_networks(training):
         assert ktc_score(ktc_classes(ktc_picture(truth)), truth) > 0.99
 
 
-@pytest.mark.usefixtures("dolfinx")
 @pytest.mark.parametrize(
     ("mesh", "conductivity"), [("coarse", 0.794), ("medium", 0.813), ("fine", 0.819)]
 )
@@ -247,7 +246,6 @@ def test_water_is_explained_by_one_conductivity(training, mesh, conductivity):
     )
 
 
-@pytest.mark.usefixtures("dolfinx")
 def test_true_pictures_explain_the_differences(training):
     """All but about a tenth, patterns 30 and 31 (electrode 31 is bad) excepted; the water drifts."""
     reference = read_ktc(training / "ref.mat").voltages
@@ -272,7 +270,7 @@ def test_true_pictures_explain_the_differences(training):
         assert by_pattern[29:].min() > by_pattern[:29].median()
 
 
-def test_options_take_the_reference_from_its_file(training, dolfinx):
+def test_options_take_the_reference_from_its_file(training):
     operator = from_options(
         tank="ktc", mesh="coarse", reference=str(training / "ref.mat"), conductivity="saturating"
     )

@@ -200,15 +200,12 @@ class Engine:
         Returns:
             ``(B, C, T)``.
         """
-        if self._sensors is None:
-            return torch.stack([self.vjp(fields[b], u) for b, u in enumerate(du)])
+        assert self._sensors is not None
         batch, directions = du.shape[:2]
         with one_thread():
             weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
-            right = self._sensors.adjoint(weights.T.contiguous()).view(
-                len(self._sources), batch, -1
-            )
-            right = right.transpose(0, 1).contiguous()
+            right = self._sensors.adjoint(weights.T.contiguous())
+            right = right.unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
         adjoint = self._solver.solve(fields.entries, right)
         with one_thread():
             adjoint = adjoint.contiguous()

@@ -7,17 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 
-def each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
+def each[T](work: Callable[[int], T], count: int) -> list[T]:
     """``work(0)``, ..., ``work(count - 1)``, on as many threads as torch may use, one for each member.
 
     The products are small: torch's own threads would mostly wait for each other, above all where
     other programs use the same cores.
     """
     with one_thread() as threads:
-        if min(count, threads) == 1:
+        if min(count, threads) <= 1:
             return [work(k) for k in range(count)]
         with ThreadPoolExecutor(min(count, threads)) as pool:
             return list(pool.map(work, range(count)))
@@ -25,7 +24,10 @@ def each(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """Keep torch from using more than one thread; gives the number that it may use otherwise."""
+    """Keep torch from using more than one thread; gives the number that it may use otherwise.
+
+    The number belongs to the process: where calls from several threads overlap, the last one to end sets it.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -55,26 +55,8 @@ class Cylinder:
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        check_positive(
-            radius=self.radius,
-            height=self.height,
-            width=self.width,
-            electrode_height=self.electrode_height,
-        )
-        if isinstance(self.per_ring, bool) or int(self.per_ring) != self.per_ring:
-            raise ValueError(f"per_ring has to be whole, got {self.per_ring}")
-        if self.per_ring < 1 or len(self.rings) < 1 or self.electrodes < 2:
-            raise ValueError(
-                f"a tank needs at least 2 electrodes, got {len(self.rings)} rings of {self.per_ring}"
-            )
-        if self.width >= 360 / self.per_ring:
-            raise ValueError(
-                f"electrodes 1 and 2 overlap: they are {self.width} degrees wide and "
-                f"{360 / self.per_ring:g} degrees apart"
-            )
-        if not np.isfinite(self.first_angle):
-            raise ValueError(f"first_angle has to be finite, got {self.first_angle}")
-        self._check_rings()
+        check_positive(height=self.height, electrode_height=self.electrode_height)
+        self._check_rings(self.base)  # the disk refuses what is wrong within a ring
         object.__setattr__(
             self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
         )
@@ -88,21 +70,19 @@ class Cylinder:
     def base(self) -> Tank:
         """The disk with one ring of electrodes, seen from above."""
         return Tank(
-            self.radius, int(self.per_ring), self.width, self.first_angle, clockwise=self.clockwise
+            self.radius, self.per_ring, self.width, self.first_angle, clockwise=self.clockwise
         )
 
     @property
     def angles(self) -> Array:
         """Angle of the centre of each electrode of a ring, degrees, ``(per_ring,)``."""
-        step = (-1 if self.clockwise else 1) * 360 / self.per_ring
-        return np.asarray(self.first_angle + step * np.arange(self.per_ring), np.float64)
+        return self.base.angles
 
     @property
     def centres(self) -> Array:
         """Centre of each electrode, m, ``(L, 3)``."""
-        phi = np.tile(np.deg2rad(self.angles), len(self.rings))
-        z = np.repeat(np.asarray(self.rings, np.float64), self.per_ring)
-        return np.stack([self.radius * np.cos(phi), self.radius * np.sin(phi), z], axis=1)
+        ring = np.tile(self.base.centres, (len(self.rings), 1))
+        return np.column_stack([ring, np.repeat(np.asarray(self.rings, np.float64), self.per_ring)])
 
     @property
     def impedances(self) -> Array:
@@ -114,19 +94,21 @@ class Cylinder:
         """Lower and upper corner of the box around the cylinder, m."""
         return (-self.radius, -self.radius, 0.0), (self.radius, self.radius, self.height)
 
-    def _check_rings(self) -> None:
+    def _check_rings(self, base: Tank) -> None:
+        if not len(self.rings):
+            raise ValueError("a cylinder needs at least one ring of electrodes")
         z, half = np.asarray(self.rings, np.float64), self.electrode_height / 2
         off = np.flatnonzero(~((z - half >= 0) & (z + half <= self.height)))
         if len(off):
             raise ValueError(
-                f"electrodes {off[0] * self.per_ring + 1} to {(off[0] + 1) * self.per_ring} reach beyond the "
-                f"mantle: they cover heights {z[off[0]] - half:.4g} to {z[off[0]] + half:.4g} m of 0 to "
-                f"{self.height} m"
+                f"electrodes {off[0] * base.electrodes + 1} to {(off[0] + 1) * base.electrodes} reach "
+                f"beyond the mantle: they cover heights {z[off[0]] - half:.4g} to "
+                f"{z[off[0]] + half:.4g} m of 0 to {self.height} m"
             )
         order = np.argsort(z)
         close = np.flatnonzero(np.diff(z[order]) <= self.electrode_height)
         if len(close):
-            pair = sorted(order[[close[0], close[0] + 1]] * self.per_ring + 1)
+            pair = sorted(order[[close[0], close[0] + 1]] * base.electrodes + 1)
             raise ValueError(
                 f"electrodes {pair[0]} and {pair[1]} overlap: their rings are "
                 f"{np.diff(z[order])[close[0]]:.4g} m apart and {self.electrode_height} m high"

@@ -51,16 +51,14 @@ class Tank:
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        check_positive(radius=self.radius)
+        check_positive(radius=self.radius, width=self.width)
         if isinstance(self.electrodes, bool) or int(self.electrodes) != self.electrodes:
             raise ValueError(f"the number of electrodes has to be whole, got {self.electrodes}")
         if self.electrodes < 2:
             raise ValueError(f"a tank needs at least 2 electrodes, got {self.electrodes}")
-        if not self.width > 0:
-            raise ValueError(f"an electrode's width has to be positive, got {self.width} degrees")
         if self.width >= self.spacing:
             raise ValueError(
-                f"electrodes of {self.width} degrees overlap: {self.electrodes} of them are "
+                f"electrodes 1 and 2 overlap: they are {self.width} degrees wide and "
                 f"{self.spacing:g} degrees apart"
             )
         if not np.isfinite(self.first_angle):
@@ -103,7 +101,7 @@ class Tank:
 
     @property
     def impedances(self) -> NDArray[np.float64]:
-        """Contact impedance of each electrode, Ohm m^2, ``(L,)``."""
+        """Contact impedance of each electrode, Ohm m^2 or Ohm m, ``(L,)``."""
         return one_each(self.contact_impedance, self.electrodes)
 
     @property

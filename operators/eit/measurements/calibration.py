@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class Calibration:
         before: relative residual of the reference with the best conductivity alone.
         after: relative residual with all that was fitted.
         std: the noise's standard deviation, V; estimated from the residual where none was given.
-        iterations: number of factorizations.
+        factorizations: how many it took.
         converged: whether the last step was small.
     """
 
@@ -74,7 +74,7 @@ class Calibration:
     before: float
     after: float
     std: Tensor
-    iterations: int
+    factorizations: int
     converged: bool
 
     @property
@@ -99,7 +99,7 @@ class Calibration:
         lines = [
             f"conductivity {v.conductivity:.4g} +- {e.conductivity:.2g} S/m",
             f"relative residual {self.before:.4f} before, {self.after:.4f} after "
-            f"{self.iterations} factorizations" + ("" if self.converged else ", not converged"),
+            f"{self.factorizations} factorizations" + ("" if self.converged else ", not converged"),
         ]
         for name, unit in (
             ("impedances", "Ohm m^2"),
@@ -182,7 +182,7 @@ def calibrate(
     plain = first.solve(theta, noise, freedom, steps)
     found = problem(fit)
     fitted = found.solve(plain.state.theta, noise, freedom, steps)
-    return _calibration(geometry, found, fitted, first.relative(plain.state))
+    return _calibration(geometry, found, fitted, plain)
 
 
 def calibrate_width(
@@ -225,7 +225,7 @@ def calibrate_width(
 
 
 def _calibration(
-    geometry: Geometry, fit: ReferenceFit, fitted: Fitted, before: float
+    geometry: Geometry, fit: ReferenceFit, fitted: Fitted, first: Fitted
 ) -> Calibration:
     theta, errors = fitted.state.theta, fitted.errors
     found = {name: fit.part(theta, name).clone() for name in PARTS}
@@ -238,15 +238,15 @@ def _calibration(
     if bool(fit.free[fit.slices["impedances"]].any()):
         tank = replace(tank, contact_impedance=tuple(both[0].impedances.tolist()))
     return Calibration(
-        geometry=cast(Geometry, tank),
+        geometry=tank,
         instrument=fit.instrument(theta),
         values=both[0],
         errors=both[1],
         voltages=fitted.state.prediction,
-        before=before,
+        before=fit.relative(first.state),
         after=fit.relative(fitted.state),
         std=fitted.std,
-        iterations=fitted.factorizations,
+        factorizations=first.factorizations + fitted.factorizations,
         converged=fitted.converged,
     )
 

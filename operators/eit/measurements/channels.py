@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.noise import channel_offsets, matrix_of, repeats
+from onmanifold.operators.eit.measurements.noise import (
+    channel_offsets,
+    column_medians,
+    matrix_of,
+    repeats,
+)
 
 Array = NDArray[np.float64]
 
@@ -72,6 +77,15 @@ def flag_channels(measurement: Measurement, predicted: Tensor | None = None) -> 
 
     Raises:
         ValueError: a prediction of another shape, or not finite.
+
+    Example:
+        >>> from onmanifold.operators.eit import EIT, Protocol, Tank
+        >>> eit = EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh="coarse")
+        >>> voltages = eit.A(torch.ones(1, 8, 8, dtype=torch.float64))[0]
+        >>> voltages[:, 4] = 0
+        >>> report = flag_channels(Measurement.from_values(eit.protocol, voltages))
+        >>> report.bad, int(report.mask(Measurement.from_values(eit.protocol, voltages)).sum())
+        ((4,), 992)
     """
     pairs = reciprocity(measurement)
     values = _tests(measurement, pairs, predicted)
@@ -110,7 +124,7 @@ def _tests(
         "signal": _rms(voltages, mask),
         "noise": _noise_by_channel(measurement),
         "offset": channel_offsets(measurement).abs().numpy(),
-        "reciprocity": reciprocity_by_channel(pairs, voltages.shape[1]),
+        "reciprocity": _reciprocity_by_channel(pairs, voltages.shape[1]),
     }
     if predicted is not None:
         if tuple(predicted.shape) != measurement.protocol.shape:
@@ -135,15 +149,12 @@ def _rms(values: Array, mask: NDArray[np.bool_]) -> Array:
 def _noise_by_channel(measurement: Measurement) -> Array:
     """Median difference between repeats of the same polarity, for unit noise in each, V, ``(M,)``."""
     voltages, mask = matrix_of(measurement)
-    rows = [np.full(voltages.shape[1], np.nan)]
-    for first, second, factor in repeats(measurement.protocol):
-        if factor > 0:
-            apart = np.abs(voltages[second] - factor * voltages[first]) / np.hypot(1, factor)
-            rows.append(np.where(mask[first] & mask[second], apart, np.nan))
-    table: Array = np.stack(rows)
-    there = ~np.isnan(table).all(axis=0)
-    table[0, there] = np.nanmedian(table[:, there], axis=0)
-    return np.asarray(table[0])
+    rows = [
+        np.where(mask[i] & mask[j], np.abs(voltages[j] - f * voltages[i]) / np.hypot(1, f), np.nan)
+        for i, j, f in repeats(measurement.protocol)
+        if f > 0
+    ]
+    return column_medians(rows, voltages.shape[1])
 
 
 def _electrodes(patterns: Array, bad: NDArray[np.intp]) -> tuple[int, ...]:
@@ -188,6 +199,14 @@ def reciprocity(measurement: Measurement) -> Reciprocity:
     The voltage that drives injection b against the field of injection a, ``I_b . U_a``, is a combination
     of the measured ones wherever ``I_b`` is a combination of the patterns measured in a; and it equals
     ``I_a . U_b``.
+
+    Example:
+        >>> from onmanifold.operators.eit import EIT, Protocol, Tank
+        >>> eit = EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh="coarse")
+        >>> voltages = eit.A(torch.ones(1, 8, 8, dtype=torch.float64))[0]
+        >>> pairs = reciprocity(Measurement.from_values(eit.protocol, voltages))
+        >>> len(pairs.forward), pairs.error < 1e-9
+        (496, True)
     """
     protocol = measurement.protocol
     values, mask = matrix_of(measurement)
@@ -209,9 +228,8 @@ def reciprocity(measurement: Measurement) -> Reciprocity:
     a, b = np.triu_indices(count, 1)
     known = ~np.isnan(power[a, b]) & ~np.isnan(power[b, a])
     # injections that are equal up to a factor, whose two powers hold no other information
-    known &= np.abs(currents.T @ currents)[a, b] < (1 - 1e-9) * np.linalg.norm(
-        currents[:, a], axis=0
-    ) * np.linalg.norm(currents[:, b], axis=0)
+    length = np.linalg.norm(currents, axis=0)
+    known &= np.abs(currents.T @ currents)[a, b] < (1 - 1e-9) * length[a] * length[b]
     a, b = a[known], b[known]
     return Reciprocity(np.stack([a, b], axis=1), power[a, b], power[b, a], use[a, b] + use[b, a])
 
@@ -233,7 +251,7 @@ def _combinations(patterns: Array, currents: Array) -> Array:
     return np.asarray(weights)
 
 
-def reciprocity_by_channel(pairs: Reciprocity, channels: int) -> Array:
+def _reciprocity_by_channel(pairs: Reciprocity, channels: int) -> Array:
     """The median error of the pairs of which a channel has a good part, V, ``(M,)``.
 
     A bad channel has a part in all of them, a good one shares only a few with it. NaN for channels that have

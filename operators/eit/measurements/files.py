@@ -15,7 +15,6 @@ from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
-_PARTS = ("injections", "patterns", "measured")
 _TEXT = (".csv", ".txt", ".tsv")
 ENDINGS = (".mat", ".npz", *_TEXT)
 """Of files that :func:`read_measurement` reads."""
@@ -82,6 +81,15 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
 
     Raises:
         ValueError: another ending.
+
+    Example:
+        >>> import tempfile
+        >>> voltages = Measurement.from_values(Protocol.opposite(4), [[0, 1, 2, 3], [4, 5, 6, 7]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_measurement(Path(folder) / "tank.csv", voltages)
+        ...     again = read_measurement(Path(folder) / "tank.csv")
+        >>> again.protocol == voltages.protocol, bool((again.voltages == voltages.voltages).all())
+        (True, True)
     """
     file, protocol = Path(path), measurement.protocol
     values = np.where(measurement.mask.numpy(), measurement.voltages.numpy(), np.nan)
@@ -99,15 +107,15 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
         raise ValueError(f"{path}: measurements are written as .npz or .csv")
     full = np.full(protocol.full_shape, np.nan)
     full[protocol.mask] = values.ravel()
-    write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
-    write_table(
+    _write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
+    _write_table(
         _beside(file, "injections"), protocol.injections, "current into each electrode (row), A"
     )
-    write_table(_beside(file, "patterns"), protocol.patterns, "weight of each electrode (row)")
+    _write_table(_beside(file, "patterns"), protocol.patterns, "weight of each electrode (row)")
     if protocol.measured is None:
         _beside(file, "measured").unlink(missing_ok=True)  # of an earlier measurement
     else:
-        write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
+        _write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
 
 
 # Text --------------------------------------------------------------------------------------------
@@ -151,7 +159,7 @@ def read_table(path: str | Path) -> Array:
     return np.array(rows)
 
 
-def write_table(path: Path, values: NDArray[Any], title: str) -> None:
+def _write_table(path: Path, values: NDArray[Any], title: str) -> None:
     """Write a table of numbers, with as many digits as they have; NaN stays an empty field."""
     rows = [",".join("" if v != v else repr(float(v)) for v in row) for row in values]
     path.write_text("\n".join([f"# {title}", *rows]) + "\n", encoding="utf-8")
@@ -179,17 +187,19 @@ def _beside(file: Path, part: str) -> Path:
 def _text_protocol(
     file: Path, injections: str | Path | None, patterns: str | Path | None
 ) -> Protocol:
-    given = (injections, patterns, None)
-    paths = [Path(g) if g else _beside(file, part) for g, part in zip(given, _PARTS, strict=True)]
-    if not given[0] and not given[1] and not all(p.is_file() for p in paths[:2]):
+    own = injections is None and patterns is None
+    paths = [
+        Path(injections or _beside(file, "injections")),
+        Path(patterns or _beside(file, "patterns")),
+    ]
+    if own and not all(p.is_file() for p in paths):
         raise ValueError(
             f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
             f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
         )
-    tables = [read_table(p) for p in paths[:2]]
-    measured = None
-    if not any(given) and paths[2].is_file():
-        measured = read_table(paths[2]) == 1
+    tables = [read_table(p) for p in paths]
+    mask = _beside(file, "measured")
+    measured = read_table(mask) == 1 if own and mask.is_file() else None
     with named(f"{paths[0]} and {paths[1]}"):
         return Protocol.from_matrices(tables[0], tables[1], measured)
 

@@ -28,6 +28,13 @@ class Instrument:
         offsets: b, V, ``(M,)``.
         common: c, without unit, ``(M,)``.
         currents: g, without unit, ``(I,)``.
+
+    Example:
+        >>> instrument = Instrument.ideal(Protocol.opposite(4))
+        >>> instrument.read(torch.tensor([[1.0, 0.0, -1.0, 0.0]] * 2).double()).shape
+        torch.Size([2, 4])
+        >>> instrument.effective() == Protocol.opposite(4)
+        True
     """
 
     protocol: Protocol

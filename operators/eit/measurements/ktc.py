@@ -1,4 +1,4 @@
-"""The Kuopio Tomography Challenge 2023: its files, difficulty levels, noise and score.
+"""The Kuopio Tomography Challenge 2023: its files, difficulty levels, pictures and score.
 
 M. Räsänen and others, "Kuopio Tomography Challenge 2023 open electrical impedance tomographic dataset
 (KTC 2023)", Zenodo, doi:10.5281/zenodo.8252370.
@@ -99,6 +99,12 @@ def ktc_picture(truth: ArrayLike, size: int = 64) -> Tensor:
     Args:
         truth: classes 0, 1, 2.
         size: a divisor of 256; blocks are averaged.
+
+    Example:
+        >>> truth = np.zeros((256, 256), int)
+        >>> truth[100:150, 80:120] = 1
+        >>> ktc_picture(truth).shape, float(ktc_picture(truth).min())
+        (torch.Size([1, 64, 64]), -1.0)
     """
     classes = np.asarray(truth)
     if classes.shape != (SIZE, SIZE) or SIZE % size:
@@ -117,6 +123,11 @@ def ktc_classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDAr
         x: ``(1, H, W)`` or ``(H, W)``; interpolated bilinearly.
         threshold: how far from 0 a pixel counts as resistive and conductive: one number for
             both, or one for each.
+
+    Example:
+        >>> classes = ktc_classes(-torch.ones(1, 64, 64))
+        >>> classes.shape, int(classes[128, 128]), int(classes[0, 0])
+        ((256, 256), 1, 0)
     """
     if x.ndim not in (2, 3) or x.shape[:-2].numel() != 1:
         raise ValueError(f"expected one picture (1, H, W) or (H, W), got shape {tuple(x.shape)}")
@@ -146,7 +157,8 @@ def ktc_score(prediction: ArrayLike, truth: ArrayLike, std: float = 80.0) -> flo
         1 for a perfect picture, negative at worst, 0 for a picture of another size.
 
     Example:
-        >>> truth = np.zeros((256, 256)); truth[100:150, 80:120] = 1
+        >>> truth = np.zeros((256, 256))
+        >>> truth[100:150, 80:120] = 1
         >>> ktc_score(truth, truth)
         1.0
     """

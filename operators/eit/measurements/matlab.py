@@ -105,9 +105,8 @@ def _from_structures(structures: Any, where: str) -> tuple[Protocol, NDArray[np.
     for i, one in enumerate(structures.ravel()):
         here = f"{where}({i + 1})"
         currents.append(dense(one["stim_pattern"], f"{here}.stim_pattern").ravel())
-        patterns = (
-            dense(one["meas_pattern"], f"{here}.meas_pattern") + 0.0
-        )  # no -0.0 among the bytes
+        patterns = dense(one["meas_pattern"], f"{here}.meas_pattern")
+        patterns = patterns + 0.0  # no -0.0 among the bytes
         if patterns.ndim != 2 or patterns.shape[1] != len(currents[0]):
             raise ValueError(
                 f"{here}.meas_pattern has shape {patterns.shape}; stim_pattern of the first injection is for "

@@ -33,6 +33,10 @@ def noise_std(
 
     Raises:
         ValueError: a negative part, both zero, or voltages that are zero or not finite.
+
+    Example:
+        >>> noise_std([3.0, 0.0], relative=0.01, floor=0.001)
+        tensor([0.0301, 0.0030], dtype=torch.float64)
     """
     u = torch.as_tensor(reference).detach().to("cpu", torch.float64).abs()
     if not (relative >= 0 and floor >= 0 and relative + floor > 0):
@@ -47,7 +51,7 @@ def noise_std(
     return std
 
 
-def fit_noise(*measurements: Measurement) -> tuple[float, float]:
+def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
     """The two parts of :func:`noise_std` that explain the differences between repeats best.
 
     By maximum likelihood, for independent normal noise. Repeats are injections of the same polarity within
@@ -55,21 +59,31 @@ def fit_noise(*measurements: Measurement) -> tuple[float, float]:
     Offsets count as noise where the amplitudes differ.
 
     Args:
-        measurements: one or more.
+        first: a measurement.
+        others: of the same protocol and tank, if there are more.
 
     Returns:
         ``relative`` and ``floor``.
 
     Raises:
         ValueError: nothing is repeated, or the repeats do not differ.
+
+    Example:
+        >>> protocol, source = Protocol.trigonometric(32), np.random.default_rng(0)
+        >>> clean = source.uniform(0.1, 1, protocol.shape)
+        >>> std = noise_std(clean, 0.01, 0.001).numpy()
+        >>> several = [clean + std * source.standard_normal(clean.shape) for _ in range(8)]
+        >>> relative, _ = fit_noise(*(Measurement.from_values(protocol, v) for v in several))
+        >>> round(relative, 3)
+        0.01
     """
-    voltages, differences, factors = _differences(measurements)
+    voltages, differences, factors = _differences(first, others)
     if not len(differences):
         raise ValueError(
             "nothing was repeated: no two injections are equal up to a positive factor, and one "
             "measurement came"
         )
-    largest = max(float(m.voltages.abs().max()) for m in measurements)
+    largest = max(float(m.voltages.abs().max()) for m in (first, *others))
     u, d = voltages / largest, differences / largest
     if not d.any():
         raise ValueError("the repeats do not differ at all: their noise cannot be told")
@@ -92,20 +106,19 @@ def fit_noise(*measurements: Measurement) -> tuple[float, float]:
     return float(relative), float(floor)
 
 
-def _differences(measurements: tuple[Measurement, ...]) -> tuple[Array, Array, Array]:
+def _differences(first: Measurement, others: tuple[Measurement, ...]) -> tuple[Array, Array, Array]:
     """Pairs of voltages (n, 2) that are equal up to noise, ``second - factor first``, and the factors."""
     pairs: list[Array] = []
     scales: list[Array] = []
-    for m in measurements:
+    for m in (first, *others):
         values, mask = matrix_of(m)
         for repeat in repeats(m.protocol):
             if repeat.factor > 0:
                 both = mask[repeat.first] & mask[repeat.second]
                 pairs.append(values[[repeat.first, repeat.second]][:, both].T)
                 scales.append(np.full(int(both.sum()), repeat.factor))
-    first = measurements[0] if measurements else None
-    for m in measurements[1:]:
-        if first is None or m.protocol != first.protocol:
+    for m in others:
+        if m.protocol != first.protocol:
             raise ValueError("repeated measurements have to be of one protocol")
         (u, mu), (v, mv) = matrix_of(first), matrix_of(m)
         pairs.append(np.stack([u[mu & mv], v[mu & mv]], axis=1))
@@ -150,18 +163,28 @@ def channel_offsets(measurement: Measurement) -> Tensor:
 
     With currents ``-k`` times as large, k > 0, a channel without offset reads ``-k`` times as much. The
     median over all such pairs.
+
+    Example:
+        >>> protocol = Protocol.from_pairs(4, [(0, 1), (1, 0)])
+        >>> channel_offsets(Measurement.from_values(protocol, [[1.5, 2, 3, 4], [-0.5, -2, -3, -4]]))
+        tensor([0.5000, 0.0000, 0.0000, 0.0000], dtype=torch.float64)
     """
     values, mask = matrix_of(measurement)
-    sums = np.full((0, values.shape[1]), np.nan)
-    for first, second, factor in repeats(measurement.protocol):
-        if factor < 0:
-            offset = (values[second] - factor * values[first]) / (1 - factor)
-            both = mask[first] & mask[second]
-            sums = np.vstack([sums, np.where(both, offset, np.nan)])
-    result = np.full(values.shape[1], np.nan)
-    there = ~np.isnan(sums).all(axis=0)
-    result[there] = np.nanmedian(sums[:, there], axis=0)
-    return torch.from_numpy(result)
+    rows = [
+        np.where(mask[i] & mask[j], (values[j] - f * values[i]) / (1 - f), np.nan)
+        for i, j, f in repeats(measurement.protocol)
+        if f < 0
+    ]
+    return torch.from_numpy(column_medians(rows, values.shape[1]))
+
+
+def column_medians(rows: list[Array], columns: int) -> Array:
+    """The median of each column without its NaNs, ``(columns,)``; NaN where nothing is left."""
+    result = np.full(columns, np.nan)
+    table = np.stack([result, *rows])
+    there = ~np.isnan(table).all(axis=0)
+    result[there] = np.nanmedian(table[:, there], axis=0)
+    return result
 
 
 def matrix_of(measurement: Measurement) -> tuple[Array, NDArray[np.bool_]]:

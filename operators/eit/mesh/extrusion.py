@@ -100,8 +100,6 @@ def _outside_first(points: Array, cells: Index) -> Index:
     radius = np.linalg.norm(points, axis=1)[cells]
     odd = np.abs(radius - np.median(radius, axis=1, keepdims=True)).argmax(axis=1)
     row = np.arange(len(cells))
-    turned = cells[
-        row[:, None], (odd[:, None] + [1, 2, 0]) % 3
-    ]  # the vertex of another radius last
+    turned = cells[row[:, None], (odd[:, None] + [1, 2, 0]) % 3]  # the odd vertex last
     inside = radius[row, odd] < np.median(radius, axis=1)
     return np.asarray(np.where(inside[:, None], turned, turned[:, ::-1]), np.int32)

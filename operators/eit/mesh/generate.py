@@ -22,14 +22,14 @@ Index = NDArray[np.int32]
 
 _DEFAULTS = {2: (0.003, 0.25, 0.05), 3: (0.02, 0.25, 0.15)}  # edge, growth, interior
 
-# gmsh's types of simplices: their dimension, and where basix' nodes are among theirs.
-_TYPES = {
-    1: (1, [0, 1]),
-    8: (1, [0, 1, 2]),
-    2: (2, [0, 1, 2]),
-    9: (2, [0, 1, 2, 4, 5, 3]),
-    4: (3, [0, 1, 2, 3]),
-    11: (3, [0, 1, 2, 3, 8, 9, 5, 7, 6, 4]),
+# Where basix' nodes are among those of gmsh's types of simplices: lines, triangles, tetrahedra.
+_NODES = {
+    1: [0, 1],
+    8: [0, 1, 2],
+    2: [0, 1, 2],
+    9: [0, 1, 2, 4, 5, 3],
+    4: [0, 1, 2, 3],
+    11: [0, 1, 2, 3, 8, 9, 5, 7, 6, 4],
 }
 
 
@@ -63,19 +63,18 @@ def generate_mesh(
     lower, upper = geometry.extent
     given = edge, growth, interior
     defaults = _DEFAULTS[len(lower)]
-    lengths = [d if g is None else g for g, d in zip(given, defaults, strict=True)]
-    if not (0 < lengths[0] <= lengths[2] and lengths[1] > 0):
+    edge, growth, interior = (d if g is None else g for g, d in zip(given, defaults, strict=True))
+    if not (0 < edge <= interior and growth > 0):
         raise ValueError(
-            "expected 0 < edge <= interior and growth > 0, got edge {}, growth {} and interior {}".format(
-                *lengths
-            )
+            f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "
+            f"interior {interior}"
         )
     if order not in (1, 2):
         raise ValueError(f"order has to be 1 or 2, got {order}")
     radius = (upper[0] - lower[0]) / 2
     with gmsh_session(gmsh):
         electrodes, borders = _draw(gmsh, geometry, radius)
-        _set_sizes(gmsh, borders, *lengths)
+        _set_sizes(gmsh, borders, edge, growth, interior)
         gmsh.model.mesh.generate(len(lower))
         gmsh.model.mesh.setOrder(order)
         if order == 2:
@@ -85,9 +84,8 @@ def generate_mesh(
 
 
 Entity = tuple[int, int]  # dimension and tag, as gmsh names points, curves and surfaces
-Drawing = tuple[
-    dict[int, list[Entity]], list[Entity]
-]  # each electrode's entities, and their borders
+# each electrode's entities, and their borders
+Drawing = tuple[dict[int, list[Entity]], list[Entity]]
 
 
 def _draw(gmsh: ModuleType, geometry: Geometry, radius: float) -> Drawing:
@@ -243,14 +241,14 @@ def _elements(gmsh: ModuleType, entities: Sequence[Entity]) -> NDArray[np.int64]
         kinds, _, nodes = gmsh.model.mesh.getElements(dim, tag)
         for kind, numbers in zip(kinds.tolist(), nodes, strict=True):
             found.setdefault(kind, []).append(numbers.astype(np.int64))
-    if len(found) != 1 or not set(found) <= set(_TYPES):
+    if len(found) != 1 or not set(found) <= set(_NODES):
         names = [gmsh.model.mesh.getElementProperties(kind)[0] for kind in found]
         raise ValueError(
             "expected triangles or tetrahedra of one order (1 or 2), got "
             f"{', '.join(names) or 'no elements'}"
         )
     ((kind, blocks),) = found.items()
-    order = _TYPES[kind][1]
+    order = _NODES[kind]
     return np.concatenate(blocks).reshape(-1, len(order))[:, order]
 
 

@@ -119,7 +119,7 @@ def with_middles(points: Array, *simplices: NDArray[Any]) -> tuple[Array, list[I
     return np.concatenate([points, middles]), numbers
 
 
-def facet_nodes(dim: int, order: int) -> NDArray[np.intp]:
+def _facet_nodes(dim: int, order: int) -> NDArray[np.intp]:
     """Which nodes of a cell are those of its facet opposite each vertex, ``(D + 1, n)``."""
     vertices = [[v for v in range(dim + 1) if v != k] for k in range(dim + 1)]
     if order == 1:
@@ -131,7 +131,7 @@ def facet_nodes(dim: int, order: int) -> NDArray[np.intp]:
 def boundary_facets(cells: NDArray[Any], dim: int) -> tuple[Index, Index]:
     """The facets that belong to one cell only: their nodes, ``(F, n)``, and their cells, ``(F,)``."""
     order = 1 if cells.shape[1] == dim + 1 else 2
-    local = facet_nodes(dim, order)
+    local = _facet_nodes(dim, order)
     facets = cells[:, local].reshape(-1, local.shape[1])
     keys = facet_keys(facets[:, :dim], int(cells.max()) + 1)
     _, index, count = np.unique(keys, return_index=True, return_counts=True)
@@ -252,7 +252,7 @@ def _check_electrodes(mesh: Mesh) -> None:
     on[mesh.facets] = True
     near = [
         mesh.cells[on[mesh.cells[:, nodes]].all(axis=1)][:, nodes]
-        for nodes in facet_nodes(mesh.dim, mesh.order)
+        for nodes in _facet_nodes(mesh.dim, mesh.order)
     ]
     both = np.sort(np.concatenate([mesh.facets, *near]), axis=1)
     number = np.unique(both, axis=0, return_inverse=True)[1].ravel()

@@ -33,9 +33,8 @@ class BoundaryLoop:
 
     def shapes(self, t: Array, size: int) -> csr_array:
         """The shape functions' values at ``t`` of ``(P,)``: ``(P, size)``."""
-        edge = (
-            np.searchsorted(self.start, t, side="right") - 1
-        )  # -1: the last one reaches over t = 0
+        # -1: the last edge, which reaches over t = 0
+        edge = np.searchsorted(self.start, t, side="right") - 1
         width = np.diff(self.start, append=self.start[0] + 1)
         x = (t - self.start[edge] + (edge < 0)) / width[edge]
         if self.dofs.shape[1] == 2:

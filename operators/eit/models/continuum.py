@@ -168,9 +168,7 @@ class Continuum:
     def _loads(self, loop: BoundaryLoop, size: int) -> Array:
         """Integrals of the currents times each shape function, ``(N, I)``; pieces end at the jumps."""
         cuts = np.unique(np.concatenate([loop.start, np.asarray(self.breaks), [0.0, 1.0]]))
-        x, weight = _GAUSS
-        t = (cuts[:-1, None] + np.diff(cuts)[:, None] * (x + 1) / 2).ravel()
-        step = (np.diff(cuts)[:, None] * weight / 2).ravel()
+        t, step = _quadrature(cuts)
         values = np.asarray(self.currents(t), np.float64)
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
@@ -183,13 +181,17 @@ class Continuum:
     def _traces(self, loop: BoundaryLoop, size: int) -> csr_array:
         """Potential at the measured places, counted from the boundary's mean, ``(N, P)``."""
         places = np.arange(self.points) / self.points
-        cuts = np.append(loop.start, loop.start[0] + 1)
-        x, weight = _GAUSS
-        t = (cuts[:-1, None] + np.diff(cuts)[:, None] * (x + 1) / 2).ravel()
-        step = (np.diff(cuts)[:, None] * weight / 2).ravel()
+        t, step = _quadrature(np.append(loop.start, loop.start[0] + 1))
         mean = coo_array(loop.shapes(t % 1, size).T @ step[:, None])
         everywhere = mean @ coo_array(np.ones((1, len(places))))
         return csr_array(loop.shapes(places, size).T - everywhere)
+
+
+def _quadrature(cuts: Array) -> tuple[Array, Array]:
+    """Places and weights of Gauss' rule on each interval between neighbouring cuts, ``(P,)`` each."""
+    x, weight = _GAUSS
+    width = np.diff(cuts)[:, None]
+    return (cuts[:-1, None] + width * (x + 1) / 2).ravel(), (width * weight / 2).ravel()
 
 
 def _require_power_of_two(arcs: int) -> None:

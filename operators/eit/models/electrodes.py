@@ -38,7 +38,14 @@ class CompleteElectrodes:
         shunted: electrodes with perfect contact, from 0; a z of theirs is not used.
 
     Raises:
-        ValueError: contact impedances, protocol and mesh are for different numbers of electrodes.
+        ValueError: (on use) contact impedances, protocol and mesh are for different numbers of electrodes.
+
+    Example:
+        >>> from onmanifold.operators.eit import Tank, load_discretization
+        >>> model = CompleteElectrodes(Tank.unit().impedances, Protocol.adjacent(32))
+        >>> mesh = load_discretization("coarse", Tank.unit())
+        >>> model.system(mesh).size - mesh.size  # the potentials of all electrodes but the last
+        31
     """
 
     impedances: Array

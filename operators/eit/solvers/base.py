@@ -101,6 +101,27 @@ def make_solver(
     return SuperLU(indptr, indices, coordinates)
 
 
+class Kept[T]:
+    """What was made of a tensor (and a member of it) last, as long as that tensor has not changed."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Tensor, int, int | None, T] | None = None
+
+    def get(self, tensor: Tensor, member: int | None = None) -> T | None:
+        """What was kept for this very tensor; otherwise what was kept is dropped."""
+        if self._last is not None:
+            known, version, of, value = self._last
+            if known is tensor and version == tensor._version and of == member:
+                return value
+        self._last = None
+        return None
+
+    def put(self, value: T, tensor: Tensor, member: int | None = None) -> T:
+        """Keep ``value``, and nothing else."""
+        self._last = tensor, tensor._version, member, value
+        return value
+
+
 def check_system(entries: Tensor, right: Tensor, size: int, count: int) -> None:
     """Refuse what does not fit a pattern of ``size`` unknowns and ``count`` entries.
 

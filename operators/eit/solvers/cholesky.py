@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type
 
 _AMF, _METIS = 2, 5  # MUMPS' numbers of orderings (its control parameter 7)
-_NEGATIVE_PIVOTS = 12  # of its global information
+NEGATIVE_PIVOTS = 12  # of its global information
 _SPARSE = 0.1  # right-hand sides with a smaller share of nonzeros are given as sparse ones
 
 
@@ -61,7 +61,7 @@ class SparseCholesky:
         self._factor.setUp()
         if self._factor.getFailedReason() != self._petsc.PC.FailedReason.NOERROR:
             return False
-        return bool(self._factor.getFactorMatrix().getMumpsInfog(_NEGATIVE_PIVOTS) == 0)
+        return bool(self._factor.getFactorMatrix().getMumpsInfog(NEGATIVE_PIVOTS) == 0)
 
     def prepare(self, right: Array) -> Any:
         """Right-hand sides ``(n, k)`` as :meth:`solve` takes them.

@@ -12,7 +12,7 @@ import numpy as np
 from onmanifold.operators.eit.solvers.base import Array, Index
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Front:
     """Fronts of one level of the tree: what each eliminates, and where it leaves its update.
 

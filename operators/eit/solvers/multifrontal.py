@@ -14,19 +14,22 @@ alone, with ``r`` for right-hand sides: upwards ``r2 += U r1``, then down ``x1 =
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from onmanifold.operators.eit.fem.threads import one_thread
-from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
+from onmanifold.operators.eit.fem.threads import each
+from onmanifold.operators.eit.solvers.base import (
+    Array,
+    Index,
+    Kept,
+    check_system,
+    not_positive_definite,
+)
 from onmanifold.operators.eit.solvers.symbolic import Group, Level, plan
 
 _CHUNK = 4  # members that a CPU thread takes at a time: their fronts stay in the cache
 
-T = TypeVar("T")
 Panels = tuple[Group, Tensor, Tensor]  # fronts of a group with their L^-1 and U
 
 
@@ -54,8 +57,7 @@ class MultifrontalCholesky:
         self._size, self._count = len(indptr) - 1, len(indices)
         self._device = torch.device(device)
         self._plan = plan(indptr, indices, coordinates, self._device)
-        # entries, their version, factors of each chunk
-        self._kept: tuple[Tensor, int, list[list[Panels]]] | None = None
+        self._kept = Kept[list[list[Panels]]]()  # factors of each chunk
 
     def solve(self, entries: Tensor, right: Tensor) -> Tensor:
         """See :meth:`Solver.solve`; all factorizations are kept."""
@@ -80,19 +82,14 @@ class MultifrontalCholesky:
         return value
 
     def _factors(self, entries: Tensor, chunks: list[slice]) -> list[list[Panels]]:
-        if self._kept is not None:
-            known, version, factors = self._kept
-            if known is entries and version == entries._version:
-                return factors
-        self._kept = None
+        if (known := self._kept.get(entries)) is not None:
+            return known
         levels = self._plan.levels
         made = self._each(lambda k: _factorize(levels, entries[chunks[k]]), len(chunks))
         failed = torch.cat([bad for _, bad in made])
         if bool(failed.any()):
             raise not_positive_definite(int(failed.long().argmax()))
-        factors = [factor for factor, _ in made]
-        self._kept = entries, entries._version, factors
-        return factors
+        return self._kept.put([factor for factor, _ in made], entries)
 
     def _chunks(self, members: int) -> list[slice]:
         """Members that are worked on together: all of them on a GPU, a few on each thread of a CPU."""
@@ -101,18 +98,11 @@ class MultifrontalCholesky:
             size = min(_CHUNK, -(-members // torch.get_num_threads()))
         return [slice(k, k + size) for k in range(0, members, max(1, size))]
 
-    def _each(self, work: Callable[[int], T], count: int) -> list[T]:
-        """``work(0)``, ..., ``work(count - 1)``; on a CPU each on one thread.
-
-        The products are small: torch's own threads would mostly wait for each other.
-        """
+    def _each[T](self, work: Callable[[int], T], count: int) -> list[T]:
+        """``work(0)``, ..., ``work(count - 1)``; on a CPU each on one thread."""
         if self._device.type != "cpu":
             return [work(k) for k in range(count)]
-        with one_thread() as threads:
-            if min(count, threads) == 1:
-                return [work(k) for k in range(count)]
-            with ThreadPoolExecutor(min(count, threads)) as pool:
-                return list(pool.map(work, range(count)))
+        return each(work, count)
 
 
 def _factorize(levels: list[Level], entries: Tensor) -> tuple[list[Panels], Tensor]:

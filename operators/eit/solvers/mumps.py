@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
-from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
+from onmanifold.operators.eit.solvers.base import (
+    Array,
+    Index,
+    Kept,
+    check_system,
+    not_positive_definite,
+)
 from onmanifold.operators.eit.solvers.cholesky import SparseCholesky
 from onmanifold.operators.eit.solvers.workers import Workers, can_have_workers
 
@@ -39,10 +45,8 @@ class MumpsCholesky:
         self._size, self._count = len(indptr) - 1, len(indices)
         self._factor = SparseCholesky(*self._pattern)
         self._lock = threading.Lock()
-        self._kept: tuple[Tensor, int, int] | None = None  # entries, their version, member
-        self._given: tuple[Tensor, int, Any] | None = (
-            None  # right-hand sides, their version, PETSc's
-        )
+        self._kept = Kept[SparseCholesky]()  # whose factorization is that of a member
+        self._given = Kept[Any]()  # PETSc's matrix of right-hand sides
         self._workers: Workers | None = None
         self._spent = 0.0  # seconds on batches, without workers
 
@@ -66,42 +70,37 @@ class MumpsCholesky:
         result = np.zeros((len(entries), right.shape[-1], self._size))  # columns of x one by one
         for b in range(len(entries)):
             self._factorize(entries, b)
-            given = (
-                self._prepare(right) if right.ndim == 2 else self._factor.prepare(_numpy(right[b]))
-            )
+            if right.ndim == 2:
+                given = self._prepare(right)
+            else:
+                given = self._factor.prepare(_numpy(right[b]))
             self._factor.solve(given, result[b])
         return torch.from_numpy(result).transpose(1, 2).to(entries.device)
 
     def _factorize(self, entries: Tensor, member: int) -> None:
-        if self._kept is not None:
-            known, version, last = self._kept
-            if known is entries and version == entries._version and last == member:
-                return
-        self._kept = None
+        if self._kept.get(entries, member) is not None:
+            return
         if not self._factor.factorize(_numpy(entries[member])):
             raise not_positive_definite(member)
-        self._kept = entries, entries._version, member
+        self._kept.put(self._factor, entries, member)
 
     def _prepare(self, right: Tensor) -> Any:
         """PETSc's matrix of right-hand sides that probably come again."""
-        if self._given is not None:
-            known, version, given = self._given
-            if known is right and version == right._version:
-                return given
-        given = self._factor.prepare(_numpy(right))
-        self._given = right, right._version, given
-        return given
+        known = self._given.get(right)
+        if known is None:
+            known = self._given.put(self._factor.prepare(_numpy(right)), right)
+        return known
 
     def _has_workers(self) -> bool:
         """Whether workers are ready; starts them where batches have taken long enough to pay for it."""
         processes = torch.get_num_threads()
         if self._spent < _WORTH or processes == 1 or not can_have_workers():
             return False
-        if self._workers is None:
-            self._workers = Workers(*self._pattern, processes)
         try:
+            if self._workers is None:
+                self._workers = Workers(*self._pattern, processes)
             return self._workers.ready
-        except RuntimeError:
+        except (OSError, RuntimeError):  # no memory or no processes left, or one has ended
             self._without_workers()
             return False
 
@@ -115,17 +114,16 @@ class MumpsCholesky:
         except RuntimeError:  # one was killed, perhaps for want of memory
             self._without_workers()
             return self._alone(entries, right)
-        except (
-            BaseException
-        ):  # an interrupt: answers that are still to come would be taken for others
+        except BaseException:
+            # an interrupt: answers that are still to come would be taken for others
             workers.close()
             self._workers = None
             raise
 
     def _without_workers(self) -> None:
         """Go on alone."""
-        workers: Any = self._workers
-        workers.close()
+        if self._workers is not None:
+            self._workers.close()
         self._workers, self._spent = None, -np.inf
 
 

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
-from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
+from onmanifold.operators.eit.solvers.base import (
+    Array,
+    Index,
+    Kept,
+    check_system,
+    not_positive_definite,
+)
+from onmanifold.operators.eit.solvers.cholesky import NEGATIVE_PIVOTS
 
 METHODS = ("gamg", "hypre", "mumps")
 _TOLERANCE = 1e-12  # of the residual, so that voltages do not depend on the number of ranks
@@ -81,7 +88,7 @@ class PetscDistributed:
         nullspace = petsc.NullSpace().create(vectors=[self._b.copy()], comm=comm)
         matrix.setNearNullSpace(nullspace)
         self._ksp = self._solver()
-        self._kept: tuple[Tensor, int, int] | None = None  # entries, their version, member
+        self._kept = Kept[Any]()  # the solver, set up for a member
 
     def solve(self, entries: Tensor, right: Tensor) -> Tensor:
         """See :meth:`Solver.solve`; the last member's factorization or preconditioner is kept.
@@ -134,11 +141,8 @@ class PetscDistributed:
 
     def _set(self, entries: Tensor, member: int) -> None:
         """Make member's matrix the operator, and set up what solves with it."""
-        if self._kept is not None:
-            known, version, last = self._kept
-            if known is entries and version == entries._version and last == member:
-                return
-        self._kept = None
+        if self._kept.get(entries, member) is not None:
+            return
         self._matrix.setValuesCOO(entries[member].detach().cpu().numpy())
         if self._matrix.getDiagonal().min()[1] <= 0:  # iterations do not always notice
             raise not_positive_definite(member)
@@ -147,9 +151,9 @@ class PetscDistributed:
         if self._method == "mumps":
             pc = self._ksp.getPC()
             failed = pc.getFailedReason() != self._petsc.PC.FailedReason.NOERROR
-            if failed or pc.getFactorMatrix().getMumpsInfog(12) > 0:  # negative pivots
+            if failed or pc.getFactorMatrix().getMumpsInfog(NEGATIVE_PIVOTS) > 0:
                 raise not_positive_definite(member)
-        self._kept = entries, entries._version, member
+        self._kept.put(self._ksp, entries, member)
 
     def _iterate(self, right: Array, member: int) -> None:
         """Solve for one right-hand side, into ``self._x``."""

@@ -11,7 +11,13 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from onmanifold.operators.eit.solvers.base import Array, Index, check_system, not_positive_definite
+from onmanifold.operators.eit.solvers.base import (
+    Array,
+    Index,
+    Kept,
+    check_system,
+    not_positive_definite,
+)
 
 _OPTIONS = {"SymmetricMode": True, "Equil": False}
 
@@ -38,20 +44,20 @@ class SuperLU:
         permuted.sort_indices()
         self._source = permuted.data  # where in ``entries`` each entry of the permuted matrix is
         self._pattern = permuted.indices, permuted.indptr
-        self._kept: tuple[Tensor, int, Any] | None = None  # entries, their version, factor
+        self._kept = Kept[Any]()  # the factorization of a single matrix
 
     def solve(self, entries: Tensor, right: Tensor) -> Tensor:
         """See :meth:`Solver.solve`; the factorization of a single matrix is kept."""
         check_system(entries, right, self._size, self._count)
         values = entries.detach().cpu().numpy()
         given = right.detach().cpu().numpy()[..., self._order, :]
-        known = self._known(entries)
+        known = self._kept.get(entries)
 
         def solve(b: int) -> Array:
             factor = self._factorize(values[b], b) if known is None else known
             x: Array = factor.solve(given if given.ndim == 2 else given[b])
             if len(values) == 1 and known is None:
-                self._kept = entries, entries._version, factor
+                self._kept.put(factor, entries)
             return x[self._position]
 
         with ThreadPoolExecutor(max(1, min(len(values), torch.get_num_threads()))) as pool:
@@ -61,15 +67,6 @@ class SuperLU:
     def sum(self, value: Tensor) -> Tensor:
         """``value`` itself."""
         return value
-
-    def _known(self, entries: Tensor) -> Any:
-        """The factorization of the single matrix that was the last one, if this is it again."""
-        if self._kept is not None:
-            known, version, factor = self._kept
-            if known is entries and version == entries._version:
-                return factor
-        self._kept = None
-        return None
 
     def _factorize(self, entries: Array, member: int) -> Any:
         shape = self._size, self._size

@@ -21,7 +21,7 @@ _LEAF = 32  # unknowns in a leaf: fewer make many small products, more make need
 _GROUPS = 4  # a level's fronts are padded to at most so many sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Fronts of one level with similar sizes, padded to the same one.
 
@@ -46,7 +46,7 @@ class Group:
     columns: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """The fronts of one level of the tree.
 
@@ -65,7 +65,7 @@ class Level:
     ones: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What a factorization has to know of the pattern.
 
@@ -118,7 +118,7 @@ def plan(indptr: Index, indices: Index, coordinates: Array, device: torch.device
     return Plan(levels, put(slot), put(unknown))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layout:
     """How the fronts of a level are padded and where they lie; arrays have one entry for each front."""
 

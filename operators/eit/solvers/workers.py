@@ -92,12 +92,17 @@ class Workers:
         self._memory = mmap.mmap(self._descriptor, 0)
         arguments = self._descriptor, self._size, self._count, dimension
         clean = {k: v for k, v in os.environ.items() if not k.startswith(_LAUNCHERS)}
-        self._workers = [
-            _Worker([*map(str, arguments)], clean | {"OMP_NUM_THREADS": "1"}) for _ in range(count)
-        ]
-        self._starting = list(self._workers)
         self._owner = os.getpid()
+        self._workers: list[_Worker] = []
         self.close = weakref.finalize(self, _close, self._workers, self._descriptor, self._owner)
+        try:
+            for _ in range(count):
+                environment = clean | {"OMP_NUM_THREADS": "1"}
+                self._workers.append(_Worker([*map(str, arguments)], environment))
+        except OSError:
+            self.close()
+            raise
+        self._starting = list(self._workers)
 
     @property
     def ready(self) -> bool:
