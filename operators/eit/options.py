@@ -109,6 +109,8 @@ def from_options(
         >>> from_options(protocol="skip-4", drop_driven=True, mesh="coarse").y_shape
         (896,)
     """
+    if not isinstance(drop_driven, bool):
+        raise TypeError(f"drop_driven has to be true or false, got {drop_driven!r}")
     body, grid = _body(tank, mesh)
     if contact_impedance is not None:
         body = replace(body, contact_impedance=contact_impedance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ from onmanifold.operators.eit import (
     Scaled,
     Tank,
     from_options,
+    polar_mesh,
 )
 from onmanifold.testing import check_operator
 
@@ -336,3 +338,21 @@ def test_the_registry_finds_it():
     assert load_operator("eit", (1, 8, 8), mesh="coarse").y_shape == (32, 32)
     with pytest.raises(TypeError, match="no option 'grid'; its options: tank, protocol"):
         load_operator("eit", grid=3)
+
+
+@pytest.mark.parametrize("other", [{"radius": 50.0}, {"first_angle": 120.0}, {"radius": 0.05}])
+def test_meshes_of_another_size_or_turn_are_refused(small_tank, other):
+    elsewhere = polar_mesh(dataclasses.replace(small_tank, **other), edges=2)
+    with pytest.raises(ValueError, match=r"not one of this tank: its electrode \d+ is"):
+        EIT(small_tank, Protocol.adjacent(8), SHAPE, mesh=elsewhere)
+
+
+@pytest.mark.parametrize("solver", ["mumps", "torch", "superlu"])
+def test_works_in_inference_mode(small_tank, small_mesh, solver):
+    eit = EIT(small_tank, Protocol.adjacent(8), SHAPE, mesh=small_mesh, solver=solver)
+    x = 1 + torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    with torch.inference_mode():
+        y = eit.A(x)
+        again = eit.A(2 * x)
+    torch.testing.assert_close(y, eit.A(x))
+    torch.testing.assert_close(again, eit.A(2 * x))

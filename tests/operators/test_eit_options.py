@@ -161,3 +161,8 @@ def test_references_have_to_be_complete(measured):
         from_options(reference=path, mesh="coarse")
     with pytest.raises(ValueError, match="drop_driven says nothing of the protocol in .*water.npz"):
         from_options(reference=path, mesh="coarse", drop_driven=True)
+
+
+def test_drop_driven_is_true_or_false():
+    with pytest.raises(TypeError, match="drop_driven has to be true or false, got 'False'"):
+        from_options(mesh="coarse", drop_driven="False")

@@ -139,7 +139,7 @@ def test_shipped_recipes_can_be_read():
 
 
 def test_bad_recipes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="shipped: bar, tank"):
+    with pytest.raises(ValueError, match="shipped: bar, sphere"):
         Recipe.read("no-such-recipe")
     file = tmp_path / "broken.toml"
     file.write_text("name = 'x'\nspeed = 3\n")

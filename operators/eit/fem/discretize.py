@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from onmanifold.operators.eit.fem.assembly import assemble, require_dolfinx
 from onmanifold.operators.eit.fem.discretization import (
     Discretization,
@@ -30,7 +32,7 @@ def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretizatio
 
     Raises:
         TypeError: ``mesh`` is something else.
-        ValueError: a shipped mesh does not fit the tank or the degree.
+        ValueError: a shipped mesh does not fit the tank or the degree, or a mesh's electrodes lie elsewhere.
     """
     if mesh is None:
         shipped = degree == 1 and is_shipped_disk(tank)
@@ -40,12 +42,30 @@ def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretizatio
             raise ValueError("shipped meshes have elements of degree 1; for others pass a Mesh")
         return load_discretization(mesh, tank)
     if isinstance(mesh, Mesh):
-        return assemble(mesh, degree)
+        mesh = assemble(mesh, degree)
     if not isinstance(mesh, Discretization):
         raise TypeError(
             f"mesh has to be a name, a Mesh or a Discretization, got {type(mesh).__name__}"
         )
+    _check_place(mesh, tank)
     return mesh
+
+
+def _check_place(d: Discretization, tank: Geometry) -> None:
+    """Refuse a mesh of another place, size (mm for m) or sense of rotation than the tank's."""
+    if d.electrodes != tank.electrodes:
+        return  # the model says so
+    total = np.bincount(d.electrode, d.mass)
+    sums = [np.bincount(d.electrode, d.mass * x) for x in d.nodes[d.rows].T]
+    off = np.linalg.norm(np.stack(sums, axis=1) / total[:, None] - tank.centres, axis=1)
+    lower, upper = np.array(tank.extent)
+    worst = int(off.argmax())
+    # the middle of a wide electrode lies well inside the body, but never this far from its centre
+    if off[worst] > np.linalg.norm(upper - lower) / 4:
+        raise ValueError(
+            f"the mesh is not one of this tank: its electrode {worst + 1} is {off[worst]:.3g} m off "
+            "where the tank has it"
+        )
 
 
 def discretize_on_ranks(mesh: MeshLike, tank: Geometry, degree: int, comm: Any) -> Share:

@@ -117,7 +117,10 @@ class Kept[T]:
         return None
 
     def put(self, value: T, tensor: Tensor, member: int | None = None) -> T:
-        """Keep ``value``, and nothing else."""
+        """Keep ``value``, and nothing else; nothing of tensors whose changes cannot be seen."""
+        if tensor.is_inference():
+            self._last = None
+            return value
         self._last = tensor, tensor._version, member, value
         return value
 
