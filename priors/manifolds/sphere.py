@@ -45,4 +45,5 @@ class Sphere:
 
     def distance(self, x: Tensor) -> Tensor:
         """Distance of points ``(n, 3)`` to the sphere, ``(n,)``."""
-        return (x.norm(dim=1) - self.radius).abs()
+        distance: Tensor = (x.norm(dim=1) - self.radius).abs()
+        return distance

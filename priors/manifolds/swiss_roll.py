@@ -66,4 +66,5 @@ def _to_spiral(flat: Tensor) -> Tensor:
         first, second = (rest * slope).sum(1), (slope.square() + rest * bend).sum(1)
         t = (t - first / second.clamp(min=1e-6)).clamp(_START, _END)
     nearest = t[:, None] * torch.stack([t.cos(), t.sin()], dim=1)
-    return (flat - nearest).norm(dim=1)
+    distance: Tensor = (flat - nearest).norm(dim=1)
+    return distance

@@ -107,7 +107,7 @@ import numpy as np, torch
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 require_dolfinx()
 from mpi4py import MPI
-from onmanifold.operators.eit import EIT, Exponential, Protocol, Tank
+from onmanifold.operators.eit import EIT, Continuum, Exponential, Protocol, Tank
 
 comm = MPI.COMM_WORLD
 mesh = "coarse" if comm.rank == 0 else "what the others say is not looked at"
@@ -122,6 +122,10 @@ nowhere = x.clone()
 nowhere[0, 0, 0:4] = -1e5  # the upper half conducts nothing
 try:
     eit.A(nowhere)
+except ValueError as error:
+    print(f"refused: {error}", flush=True)
+try:
+    EIT(Tank.unit(), Continuum.walsh(4), (8, 8), mesh="coarse", comm=comm)
 except ValueError as error:
     print(f"refused: {error}", flush=True)
 try:
@@ -218,6 +222,7 @@ def test_the_operator_on_two_ranks(launcher, tmp_path):
             error = np.abs(results[name] - value.numpy()).max() / float(value.abs().max())
             assert error < 1e-8, (name, error)
     assert printed.count("refused: conductivity has to be positive") == 2
+    assert printed.count("the continuum model runs on one rank") == 2
     assert printed.count("unknown mesh 'finest'") == 2
 
 
