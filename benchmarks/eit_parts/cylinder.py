@@ -55,7 +55,7 @@ def main() -> None:
     memory = comm.allgather(peak_memory())
     cells = comm.allreduce(operator.engine.cells)
     if comm.rank == 0:
-        unknowns = operator.engine.discretization.total + tank.electrodes - 1
+        unknowns = operator.engine.discretization.total + tank.electrodes
         sizes = {"ranks": comm.size, "cells": cells, "unknowns": unknowns, "memory": memory}
         results = {"voltages": lin.y[0].tolist(), "gradient_norm": float(gradient.norm())}
         print(json.dumps(sizes | times | results))

@@ -189,6 +189,19 @@ def test_good_contacts_cost_no_digits():
     assert noise[1] < 1e-13 and noise[1] < 20 * noise[0]
 
 
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("z", [1e-6, 1.0, 1e3, 1e6])
+def test_poor_contacts_leave_the_voltages_beside_them(z):
+    """Measured off the driven electrodes; all injections into a uniform disk are turns of one."""
+    tank = Tank(electrodes=16, width=10, contact_impedance=z)
+    protocol = Protocol.adjacent(16, drop_driven=True)
+    engine = _engine(assemble(polar_mesh(tank)), tank, protocol)
+    v = engine.voltages(engine.fields(torch.ones(1, engine.cells, dtype=torch.float64)))[0]
+    v = protocol.spread(v)
+    turned = torch.stack([v[k].roll(-k) for k in range(16)])
+    assert (turned - turned[0]).abs().max() < max(1e-11, 1e-12 * z) * v.abs().max()
+
+
 def test_shunted_electrodes_are_the_limit_of_good_contacts(small_mesh, small_tank):
     """Also the last one, which is grounded; the difference is of first order in z."""
     z = np.full(8, 0.05)

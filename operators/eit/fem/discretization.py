@@ -61,6 +61,11 @@ class Discretization:
         return int(self.electrode.max()) + 1
 
     @property
+    def ground(self) -> int | None:
+        """A degree of freedom off the electrodes, whose potential counts as zero."""
+        return int(np.setdiff1d(np.arange(self.size), self.rows)[0])
+
+    @property
     def size(self) -> int:
         """Number of degrees of freedom of the potential."""
         return len(self.nodes)

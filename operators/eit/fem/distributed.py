@@ -29,6 +29,7 @@ class Share(Discretization):
         numbering: number of each degree of freedom in the whole, ``(N,)``.
         cell_numbering: number of each cell in the whole, ``(C,)``.
         total: number of degrees of freedom of the whole.
+        grounded: the ground of the whole by this rank's number; None where the rank does not have it.
         number: number of electrodes L.
         comm: mpi4py's communicator.
     """
@@ -36,6 +37,7 @@ class Share(Discretization):
     numbering: Index
     cell_numbering: Index
     total: int
+    grounded: int | None
     number: int
     comm: Any
 
@@ -43,6 +45,11 @@ class Share(Discretization):
     def electrodes(self) -> int:
         """Number of electrodes L of the whole."""
         return self.number
+
+    @property
+    def ground(self) -> int | None:
+        """The degree of freedom whose potential counts as zero, on the ranks that have it."""
+        return self.grounded
 
     def solver(self, method: str = "gamg") -> Callable[[Index, Index, Array], Solver]:
         """A function that makes the linear solver of the complete electrode model on this share.
@@ -56,6 +63,8 @@ class Share(Discretization):
             numbering = np.concatenate([self.numbering, self.total + potentials])
             constant = np.ones(len(numbering))
             constant[self.rows] = 0.0  # drops over contacts; a constant potential has none
+            if self.ground is not None:
+                constant[self.ground] = 0.0
             return PetscDistributed(indptr, indices, numbering, constant, self.comm, method)
 
         return make
@@ -127,6 +136,7 @@ def _split(d: Discretization, parts: int) -> list[dict[str, Any]]:
                 "numbering": numbering,
                 "cell_numbering": mine,
                 "total": d.size,
+                "grounded": int(local[d.ground]) if local[d.ground] >= 0 else None,
                 "number": d.electrodes,
             }
         )

@@ -115,6 +115,7 @@ class Engine:
         self._solver: Solver = make_solver(solver, indptr, indices, system.places, self.device)
         self._sources = self._tensor(system.sources.toarray())
         self._sensors = None if system.sensors is None else SparseMatrix(system.sensors.T, device)
+        self._reader = self._sensors or SparseMatrix(system.sources.T, device)
         self._drive, self._sense = self._tensor(system.drive), self._tensor(system.sense)
         self._measured = None if system.measured is None else self._tensor(system.measured)
         injections, measurements = system.drive.shape[1], system.sense.shape[1]
@@ -152,9 +153,7 @@ class Engine:
 
     def transfer(self, w: Tensor) -> Tensor:
         """What the sensors read for each source, V/A: ``(n, k)`` to ``(k, m)``."""
-        if self._sensors is None:
-            return w[self.discretization.size :].T
-        return (self._sensors @ w).T
+        return (self._reader @ w).T
 
     # Derivatives: cells are shared out among torch's threads -----------------------------------------
 

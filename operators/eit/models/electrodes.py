@@ -5,10 +5,10 @@ Isaacson, SIAM J. Appl. Math. 52, 1992) asks for ``u`` and ``U`` with, for all `
 
     int s grad u . grad v + sum_l 1/z_l int_{e_l} (u - U_l) (v - V_l) = sum_l I_l V_l.
 
-The last electrode is grounded, which makes the matrix positive definite. On the electrodes the unknowns
-are not the potentials ``u`` but the drops ``u - U_l`` over the contacts: ``1/z_l`` then stands with the
-drops alone, and good contacts, whose ``1/z_l`` is large, cost no digits. A shunted electrode, whose
-contact is perfect, has no drops at all.
+A node off the electrodes is grounded, which makes the matrix positive definite however poor the contacts
+are. On the electrodes the unknowns are not the potentials ``u`` but the drops ``u - U_l`` over the
+contacts: ``1/z_l`` then stands with the drops alone, and good contacts, whose ``1/z_l`` is large, cost
+no digits. A shunted electrode, whose contact is perfect, has no drops at all.
 """
 
 from __future__ import annotations
@@ -60,25 +60,27 @@ class CompleteElectrodes:
                 f"for {self.protocol.electrodes} electrodes came"
             )
         n = d.size
-        potential = np.append(n + np.arange(count - 1), -1)  # the last one is grounded
         unknowns = np.stack([np.arange(n), np.full(n, -1)], axis=1)
-        unknowns[d.rows, 1] = potential[d.electrode]
+        unknowns[d.rows, 1] = n + d.electrode
         live = ~np.isin(d.electrode, self.shunted)
         unknowns[d.rows[~live], 0] = -1
-        unit = (np.ones(count - 1), (potential[:-1], np.arange(count - 1)))
+        if d.ground is not None:
+            unknowns[d.ground] = -1
+        sources = np.zeros((n + count, count - 1))  # from each electrode to the last
+        sources[n:] = np.eye(count)[:, :-1] - np.eye(count)[:, -1:]
         centred = self.protocol.patterns - self.protocol.patterns.mean(axis=0)
         return System(
-            size=n + count - 1,
+            size=n + count,
             unknowns=unknowns,
             rows=d.rows[live].astype(np.int64),
             columns=d.columns[live].astype(np.int64),
             mass=d.mass[live],
             contact=d.electrode[live].astype(np.int64),
             impedances=np.asarray(self.impedances, np.float64),
-            sources=csr_array(unit, shape=(n + count - 1, count - 1)),
+            sources=csr_array(sources),
             sensors=None,
             drive=self.protocol.injections[:-1].copy(),
             sense=centred[:-1].copy(),
             measured=self.protocol.measured,
-            places=np.concatenate([d.nodes, np.full((count - 1, d.nodes.shape[1]), np.nan)]),
+            places=np.concatenate([d.nodes, np.full((count, d.nodes.shape[1]), np.nan)]),
         )
