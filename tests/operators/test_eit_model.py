@@ -292,3 +292,12 @@ def test_importing_needs_no_dolfinx_and_does_no_work():
         "assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_mesh_needs_a_node_off_the_electrodes():
+    points = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    square = Mesh(points, [[0, 1, 2], [0, 2, 3]], [[3, 0], [1, 2]], [0, 1])
+    protocol = Protocol.from_pairs(2, [(0, 1)], measure=[(0, 1)])
+    with pytest.raises(ValueError, match="every node of the mesh is on an electrode"):
+        Engine(assemble(square), CompleteElectrodes(np.ones(2), protocol))

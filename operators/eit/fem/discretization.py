@@ -62,8 +62,15 @@ class Discretization:
 
     @property
     def ground(self) -> int | None:
-        """A degree of freedom off the electrodes, whose potential counts as zero."""
-        return int(np.setdiff1d(np.arange(self.size), self.rows)[0])
+        """A degree of freedom off the electrodes, whose potential counts as zero.
+
+        Raises:
+            ValueError: there is none.
+        """
+        free = np.setdiff1d(np.arange(self.size), self.rows)
+        if len(free) == 0:
+            raise ValueError("every node of the mesh is on an electrode; refine it")
+        return int(free[0])
 
     @property
     def size(self) -> int:

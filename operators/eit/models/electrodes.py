@@ -44,8 +44,8 @@ class CompleteElectrodes:
         >>> from onmanifold.operators.eit import Tank, load_discretization
         >>> model = CompleteElectrodes(Tank.unit().impedances, Protocol.adjacent(32))
         >>> mesh = load_discretization("coarse", Tank.unit())
-        >>> model.system(mesh).size - mesh.size  # the potentials of all electrodes but the last
-        31
+        >>> model.system(mesh).size - mesh.size  # the potentials of the electrodes
+        32
     """
 
     impedances: Array
