@@ -111,7 +111,7 @@ def _split(d: Discretization, parts: int) -> list[dict[str, Any]]:
     free = np.ones(len(d.rows), bool)  # entries of the electrodes' masses that no rank has yet
     contact = np.full(d.size, -1)
     contact[d.rows] = d.electrode
-    shares = []
+    shares, ground = [], d.ground
     for rank in range(parts):
         mine = np.flatnonzero(owner == rank)
         vertices, cells = np.unique(d.cells[mine], return_inverse=True)
@@ -136,7 +136,7 @@ def _split(d: Discretization, parts: int) -> list[dict[str, Any]]:
                 "numbering": numbering,
                 "cell_numbering": mine,
                 "total": d.size,
-                "grounded": int(local[d.ground]) if local[d.ground] >= 0 else None,
+                "grounded": int(local[ground]) if local[ground] >= 0 else None,
                 "number": d.electrodes,
             }
         )
