@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import tomllib
+import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,55 +20,17 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
-from onmanifold.priors.atlas.training import AtlasTraining, Schedule
+from onmanifold.priors.atlas.atlas import Atlas
+from onmanifold.priors.atlas.training import AtlasTraining
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.manifolds import stream
-from onmanifold.registry import load_manifold
+from onmanifold.priors.recipe import Recipe
 
-RECIPES = Path(__file__).parent / "recipes"
 EPOCH = 100  # steps between checkpoints
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that a training run depends on, read from a TOML file.
-
-    Attributes:
-        name: name of the prior.
-        card: free text for its card (description, value range, unit, licence).
-        data: name of the data manifold, and its options.
-        atlas: arguments of :class:`AtlasConfig`, ``x_shape`` aside.
-        schedule: arguments of :class:`Schedule`.
-        seed: seed of weights, data and noise.
-        precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
-    """
-
-    name: str
-    card: dict[str, str]
-    data: dict[str, Any]
-    atlas: dict[str, Any]
-    schedule: dict[str, Any]
-    seed: int = 0
-    precision: str = "32-true"
-
-    @classmethod
-    def read(cls, path: str | Path) -> Recipe:
-        """Read a recipe file, or a shipped recipe by its name.
-
-        Raises:
-            ValueError: no such recipe, or a key that is missing or unknown.
-        """
-        shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
-        file = shipped.get(str(path), Path(path))
-        if not file.is_file():
-            raise ValueError(
-                f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
-            )
-        try:
-            return cls(**tomllib.loads(file.read_text()))
-        except (TypeError, tomllib.TOMLDecodeError) as error:
-            raise ValueError(f"{file.name}: {error}") from error
+class Diverged(ArithmeticError):
+    """The loss or the weights became NaN or infinite."""
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -113,14 +78,24 @@ class Epochs(lightning.LightningDataModule):
 class Checkpoints(Callback):
     """After each epoch: the run's whole state in ``last.ckpt``, the mean loss in ``loss.csv``.
 
+    A run whose loss or weights are no longer finite is stopped; its last checkpoint stays.
+
     Args:
         folder: where they are written.
-        state: a state to go on from, as :meth:`read` returns it.
+        recipe: what is trained.
+        resume: whether to go on from the checkpoint there, if there is one.
+
+    Raises:
+        ValueError: the checkpoint there belongs to another recipe.
     """
 
-    def __init__(self, folder: Path, state: dict[str, Any] | None) -> None:
-        self.folder, self.state = folder, state
-        self.start = 0 if state is None else int(state["step"])
+    def __init__(self, folder: Path, recipe: Recipe, resume: bool) -> None:
+        self.folder, self.recipe = folder, asdict(recipe)
+        self.state = self.read(folder) if resume else None
+        if self.state is not None:
+            _check_same(self.state["recipe"], self.recipe, folder)
+        self.start = 0 if self.state is None else int(self.state["step"])
+        self.seconds = 0.0 if self.state is None else float(self.state["seconds"])
         self.losses: list[float] = []
 
     @staticmethod
@@ -132,24 +107,35 @@ class Checkpoints(Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        self.began = time.perf_counter()
         if self.state is not None:
             pl_module.load_state_dict(self.state["module"])
             trainer.optimizers[0].load_state_dict(self.state["optimizer"])
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.state["scheduler"])
+        elif trainer.is_global_zero:
+            (self.folder / "loss.csv").unlink(missing_ok=True)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
     ) -> None:
-        self.losses.append(float(trainer.callback_metrics["loss"]))
+        loss = float(trainer.strategy.reduce(trainer.callback_metrics["loss"], reduce_op="mean"))
+        self.losses.append(loss)
+        if not math.isfinite(loss):
+            self._stop(f"the loss is {loss}", self.start + trainer.global_step)
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        step = self.start + trainer.global_step
+        if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
+            self._stop("weights are NaN or infinite", step)
         if not trainer.is_global_zero:
             return
-        step = self.start + trainer.global_step
         state = {
             "step": step,
+            "seconds": self.seconds + time.perf_counter() - self.began,
+            "device": trainer.strategy.root_device.type,
+            "recipe": self.recipe,
             "module": pl_module.state_dict(),
             "optimizer": trainer.optimizers[0].state_dict(),
             "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
@@ -160,6 +146,29 @@ class Checkpoints(Callback):
         with open(self.folder / "loss.csv", "a") as stream:
             stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
         self.losses.clear()
+
+    def _stop(self, what: str, step: int) -> None:
+        last = self.read(self.folder)
+        kept = (
+            f"{self.folder / 'last.ckpt'} keeps the state after step {last['step']}"
+            if last is not None
+            else "there is no checkpoint yet"
+        )
+        raise Diverged(
+            f"training diverged at step {step}: {what}. {kept}; lower schedule.learning_rate or "
+            "schedule.clip"
+        )
+
+
+def _check_same(told: dict[str, Any], recipe: dict[str, Any], folder: Path) -> None:
+    """Raise unless a checkpoint's recipe trains the same weights as ``recipe``."""
+    other = [key for key in recipe if key != "card" and told.get(key) != recipe[key]]
+    if other:
+        differences = "; ".join(f"{key}: {told.get(key)} there, {recipe[key]} here" for key in other)
+        raise ValueError(
+            f"the checkpoint in {folder} belongs to another recipe ({differences}): give another "
+            "folder, or train without --resume"
+        )
 
 
 def train(
@@ -181,42 +190,70 @@ def train(
 
     Returns:
         The trained atlas, in evaluation mode.
+
+    Raises:
+        ValueError: a recipe or data that cannot be trained, or a checkpoint of another recipe; found
+            before the first step.
+        Diverged: the loss or the weights became NaN or infinite; the last good checkpoint stays.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
-    data = load_manifold(**recipe.data)
-    atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.atlas))
-    module = AtlasTraining(atlas, data, Schedule(**recipe.schedule), recipe.seed)
-    folder = Path(output)
-    checkpoints = Checkpoints(folder, Checkpoints.read(folder) if resume else None)
+    module = recipe.prepare()
+    checkpoints = Checkpoints(Path(output), recipe, resume)
     remaining = module.schedule.steps - checkpoints.start
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=devices,
-        strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",  # a chart may rest
-        use_distributed_sampler=False,
-        precision=recipe.precision,  # type: ignore[arg-type]
-        max_steps=remaining,
-        max_epochs=-(-remaining // EPOCH),
-        gradient_clip_val=module.schedule.clip,
-        reload_dataloaders_every_n_epochs=1,
-        callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
-        enable_progress_bar=progress,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        logger=False,
-    )
-    with warnings.catch_warnings():  # lightning's own, about torch internals that it still uses
-        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
-        warnings.filterwarnings("ignore", message="The '.*dataloader' does not have many workers")
+    with _quiet(), _threads(recipe.threads):
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=devices,
+            # a chart may rest
+            strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
+            use_distributed_sampler=False,
+            precision=recipe.precision,  # type: ignore[arg-type]
+            max_steps=remaining,
+            max_epochs=-(-remaining // EPOCH),
+            gradient_clip_val=module.schedule.clip,
+            reload_dataloaders_every_n_epochs=1,
+            callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
+            enable_progress_bar=progress,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            logger=False,
+        )
         if remaining > 0:
             trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
-    return atlas.eval().requires_grad_(False)
+        elif checkpoints.state is not None:
+            module.load_state_dict(checkpoints.state["module"])
+    return module.atlas.eval().requires_grad_(False)
 
 
-def card(recipe: Recipe, atlas: Atlas) -> dict[str, Any]:
-    """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics."""
-    data = load_manifold(**recipe.data)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lightning's advertisements, and its warnings about torch internals that it still uses."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
+        warnings.filterwarnings("ignore", message="The '.*dataloader' does not have many workers")
+        yield
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Hold torch to a number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def card(recipe: Recipe, atlas: Atlas, run: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics.
+
+    Args:
+        recipe: what was trained.
+        atlas: the result.
+        run: how it was trained (seconds, device), for the record.
+    """
     return {
         "name": recipe.name,
         **recipe.card,
@@ -226,8 +263,10 @@ def card(recipe: Recipe, atlas: Atlas) -> dict[str, Any]:
             "schedule": recipe.schedule,
             "seed": recipe.seed,
             "precision": recipe.precision,
+            "threads": recipe.threads,
         },
-        "metrics": held_out_metrics(atlas, data, recipe.seed),
+        "training": run or {},
+        "metrics": held_out_metrics(atlas, recipe.load_data(), recipe.seed),
     }
 
 
@@ -235,10 +274,15 @@ def train_command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
     output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints.")],
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
+    charts: Annotated[
+        int | None, typer.Option(help="Another number of charts than the recipe's.")
+    ] = None,
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
 ) -> None:
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
     told = Recipe.read(recipe)
+    if charts is not None and charts != told.atlas.get("charts"):
+        told = told.with_charts(charts)
     atlas = train(told, output / "checkpoints", resume=resume, devices=devices)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
         store(told, atlas, output)
@@ -246,5 +290,7 @@ def train_command(
 
 def store(recipe: Recipe, atlas: Atlas, output: Path) -> None:
     """Write a trained prior and its card, in 16 bits: what the card says is measured after rounding."""
+    state = Checkpoints.read(output / "checkpoints")
     rounded = atlas.half().float()
-    rounded.save(output, card(recipe, rounded), half=True)
+    run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
+    rounded.save(output, card(recipe, rounded, run), half=True)

@@ -37,7 +37,8 @@ class Chart(nn.Module):
     Args:
         dim: latent dimension d.
         x_shape: shape of the unknown, ``(n,)`` or ``(C, H, W)``.
-        couplings: number of pairs (code to picture, picture to code).
+        couplings: number of pairs (code to picture, picture to code). Without any the chart is linear: all
+            that is needed for ``d = n``, where the latent flow alone makes the map.
         network: ``"dense"`` or ``"conv"``.
         options: arguments of the networks.
         scale: weight s of the code in the unknown. The larger, the less noise in an unknown disturbs its
@@ -69,8 +70,8 @@ class Chart(nn.Module):
         background: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 1 <= dim < int(np.prod(x_shape)):
-            raise ValueError(f"Chart: dim {dim} has to be from 1 to below the size of {x_shape}")
+        if not 1 <= dim <= int(np.prod(x_shape)):
+            raise ValueError(f"Chart: dim {dim} has to be from 1 to the size of {tuple(x_shape)}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
         self.to_picture = nn.ModuleList(g for g, _ in pairs)
@@ -109,10 +110,11 @@ class Chart(nn.Module):
         x = x - self.background
         code = x.flatten(1) @ self.basis.T
         b = self._visible(x)
-        a: Tensor = code / self.scale - self.to_code[-1](b)
-        for i in reversed(range(len(self.to_code) - 1)):
-            b = b - self._visible(self.to_picture[i + 1](a))
+        a: Tensor = code / self.scale
+        for i in reversed(range(len(self.to_code))):
             a = a - self.to_code[i](b)
+            if i > 0:
+                b = b - self._visible(self.to_picture[i](a))
         return a
 
     def _visible(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ run that was interrupted and resumed takes the same steps as one that was not.
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
@@ -17,8 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from onmanifold._checks import check_batch, check_count, check_number
 from onmanifold.priors.atlas.atlas import Atlas
+from onmanifold.priors.atlas.seeding import Revival, features, spread_centres
 from onmanifold.priors.manifolds import DataManifold, stream
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,10 @@ class Schedule:
             makes the networks of a chart agree in the whole latent box, not just where data are.
         hidden_from: step of the joint phase from which on it counts.
         stretch: in the overlap phase only points with ``stretch * |s|`` inside the box are a chart's own.
-        refresh: steps after which the overlap phase computes responsibilities with the newer charts.
+        refresh: steps after which the overlap phase computes responsibilities with the newer charts, and
+            the first three quarters of the joint phase look for dead charts.
+        dead: a chart is dead that explains less than this part of an even share of the examples; it is seeded
+            anew. 0: none ever is.
         clip: largest norm of the gradient.
         pool: examples among which the centres are chosen.
     """
@@ -51,8 +60,19 @@ class Schedule:
     hidden_from: int = 0
     stretch: float = 1.5
     refresh: int = 500
+    dead: float = 0.1
     clip: float = 1.0
     pool: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "refresh", "pool"):
+            check_count(getattr(self, name), f"schedule: {name}")
+        for name in ("learning_rate", "stretch", "clip"):
+            check_number(getattr(self, name), f"schedule: {name}")
+        for name in ("seeding", "joint", "overlap", "hidden_from", "lipschitz", "hidden", "dead"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"schedule: {name} is negative: {getattr(self, name)}")
+        check_count(self.steps, "schedule: seeding + joint + overlap")
 
     @property
     def steps(self) -> int:
@@ -77,8 +97,12 @@ class AtlasTraining(lightning.LightningModule):
         self.atlas, self.data, self.schedule, self.seed = atlas, data, schedule, seed
         self.teacher = copy.deepcopy(atlas).requires_grad_(False)
         pool, _ = data.sample(schedule.pool, stream(seed, "seeding"))
-        centres = spread_centres(features(pool), atlas.num_charts)
-        self.register_buffer("centres", centres)
+        check_examples(pool, atlas.x_shape, atlas.num_charts)
+        points = features(pool)
+        self.register_buffer("centres", spread_centres(points, atlas.num_charts))
+        self.revival = Revival(
+            atlas.num_charts, points.shape[1], schedule.dead, max(1, schedule.seeding // 2)
+        )
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         x, noise, latent, step = batch["x"], batch["noise"], batch["latent"], int(batch["step"])
@@ -86,8 +110,7 @@ class AtlasTraining(lightning.LightningModule):
         if step < schedule.seeding:
             loss = self._seeding_loss(x, noise)
         elif step < schedule.seeding + schedule.joint:
-            weights = mixture_weights(self.atlas, x, noise)
-            loss = weighted_loss(self.atlas, x, noise, weights)
+            loss = self._joint_loss(x, noise, step)
             loss = loss + self._penalties(step - schedule.seeding, latent, noise)
         else:
             if (step - schedule.seeding - schedule.joint) % schedule.refresh == 0:
@@ -102,6 +125,28 @@ class AtlasTraining(lightning.LightningModule):
         own = functional.one_hot(nearest, self.atlas.num_charts).to(x)
         return weighted_loss(self.atlas, x, noise, own)
 
+    def _joint_loss(self, x: Tensor, noise: Tensor, step: int) -> Tensor:
+        if self.atlas.num_charts == 1:
+            return weighted_loss(self.atlas, x, noise, x.new_ones(len(x), 1))
+        self._revive_dead(step)
+        energies = mixture_energies(self.atlas, x, noise)
+        owner = energies.argmin(dim=1)
+        self.revival.observe(owner)
+        weights = self.revival.claim(mixture_weights(energies), x, owner, step)
+        return weighted_loss(self.atlas, x, noise, weights)
+
+    def _revive_dead(self, step: int) -> None:
+        """At the steps for it, in the first three quarters of the joint phase."""
+        schedule, done = self.schedule, step - self.schedule.seeding
+        if done == 0 or done % schedule.refresh or done > 0.75 * schedule.joint:
+            return
+        for k in self.revival.dead():
+            pool, _ = self.data.sample(schedule.pool, stream(self.seed, "seeding", step))
+            fresh = self.revival.revive(self.atlas, k, pool.to(self.device), step, self.seed + step)
+            for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
+                self.trainer.optimizers[0].state.pop(parameter, None)
+            logger.warning("step %d: chart %d explained next to nothing and is seeded anew", step, k)
+
     def _penalties(self, step: int, latent: Tensor, noise: Tensor) -> Tensor:
         """What regularizes the joint phase; a quarter of the batch is enough, since it costs every chart."""
         schedule, few = self.schedule, slice(max(1, len(latent) // 4))
@@ -115,7 +160,9 @@ class AtlasTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         schedule = self.schedule
-        optimizer = torch.optim.Adam(self.atlas.parameters(), lr=schedule.learning_rate)
+        optimizer = torch.optim.Adam(
+            self.atlas.parameters(), lr=schedule.learning_rate, fused=True
+        )
         warmup = max(1, min(200, schedule.steps // 20))
 
         def rate(step: int) -> float:
@@ -129,37 +176,39 @@ class AtlasTraining(lightning.LightningModule):
         }
 
 
-def features(x: Tensor) -> Tensor:
-    """What closeness of examples is measured in: vectors as they are, pictures coarsened."""
-    if x.ndim == 4:
-        x = functional.adaptive_avg_pool2d(x, 8)
-    return x.flatten(1)
+def check_examples(x: Tensor, x_shape: tuple[int, ...], charts: int) -> None:
+    """Raise unless charts can be learned from examples like ``x``.
 
-
-def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:
-    """``number`` centres ``(K, f)`` spread over ``points`` ``(n, f)``: farthest points, then k-means."""
-    chosen = [int((points - points.mean(dim=0)).norm(dim=1).argmax())]
-    for _ in range(number - 1):
-        distance = torch.cdist(points, points[chosen]).amin(dim=1)
-        chosen.append(int(distance.argmax()))
-    centres = points[chosen]
-    for _ in range(rounds):
-        own = torch.cdist(points, centres).argmin(dim=1)
-        centres = torch.stack([points[own == k].mean(dim=0) for k in range(number)])
-    return centres
+    Raises:
+        ValueError: another shape than ``(n, *x_shape)``, NaN, all the same, or fewer examples than charts.
+    """
+    check_batch(x, x_shape, "data")
+    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise ValueError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
+    different = len(x.flatten(1).unique(dim=0))
+    if different == 1:
+        raise ValueError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
+    if different < charts:
+        raise ValueError(
+            f"data: {charts} charts, but only {different} different examples to seed them with; "
+            "lower charts, or give more data (or a larger schedule.pool)"
+        )
 
 
 @torch.no_grad()
-def mixture_weights(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
+def mixture_energies(atlas: Atlas, x: Tensor, noise: Tensor) -> Tensor:
+    """E_k = L_k - log alpha_k, ``(B, K)``."""
+    return atlas.energies(x, noise) - atlas.log_weights
+
+
+def mixture_weights(energies: Tensor) -> Tensor:
     """How much each chart's energy counts in the gradient of the mixture's bound, ``(B, K)``.
 
-    The bound is sum_k gamma_k E_k with E_k = L_k - log alpha_k and gamma = softmax(-E). Its derivative by
-    E_k, the one through gamma included, is gamma_k (1 - E_k + sum_j gamma_j E_j): practically zero for all
-    charts but the one or two that explain an example, so the others need no backward pass.
+    The bound is sum_k gamma_k E_k with gamma = softmax(-E). Its derivative by E_k, the one through gamma
+    included, is gamma_k (1 - E_k + sum_j gamma_j E_j): practically zero for all charts but the one or two
+    that explain an example, so the others need no backward pass.
     """
-    if atlas.num_charts == 1:
-        return x.new_ones(len(x), 1)
-    energies = atlas.energies(x, noise) - atlas.log_weights
     gamma = (-energies).softmax(dim=1)
     return gamma * (1 - energies + (gamma * energies).sum(dim=1, keepdim=True))
 

@@ -7,7 +7,7 @@ from onmanifold import Gaussian, load_manifold, load_prior, prior_names, simulat
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.manifolds import Bar, TwoCircles, stream
-from onmanifold.priors.training import Recipe
+from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import prior_card
 from onmanifold.testing import check_prior
 

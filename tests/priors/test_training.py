@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from onmanifold.priors.atlas import Atlas, AtlasConfig
+from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.atlas.training import (
+    Schedule,
+    mixture_energies,
     mixture_weights,
     overlap_weights,
-    spread_centres,
     weighted_loss,
 )
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.manifolds import TwoCircles, stream
-from onmanifold.priors.training import RECIPES, Recipe, card, train
+from onmanifold.priors.recipe import RECIPES, Recipe
+from onmanifold.priors.training import Checkpoints, Diverged, card, store, train
 
 CONFIG = AtlasConfig(
     (2,), 1, 3, 0.3, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
@@ -57,7 +60,7 @@ def atlas():
 def test_mixture_weights_give_the_gradient_of_the_mixture_bound(atlas):
     x, noise = torch.randn(12, 2).double(), torch.randn(12, 1).double()
     twin = copy.deepcopy(atlas)
-    weighted_loss(atlas, x, noise, mixture_weights(atlas, x, noise)).backward()
+    weighted_loss(atlas, x, noise, mixture_weights(mixture_energies(atlas, x, noise))).backward()
     energies = twin.energies(x, noise) - twin.log_weights
     gamma = (-energies).softmax(dim=1)
     (gamma * energies).sum(dim=1).mean().backward()
@@ -99,8 +102,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
 
     def interrupt(*_):
         raise Interrupted
-
-    from onmanifold.priors.training import Checkpoints
 
     original = Checkpoints.on_train_epoch_end
 
@@ -160,7 +161,8 @@ def test_training_never_reads_held_out_streams():
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-from onmanifold.priors.training import Recipe, train
+from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training import train
 recipe = Recipe.read("tiny.toml")
 train(recipe, Path(sys.argv[1]), progress=False, devices=int(sys.argv[2]))
 """
