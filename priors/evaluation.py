@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.manifolds import DataManifold, stream
+from onmanifold.priors.manifolds import DataManifold, part_of, stream
 
 
 @torch.no_grad()
@@ -26,10 +26,10 @@ def held_out_metrics(
     Returns:
         ``relative_error`` and ``psnr``: median over the examples of their distance to the manifold, as a
         share of the example's norm and in dB of the data's range; ``relative_error_95``: its 95th
-        percentile; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``:
+        percentile; ``log_likelihood``: mean of :func:`log_likelihood`; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``:
         share of the examples in each chart; ``overlap``: share that a second chart explains about as well.
     """
-    x, _ = data.sample(n, stream(seed, "held-out"))
+    x, _ = part_of(data, "held-out").sample(n, stream(seed, "held-out"))
     x = x.to(atlas.device, atlas.dtype)
     errors = torch.cat([chart_errors(atlas, part) for part in x.split(100)])
     best, chart = errors.min(dim=1)
@@ -38,17 +38,46 @@ def held_out_metrics(
     psnr = 20 * torch.log10(span * math.sqrt(size) / best.clamp(min=1e-12))
     point = atlas.sample(min(n, 200), 0)
     trip = atlas.encode(atlas.decode(point.z, point.chart), point.chart) - point.z
-    usage = torch.bincount(chart, minlength=atlas.num_charts) / n
+    usage = torch.bincount(chart, minlength=atlas.num_charts) / len(x)
     close = (errors <= 2 * best[:, None]).sum(dim=1) > 1
     return {
-        "held_out_examples": n,
+        "held_out_examples": len(x),
         "relative_error": _digits(relative.median()),
         "relative_error_95": _digits(relative.quantile(0.95)),
         "psnr": _digits(psnr.median()),
+        "log_likelihood": _digits(log_likelihood(atlas, x, stream(seed, "held-out", 1)).mean()),
         "decode_encode": _digits(trip.abs().max()),
         "chart_usage": [_digits(share) for share in usage],
         "overlap": _digits(close.float().mean()),
     }
+
+
+@torch.no_grad()
+def log_likelihood(
+    atlas: Atlas, x: Tensor, generator: torch.Generator, draws: int = 4, chunk: int = 100
+) -> Tensor:
+    """A lower bound of the log-likelihood of examples ``(B, *x_shape)`` in nats, ``(B,)``.
+
+    log sum_k alpha_k exp(ELBO_k): each chart's evidence lower bound, constants included, so that atlases
+    with other numbers of charts, and of latent dimensions, can be compared on the same data.
+
+    Args:
+        atlas: the mixture.
+        x: examples.
+        generator: of the encoders' noise.
+        draws: samples of the noise that each bound is the mean of.
+        chunk: examples computed at once.
+    """
+    config = atlas.settings
+    size = x[0].numel()
+    constant = config.dim * (math.log(2 * math.pi) + 1) / 2
+    constant -= size * math.log(2 * math.pi * config.sigma_x**2) / 2
+    bounds = []
+    for part in x.split(chunk):
+        noise = torch.randn((draws, len(part), config.dim), generator=generator).to(x)
+        energy = torch.stack([atlas.energies(part, each) for each in noise]).mean(dim=0)
+        bounds.append((atlas.log_weights - energy + constant).logsumexp(dim=1))
+    return torch.cat(bounds)
 
 
 def chart_errors(atlas: Atlas, x: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class Recipe:
         schedule: arguments of :class:`Schedule`.
         seed: seed of weights, data and noise.
         precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
-        threads: of torch on the CPU. Sums depend on their number in the last digits, which training
-            enlarges: a run is repeated to the bit only with the same number.
+        threads: of torch on the CPU, by default as many as there are cores. Sums depend on their number in the
+            last digits, which training enlarges: only with a fixed number is a run repeated to the bit.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Recipe:
     schedule: dict[str, Any]
     seed: int = 0
     precision: str = "32-true"
-    threads: int = 2
+    threads: int | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -59,8 +59,12 @@ class Recipe:
                 f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
             )
         try:
-            recipe = cls(**tomllib.loads(file.read_text()))
-            check_count(recipe.threads, "threads")
+            told = tomllib.loads(file.read_text())
+            if "file" in told.get("data", {}):  # is named relative to the recipe
+                told["data"]["file"] = str(file.parent / told["data"]["file"])
+            recipe = cls(**told)
+            if recipe.threads is not None:
+                check_count(recipe.threads, "threads")
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file.name}: {error}") from error
         return recipe
@@ -79,13 +83,13 @@ class Recipe:
         """The data manifold.
 
         Raises:
-            ValueError: an unknown name, or options that it does not take.
+            ValueError: an unknown name, options that it does not take, or a file that cannot be read.
         """
         if "name" not in self.data:
             raise ValueError(f"recipe {self.name}: [data] names no data manifold")
         try:
             return load_manifold(**self.data)
-        except (LookupError, TypeError) as error:
+        except (LookupError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
 
     def prepare(self) -> AtlasTraining:

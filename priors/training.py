@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.training import AtlasTraining
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.manifolds import part_of, stream
 from onmanifold.priors.recipe import Recipe
 
 EPOCH = 100  # steps between checkpoints
@@ -53,7 +53,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         module, step = self.module, self.start + index
         n, dim = module.schedule.batch_size, module.atlas.dim
         generator = stream(module.seed, "train", step)
-        x, _ = module.data.sample(n, generator)
+        x, _ = part_of(module.data, "train").sample(n, generator)
         latent = module.atlas.density.sample(n, dim, generator).float()
         noise = torch.randn((n, dim), generator=generator)
         parts = {"x": x, "noise": noise, "latent": latent}
@@ -236,10 +236,10 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Hold torch to a number of threads."""
+def _threads(number: int | None) -> Iterator[None]:
+    """Hold torch to a number of threads, if one is given."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(number or before)
     try:
         yield
     finally:

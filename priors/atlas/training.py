@@ -21,7 +21,7 @@ from torch.nn import functional
 from onmanifold._checks import check_batch, check_count, check_number
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.seeding import Revival, features, spread_centres
-from onmanifold.priors.manifolds import DataManifold, stream
+from onmanifold.priors.manifolds import DataManifold, part_of, stream
 
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,11 @@ class Schedule:
         overlap: steps on responsibilities that let neighbouring charts overlap.
         batch_size: examples a step.
         learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
-        lipschitz: weight of the Lipschitz penalty in the first quarter of the joint phase.
+        lipschitz: weight of the Lipschitz penalty.
+        lipschitz_for: how long it counts, in lengths of the joint phase; the overlap phase goes on counting.
         hidden: weight of the penalty on what latent samples write into the charts' hidden directions: it
             makes the networks of a chart agree in the whole latent box, not just where data are.
-        hidden_from: step of the joint phase from which on it counts.
+        hidden_from: step after seeding from which on it counts.
         stretch: in the overlap phase only points with ``stretch * |s|`` inside the box are a chart's own.
         refresh: steps after which the overlap phase computes responsibilities with the newer charts, and
             the first three quarters of the joint phase look for dead charts.
@@ -56,6 +57,7 @@ class Schedule:
     batch_size: int = 64
     learning_rate: float = 1e-3
     lipschitz: float = 0.0
+    lipschitz_for: float = 0.25
     hidden: float = 0.0
     hidden_from: int = 0
     stretch: float = 1.5
@@ -69,7 +71,8 @@ class Schedule:
             check_count(getattr(self, name), f"schedule: {name}")
         for name in ("learning_rate", "stretch", "clip"):
             check_number(getattr(self, name), f"schedule: {name}")
-        for name in ("seeding", "joint", "overlap", "hidden_from", "lipschitz", "hidden", "dead"):
+        lengths = ("seeding", "joint", "overlap", "hidden_from")
+        for name in (*lengths, "lipschitz", "lipschitz_for", "hidden", "dead"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"schedule: {name} is negative: {getattr(self, name)}")
         check_count(self.steps, "schedule: seeding + joint + overlap")
@@ -96,7 +99,7 @@ class AtlasTraining(lightning.LightningModule):
         super().__init__()
         self.atlas, self.data, self.schedule, self.seed = atlas, data, schedule, seed
         self.teacher = copy.deepcopy(atlas).requires_grad_(False)
-        pool, _ = data.sample(schedule.pool, stream(seed, "seeding"))
+        pool, _ = part_of(data, "seeding").sample(schedule.pool, stream(seed, "seeding"))
         check_examples(pool, atlas.x_shape, atlas.num_charts)
         points = features(pool)
         self.register_buffer("centres", spread_centres(points, atlas.num_charts))
@@ -111,12 +114,9 @@ class AtlasTraining(lightning.LightningModule):
             loss = self._seeding_loss(x, noise)
         elif step < schedule.seeding + schedule.joint:
             loss = self._joint_loss(x, noise, step)
-            loss = loss + self._penalties(step - schedule.seeding, latent, noise)
         else:
-            if (step - schedule.seeding - schedule.joint) % schedule.refresh == 0:
-                self.teacher.load_state_dict(self.atlas.state_dict())
-            weights = overlap_weights(self.teacher, x, schedule.stretch)
-            loss = weighted_loss(self.atlas, x, noise, weights)
+            loss = self._overlap_loss(x, noise, step)
+        loss = loss + self._penalties(step - schedule.seeding, latent, noise)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -135,23 +135,33 @@ class AtlasTraining(lightning.LightningModule):
         weights = self.revival.claim(mixture_weights(energies), x, owner, step)
         return weighted_loss(self.atlas, x, noise, weights)
 
+    def _overlap_loss(self, x: Tensor, noise: Tensor, step: int) -> Tensor:
+        schedule = self.schedule
+        if (step - schedule.seeding - schedule.joint) % schedule.refresh == 0:
+            self.teacher.load_state_dict(self.atlas.state_dict())
+        weights = overlap_weights(self.teacher, x, schedule.stretch)
+        return weighted_loss(self.atlas, x, noise, weights)
+
     def _revive_dead(self, step: int) -> None:
         """At the steps for it, in the first three quarters of the joint phase."""
         schedule, done = self.schedule, step - self.schedule.seeding
         if done == 0 or done % schedule.refresh or done > 0.75 * schedule.joint:
             return
         for k in self.revival.dead():
-            pool, _ = self.data.sample(schedule.pool, stream(self.seed, "seeding", step))
+            generator = stream(self.seed, "seeding", step)
+            pool, _ = part_of(self.data, "seeding").sample(schedule.pool, generator)
             fresh = self.revival.revive(self.atlas, k, pool.to(self.device), step, self.seed + step)
             for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
                 self.trainer.optimizers[0].state.pop(parameter, None)
             logger.warning("step %d: chart %d explained next to nothing and is seeded anew", step, k)
 
     def _penalties(self, step: int, latent: Tensor, noise: Tensor) -> Tensor:
-        """What regularizes the joint phase; a quarter of the batch is enough, since it costs every chart."""
+        """What regularizes charts ``step`` steps after seeding, on a part of the batch: it costs every chart."""
         schedule, few = self.schedule, slice(max(1, len(latent) // 4))
         total = latent.new_zeros(())
-        if schedule.lipschitz and step < schedule.joint // 4:
+        if step < 0:
+            return total
+        if schedule.lipschitz and step < schedule.joint * schedule.lipschitz_for:
             penalty = lipschitz_penalty(self.atlas, latent[few], noise[few])
             total = total + schedule.lipschitz * penalty
         if schedule.hidden and step >= schedule.hidden_from:
@@ -217,7 +227,7 @@ def weighted_loss(atlas: Atlas, x: Tensor, noise: Tensor, weights: Tensor) -> Te
     """Mean of sum_k w_k (L_k - log alpha_k) with fixed weights ``(B, K)``; a chart skips weight zero."""
     total = x.new_zeros(())
     for k in range(atlas.num_charts):
-        rows = (weights[:, k].abs() > 1e-6).nonzero().squeeze(1)
+        rows = (~(weights[:, k].abs() <= 1e-6)).nonzero().squeeze(1)  # NaN has to show
         if len(rows):
             energy = atlas.energy(x[rows], k, noise[rows]) - atlas.log_weights[k]
             total = total + (weights[rows, k] * energy).sum()

@@ -1,7 +1,8 @@
 """Data manifolds: what priors learn from, what operators are tested on."""
 
 from onmanifold.priors.manifolds.bar import Bar
-from onmanifold.priors.manifolds.base import DataManifold, pixel_grid, stream
+from onmanifold.priors.manifolds.base import DataManifold, part_of, pixel_grid, stream
+from onmanifold.priors.manifolds.examples import Examples
 from onmanifold.priors.manifolds.ring import Ring
 from onmanifold.priors.manifolds.sphere import Sphere
 from onmanifold.priors.manifolds.swiss_roll import SwissRoll
@@ -13,6 +14,7 @@ from onmanifold.priors.manifolds.two_circles import TwoCircles
 __all__ = [
     "Bar",
     "DataManifold",
+    "Examples",
     "Ring",
     "Sphere",
     "SwissRoll",
@@ -20,6 +22,7 @@ __all__ = [
     "Torus",
     "TwoBalls",
     "TwoCircles",
+    "part_of",
     "pixel_grid",
     "stream",
 ]

@@ -41,6 +41,17 @@ def stream(seed: int, split: str, index: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
 
 
+def part_of(data: DataManifold, split: str) -> DataManifold:
+    """What a split may see of some data.
+
+    Of a generated manifold everything, since its examples never repeat; finite data
+    (:class:`~onmanifold.priors.manifolds.Examples`) say it by ``part(split)``.
+    """
+    part = getattr(data, "part", None)
+    seen: DataManifold = data if part is None else part(split)
+    return seen
+
+
 def pixel_grid(size: int, half_width: float) -> tuple[Tensor, Tensor]:
     """Coordinates of pixel centres on ``[-half_width, half_width]^2``, each ``(size, size)``.
 

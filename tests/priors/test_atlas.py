@@ -149,7 +149,7 @@ def test_configuration_makes_the_same_atlas():
     [
         ({"sigma_x": -1.0}, "sigma_x has to be positive"),
         ({"dim": 0}, "dim has to be positive"),
-        ({"dim": 3}, "dim 3"),
+        ({"dim": 4}, "dim 4"),
         ({"chart": {"network": "magic"}}, "known: conv, dense"),
         (
             {"chart": {"network": "dense", "support": "square", "options": {"hidden": 4}}},

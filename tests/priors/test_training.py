@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +46,7 @@ TINY = Recipe(
         "refresh": 70,
         "pool": 200,
     },
+    threads=1,
 )
 
 
@@ -140,7 +142,7 @@ def test_shipped_recipes_can_be_read():
 
 
 def test_bad_recipes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="shipped: bar, sphere"):
+    with pytest.raises(ValueError, match="shipped: bar, ring, sphere"):
         Recipe.read("no-such-recipe")
     file = tmp_path / "broken.toml"
     file.write_text("name = 'x'\nspeed = 3\n")
@@ -149,6 +151,138 @@ def test_bad_recipes_are_refused(tmp_path):
     file.write_text("name = ")
     with pytest.raises(ValueError, match="broken.toml"):
         Recipe.read(file)
+
+
+class Given:
+    """A data manifold of the examples it is given."""
+
+    def __init__(self, examples):
+        self.examples, self.x_shape = examples, tuple(examples.shape[1:])
+
+    def sample(self, n, generator):
+        rows = torch.randint(len(self.examples), (n,), generator=generator)
+        return self.examples[rows], rows[:, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"atlas": {"dim": 3}}, r"dim 3 has to be from 1 to the size of \(2,\)"),
+        ({"atlas": {"charts": 300}}, "300 charts, but only 200 different examples"),
+        ({"atlas": {"speed": 1}}, "tiny: .*speed"),
+        ({"atlas": {"chart": {"network": "conv"}}}, "tiny: .*channels"),
+        ({"schedule": {"batch_size": 0}}, "batch_size has to be at least 1, got 0"),
+        ({"schedule": {"joint": -1}}, "joint is negative"),
+        ({"schedule": {"learning_rate": 0.0}}, "learning_rate has to be above 0"),
+        ({"schedule": {"seeding": 0, "joint": 0, "overlap": 0}}, "at least 1"),
+        ({"schedule": {"lipshitz": 0.1}}, "tiny: .*lipshitz"),
+        ({"data": {"name": "klein-bottle"}}, "tiny: unknown data manifold 'klein-bottle'"),
+        ({"data": {"name": "two-circles", "colour": 1}}, "tiny: .*colour"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, change, message):
+    recipe = replace(TINY, **{key: getattr(TINY, key) | value for key, value in change.items()})
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_do_not_divide_are_refused(tmp_path):
+    networks = {"network": "conv", "options": {"channels": [4, 4], "patch": 4, "hidden": 8}}
+    recipe = replace(
+        TINY, data={"name": "bar", "size": 20}, atlas=TINY.atlas | {"chart": networks}
+    )
+    with pytest.raises(ValueError, match=r"\(1, 20, 20\) is not divisible by 8"):
+        train(recipe, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (torch.full((5, 2), torch.nan), "200 of 200 examples hold NaN"),
+        (torch.ones(5, 2), "all of 200 examples are the same"),
+        (torch.arange(6.0).view(3, 2), "4 charts, but only 3 different examples"),
+    ],
+)
+def test_data_that_cannot_be_learned_are_refused(monkeypatch, examples, message):
+    monkeypatch.setattr(Recipe, "load_data", lambda self: Given(examples))
+    with pytest.raises(ValueError, match=message):
+        TINY.prepare()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    short = replace(TINY, schedule=TINY.schedule | {"seeding": 10, "joint": 10, "overlap": 0})
+    done = train(short, tmp_path, progress=False)
+    again = train(short, tmp_path, resume=True, progress=False)  # nothing is left to do
+    for name, value in done.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    with pytest.raises(ValueError, match=r"belongs to another recipe \(seed: 0 there, 1 here\)"):
+        train(replace(short, seed=1), tmp_path, resume=True, progress=False)
+    with pytest.raises(ValueError, match=r"another recipe \(name: tiny there, tiny-2 here; atlas"):
+        train(short.with_charts(2), tmp_path, resume=True, progress=False)
+    reworded = replace(short, card={"description": "in other words"})
+    train(reworded, tmp_path, resume=True, progress=False)
+
+
+def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    class Broken(TwoCircles):
+        def sample(self, n, generator):
+            x, coordinates = super().sample(n, generator)
+            broken = stream(TINY.seed, "train", 130).initial_seed() == generator.initial_seed()
+            return x * torch.nan if broken else x, coordinates
+
+    monkeypatch.setattr(Recipe, "load_data", lambda self: Broken())
+    with pytest.raises(Diverged, match=r"step 131: the loss is nan.* after step 100"):
+        train(TINY, tmp_path, progress=False)
+    state = Checkpoints.read(tmp_path)
+    assert state["step"] == 100
+    assert all(torch.isfinite(v).all() for v in state["module"].values())
+
+
+def test_dead_charts_are_seeded_anew(tmp_path, monkeypatch):
+    recipe = replace(TINY, schedule=TINY.schedule | {"refresh": 30, "joint": 300, "overlap": 0})
+    prepare = Recipe.prepare
+
+    def with_a_dead_chart(self):
+        module = prepare(self)
+        module.centres[3] = 100.0  # no example is near, so seeding teaches this chart nothing
+        module.atlas.logits.data[3] = -50.0
+        return module
+
+    monkeypatch.setattr(Recipe, "prepare", with_a_dead_chart)
+
+    def smallest_share(dead):
+        schedule = recipe.schedule | {"dead": dead}
+        atlas = train(replace(recipe, schedule=schedule), tmp_path / f"{dead}", progress=False)
+        return min(held_out_metrics(atlas, TwoCircles(), n=500)["chart_usage"])
+
+    assert smallest_share(0.0) < 0.01
+    assert smallest_share(0.1) > 0.05
+
+
+def test_revival_splits_the_busiest_chart(atlas):
+    x = torch.randn(400, 2).double()
+    owner = (atlas.energies(x) - atlas.log_weights).argmin(dim=1)
+    donor = int(torch.bincount(owner).argmax())
+    dead = (donor + 1) % 3
+    revival = Revival(3, 2, share=0.1, steps=5).double()
+    revival.observe(torch.tensor([donor] * 50 + [(donor + 2) % 3] * 50))
+    assert revival.dead() == [dead] and revival.dead() == []
+    before = copy.deepcopy(atlas.charts[dead].state_dict())
+    fresh = revival.revive(atlas, dead, x, step=10, seed=1)
+    assert any((before[n] != v).any() for n, v in atlas.charts[dead].state_dict().items())
+    own = {id(p) for part in (atlas.charts[dead], atlas.flows[dead]) for p in part.parameters()}
+    assert {id(p) for p in fresh} == own
+    assert atlas.logits[dead] == atlas.logits[donor]
+    weights = torch.nn.functional.one_hot(owner, 3).double()
+    claimed = revival.claim(weights, x, owner, step=12)
+    moved = claimed[:, dead] > weights[:, dead]
+    assert 0 < moved.sum() < (owner == donor).sum() and (owner[moved] == donor).all()
+    assert torch.equal(revival.claim(weights, x, owner, step=15), weights)
+
+
+def test_a_schedule_counts_its_steps():
+    assert Schedule(seeding=1, joint=2, overlap=3).steps == 6
 
 
 def test_training_never_reads_held_out_streams():
@@ -170,7 +304,7 @@ train(recipe, Path(sys.argv[1]), progress=False, devices=int(sys.argv[2]))
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
-    lines = ['name = "tiny"', "[card]", "[data]", 'name = "two-circles"', "[atlas]"]
+    lines = ['name = "tiny"', "threads = 1", "[card]", "[data]", 'name = "two-circles"', "[atlas]"]
     lines += ["dim = 1", "charts = 4", "sigma_x = 0.1", "[atlas.chart]", 'network = "dense"']
     lines += ["couplings = 2", "options = { hidden = 8 }", "[schedule]", "seeding = 20"]
     lines += ["joint = 30", "overlap = 20", "batch_size = 32"]
