@@ -13,6 +13,7 @@ from onmanifold.priors.atlas.training import AtlasTraining, Schedule
 from onmanifold.priors.manifolds import DataManifold
 from onmanifold.registry import load_manifold
 
+PRECISIONS = ("32-true", "bf16-mixed")
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -63,6 +64,8 @@ class Recipe:
             if "file" in told.get("data", {}):  # is named relative to the recipe
                 told["data"]["file"] = str(file.parent / told["data"]["file"])
             recipe = cls(**told)
+            if recipe.precision not in PRECISIONS:
+                raise ValueError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
             if recipe.threads is not None:
                 check_count(recipe.threads, "threads")
         except (TypeError, ValueError) as error:

@@ -210,7 +210,6 @@ def train(
             precision=recipe.precision,  # type: ignore[arg-type]
             max_steps=remaining,
             max_epochs=-(-remaining // EPOCH),
-            gradient_clip_val=module.schedule.clip,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
             enable_progress_bar=progress,

@@ -168,6 +168,11 @@ class AtlasTraining(lightning.LightningModule):
             total = total + schedule.hidden * hidden_penalty(self.atlas, latent[few])
         return total
 
+    def configure_gradient_clipping(self, *_: Any) -> None:
+        # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
+        # 16-bit floats whose gradients are scaled; recipes have none.
+        torch.nn.utils.clip_grad_norm_(self.atlas.parameters(), self.schedule.clip)
+
     def configure_optimizers(self) -> Any:
         schedule = self.schedule
         optimizer = torch.optim.Adam(

@@ -148,6 +148,9 @@ def test_bad_recipes_are_refused(tmp_path):
     file.write_text("name = 'x'\nspeed = 3\n")
     with pytest.raises(ValueError, match=r"broken.toml: .*speed"):
         Recipe.read(file)
+    file.write_text('name = "x"\nprecision = "16-mixed"\n[card]\n[data]\n[atlas]\n[schedule]\n')
+    with pytest.raises(ValueError, match="known: 32-true, bf16-mixed"):
+        Recipe.read(file)
     file.write_text("name = ")
     with pytest.raises(ValueError, match="broken.toml"):
         Recipe.read(file)
@@ -168,7 +171,10 @@ class Given:
     ("change", "message"),
     [
         ({"atlas": {"dim": 3}}, r"dim 3 has to be from 1 to the size of \(2,\)"),
-        ({"atlas": {"charts": 300}}, "300 charts, but only 200 different examples"),
+        (
+            {"atlas": {"charts": 30}, "schedule": {"pool": 20}},
+            "30 charts, but only 20 different examples",
+        ),
         ({"atlas": {"speed": 1}}, "tiny: .*speed"),
         ({"atlas": {"chart": {"network": "conv"}}}, "tiny: .*channels"),
         ({"schedule": {"batch_size": 0}}, "batch_size has to be at least 1, got 0"),

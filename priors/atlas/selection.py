@@ -1,0 +1,177 @@
+"""How many latent dimensions, and how many charts: what the data say."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.priors.atlas.seeding import features
+from onmanifold.priors.evaluation import chart_errors, log_likelihood
+from onmanifold.priors.manifolds import part_of, stream
+from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training import train
+
+SCALES = (5, 10, 20, 50, 100)  # numbers of neighbours
+
+
+def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> float:
+    """Dimension of the manifold near which examples lie, from the distances of neighbours.
+
+    The maximum likelihood estimate of Levina and Bickel: in d dimensions the numbers of neighbours within
+    a distance r grow as r^d. Inverse estimates are averaged over the points. Noise counts where neighbours are
+    no farther than it is strong, and curvature where they are far: look for the scale where estimates agree.
+    Pictures are coarsened to 8 x 8 first: between pictures with sharp edges the distance grows like the root
+    of a motion, which doubles the dimension.
+
+    Args:
+        x: examples ``(n, *x_shape)``, more than ``neighbours`` different ones.
+        neighbours: k, the scale: how many neighbours of each point count.
+        chunk: points whose distances are computed at once.
+
+    References:
+        E. Levina, P. Bickel, NIPS 17 (2004); D. MacKay, Z. Ghahramani, comments on it (2005), for the average.
+
+    Example:
+        >>> from onmanifold.priors.manifolds import Sphere
+        >>> x, _ = Sphere(noise=0.0).sample(2000, torch.Generator().manual_seed(0))
+        >>> round(intrinsic_dimension(x), 1)
+        2.0
+    """
+    points = features(x).double().unique(dim=0)
+    if not 2 < neighbours < len(points):
+        raise ValueError(
+            "intrinsic_dimension: neighbours has to be above 2 and below the number of different "
+            f"examples, {len(points)}; got {neighbours}"
+        )
+    inverse = []
+    for part in points.split(chunk):
+        distance = torch.cdist(part, points).topk(neighbours + 1, largest=False).values[:, 1:]
+        logs = distance.clamp(min=1e-300).log()
+        inverse.append((logs[:, -1:] - logs[:, :-1]).sum(dim=1) / (neighbours - 1))
+    return 1 / float(torch.cat(inverse).mean())
+
+
+def dimension_by_scale(x: Tensor, scales: Sequence[int] = SCALES) -> dict[int, float]:
+    """:func:`intrinsic_dimension` at several numbers of neighbours, as many as the examples allow."""
+    return {k: intrinsic_dimension(x, k) for k in scales if k < len(x)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An atlas with K charts, by examples that its training never saw.
+
+    Attributes:
+        charts: K.
+        log_likelihood: mean lower bound of the held-out log-likelihood, in nats.
+        standard_error: of that mean.
+        relative_error: median distance of held-out examples to the atlas, relative to their norm.
+        relative_error_95: its 95th percentile.
+        smallest_chart: share of the held-out examples in the chart that explains the fewest.
+    """
+
+    charts: int
+    log_likelihood: float
+    standard_error: float
+    relative_error: float
+    relative_error_95: float
+    smallest_chart: float
+
+
+def compare_charts(
+    recipe: Recipe,
+    charts: Sequence[int],
+    output: str | Path,
+    *,
+    share: float = 0.25,
+    examples: int = 2000,
+    progress: bool = True,
+) -> list[Candidate]:
+    """Train an atlas for each number of charts and compare them on held-out examples.
+
+    Args:
+        recipe: what is trained otherwise.
+        charts: the numbers of charts.
+        output: folder for checkpoints, one for each number; finished ones are taken up again.
+        share: part of the recipe's steps that each training takes.
+        examples: held-out examples.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a recipe that cannot be trained with one of the numbers.
+    """
+    short = shortened(recipe, share)
+    for number in charts:  # before the first of them is trained
+        short.with_charts(number).prepare()
+    data = part_of(recipe.load_data(), "held-out")
+    x, _ = data.sample(examples, stream(recipe.seed, "held-out"))
+    found = []
+    for number in charts:
+        told = short.with_charts(number)
+        atlas = train(told, Path(output) / told.name, resume=True, progress=progress)
+        bound = log_likelihood(atlas, x, stream(recipe.seed, "held-out", 1)).double()
+        with torch.no_grad():
+            errors = torch.cat([chart_errors(atlas, part) for part in x.split(100)])
+        best, chart = errors.min(dim=1)
+        relative = best / x.flatten(1).norm(dim=1)
+        usage = torch.bincount(chart, minlength=number) / len(x)
+        found.append(
+            Candidate(
+                charts=number,
+                log_likelihood=float(bound.mean()),
+                standard_error=float(bound.std() / len(bound) ** 0.5),
+                relative_error=float(relative.median()),
+                relative_error_95=float(relative.quantile(0.95)),
+                smallest_chart=float(usage.min()),
+            )
+        )
+    return found
+
+
+def shortened(recipe: Recipe, share: float) -> Recipe:
+    """The recipe with each phase ``share`` as long."""
+    check_number(share, "share", high=1 + 1e-9)
+    steps = {
+        name: round(share * recipe.schedule.get(name, 0))
+        for name in ("seeding", "joint", "overlap", "hidden_from")
+    }
+    return replace(recipe, schedule=recipe.schedule | steps)
+
+
+def choose_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints and charts.csv.")],
+    charts: Annotated[
+        list[int] | None, typer.Option(help="A number of charts; repeat for more. None: 1, 2, 4.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Part of the recipe's steps to train.")] = 0.25,
+    examples: Annotated[int, typer.Option(help="Held-out examples.")] = 2000,
+) -> None:
+    """Choose d and K: intrinsic dimension of the data, and short trainings compared on held-out examples."""
+    from rich.console import Console
+    from rich.table import Table
+
+    told = Recipe.read(recipe)
+    console = Console()
+    x, _ = part_of(told.load_data(), "seeding").sample(2000, stream(told.seed, "seeding"))
+    dimensions = dimension_by_scale(x)
+    table = Table("neighbours", *map(str, dimensions), title="intrinsic dimension by scale")
+    table.add_row("dimension", *(f"{d:.2f}" for d in dimensions.values()))
+    console.print(table)
+    found = compare_charts(told, charts or [1, 2, 4], output, share=share, examples=examples)
+    names = [field.name for field in fields(Candidate)]
+    table = Table(*(name.replace("_", " ") for name in names), title="held-out examples")
+    for candidate in found:
+        table.add_row(*(f"{value:.4g}" for value in asdict(candidate).values()))
+    console.print(table)
+    with open(output / "charts.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(map(asdict, found))
