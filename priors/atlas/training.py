@@ -168,7 +168,7 @@ class AtlasTraining(lightning.LightningModule):
             total = total + schedule.hidden * hidden_penalty(self.atlas, latent[few])
         return total
 
-    def configure_gradient_clipping(self, *_: Any) -> None:
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
         # 16-bit floats whose gradients are scaled; recipes have none.
         torch.nn.utils.clip_grad_norm_(self.atlas.parameters(), self.schedule.clip)
