@@ -135,7 +135,7 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
     if support == "all":
         everything = torch.ones(x_shape)
         if len(x_shape) == 1:
-            return everything, torch.eye(x_shape[0], dtype=torch.float64)[:dim]
+            return everything, torch.eye(dim, x_shape[0], dtype=torch.float64)
         return everything, _waves(dim, everything.double(), highest=True)
     if support != "disk" or len(x_shape) != 3:
         raise ValueError(

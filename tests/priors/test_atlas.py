@@ -40,6 +40,8 @@ ATLASES = {
         (1, 16, 16), 4, 1, 0.1, chart={"options": CONV, "support": "disk", "background": 0.5}
     ),
     "colours": AtlasConfig((3, 8, 16), 4, 1, 0.1, chart={"options": CONV}),
+    "normalized": AtlasConfig((1, 16, 16), 3, 2, 0.1, chart={"options": CONV | {"groups": 2}}),
+    "plane": AtlasConfig((2,), 2, 2, 0.1, chart={"network": "dense", "couplings": 0}),
 }
 
 

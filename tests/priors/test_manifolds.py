@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from onmanifold.priors.manifolds import (
     Bar,
+    Examples,
     Ring,
     Sphere,
     SwissRoll,
@@ -14,9 +16,11 @@ from onmanifold.priors.manifolds import (
     Torus,
     TwoBalls,
     TwoCircles,
+    part_of,
     stream,
 )
 from onmanifold.priors.manifolds.tank import outlines
+from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import load_manifold, manifold_names
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
@@ -36,10 +40,10 @@ def test_same_seed_same_examples_other_split_other_examples(name):
 
 
 def test_unknown_names_are_listed():
-    assert manifold_names() == NAMES
+    assert manifold_names() == sorted([*NAMES, "examples"])
     with pytest.raises(
         LookupError,
-        match="Known: bar, ring, sphere, swiss-roll, tank, torus, two-balls, two-circles",
+        match="Known: bar, examples, ring, sphere, swiss-roll, tank, torus, two-balls, two-circles",
     ):
         load_manifold("klein-bottle")
     with pytest.raises(TypeError, match="colour"):
@@ -135,3 +139,102 @@ def test_outlines_are_star_shaped_curves():
     torch.testing.assert_close(outline.amax(dim=1), torch.ones(500))
     steps = (outline - outline.roll(1, dims=1)).abs()
     assert steps.max() < 0.25, "an outline has no jump"
+
+
+def test_distance_to_bars():
+    data = Bar()
+    x, angle = data.sample(8, stream(0, "held-out"))
+    assert data.distance(x).max() < 2e-3
+    torch.testing.assert_close(data.render(angle), data.render(angle + math.pi))
+    # noise is nearly orthogonal to a manifold of one dimension
+    noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        data.distance(x + noise), noise.flatten(1).norm(dim=1), rtol=2e-3, atol=0
+    )
+    # between two bars the nearest is about half-way
+    two = (data.render(angle - 0.2) + data.render(angle + 0.2)) / 2
+    share = data.distance(two) / (two - data.render(angle)).flatten(1).norm(dim=1)
+    assert share.min() > 0.9 and share.max() < 1.0001
+
+
+def test_distance_to_two_balls():
+    data = TwoBalls()
+    x, balls = data.sample(12, stream(0, "held-out"))
+    assert data.distance(x).max() < 1e-3
+    noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        data.distance(x + noise), noise.flatten(1).norm(dim=1), rtol=2e-3, atol=0
+    )
+    # balls that are too large: the nearest allowed ones have the largest radius allowed
+    large = torch.tensor([[[-30.0, 0.0, 28.0], [32.0, 0.0, 20.0]]])
+    nearest = large.clone()
+    nearest[0, 0, 2] = data.max_radius
+    to_nearest = (data.render(large) - data.render(nearest)).norm()
+    found = data.distance(data.render(large))[0]
+    assert 0.5 * to_nearest < found <= 1.001 * to_nearest
+
+
+@pytest.fixture
+def points(tmp_path):
+    x = torch.randn((40, 3), generator=torch.Generator().manual_seed(0)).numpy()
+    np.save(tmp_path / "points.npy", x)
+    return x
+
+
+def test_examples_of_ones_own_are_held_out(tmp_path, points):
+    data = Examples(tmp_path / "points.npy", held_out=0.25)
+    assert data.x_shape == (3,) and len(data) == 30 and len(data.part("held-out")) == 10
+    x, rows = part_of(data, "train").sample(500, stream(0, "train"))
+    seen = set(rows.squeeze(1).tolist())
+    assert len(seen) == 30
+    np.testing.assert_array_equal(x.numpy(), points[rows.squeeze(1)])
+    kept, rows = part_of(data, "held-out").sample(500, stream(0, "held-out"))
+    assert len(kept) == 10 and not seen & set(rows.squeeze(1).tolist())
+    assert part_of(Bar(), "held-out").x_shape == (1, 128, 128)
+    with pytest.raises(ValueError, match="known: train, seeding, validation, held-out"):
+        data.part("test")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((9, 2), np.nan), "9 of 9 examples hold NaN"),
+        (np.array(["a", "b"]), "expected numbers"),
+        (np.ones(5), r"expected numbers .* \(5,\)"),
+        (np.ones((0, 2)), "expected numbers"),
+        (np.ones((1, 2)), "too few to hold some out"),
+    ],
+)
+def test_bad_files_of_examples(tmp_path, array, message):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(ValueError, match=message):
+        Examples(tmp_path / "x.npy")
+
+
+def test_examples_of_archives_and_pictures(tmp_path, points):
+    np.savez(tmp_path / "several.npz", a=np.ones((4, 8, 6)), b=points)
+    assert Examples(tmp_path / "several.npz", key="a").x_shape == (1, 8, 6)
+    for key in (None, "c"):
+        with pytest.raises(ValueError, match="holds a, b; say which one by key"):
+            Examples(tmp_path / "several.npz", key=key)
+    (tmp_path / "text.npy").write_text("1 2 3")
+    with pytest.raises(ValueError, match="not a .npy or .npz file"):
+        Examples(tmp_path / "text.npy")
+    with pytest.raises(ValueError, match="held_out has to be between"):
+        Examples(tmp_path / "several.npz", key="b", held_out=1.0)
+    with pytest.raises(FileNotFoundError):
+        Examples(tmp_path / "none.npy")
+
+
+def test_a_recipe_names_its_file_relative_to_itself(tmp_path, points):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        'name = "own"\n[card]\n[data]\nname = "examples"\nfile = "points.npy"\n'
+        "[atlas]\ndim = 1\ncharts = 2\nsigma_x = 0.1\n"
+        '[atlas.chart]\nnetwork = "dense"\noptions = { hidden = 4 }\n'
+        "[schedule]\nseeding = 1\njoint = 1\n"
+    )
+    assert Recipe.read(recipe).prepare().atlas.x_shape == (3,)
+    recipe.write_text(recipe.read_text().replace("points.npy", "none.npy"))
+    with pytest.raises(ValueError, match="recipe own: .*none.npy"):
+        Recipe.read(recipe).prepare()
