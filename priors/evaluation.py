@@ -24,10 +24,11 @@ def held_out_metrics(
         n: number of examples.
 
     Returns:
-        ``relative_error`` and ``psnr``: median over the examples of their distance to the manifold, as a
-        share of the example's norm and in dB of the data's range; ``relative_error_95``: its 95th
-        percentile; ``log_likelihood``: mean of :func:`log_likelihood`; ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``:
-        share of the examples in each chart; ``overlap``: share that a second chart explains about as well.
+        ``relative_error``, ``psnr``, ``psnr_peak_1``: median over the examples of their distance to the
+        manifold, as a share of the example's norm, and in dB of the data's range or of 1;
+        ``relative_error_95``: its 95th percentile; ``log_likelihood``: mean of :func:`log_likelihood`;
+        ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``: share of the
+        examples in each chart; ``overlap``: share that a second chart explains about as well.
     """
     x, _ = part_of(data, "held-out").sample(n, stream(seed, "held-out"))
     x = x.to(atlas.device, atlas.dtype)
@@ -35,7 +36,7 @@ def held_out_metrics(
     best, chart = errors.min(dim=1)
     relative = best / x.flatten(1).norm(dim=1)
     size, span = x[0].numel(), float(x.max() - x.min())
-    psnr = 20 * torch.log10(span * math.sqrt(size) / best.clamp(min=1e-12))
+    psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=1e-12))
     point = atlas.sample(min(n, 200), 0)
     trip = atlas.encode(atlas.decode(point.z, point.chart), point.chart) - point.z
     usage = torch.bincount(chart, minlength=atlas.num_charts) / len(x)
@@ -44,7 +45,8 @@ def held_out_metrics(
         "held_out_examples": len(x),
         "relative_error": _digits(relative.median()),
         "relative_error_95": _digits(relative.quantile(0.95)),
-        "psnr": _digits(psnr.median()),
+        "psnr": _digits(psnr.median() + 20 * math.log10(span)),
+        "psnr_peak_1": _digits(psnr.median()),
         "log_likelihood": _digits(log_likelihood(atlas, x, stream(seed, "held-out", 1)).mean()),
         "decode_encode": _digits(trip.abs().max()),
         "chart_usage": [_digits(share) for share in usage],

@@ -29,8 +29,8 @@ class Recipe:
         schedule: arguments of :class:`Schedule`.
         seed: seed of weights, data and noise.
         precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
-        threads: of torch on the CPU, by default as many as there are cores. Sums depend on their number in the
-            last digits, which training enlarges: only with a fixed number is a run repeated to the bit.
+        threads: of torch on the CPU, by default as many as there are cores. Sums depend on their number in
+            the last digits, which training enlarges: only a fixed number repeats a run to the bit.
     """
 
     name: str

@@ -164,7 +164,9 @@ def _check_same(told: dict[str, Any], recipe: dict[str, Any], folder: Path) -> N
     """Raise unless a checkpoint's recipe trains the same weights as ``recipe``."""
     other = [key for key in recipe if key != "card" and told.get(key) != recipe[key]]
     if other:
-        differences = "; ".join(f"{key}: {told.get(key)} there, {recipe[key]} here" for key in other)
+        differences = "; ".join(
+            f"{key}: {told.get(key)} there, {recipe[key]} here" for key in other
+        )
         raise ValueError(
             f"the checkpoint in {folder} belongs to another recipe ({differences}): give another "
             "folder, or train without --resume"

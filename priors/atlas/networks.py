@@ -108,7 +108,11 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(colours * patch**2, channels[-1], 3, padding=1),
         ]
         for fine, coarse in zip(channels[::-1], channels[-2::-1], strict=False):
-            layers += [Residual(fine, groups), nn.SiLU(), nn.Conv2d(fine, coarse, 4, stride=2, padding=1)]
+            layers += [
+                Residual(fine, groups),
+                nn.SiLU(),
+                nn.Conv2d(fine, coarse, 4, stride=2, padding=1),
+            ]
         self.body = nn.Sequential(*layers, Residual(channels[0], groups), nn.SiLU()).to(
             memory_format=torch.channels_last
         )

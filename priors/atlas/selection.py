@@ -26,8 +26,9 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
     """Dimension of the manifold near which examples lie, from the distances of neighbours.
 
     The maximum likelihood estimate of Levina and Bickel: in d dimensions the numbers of neighbours within
-    a distance r grow as r^d. Inverse estimates are averaged over the points. Noise counts where neighbours are
-    no farther than it is strong, and curvature where they are far: look for the scale where estimates agree.
+    a distance r grow as r^d. Inverse estimates are averaged over the points. Noise counts where neighbours
+    are no farther than it is strong, and curvature where they are far: look for the scale where estimates
+    agree.
     Pictures are coarsened to 8 x 8 first: between pictures with sharp edges the distance grows like the root
     of a motion, which doubles the dimension.
 
@@ -37,7 +38,7 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
         chunk: points whose distances are computed at once.
 
     References:
-        E. Levina, P. Bickel, NIPS 17 (2004); D. MacKay, Z. Ghahramani, comments on it (2005), for the average.
+        E. Levina, P. Bickel, NIPS 17 (2004); D. MacKay, Z. Ghahramani, comments on it (2005), for the mean.
 
     Example:
         >>> from onmanifold.priors.manifolds import Sphere

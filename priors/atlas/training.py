@@ -23,7 +23,6 @@ from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.seeding import Revival, features, spread_centres
 from onmanifold.priors.manifolds import DataManifold, part_of, stream
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -153,10 +152,12 @@ class AtlasTraining(lightning.LightningModule):
             fresh = self.revival.revive(self.atlas, k, pool.to(self.device), step, self.seed + step)
             for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
                 self.trainer.optimizers[0].state.pop(parameter, None)
-            logger.warning("step %d: chart %d explained next to nothing and is seeded anew", step, k)
+            logger.warning(
+                "step %d: chart %d explained next to nothing and is seeded anew", step, k
+            )
 
     def _penalties(self, step: int, latent: Tensor, noise: Tensor) -> Tensor:
-        """What regularizes charts ``step`` steps after seeding, on a part of the batch: it costs every chart."""
+        """What regularizes charts ``step`` steps after seeding; of a part of the batch, for it costs much."""
         schedule, few = self.schedule, slice(max(1, len(latent) // 4))
         total = latent.new_zeros(())
         if step < 0:
@@ -175,9 +176,7 @@ class AtlasTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         schedule = self.schedule
-        optimizer = torch.optim.Adam(
-            self.atlas.parameters(), lr=schedule.learning_rate, fused=True
-        )
+        optimizer = torch.optim.Adam(self.atlas.parameters(), lr=schedule.learning_rate, fused=True)
         warmup = max(1, min(200, schedule.steps // 20))
 
         def rate(step: int) -> float:

@@ -78,7 +78,7 @@ class TwoBalls:
         return torch.cat(found)
 
     def _fit(self, x: Tensor, balls: Tensor, steps: int = 20) -> Tensor:
-        """Levenberg-Marquardt from ``balls`` ``(n, 2, 3)``; how far pictures ``x`` are from the fit, ``(n,)``."""
+        """How far pictures ``x`` are from those of pairs fitted from ``balls`` ``(n, 2, 3)``: ``(n,)``."""
         damping = x.new_full((len(x),), 1e-2)
         rest = (x - self.render(balls)).flatten(1)
         eye = torch.eye(6).to(x)

@@ -59,9 +59,7 @@ def _on_purpose(error: Exception) -> bool:
     """Whether a check refused bad input: raised by a ``raise`` in this package or in a plugin."""
     if isinstance(error, OSError):
         return True
-    if not isinstance(
-        error, ValueError | TypeError | LookupError | ImportError | ArithmeticError
-    ):
+    if not isinstance(error, ValueError | TypeError | LookupError | ImportError | ArithmeticError):
         return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -20,7 +20,7 @@ from onmanifold.priors.atlas.training import (
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.manifolds import TwoCircles, stream
 from onmanifold.priors.recipe import RECIPES, Recipe
-from onmanifold.priors.training import Checkpoints, Diverged, card, store, train
+from onmanifold.priors.training import Checkpoints, Diverged, card, train
 
 CONFIG = AtlasConfig(
     (2,), 1, 3, 0.3, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
@@ -195,9 +195,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, chang
 
 def test_pictures_that_do_not_divide_are_refused(tmp_path):
     networks = {"network": "conv", "options": {"channels": [4, 4], "patch": 4, "hidden": 8}}
-    recipe = replace(
-        TINY, data={"name": "bar", "size": 20}, atlas=TINY.atlas | {"chart": networks}
-    )
+    recipe = replace(TINY, data={"name": "bar", "size": 20}, atlas=TINY.atlas | {"chart": networks})
     with pytest.raises(ValueError, match=r"\(1, 20, 20\) is not divisible by 8"):
         train(recipe, tmp_path, progress=False)
 
