@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -19,6 +20,49 @@ from onmanifold.priors.manifolds import TwoBalls, stream
 NOISE = 0.001
 
 
+@dataclass(frozen=True)
+class Balls:
+    """Held-out pictures of two balls, and what electrodes measured of them.
+
+    Attributes:
+        truth: the pictures.
+        operator: inverts the voltages, as differences to those of the empty disk.
+        measurement: voltages of the pictures.
+        std: standard deviation of a difference: noise, and what the meshes disagree about.
+    """
+
+    truth: torch.Tensor
+    operator: EIT
+    measurement: torch.Tensor
+    std: torch.Tensor
+
+    @classmethod
+    def make(cls, pictures: int, seed: int, mesh: str = "coarse") -> Balls:
+        """The problem; the seed is that of pictures and noise."""
+        data = TwoBalls()
+        truth, _ = data.sample(pictures, stream(seed, "held-out"))
+        setup = {"x_shape": data.x_shape, "conductivity": Affine(offset=0.2, slope=1.6)}
+        fine = EIT(Tank.unit(), Protocol.adjacent(32), mesh="fine", **setup)
+        generator = torch.Generator().manual_seed(seed)
+
+        def measure(x: torch.Tensor) -> torch.Tensor:
+            exact = fine.A(x)
+            return exact * (1 + NOISE * torch.randn(exact.shape, generator=generator))
+
+        empty = measure(torch.full((1, *data.x_shape), data.background))[0]
+        measurement = measure(truth)
+        operator = EIT(
+            Tank.unit(),
+            Protocol.adjacent(32),
+            mesh=mesh,
+            reference=empty,
+            background=1.0,
+            **setup,
+        )
+        std = 2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()
+        return cls(truth, operator, measurement, std)
+
+
 def main() -> None:
     """Print a row for each picture and the median."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -26,39 +70,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of pictures and noise")
     parser.add_argument("--mesh", default="coarse", help="mesh that inverts: coarse or medium")
     arguments = parser.parse_args()
-    data = TwoBalls()
-    truth, _ = data.sample(arguments.pictures, stream(arguments.seed, "held-out"))
-    setup = {"x_shape": data.x_shape, "conductivity": Affine(offset=0.2, slope=1.6)}
-    fine = EIT(Tank.unit(), Protocol.adjacent(32), mesh="fine", **setup)
-    generator = torch.Generator().manual_seed(arguments.seed)
-
-    def measure(x: torch.Tensor) -> torch.Tensor:
-        exact = fine.A(x)
-        return exact * (1 + NOISE * torch.randn(exact.shape, generator=generator))
-
-    empty = measure(torch.full((1, *data.x_shape), data.background))[0]
-    y = measure(truth)
-    operator = EIT(
-        Tank.unit(),
-        Protocol.adjacent(32),
-        mesh=arguments.mesh,
-        reference=empty,
-        background=1.0,
-        **setup,
-    )
-    prior = load_prior("two-balls")
-    std = (
-        2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()
-    )  # of a difference, and of the meshes
+    problem = Balls.make(arguments.pictures, arguments.seed, arguments.mesh)
+    truth, prior = problem.truth, load_prior("two-balls")
     errors, seconds = [], []
     print("picture  rel. error  misfit / noise  steps  calls  seconds")
-    for b in range(len(y)):
+    for b in range(len(truth)):
         began = time.perf_counter()
         solution = solve(
-            operator,
-            y[b : b + 1],
+            problem.operator,
+            problem.measurement[b : b + 1],
             prior,
-            fidelity=Gaussian(std),
+            fidelity=Gaussian(problem.std),
             starts=Starts(128, 8),
             seed=arguments.seed,
         )

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.manifolds import DataManifold, part_of, stream
+from onmanifold.priors.atlas.diagnostics import coverage
+from onmanifold.priors.atlas.probes import chart_distances, held_out
+from onmanifold.priors.manifolds import DataManifold, stream
 
 
 @torch.no_grad()
@@ -28,11 +30,11 @@ def held_out_metrics(
         manifold, as a share of the example's norm, and in dB of the data's range or of 1;
         ``relative_error_95``: its 95th percentile; ``log_likelihood``: mean of :func:`log_likelihood`;
         ``decode_encode``: largest |E(D(z)) - z| of samples of the atlas; ``chart_usage``: share of the
-        examples in each chart; ``overlap``: share that a second chart explains about as well.
+        examples in each chart; ``overlap``: share that a second chart explains about as well;
+        ``data_near_atlas``, ``atlas_near_data``: see :func:`coverage`, where data have what it takes.
     """
-    x, _ = part_of(data, "held-out").sample(n, stream(seed, "held-out"))
-    x = x.to(atlas.device, atlas.dtype)
-    errors = torch.cat([chart_errors(atlas, part) for part in x.split(100)])
+    x = held_out(data, n, seed).to(atlas.device, atlas.dtype)
+    errors = chart_distances(atlas, x)[1]
     best, chart = errors.min(dim=1)
     relative = best / x.flatten(1).norm(dim=1)
     size, span = x[0].numel(), float(x.max() - x.min())
@@ -41,7 +43,7 @@ def held_out_metrics(
     trip = atlas.encode(atlas.decode(point.z, point.chart), point.chart) - point.z
     usage = torch.bincount(chart, minlength=atlas.num_charts) / len(x)
     close = (errors <= 2 * best[:, None]).sum(dim=1) > 1
-    return {
+    return _coverage(atlas, data, seed) | {
         "held_out_examples": len(x),
         "relative_error": _digits(relative.median()),
         "relative_error_95": _digits(relative.quantile(0.95)),
@@ -52,6 +54,15 @@ def held_out_metrics(
         "chart_usage": [_digits(share) for share in usage],
         "overlap": _digits(close.float().mean()),
     }
+
+
+def _coverage(atlas: Atlas, data: DataManifold, seed: int) -> dict[str, float]:
+    """Both shares of :func:`coverage` where they are defined."""
+    if len(data.x_shape) > 1:
+        return {}
+    found = coverage(atlas, data, seed=seed)
+    shares = {"data_near_atlas": found.covered, "atlas_near_data": found.on_manifold}
+    return {name: share for name, share in shares.items() if share is not None}
 
 
 @torch.no_grad()
@@ -80,15 +91,6 @@ def log_likelihood(
         energy = torch.stack([atlas.energies(part, each) for each in noise]).mean(dim=0)
         bounds.append((atlas.log_weights - energy + constant).logsumexp(dim=1))
     return torch.cat(bounds)
-
-
-def chart_errors(atlas: Atlas, x: Tensor) -> Tensor:
-    """Distance of examples to their projection on each chart, its box respected, ``(B, K)``."""
-    errors = []
-    for k in range(atlas.num_charts):
-        z = atlas.encode_chart(x, k).clamp(-atlas.box, atlas.box)
-        errors.append((atlas.decode_chart(z, k) - x).flatten(1).norm(dim=1))
-    return torch.stack(errors, dim=1)
 
 
 def _digits(value: Tensor) -> float:

@@ -180,6 +180,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     devices: int | str = 1,
+    nodes: int = 1,
 ) -> Atlas:
     """Train the prior of a recipe.
 
@@ -188,7 +189,8 @@ def train(
         output: folder for checkpoints.
         resume: continue from the last checkpoint there, if any, as if nothing had happened.
         progress: show a progress bar.
-        devices: number of devices, as in lightning.
+        devices: number of devices on a node, as in lightning.
+        nodes: number of machines; start one process a device on each, by ``torchrun``.
 
     Returns:
         The trained atlas, in evaluation mode.
@@ -206,8 +208,9 @@ def train(
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=devices,
+            num_nodes=nodes,
             # a chart may rest
-            strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
+            strategy="auto" if devices == nodes == 1 else "ddp_find_unused_parameters_true",
             use_distributed_sampler=False,
             precision=recipe.precision,  # type: ignore[arg-type]
             max_steps=remaining,
@@ -278,13 +281,14 @@ def train_command(
     charts: Annotated[
         int | None, typer.Option(help="Another number of charts than the recipe's.")
     ] = None,
-    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    devices: Annotated[int, typer.Option(help="Number of devices on a machine.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Number of machines, with torchrun.")] = 1,
 ) -> None:
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
     told = Recipe.read(recipe)
     if charts is not None and charts != told.atlas.get("charts"):
         told = told.with_charts(charts)
-    atlas = train(told, output / "checkpoints", resume=resume, devices=devices)
+    atlas = train(told, output / "checkpoints", resume=resume, devices=devices, nodes=nodes)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
         store(told, atlas, output)
 

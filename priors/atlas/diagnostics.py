@@ -231,7 +231,8 @@ def coverage(
         prior: the atlas.
         data: a data manifold; where it has ``distance(x)``, the true distance to it, samples of the atlas are
             measured by it.
-        n: number of held-out examples, and of samples of the atlas.
+        n: number of held-out examples, and of samples of the atlas (of pictures at most 100: their true
+            distance takes a fit to each).
         seed: seed of both.
         tolerance: distance that counts as covered. Default for vectors with a known ``noise``: three of its
             standard deviations and 0.02 diameters of the data; for other data there is none, and the
@@ -245,7 +246,8 @@ def coverage(
         tolerance = 3 * data.noise + 0.02 * diameter
     to_data = None
     if hasattr(data, "distance"):
-        to_data = data.distance(decoded(prior, prior.sample(n, seed)))
+        samples = n if x.ndim == 2 else min(n, 100)
+        to_data = data.distance(decoded(prior, prior.sample(samples, seed)))
     relative = to_atlas / x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
     return Coverage(to_atlas, relative, to_data, diameter, tolerance)
 

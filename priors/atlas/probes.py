@@ -16,7 +16,7 @@ from torch import Tensor
 from onmanifold._checks import as_generator, check_batch, check_count
 from onmanifold.geometry import clamp_to_box, jacobian
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.manifolds import part_of, stream
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ENTRIES = (
@@ -27,7 +27,7 @@ ENTRIES = (
 def held_out(data: Any, n: int, seed: int = 0) -> Tensor:
     """``n`` examples of a data manifold ``(n, *x_shape)`` that training never saw."""
     check_count(n, "number of examples")
-    examples: Tensor = data.sample(n, stream(seed, "held-out"))[0]
+    examples: Tensor = part_of(data, "held-out").sample(n, stream(seed, "held-out"))[0]
     return examples
 
 

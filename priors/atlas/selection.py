@@ -13,8 +13,9 @@ import typer
 from torch import Tensor
 
 from onmanifold._checks import check_number
+from onmanifold.priors.atlas.probes import chart_distances
 from onmanifold.priors.atlas.seeding import features
-from onmanifold.priors.evaluation import chart_errors, log_likelihood
+from onmanifold.priors.evaluation import log_likelihood
 from onmanifold.priors.manifolds import part_of, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
@@ -118,9 +119,7 @@ def compare_charts(
         told = short.with_charts(number)
         atlas = train(told, Path(output) / told.name, resume=True, progress=progress)
         bound = log_likelihood(atlas, x, stream(recipe.seed, "held-out", 1)).double()
-        with torch.no_grad():
-            errors = torch.cat([chart_errors(atlas, part) for part in x.split(100)])
-        best, chart = errors.min(dim=1)
+        best, chart = chart_distances(atlas, x)[1].min(dim=1)
         relative = best / x.flatten(1).norm(dim=1)
         usage = torch.bincount(chart, minlength=number) / len(x)
         found.append(
