@@ -112,6 +112,7 @@ def draw_curves(degrees: Tensor, curves: dict[int, Tensor], file: Path) -> None:
             axes.plot(degrees, curve, label=f"{charts} chart{'s' if charts > 1 else ''}")
         axes.axhline(38, color="0.6", linewidth=0.8, linestyle="--")
         axes.set(xlabel="angle of the bar, degrees", xlim=limits)
+        axes.locator_params(axis="x", nbins=6)
     axes.legend()
     figure.axes[0].set_ylabel("PSNR of D(E(x)), dB")
     figure.savefig(file, dpi=110)
