@@ -21,6 +21,8 @@ from torch import Tensor
 from onmanifold._autodiff import gradient, gradient_and_hessian, jvp
 from onmanifold.prior import ManifoldPrior, Point, by_chart
 
+_RIM = 0.1  # outermost share of the latent box
+
 
 def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
     """Decode and differentiate in one pass.
@@ -212,9 +214,46 @@ def on_border(prior: ManifoldPrior, z: Tensor) -> Tensor:
 
 def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
     """Of the charts other than the present, the one whose projection is nearest to ``x``."""
+    return _distances(prior, x).scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
+
+
+def _distances(prior: ManifoldPrior, x: Tensor) -> Tensor:
+    """Distance of ``x`` to its projection onto each chart, boxes respected: ``(B, K)``."""
     distances = []
     for k in range(prior.num_charts):
         z = clamp_to_box(prior, prior.encode_chart(x, k))
-        distance = (prior.decode_chart(z, k) - x).flatten(1).norm(dim=1)
-        distances.append(torch.where(present == k, torch.inf, distance))
-    return torch.stack(distances, dim=1).argmin(dim=1)
+        distances.append((prior.decode_chart(z, k) - x).flatten(1).norm(dim=1))
+    return torch.stack(distances, dim=1)
+
+
+def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, Tensor]:
+    """For points close to the border of their latent box, the nearest point of another chart.
+
+    Close is the outermost tenth of the box, where a chart has seen few examples or none; and a
+    chart is a neighbour if it comes nearer than the middle of the own.
+
+    Args:
+        prior: the atlas.
+        point: points, B of them.
+        seen: charts that do not count, the point's own among them, ``(B, K)`` boolean.
+
+    Returns:
+        The points of the neighbours, and which of the given points have one, ``(B,)`` boolean; for
+        the others, they themselves.
+    """
+    box = torch.as_tensor(prior.box, dtype=point.z.dtype, device=point.z.device)
+    close = (point.z.abs() >= (1 - _RIM) * box).any(dim=1) & ~seen.all(dim=1)
+    rows = close.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return point, close
+    own = point.select(rows)
+    x, middle = (prior.decode(z, own.chart) for z in (own.z, torch.zeros_like(own.z)))
+    distances = torch.where(seen[rows], torch.inf, _distances(prior, x)).nan_to_num(nan=torch.inf)
+    gap, chart = distances.min(dim=1)
+    near = gap < (x - middle).flatten(1).norm(dim=1)
+    if not bool(near.any()):
+        return point, torch.zeros_like(close)
+    rows, chart = rows[near], chart[near]
+    z = clamp_to_box(prior, prior.encode(x[near], chart))
+    moved = Point(point.chart.index_copy(0, rows, chart), point.z.index_copy(0, rows, z))
+    return moved, torch.zeros_like(close).index_fill(0, rows, True)

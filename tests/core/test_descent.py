@@ -601,3 +601,56 @@ def test_a_rule_of_ones_own():
 def test_bad_options_are_refused_by_name(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# Visits to neighbouring charts --------------------------------------------------------------------
+
+
+class Flared(Circle):
+    """A circle whose first arc sticks out at both ends, by 0.2, and there explains itself best."""
+
+    def decode_chart(self, z, chart):
+        out = 0.0 if chart else 0.2 * ((z.abs() - 1.6) / 0.4).clamp(min=0).square()
+        return (1 + out) * super().decode_chart(z, chart)
+
+    def responsibilities(self, x):
+        own = (x.norm(dim=1) > 1.001) | (x[:, 0] > 0)
+        return torch.stack([own, ~own], dim=1).to(x)
+
+
+def from_the_right(target, method, angle=1.95):
+    """Descend from close to the end of the first arc to what is nearest to a target."""
+    problem = pose(lambda x: x, torch.tensor([target]).double(), Flared(), Gaussian(), 0.0)
+    start = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), angle).double())
+    return descend(problem, method, MaxSteps(100) | SmallDecrease(1e-9), start, keep_path=True)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_chart_that_sticks_out_holds_nobody_up(method):
+    descent = from_the_right([-2.0, 1.5], method)  # the change of chart costs 0.2, then gains
+    end, prior = descent.state.point, Flared()
+    expected = torch.tensor([[-0.8, 0.6]]).double()
+    assert torch.allclose(prior.decode(end.z, end.chart), expected, atol=1e-3)
+    assert end.chart.item() == 1 and descent.status.item() == Status.SMALL_DECREASE
+    assert (descent.history.objective.diff(dim=0) <= 0).all()
+    assert len(descent.path) == descent.history.objective.shape[0]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_visit_that_leads_nowhere_ends_where_it_began(method):
+    descent = from_the_right([3 * math.cos(2), 3 * math.sin(2)], method)
+    assert descent.state.point.chart.item() == 0
+    assert descent.state.point.z.item() == pytest.approx(2.0)
+    assert descent.status.item() in (Status.SMALL_DECREASE, Status.SMALL_GRADIENT)
+    assert descent.state.objective.item() == pytest.approx(0.5 * 1.8**2)
+
+
+def test_a_rejected_step_is_shortened_by_what_it_found():
+    """On a circle seen from far the undamped step is too long by a factor of ten."""
+    prior = Circle()
+    problem = pose(lambda x: x, torch.tensor([[20.0, 0.0]]).double(), prior, Gaussian(), 0.0)
+    start = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 0.3).double())
+    descent = descend(problem, LevenbergMarquardt(), MaxSteps(40) | GradientNorm(1e-6), start)
+    assert descent.status.item() == Status.SMALL_GRADIENT
+    assert descent.history.step_length[1:4].max() > 0  # not after a series of doublings only
+    assert descent.state.steps.item() <= 15

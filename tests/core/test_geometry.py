@@ -12,6 +12,7 @@ from onmanifold.geometry import (
     decode_with_jacobian,
     jacobian,
     log_prob_derivatives,
+    neighbour,
     pull_back,
     pullback_metric,
     push_forward,
@@ -263,3 +264,30 @@ def test_affine_metric_is_constant():
     metric = pullback_metric(jacobian(prior, inner(prior)))
     assert torch.allclose(metric, (prior.matrix.T @ prior.matrix).expand_as(metric))
     assert isinstance(prior, Analytic)
+
+
+def test_only_points_near_the_border_have_neighbours():
+    prior = Circle()
+    angle = torch.tensor([[0.5], [1.7], [1.9], [-2.0]], dtype=torch.float64)
+    point = Point(torch.zeros(4, dtype=torch.long), angle)
+    own = torch.tensor([True, False]).expand(4, 2)
+    there, found = neighbour(prior, point, own)
+    assert found.tolist() == [False, False, True, True]
+    assert there.chart.tolist() == [0, 0, 1, 1]
+    x = prior.decode(point.z, point.chart)
+    assert torch.allclose(prior.decode(there.z, there.chart), x)
+    assert not neighbour(prior, point, torch.ones(4, 2, dtype=torch.bool))[1].any()
+
+
+def test_a_chart_far_away_is_no_neighbour():
+    class Apart(Circle):
+        """Two circles, five apart."""
+
+        def decode_chart(self, z, chart):
+            return super().decode_chart(z, chart) + torch.tensor([5.0 * chart, 0.0]).to(z)
+
+        def encode_chart(self, x, chart):
+            return super().encode_chart(x - torch.tensor([5.0 * chart, 0.0]).to(x), chart)
+
+    point = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 2.0).double())
+    assert not neighbour(Apart(), point, torch.tensor([[True, False]]))[1].any()

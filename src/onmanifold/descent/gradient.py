@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
-from onmanifold.descent.method import arrival, attempt
+from onmanifold.descent.method import arrival, attempt, parabola
 from onmanifold.descent.problem import Model, Problem, Trial
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
@@ -72,7 +72,7 @@ class RiemannianGradientDescent:
         tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
 
         stay = tried.rejected(state)
-        share = _parabola(tried.promised, tried.gain)
+        share = parabola(tried.promised, tried.gain)
         stay = replace(stay, rate=state.rate * share.clamp(0.1 * self.shrink, self.shrink))
         rows = tried.rows
         if len(rows) == 0:
@@ -92,12 +92,6 @@ class RiemannianGradientDescent:
             model=model,
             rate=torch.ones_like(trial.objective),
         )
-
-
-def _parabola(promised: Tensor, gain: Tensor) -> Tensor:
-    """The share of a step at which the parabola with its slope and its gain is lowest."""
-    short = 2 * (promised - gain)
-    return torch.where(short > 0, promised / short, torch.inf).nan_to_num(nan=0.0)
 
 
 def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:

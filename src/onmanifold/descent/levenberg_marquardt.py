@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
-from onmanifold.descent.method import arrival, attempt
+from onmanifold.descent.method import arrival, attempt, parabola
 from onmanifold.descent.problem import Model, Problem, Trial
-from onmanifold.descent.quadratic import model_decrease
+from onmanifold.descent.quadratic import length, model_decrease
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
@@ -74,8 +74,16 @@ class LevenbergMarquardt:
         v, promised = _propose(problem, state.point, model, state.damping)
         tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
 
+        # After a rejection at least half as long a step, or as the parabola through the attempt has it.
+        share = parabola(tried.promised, tried.gain).clamp(0.1, 0.5)
+        bend = _ratio(model.curvature, model.metric, v)
+        shorter = (bend + state.damping) / share - bend
         stay = tried.rejected(
-            replace(state, damping=state.damping * state.growth, growth=2 * state.growth)
+            replace(
+                state,
+                damping=torch.maximum(state.damping * state.growth, shorter),
+                growth=2 * state.growth,
+            )
         )
         rows = tried.rows
         if len(rows) == 0:
@@ -111,6 +119,13 @@ def _propose(
     matrix = model.curvature + damping[:, None, None] * model.metric
     v, eased = composite_step(problem, point, model, matrix)
     return v, model_decrease(model.curvature, model.gradient, v) + eased
+
+
+def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
+    """<v, M v> / <v, G v>, (B,); 0 for v = 0."""
+    squared = length(metric, v).square()
+    along = ((matrix @ v.unsqueeze(2)).squeeze(2) * v).sum(1)
+    return torch.where(squared > 0, along / squared, 0.0)
 
 
 def _trace(matrix: Tensor) -> Tensor:

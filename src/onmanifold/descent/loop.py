@@ -14,6 +14,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.descent.progress import progress_bar
 from onmanifold.descent.state import State
 from onmanifold.descent.stopping import StoppingRule
+from onmanifold.descent.visits import Visits
 from onmanifold.prior import Point
 from onmanifold.solution import History, Status
 
@@ -61,20 +62,28 @@ def descend[S: State](
         keep_path: whether to keep the points.
         progress: whether to show a bar.
     """
+
+    def judge(members: Problem, at: S) -> Tensor:
+        return _judge(members, stop, at)
+
     state = method.init(problem, point)
-    status = _judge(problem, stop, state)
+    status = judge(problem, state)
+    visits = Visits.none(problem, state, status)
     records, path = [_record(state)], [state.point]
     with progress_bar(len(problem), progress) as show:
         while len(rows := (status == Status.RUNNING).nonzero().squeeze(1)):
             active = problem.select(rows)
             moved = method.step(active, state.select(rows))
             state = state.merge(rows, moved)
-            status = status.index_copy(0, rows, _judge(active, stop, moved))
-            records.append(_record(state, rows))
+            status = status.index_copy(0, rows, judge(active, moved))
+            state, status, visits = visits.settle(problem, method, judge, state, status)
+            best = visits.best(state)
+            records.append(_record(best, rows))
             if keep_path:
-                path.append(state.point)
+                path.append(best.point)
             show(status)
-            if callback is not None and callback(state):
+            if callback is not None and callback(best):
+                state = best
                 status = torch.where(status == Status.RUNNING, Status.STOPPED_BY_CALLBACK, status)
     logger.debug("%d members ended after %d steps", len(problem), len(records) - 1)
     columns = [torch.stack(column) for column in zip(*records, strict=True)]

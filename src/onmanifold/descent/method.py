@@ -117,3 +117,9 @@ def attempt(
     accepted = accepted & torch.isfinite(trial.objective)
     rows = accepted.nonzero().squeeze(1)
     return Attempt(trial, gain, promised, length(metric, v), accepted, rows)
+
+
+def parabola(promised: Tensor, gain: Tensor) -> Tensor:
+    """The share of a step at which the parabola with its slope and its gain is lowest."""
+    short = 2 * (promised - gain)
+    return torch.where(short > 0, promised / short, torch.inf).nan_to_num(nan=0.0)

@@ -1,0 +1,204 @@
+"""Descent on the toy manifolds: ``python benchmarks/toys.py [--random 200] [--seeds 5]``.
+
+Minimizes |x - target|^2 / 2 on each learned manifold and says how many starts reach the constrained minimum
+of their component, to 0.05 (torus 0.15), in at most 100 steps of Riemannian gradient descent and 25 of
+Levenberg-Marquardt. The targets are those of Alberti et al., JMLR 25 (2024), section 5, which takes 500 to
+3000 steps. What theory has to say:
+
+* ring, target (-1, 0), a point of it: the only minimum; (0.5, 0), at the hole, is a saddle that holds up
+  starts on the positive x axis alone;
+* two circles, target 0: on each one minimum and, opposite, one maximum;
+* sphere, target (0, 0, -2): the south pole is the minimum, the north pole a maximum, nothing else;
+* torus, target (-5, 0, 0): minimum (-4, 0, 0), maximum (4, 0, 0), saddles (2, 0, 0) and (-2, 0, 0).
+
+So no manifold has a wrong local minimum; a learned one may, where a chart leaves the data. Random starts
+come from the data manifold, all but those within 0.05 of a maximum or a saddle, where a descent may stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmanifold import (
+    ChartRetraction,
+    LevenbergMarquardt,
+    ManifoldPrior,
+    MaxSteps,
+    ProjectionRetraction,
+    RiemannianGradientDescent,
+    SmallDecrease,
+    Solution,
+    load_manifold,
+    load_prior,
+    prior_names,
+    solve,
+)
+from onmanifold.descent import Method
+from onmanifold.geometry import Retraction
+from onmanifold.priors.manifolds import stream
+
+ONE_CHART = Path(__file__).parent / "one_chart"
+METHODS: dict[str, tuple[Method[Any], int]] = {
+    "gradient": (RiemannianGradientDescent(), 100),
+    "LM": (LevenbergMarquardt(), 25),
+}
+RETRACTIONS: dict[str, Retraction] = {
+    "chart": ChartRetraction(),
+    "projection": ProjectionRetraction(),
+}
+HEAD = "manifold     charts method   retraction  starts   reached     worst  median  steps   max   calls"
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A problem of the paper.
+
+    Attributes:
+        target: what the unknown shall come close to, ``(n,)``.
+        minima: the constrained minimum of each component, ``(C, n)``.
+        critical: maxima and saddles, ``(S, n)``.
+        tolerance: largest distance to the minimum that counts as reached.
+        starts: makes the paper's starts from a seed, ``(n, dim)``.
+    """
+
+    target: list[float]
+    minima: list[list[float]]
+    critical: list[list[float]]
+    starts: Callable[[int], Tensor]
+    tolerance: float = 0.05
+
+    def goals(self, x: Tensor) -> Tensor:
+        """The minimum of the component that each start ``(B, n)`` lies on."""
+        minima = torch.tensor(self.minima)
+        if len(minima) == 1:
+            return minima.expand(len(x), -1)
+        return minima[(x[:, 0] > 0).long()]  # the circles lie left and right of the origin
+
+
+def near_the_north_pole(seed: int) -> Tensor:
+    """Ten points of the sphere, 0.1 to 0.5 from its north pole."""
+    generator = stream(seed, "held-out", 1)
+    polar = 0.1 + 0.4 * torch.rand(10, generator=generator)
+    around = 2 * torch.pi * torch.rand(10, generator=generator)
+    flat = polar.sin()
+    return torch.stack([flat * around.cos(), flat * around.sin(), polar.cos()], dim=1)
+
+
+TOYS = {
+    "ring": Toy(
+        [-1.0, 0.0],
+        [[-1.0, 0.0]],
+        [[0.5, 0.0]],
+        lambda seed: torch.tensor([[1.0, 0.4], [1.0, -0.4]]),
+    ),
+    "two-circles": Toy(
+        [0.0, 0.0],
+        [[-0.5, 0.0], [0.5, 0.0]],
+        [[-2.5, 0.0], [2.5, 0.0]],
+        lambda seed: torch.tensor([[-2.2, 0.714], [-2.2, -0.714], [2.2, 0.714], [2.2, -0.714]]),
+    ),
+    "sphere": Toy([0.0, 0.0, -2.0], [[0.0, 0.0, -1.0]], [[0.0, 0.0, 1.0]], near_the_north_pole),
+    "torus": Toy(
+        [-5.0, 0.0, 0.0],
+        [[-4.0, 0.0, 0.0]],
+        [[4.0, 0.0, 0.0], [2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]],
+        lambda seed: random_starts("torus", 30, seed),
+        tolerance=0.15,
+    ),
+}
+
+
+def random_starts(name: str, n: int, seed: int) -> Tensor:
+    """``n`` points of a manifold, none within 0.05 of a maximum or a saddle (the axis, on the ring)."""
+    x, _ = load_manifold(name, noise=0.0).sample(2 * n, stream(seed, "held-out", 2))
+    if name == "ring":  # all of the ray descends to the saddle
+        far = (x[:, 0] < 0) | (x[:, 1].abs() > 0.05)
+    else:
+        far = (torch.cdist(x, torch.tensor(TOYS[name].critical)) > 0.05).all(dim=1)
+    kept: Tensor = x[far][:n]
+    return kept
+
+
+def descend(
+    name: str, prior: ManifoldPrior, x: Tensor, method: str = "LM", retraction: str = "chart"
+) -> Solution:
+    """Descend from each start ``(B, n)``, as a measurement of its own."""
+    how, most = METHODS[method]
+    return solve(
+        identity,
+        torch.tensor(TOYS[name].target).expand(len(x), -1),
+        prior,
+        method=how,
+        starts=prior.locate(x),
+        stop=MaxSteps(most) | SmallDecrease(1e-6),
+        retraction=RETRACTIONS[retraction],
+        trajectory=True,
+    )
+
+
+def identity(x: Tensor) -> Tensor:
+    """The operator."""
+    return x
+
+
+def multi_start(name: str, prior: ManifoldPrior, seeds: int) -> Tensor:
+    """Distance to the nearest global minimum of what ``solve`` without given starts finds, ``(seeds,)``."""
+    toy = TOYS[name]
+    target, minima = torch.tensor([toy.target]), torch.tensor(toy.minima)
+    found = [solve(identity, target, prior, seed=seed).x for seed in range(seeds)]
+    return torch.cdist(torch.cat(found), minima).amin(dim=1)
+
+
+def off_the_minimum(name: str, x: Tensor, solution: Solution) -> Tensor:
+    """Distance of the ends to the minimum of the component that they started on, ``(B,)``."""
+    off: Tensor = (solution.x - TOYS[name].goals(x)).norm(dim=1)
+    return off
+
+
+def report(name: str, prior: ManifoldPrior, random: int, seeds: int) -> None:
+    """Print the rows of one prior."""
+    toy = TOYS[name]
+    kinds = {"paper": toy.starts(0), "random": random_starts(name, random, 0)}
+    for method, retraction, kind in product(METHODS, RETRACTIONS, kinds):
+        x = kinds[kind]
+        solution = descend(name, prior, x, method, retraction)
+        off, steps = off_the_minimum(name, x, solution), solution.steps.float()
+        reached = f"{int((off <= toy.tolerance).sum())}/{len(x)}"
+        print(
+            f"{name:12s} {prior.num_charts:6d} {method:8s} {retraction:10s} {kind:>7s} {reached:>9s} "
+            f"{off.max():9.3f} {off.median():7.3f} {steps.median():6.0f} {steps.max():5.0f} "
+            f"{solution.operator_calls.float().median():7.0f}"
+        )
+    off = multi_start(name, prior, seeds)
+    print(
+        f"{name:12s} {prior.num_charts:6d} multi-start, LM, chart: {int((off <= toy.tolerance).sum())} of "
+        f"{seeds} seeds reach the global minimum, farthest {off.max():.3f}"
+    )
+
+
+def main() -> None:
+    """Print a table for each prior, and for the same manifold with a single chart."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--random", type=int, default=200, help="random starts a manifold")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the multi-start")
+    parser.add_argument("--manifolds", nargs="*", default=list(TOYS), choices=list(TOYS))
+    arguments = parser.parse_args()
+    print(HEAD)
+    for name in arguments.manifolds:
+        for source in (name, ONE_CHART / f"{name}-1"):
+            if source not in prior_names() and not Path(source).is_dir():
+                print(f"{name:12s} no prior {source}: skipped")
+                continue
+            report(name, load_prior(source), arguments.random, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
