@@ -1,17 +1,31 @@
 """The priors that ship: laws, cards, what they reconstruct, what was never seen in training."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 
 from onmanifold import Gaussian, load_manifold, load_prior, prior_names, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.priors.atlas.diagnostics import (
+    components,
+    coverage,
+    overlap_graph,
+    overlap_tolerance,
+    responsibilities,
+)
+from onmanifold.priors.atlas.probes import chart_distances, held_out
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import Bar, TwoCircles, stream
+from onmanifold.priors.manifolds import Bar, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import prior_card
 from onmanifold.testing import check_prior
 
-NAMES = ["bar", "tank", "two-balls", "two-circles"]
+POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
+NAMES = ["bar", *POINTS, "tank", "two-balls"]
+CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
+ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
 
 def test_what_ships():
@@ -28,7 +42,8 @@ def test_laws(name, dtype):
 def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
     card, recipe = prior_card(name), Recipe.read(name)
     assert card["recipe"]["schedule"] == recipe.schedule and card["recipe"]["seed"] == recipe.seed
-    assert card["config"]["dim"] == recipe.atlas["dim"]
+    for key, value in recipe.atlas.items():
+        assert card["config"][key] == value, key
     for field in ("description", "value_range", "unit", "licence", "training_data"):
         assert card[field]
     n = 200
@@ -38,16 +53,49 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
     assert metrics["relative_error"] == pytest.approx(told["relative_error"], rel=0.2, abs=1e-3)
 
 
-def test_every_chart_of_the_circles_is_used_and_covers_them():
-    prior = load_prior("two-circles")
-    point = prior.sample(2000, 0)
-    assert len(point.chart.unique()) == 4
-    near = TwoCircles().distance(prior.decode(point.z, point.chart)) < 0.07
-    assert near.float().mean() > 0.99
-    truth = TwoCircles(noise=0.0).sample(2000, stream(0, "held-out"))[0]
-    found = prior.locate(truth)
-    gap = (prior.decode(found.z.clamp(-1, 1), found.chart) - truth).norm(dim=1)
-    assert (gap < 0.07).float().mean() > 0.99
+@pytest.mark.parametrize("name", POINTS)
+def test_atlases_cover_their_manifold_and_nothing_else(name):
+    prior, data = load_prior(name), load_manifold(name)
+    assert prior.num_charts == CHARTS[name]
+    found = coverage(prior, data, n=10_000, seed=1)
+    assert found.tolerance == pytest.approx(3 * data.noise + 0.02 * found.diameter)
+    assert found.covered >= 0.99 and found.on_manifold >= 0.99
+    assert (responsibilities(prior, held_out(data, 2000)).usage > 0.02).all()
+
+
+@pytest.mark.parametrize("name", ["two-circles", "sphere", "torus"])
+def test_one_chart_does_not(name):
+    found = coverage(load_prior(ONE_CHART / f"{name}-1"), load_manifold(name), n=2000)
+    assert min(found.covered, found.on_manifold) < 0.9
+
+
+@pytest.mark.parametrize("name", [*POINTS, "bar", "two-balls"])
+def test_the_overlap_graph_has_the_topology_of_the_manifold(name):
+    prior, data = load_prior(name), load_manifold(name)
+    x = held_out(data, 2000 if len(data.x_shape) == 1 else 200)
+    shares = overlap_graph(prior, overlap_tolerance(prior, x)).shares
+    for threshold in (0.005, 0.01, 0.02):
+        groups = components(shares, threshold)
+        assert len(groups) == (2 if name == "two-circles" else 1)
+
+
+def test_bars_at_all_angles_need_two_charts():
+    degrees = torch.arange(360.0)[:, None]
+    _, distance = chart_distances(load_prior("bar"), Bar().render(degrees * math.pi / 180))
+    assert (20 * torch.log10(128 / distance.amin(dim=1))).min() > 38
+    one = load_prior(ONE_CHART / "bar-1")
+    ends = one.decode(torch.tensor([[-1.0], [1.0]]), torch.zeros(2, dtype=torch.long))
+    seam = Bar().distance(ends)  # both ends are bars, so somewhere the encoder jumps between them
+    assert (seam < 2).all()
+    fine = torch.arange(0, 180, 0.05)[:, None]
+    _, distance = chart_distances(one, Bar().render(fine * math.pi / 180))
+    assert (20 * torch.log10(128 / distance)).min() < 30
+
+
+def test_held_out_balls_are_reconstructed():
+    x = held_out(load_manifold("two-balls"), 100, seed=1)
+    _, distance = chart_distances(load_prior("two-balls"), x)
+    assert (20 * torch.log10(128 / distance.amin(dim=1))).median() > 34
 
 
 def test_held_out_bars_are_found_up_to_what_the_noise_allows():
