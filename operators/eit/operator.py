@@ -13,6 +13,7 @@ from torch import Tensor
 
 from onmanifold._checks import check_batch, check_shape
 from onmanifold.fidelity import Gaussian
+from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -244,20 +245,21 @@ class EIT:
         s = self.conductivity(channels).reshape(len(x), -1)
         cells = (self._average @ s.T.contiguous()).T.contiguous()
         bad = ~(torch.isfinite(cells) & (cells > 0))
-        count = int(self.engine.sum(bad.sum().double().reshape(1)))
-        if count:
+        count = self.engine.sum(bad.sum(dim=1).double())
+        if bool(count.any()):
             self._refuse(x, cells, bad, count)
         return cells
 
-    def _refuse(self, x: Tensor, cells: Tensor, bad: Tensor, count: int) -> NoReturn:
+    def _refuse(self, x: Tensor, cells: Tensor, bad: Tensor, count: Tensor) -> NoReturn:
         """Say which cell has no conductivity; on all ranks of an MPI run, also those whose cells are good."""
         worst = "a cell of another rank"
         if bool(bad.any()):
             b, c = bad.nonzero()[0].tolist()
             worst = f"{float(cells[b, c]):.6g} S/m in cell {c} of member {b}"
-        raise ValueError(
-            f"conductivity has to be positive and finite, got {worst} ({count} such cells); pixel values "
-            f"run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}"
+        raise OutsideDomain(
+            f"conductivity has to be positive and finite, got {worst} ({int(count.sum())} such cells); pixel "
+            f"values run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}",
+            (count > 0).to(x.device),
         )
 
     def _reference_offset(self) -> Tensor:

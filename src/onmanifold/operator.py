@@ -20,6 +20,21 @@ from onmanifold._checks import as_generator, check_batch, check_shape
 Shape = tuple[int, ...]
 
 
+class OutsideDomain(ValueError):
+    """An operator is not defined at some unknowns, as EIT where a conductivity is negative.
+
+    Operators raise it; a descent whose step led there shortens the step.
+
+    Args:
+        message: what is wrong.
+        members: which members of the batch are outside, ``(B,)`` boolean.
+    """
+
+    def __init__(self, message: str, members: Tensor) -> None:
+        super().__init__(message)
+        self.members = members
+
+
 @runtime_checkable
 class ForwardOperator(Protocol):
     """What the solver asks of an operator ``A`` (batch first, everywhere).

@@ -10,6 +10,7 @@ from torch import Tensor
 from onmanifold._checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import clamp_to_box
+from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
 
 _CHUNK = 64  # samples that the operator sees at once
@@ -79,22 +80,33 @@ def _objectives(problem: Problem, pool: Point) -> Tensor:
     columns = []
     for rows in torch.split(torch.arange(len(pool), device=pool.z.device), _CHUNK):
         point = pool.select(rows)
-        prediction = problem.operator.A(problem.prior.decode(point.z, point.chart))
-        penalty = problem.penalty(point)
-        each = [
-            problem.select(rows.new_full((len(rows),), b)).misfit(prediction) + penalty
-            for b in range(len(problem))
-        ]
-        columns.append(torch.stack(each))
+        columns.append(_each_at(problem, point))
     problem.counts.evaluations.add_(len(pool))
     return torch.cat(columns, dim=1)
 
 
+def _each_at(problem: Problem, point: Point) -> Tensor:
+    """The objective of each measurement at some points, infinite outside the operator's domain."""
+    try:
+        prediction = problem.operator.A(problem.prior.decode(point.z, point.chart))
+    except OutsideDomain as error:
+        inside = (~error.members).nonzero().squeeze(1)
+        objective = point.z.new_full((len(problem), len(point)), torch.inf)
+        if len(inside) == 0:
+            return objective
+        return objective.index_copy(1, inside, _each_at(problem, point.select(inside)))
+    penalty, some = problem.penalty(point), torch.zeros_like(point.chart)
+    each = [problem.select(some + b).misfit(prediction) + penalty for b in range(len(problem))]
+    return torch.stack(each)
+
+
 def _rank(objective: Tensor, chart: Tensor) -> Tensor:
-    """The pool's numbers in the order in which to start from them."""
-    objective = torch.nan_to_num(objective, nan=torch.inf)
+    """The pool's numbers in the order in which to start from them; the best instead of impossible ones."""
+    objective = torch.nan_to_num(objective, nan=torch.inf, posinf=torch.inf)
     order = objective.argsort(stable=True)
     sorted_chart = chart[order]
     earlier = (sorted_chart.unsqueeze(0) == sorted_chart.unsqueeze(1)).tril(-1)
     rank_in_chart = earlier.sum(1)
-    return order[rank_in_chart.argsort(stable=True)]
+    ranked = order[rank_in_chart.argsort(stable=True)]
+    possible = torch.isfinite(objective[ranked])
+    return torch.cat([ranked[possible], order[:1].expand(int((~possible).sum()))])

@@ -8,10 +8,12 @@ from analytic_priors import Affine, Circle, Sine, Sphere
 
 import onmanifold
 from onmanifold import (
+    Autodiff,
     Discrepancy,
     Gaussian,
     LevenbergMarquardt,
     MaxSteps,
+    OutsideDomain,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
@@ -357,3 +359,30 @@ def test_operator_and_prior_have_to_fit():
 def test_public_names_exist():
     for name in onmanifold.__all__:
         assert getattr(onmanifold, name) is not None
+
+
+class Root(Autodiff):
+    """The root of the first coordinate, undefined where it is not positive."""
+
+    x_shape, y_shape, linear = (2,), (1,), False
+
+    def A(self, x):
+        outside = x[:, 0] <= 0
+        if outside.any():
+            raise OutsideDomain("no root", outside)
+        return x[:, :1].sqrt()
+
+
+@pytest.mark.parametrize("method", [LevenbergMarquardt(), RiemannianGradientDescent()])
+@pytest.mark.parametrize("root", [0.05, 0.5, 1.0])
+def test_steps_and_samples_outside_the_operators_domain(method, root):
+    y = torch.tensor([[root]], dtype=torch.float64)
+    solution = solve(Root(), y, Circle(), method=method, stop=MaxSteps(300) | SmallDecrease(1e-9))
+    assert solution.x[0, 0].sqrt() == pytest.approx(root, abs=1e-3)
+    assert torch.isfinite(solution.ends.objective).all()
+
+
+def test_starts_outside_the_operators_domain_are_refused():
+    start = Point(torch.tensor([0]), torch.tensor([[3.0]], dtype=torch.float64))
+    with pytest.raises(OutsideDomain, match="no root"):
+        solve(Root(), torch.tensor([[0.5]], dtype=torch.float64), Circle(), starts=start)

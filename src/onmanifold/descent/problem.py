@@ -14,7 +14,13 @@ from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
 from onmanifold.fidelity import Fidelity, Gaussian
 from onmanifold.geometry import ChartRetraction, Retraction
-from onmanifold.operator import ForwardOperator, Linearization, as_operator, linearize
+from onmanifold.operator import (
+    ForwardOperator,
+    Linearization,
+    OutsideDomain,
+    as_operator,
+    linearize,
+)
 from onmanifold.prior import ManifoldPrior, Point
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
@@ -144,7 +150,7 @@ class Problem:
         """Move ``point`` by the tangent ``v`` ``(B, d)``, change charts where that is better.
 
         One linearization of the operator a member, at the place where it ends. A move that leaves
-        the numbers' range ends where it began, with an infinite objective.
+        the numbers' range or the operator's domain ends where it began, with an infinite objective.
         """
         target = self.retraction(self.prior, point, v)
         x = self.prior.decode(target.z, target.chart)
@@ -155,7 +161,13 @@ class Problem:
         if len(changed):
             again = target.select(changed)
             x = x.index_copy(0, changed, self.prior.decode(again.z, again.chart))
-        trial = self._trial(target, x, switched)
+        try:
+            trial = self._trial(target, x, switched)
+        except OutsideDomain as error:
+            sound = sound & ~error.members
+            target, switched = _where(sound, target, point), switched & sound
+            x = self.prior.decode(target.z, target.chart)
+            trial = self._trial(target, x, switched)
         if bool(sound.all()):
             return trial
         return replace(trial, objective=torch.where(sound, trial.objective, torch.inf))

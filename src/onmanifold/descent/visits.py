@@ -18,6 +18,7 @@ from onmanifold.descent.method import Method
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.state import State
 from onmanifold.geometry import neighbour
+from onmanifold.operator import OutsideDomain
 from onmanifold.solution import Status
 
 _ENDS = (Status.SMALL_GRADIENT, Status.SMALL_DECREASE, Status.STALLED)
@@ -74,6 +75,12 @@ class Visits[S: State]:
             if not bool(found.any()):
                 return visits._return(state, status)
             rows, there, seen = rows[found], there.select(found), seen[found]
+            part = problem.select(rows)
+            try:
+                fresh = method.init(part, there)
+            except OutsideDomain as error:  # of the operator: no neighbours
+                visits = visits._skip(rows[error.members], there.chart[error.members])
+                continue
             first = rows[~visits.away[rows]]
             visits = replace(
                 visits,
@@ -82,10 +89,14 @@ class Visits[S: State]:
                 away=visits.away.index_fill(0, rows, True),
                 seen=visits.seen.index_copy(0, rows, seen),
             )
-            part = problem.select(rows)
-            fresh = replace(method.init(part, there), steps=state.steps[rows] + 1)
+            fresh = replace(fresh, steps=state.steps[rows] + 1)
             state = state.merge(rows, fresh)
             status = status.index_copy(0, rows, judge(part, fresh))
+
+    def _skip(self, rows: Tensor, chart: Tensor) -> Self:
+        """Members ``rows`` need not look into the charts given."""
+        seen = self.seen[rows].scatter(1, chart[:, None], True)
+        return replace(self, seen=self.seen.index_copy(0, rows, seen))
 
     def _return(self, state: S, status: Tensor) -> tuple[S, Tensor, Self]:
         """Visits that have ended led nowhere: back home, where the descent had ended."""
