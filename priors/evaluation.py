@@ -43,7 +43,8 @@ def held_out_metrics(
     trip = atlas.encode(atlas.decode(point.z, point.chart), point.chart) - point.z
     usage = torch.bincount(chart, minlength=atlas.num_charts) / len(x)
     close = (errors <= 2 * best[:, None]).sum(dim=1) > 1
-    return _coverage(atlas, data, seed) | {
+    return {
+        **_coverage(atlas, data, seed),
         "held_out_examples": len(x),
         "relative_error": _digits(relative.median()),
         "relative_error_95": _digits(relative.quantile(0.95)),

@@ -91,9 +91,10 @@ class Recipe:
         if "name" not in self.data:
             raise ValueError(f"recipe {self.name}: [data] names no data manifold")
         try:
-            return load_manifold(**self.data)
+            data: DataManifold = load_manifold(**self.data)
         except (LookupError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
+        return data
 
     def prepare(self) -> AtlasTraining:
         """The training of this recipe before its first step; all that could be wrong is found here.

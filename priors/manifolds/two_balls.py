@@ -94,7 +94,8 @@ class TwoBalls:
             balls = torch.where(better[:, None, None], tried, balls)
             rest = torch.where(better[:, None], tried_rest, rest)
             damping = torch.where(better, damping / 3, damping * 4)
-        return rest.norm(dim=1)
+        distance: Tensor = rest.norm(dim=1)
+        return distance
 
     def _bounded(self, balls: Tensor, move: Tensor) -> Tensor:
         """``balls + move``, as much of the move as the bounds allow."""
