@@ -29,9 +29,9 @@ class Examples:
 
     Example:
         >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> np.save(folder.name + "/points.npy", np.random.default_rng(0).normal(size=(50, 3)))
-        >>> data = Examples(folder.name + "/points.npy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/points.npy", np.random.default_rng(0).normal(size=(50, 3)))
+        ...     data = Examples(f"{folder}/points.npy")
         >>> data.x_shape, len(data), len(data.part("held-out"))
         ((3,), 45, 5)
     """
