@@ -76,7 +76,7 @@ def descend[S: State](
             moved = method.step(active, state.select(rows))
             state = state.merge(rows, moved)
             status = status.index_copy(0, rows, judge(active, moved))
-            state, status, visits = visits.settle(problem, method, judge, state, status)
+            state, status, visits = visits.settle(problem, method, judge, state, status, rows)
             best = visits.best(state)
             records.append(_record(best, rows))
             if keep_path:

@@ -21,6 +21,7 @@ from onmanifold.geometry import neighbour
 from onmanifold.operator import OutsideDomain
 from onmanifold.solution import Status
 
+_PATIENCE = 20  # steps after which a visit that has not led below is over
 _ENDS = (Status.SMALL_GRADIENT, Status.SMALL_DECREASE, Status.STALLED)
 
 
@@ -32,19 +33,22 @@ class Visits[S: State]:
         home: where they stand as long as no visit has led below, B members.
         status: why they ended there, ``(B,)``.
         away: which members are on a visit, ``(B,)``, boolean.
+        began: number of the step at which the visit began, ``(B,)``.
         seen: charts that they have been to since, ``(B, K)``, boolean.
     """
 
     home: S
     status: Tensor
     away: Tensor
+    began: Tensor
     seen: Tensor
 
     @classmethod
     def none(cls, problem: Problem, state: S, status: Tensor) -> Self:
         """Everybody is at home."""
         nowhere = torch.zeros_like(status, dtype=torch.bool)
-        return cls(state, status, nowhere, nowhere[:, None].expand(-1, problem.prior.num_charts))
+        unseen = nowhere[:, None].expand(-1, problem.prior.num_charts)
+        return cls(state, status, nowhere, torch.zeros_like(state.steps), unseen)
 
     def best(self, state: S) -> S:
         """The members where they stand: on a visit, at home."""
@@ -58,35 +62,40 @@ class Visits[S: State]:
         judge: Callable[[Problem, S], Tensor],
         state: S,
         status: Tensor,
+        rows: Tensor,
     ) -> tuple[S, Tensor, Self]:
-        """Begin visits where members have ended, and end those that led below or nowhere.
+        """Begin visits where the members ``rows``, which made a step, have ended; end visits.
 
-        A visit is descended like any other stretch, and counts as a step; the charts that it ends
-        in lead to further ones.
+        Those end that led below, or have not for a while. A visit is descended like any other
+        stretch, and counts as a step; the charts that it ends in lead to further ones.
         """
         lower = self.away & (state.objective < self.home.objective)
         visits = replace(self, away=self.away & ~lower, seen=self.seen & ~lower[:, None])
+        tired = visits.away & (status == Status.RUNNING) & (state.steps - self.began >= _PATIENCE)
+        status = torch.where(tired, self.status, status)
         while True:
-            ended = torch.stack([status == code for code in _ENDS]).any(0)
-            rows = ended.nonzero().squeeze(1)
+            ended = torch.stack([status[rows] == code for code in _ENDS]).any(0)
+            rows = rows[ended]
             here = state.point.select(rows)
             seen = visits.seen[rows].scatter(1, here.chart[:, None], True)
             there, found = neighbour(problem.prior, here, seen)
             if not bool(found.any()):
                 return visits._return(state, status)
-            rows, there, seen = rows[found], there.select(found), seen[found]
-            part = problem.select(rows)
+            part = problem.select(rows[found])
             try:
-                fresh = method.init(part, there)
+                fresh = method.init(part, there.select(found))
             except OutsideDomain as error:  # of the operator: no neighbours
-                visits = visits._skip(rows[error.members], there.chart[error.members])
+                outside = found.nonzero().squeeze(1)[error.members]
+                visits = visits._skip(rows[outside], there.chart[outside])
                 continue
+            rows, seen = rows[found], seen[found]
             first = rows[~visits.away[rows]]
             visits = replace(
                 visits,
                 home=visits.home.merge(first, state.select(first)),
                 status=visits.status.index_copy(0, first, status[first]),
                 away=visits.away.index_fill(0, rows, True),
+                began=visits.began.index_copy(0, rows, state.steps[rows]),
                 seen=visits.seen.index_copy(0, rows, seen),
             )
             fresh = replace(fresh, steps=state.steps[rows] + 1)
