@@ -6,6 +6,9 @@ invertible chart of any pair of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import torch
@@ -38,76 +41,90 @@ class Residual(nn.Module):
         return x + change
 
 
-class ConvDecoder(nn.Module):
-    """Code to picture: a perceptron to the coarsest grid, then residual blocks and pixel shuffles.
+@dataclass(frozen=True)
+class Grids:
+    """The sizes that a convolutional decoder and encoder share.
 
-    Args:
+    Attributes:
         dim: length d of a code.
         x_shape: picture shape ``(C, H, W)``.
         channels: channels at each grid, coarsest first; grids double from one to the next.
         patch: side of the square of pixels that one site of the finest grid writes.
-        hidden: width of the perceptron.
+        hidden: width of the perceptrons.
         groups: groups of channels that are normalized in front of each residual block; 0: none. With them
             learning rates can be several times larger.
+
+    Raises:
+        ValueError: the coarsest grid does not divide the picture.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        x_shape: tuple[int, ...],
-        channels: list[int],
-        patch: int,
-        hidden: int,
-        groups: int = 0,
-    ) -> None:
+    dim: int
+    x_shape: tuple[int, ...]
+    channels: list[int]
+    patch: int
+    hidden: int
+    groups: int = 0
+
+    def __post_init__(self) -> None:
+        shrink = self._shrink
+        if self.x_shape[1] % shrink or self.x_shape[2] % shrink:
+            raise ValueError(f"conv: the picture {self.x_shape} is not divisible by {shrink}")
+
+    @property
+    def _shrink(self) -> int:
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+    @property
+    def coarsest(self) -> tuple[int, int, int]:
+        """Shape of the coarsest grid."""
+        _, height, width = self.x_shape
+        return self.channels[0], height // self._shrink, width // self._shrink
+
+    @property
+    def patch_size(self) -> int:
+        """Numbers that one site of the finest grid writes."""
+        return self.x_shape[0] * self.patch**2
+
+
+class ConvDecoder(nn.Module):
+    """Code to picture: a perceptron to the coarsest grid, then residual blocks and pixel shuffles."""
+
+    def __init__(self, grids: Grids) -> None:
         super().__init__()
-        colours, height, width = x_shape
-        shrink = patch * 2 ** (len(channels) - 1)
-        if height % shrink or width % shrink:
-            raise ValueError(f"ConvDecoder: the picture {x_shape} is not divisible by {shrink}")
-        self.grid = (channels[0], height // shrink, width // shrink)
+        channels, groups = grids.channels, grids.groups
+        self.coarsest = grids.coarsest
         self.lift = nn.Sequential(
-            mlp(dim, hidden, hidden, 1),
+            mlp(grids.dim, grids.hidden, grids.hidden, 1),
             nn.SiLU(),
-            nn.Linear(hidden, self.grid[0] * self.grid[1] * self.grid[2]),
+            nn.Linear(grids.hidden, prod(grids.coarsest)),
         )
         layers: list[nn.Module] = [Residual(channels[0], groups)]
-        for coarse, fine in zip(channels, channels[1:], strict=False):
+        for coarse, fine in pairwise(channels):
             layers += [
                 nn.Conv2d(coarse, 4 * fine, 3, padding=1),
                 nn.PixelShuffle(2),
                 Residual(fine, groups),
             ]
-        layers += [nn.SiLU(), nn.Conv2d(channels[-1], colours * patch**2, 3, padding=1)]
-        self.body = nn.Sequential(*layers, nn.PixelShuffle(patch)).to(
+        layers += [nn.SiLU(), nn.Conv2d(channels[-1], grids.patch_size, 3, padding=1)]
+        self.body = nn.Sequential(*layers, nn.PixelShuffle(grids.patch)).to(
             memory_format=torch.channels_last
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(self.lift(z).unflatten(1, self.grid))  # type: ignore[no-any-return]
+        return self.body(self.lift(z).unflatten(1, self.coarsest))  # type: ignore[no-any-return]
 
 
 class ConvEncoder(nn.Module):
-    """Picture to code, the mirror image of :class:`ConvDecoder`, with the same arguments."""
+    """Picture to code, the mirror image of :class:`ConvDecoder`."""
 
-    def __init__(
-        self,
-        dim: int,
-        x_shape: tuple[int, ...],
-        channels: list[int],
-        patch: int,
-        hidden: int,
-        groups: int = 0,
-    ) -> None:
+    def __init__(self, grids: Grids) -> None:
         super().__init__()
-        colours, height, width = x_shape
-        shrink = patch * 2 ** (len(channels) - 1)
-        sites = (height // shrink) * (width // shrink)
+        channels, groups = grids.channels, grids.groups
         layers: list[nn.Module] = [
-            nn.PixelUnshuffle(patch),
-            nn.Conv2d(colours * patch**2, channels[-1], 3, padding=1),
+            nn.PixelUnshuffle(grids.patch),
+            nn.Conv2d(grids.patch_size, channels[-1], 3, padding=1),
         ]
-        for fine, coarse in zip(channels[::-1], channels[-2::-1], strict=False):
+        for fine, coarse in pairwise(reversed(channels)):
             layers += [
                 Residual(fine, groups),
                 nn.SiLU(),
@@ -116,7 +133,7 @@ class ConvEncoder(nn.Module):
         self.body = nn.Sequential(*layers, Residual(channels[0], groups), nn.SiLU()).to(
             memory_format=torch.channels_last
         )
-        self.drop = mlp(sites * channels[0], hidden, dim, 1)
+        self.drop = mlp(prod(grids.coarsest), grids.hidden, grids.dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop(self.body(x).flatten(1))  # type: ignore[no-any-return]
@@ -134,5 +151,6 @@ def network_pair(
         size = x_shape[0]
         return mlp(dim, outputs=size, **options), mlp(size, outputs=dim, **options)
     if kind == "conv":
-        return ConvDecoder(dim, x_shape, **options), ConvEncoder(dim, x_shape, **options)
+        grids = Grids(dim, x_shape, **options)
+        return ConvDecoder(grids), ConvEncoder(grids)
     raise ValueError(f"unknown network {kind!r}; known: conv, dense")
