@@ -72,7 +72,7 @@ class Grids:
 
     @property
     def _shrink(self) -> int:
-        return self.patch * 2 ** (len(self.channels) - 1)
+        return self.patch << (len(self.channels) - 1)
 
     @property
     def coarsest(self) -> tuple[int, int, int]:
