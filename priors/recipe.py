@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onmanifold._checks import check_count
-from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
-from onmanifold.priors.atlas.training import AtlasTraining, Schedule
-from onmanifold.priors.manifolds import DataManifold
-from onmanifold.registry import load_manifold
+from onmanifold.priors.dimension import intrinsic_dimension
+from onmanifold.priors.manifolds import DataManifold, part_of, stream
+from onmanifold.priors.method import METHODS, Method
+from onmanifold.registry import UnknownName, load_manifold, plugins
 
 PRECISIONS = ("32-true", "bf16-mixed")
 RECIPES = Path(__file__).parent / "recipes"
@@ -25,8 +25,10 @@ class Recipe:
         name: name of the prior.
         card: free text for its card (description, value range, unit, licence).
         data: name of the data manifold, and its options.
-        atlas: arguments of :class:`AtlasConfig`, ``x_shape`` aside.
-        schedule: arguments of :class:`Schedule`.
+        model: arguments of the prior's configuration, ``x_shape`` aside.
+        schedule: arguments of the method's schedule.
+        loss: numbers in the method's loss, where it has any to choose.
+        method: name of the training method, see :func:`method_names`.
         seed: seed of weights, data and noise.
         precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
         threads: of torch on the CPU, by default as many as there are cores. Sums depend on their number in
@@ -36,8 +38,10 @@ class Recipe:
     name: str
     card: dict[str, str]
     data: dict[str, Any]
-    atlas: dict[str, Any]
+    model: dict[str, Any]
     schedule: dict[str, Any]
+    loss: dict[str, Any] = field(default_factory=dict)
+    method: str = "atlas"
     seed: int = 0
     precision: str = "32-true"
     threads: int | None = None
@@ -50,7 +54,7 @@ class Recipe:
             ValueError: no such recipe, or a key that is missing or unknown.
 
         Example:
-            >>> Recipe.read("sphere").atlas["charts"]
+            >>> Recipe.read("sphere").model["charts"]
             2
         """
         shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
@@ -72,6 +76,31 @@ class Recipe:
             raise ValueError(f"{file.name}: {error}") from error
         return recipe
 
+    @classmethod
+    def default(cls, method: str, data: str) -> Recipe:
+        """A method's own recipe for a data manifold, with the dimension that its examples seem to have.
+
+        Raises:
+            ValueError: no such method or data manifold.
+
+        Example:
+            >>> Recipe.default("ae", "swiss-roll").model["dim"]
+            2
+        """
+        plain = cls(f"{data}-{method}", {"licence": "MIT"}, {"name": data}, {}, {}, method=method)
+        manifold = plain.load_data()
+        x = part_of(manifold, "seeding").sample(2000, stream(plain.seed, "seeding"))[0]
+        dim = max(1, round(intrinsic_dimension(x, min(50, len(x) // 4))))
+        try:
+            told = method_class(method).defaults(x, dim)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+        return replace(plain, model=told["model"], schedule=told["schedule"])
+
+    def with_data(self, name: str) -> Recipe:
+        """The same for another data manifold, by its name."""
+        return replace(self, name=f"{name}-{self.method}", data={"name": name})
+
     def with_charts(self, number: int) -> Recipe:
         """The same with another number of charts, for comparison; its name says so.
 
@@ -80,7 +109,11 @@ class Recipe:
             'sphere-1'
         """
         check_count(number, "charts")
-        return replace(self, name=f"{self.name}-{number}", atlas=self.atlas | {"charts": number})
+        if self.method != "atlas":
+            raise ValueError(
+                f"{self.name}: method {self.method!r} has one chart, only an atlas more"
+            )
+        return replace(self, name=f"{self.name}-{number}", model=self.model | {"charts": number})
 
     def load_data(self) -> DataManifold:
         """The data manifold.
@@ -96,17 +129,38 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: {error}") from error
         return data
 
-    def prepare(self) -> AtlasTraining:
+    def prepare(self) -> Method:
         """The training of this recipe before its first step; all that could be wrong is found here.
 
         Raises:
-            ValueError: an unknown argument, sizes that do not fit each other, or data that cannot be learned
-                (NaN, constant, fewer examples than charts).
+            ValueError: an unknown method or argument, sizes that do not fit each other, or data that cannot
+                be learned (NaN, constant, too few examples).
         """
-        data = self.load_data()
         try:
-            atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **self.atlas))
-            schedule = Schedule(**self.schedule)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
-        return AtlasTraining(atlas, data, schedule, self.seed)
+            return method_class(self.method).prepare(self)
+        except (LookupError, TypeError, ValueError) as error:
+            told = str(error).removeprefix(f"recipe {self.name}: ")
+            raise ValueError(f"recipe {self.name}: {told}") from error
+
+
+def method_names() -> list[str]:
+    """Names of the installed training methods.
+
+    Example:
+        >>> "atlas" in method_names()
+        True
+    """
+    return list(plugins(METHODS))
+
+
+def method_class(name: str) -> type[Method]:
+    """The training method of that name.
+
+    Raises:
+        LookupError: there is none.
+    """
+    known = plugins(METHODS)
+    if name not in known:
+        raise UnknownName("method", name, known)
+    found: type[Method] = known[name].load()
+    return found

@@ -20,11 +20,10 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.training import AtlasTraining
+from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import part_of, stream
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.method import Method
+from onmanifold.priors.recipe import Recipe, method_names
 
 EPOCH = 100  # steps between checkpoints
 
@@ -40,31 +39,23 @@ class Batches(Dataset[dict[str, Tensor]]):
     rounding.
     """
 
-    def __init__(
-        self, module: AtlasTraining, start: int, rank: int = 0, processes: int = 1
-    ) -> None:
+    def __init__(self, module: Method, start: int, rank: int = 0, processes: int = 1) -> None:
         self.module, self.start = module, start
         self.share = slice(rank, None, processes)
 
     def __len__(self) -> int:
-        return min(EPOCH, self.module.schedule.steps - self.start)
+        return min(EPOCH, self.module.pace.steps - self.start)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        module, step = self.module, self.start + index
-        n, dim = module.schedule.batch_size, module.atlas.dim
-        generator = stream(module.seed, "train", step)
-        x, _ = part_of(module.data, "train").sample(n, generator)
-        latent = module.atlas.density.sample(n, dim, generator).float()
-        noise = torch.randn((n, dim), generator=generator)
-        parts = {"x": x, "noise": noise, "latent": latent}
-        share = {name: value[self.share] for name, value in parts.items()}
-        return share | {"step": torch.tensor(step)}
+        step = self.start + index
+        batch = {name: value[self.share] for name, value in self.module.draw(step).items()}
+        return batch | {"step": torch.tensor(step)}
 
 
 class Epochs(lightning.LightningDataModule):
     """The batches of the current epoch; an epoch is the stretch between two checkpoints."""
 
-    def __init__(self, module: AtlasTraining, start: int) -> None:
+    def __init__(self, module: Method, start: int) -> None:
         super().__init__()
         self.module, self.start = module, start
 
@@ -181,7 +172,7 @@ def train(
     progress: bool = True,
     devices: int | str = 1,
     nodes: int = 1,
-) -> Atlas:
+) -> ManifoldPrior:
     """Train the prior of a recipe.
 
     Args:
@@ -193,7 +184,7 @@ def train(
         nodes: number of machines; start one process a device on each, by ``torchrun``.
 
     Returns:
-        The trained atlas, in evaluation mode.
+        The trained prior, in evaluation mode.
 
     Raises:
         ValueError: a recipe or data that cannot be trained, or a checkpoint of another recipe; found
@@ -203,7 +194,7 @@ def train(
     lightning.seed_everything(recipe.seed, verbose=False)
     module = recipe.prepare()
     checkpoints = Checkpoints(Path(output), recipe, resume)
-    remaining = module.schedule.steps - checkpoints.start
+    remaining = module.pace.steps - checkpoints.start
     with _quiet(), _threads(recipe.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -226,7 +217,8 @@ def train(
             trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
         elif checkpoints.state is not None:
             module.load_state_dict(checkpoints.state["module"])
-    return module.atlas.eval().requires_grad_(False)
+    module.finish()
+    return module.prior.eval().requires_grad_(False)
 
 
 @contextmanager
@@ -250,12 +242,12 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def card(recipe: Recipe, atlas: Atlas, run: dict[str, Any] | None = None) -> dict[str, Any]:
+def card(recipe: Recipe, prior: ManifoldPrior, run: dict[str, Any] | None = None) -> dict[str, Any]:
     """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics.
 
     Args:
         recipe: what was trained.
-        atlas: the result.
+        prior: the result.
         run: how it was trained (seconds, device), for the record.
     """
     return {
@@ -263,20 +255,25 @@ def card(recipe: Recipe, atlas: Atlas, run: dict[str, Any] | None = None) -> dic
         **recipe.card,
         "training_data": f"data manifold {recipe.data['name']!r}, generated, split 'train'",
         "recipe": {
+            "method": recipe.method,
             "data": recipe.data,
+            "loss": recipe.loss,
             "schedule": recipe.schedule,
             "seed": recipe.seed,
             "precision": recipe.precision,
             "threads": recipe.threads,
         },
         "training": run or {},
-        "metrics": held_out_metrics(atlas, recipe.load_data(), recipe.seed),
+        "metrics": held_out_metrics(prior, recipe.load_data(), recipe.seed),
     }
 
 
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe's name, a recipe file, or a method.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints.")],
+    data: Annotated[str | None, typer.Option(help="The data manifold; a method needs one.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
     charts: Annotated[
         int | None, typer.Option(help="Another number of charts than the recipe's.")
@@ -285,17 +282,27 @@ def train_command(
     nodes: Annotated[int, typer.Option(help="Number of machines, with torchrun.")] = 1,
 ) -> None:
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
-    told = Recipe.read(recipe)
-    if charts is not None and charts != told.atlas.get("charts"):
+    told = _told(recipe, data)
+    if charts is not None and charts != told.model.get("charts"):
         told = told.with_charts(charts)
-    atlas = train(told, output / "checkpoints", resume=resume, devices=devices, nodes=nodes)
+    prior = train(told, output / "checkpoints", resume=resume, devices=devices, nodes=nodes)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
-        store(told, atlas, output)
+        store(told, prior, output)
 
 
-def store(recipe: Recipe, atlas: Atlas, output: Path) -> None:
+def _told(recipe: str, data: str | None) -> Recipe:
+    """The recipe that the command line means."""
+    if recipe in method_names():
+        if data is None:
+            raise ValueError(f"method {recipe} needs data to learn from: --data NAME")
+        return Recipe.default(recipe, data)
+    told = Recipe.read(recipe)
+    return told if data is None else told.with_data(data)
+
+
+def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
     """Write a trained prior and its card, in 16 bits: what the card says is measured after rounding."""
     state = Checkpoints.read(output / "checkpoints")
-    rounded = atlas.half().float()
+    rounded = prior.half().float()
     run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
     rounded.save(output, card(recipe, rounded, run), half=True)

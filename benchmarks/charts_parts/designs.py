@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.charts_parts.tiled import TiledChart
 from onmanifold.priors.atlas.chart import Chart
-from onmanifold.priors.atlas.networks import mlp
+from onmanifold.priors.networks import mlp
 from onmanifold.priors.recipe import Recipe
 
 X_SHAPE = (1, 128, 128)
@@ -38,7 +38,7 @@ class Design:
 def _shipped(name: str) -> Design:
     """The chart of a shipped recipe, with the recipe's learning rate."""
     recipe = Recipe.read(name)
-    options = recipe.atlas["chart"]
+    options = recipe.model["chart"]
     return Design(
         f"two networks, recipe {name}",
         lambda dim: Chart(dim, X_SHAPE, **options),

@@ -28,7 +28,7 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from onmanifold.priors.atlas.networks import network_pair
+from onmanifold.priors.networks import network_pair
 
 
 class Chart(nn.Module):

@@ -6,16 +6,9 @@ from math import log
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from onmanifold.priors.atlas.atlas import Atlas
-
-
-def features(x: Tensor) -> Tensor:
-    """What closeness of examples is measured in: vectors as they are, pictures coarsened."""
-    if x.ndim == 4:
-        x = functional.adaptive_avg_pool2d(x, 8)
-    return x.flatten(1)
+from onmanifold.priors.dimension import features
 
 
 def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:

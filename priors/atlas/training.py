@@ -1,8 +1,6 @@
 """Training an atlas: seeding, joint training with a Lipschitz phase, overlap.
 
-Source: Alberti et al., JMLR 25 (2024), section 4. A run is one sequence of steps; what a step does follows
-from its number alone, and its data and noise come from random streams numbered by the step, so a
-run that was interrupted and resumed takes the same steps as one that was not.
+Source: Alberti et al., JMLR 25 (2024), section 4.
 """
 
 from __future__ import annotations
@@ -10,32 +8,34 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from math import cos, pi
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-import lightning
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold._checks import check_batch, check_count, check_number
-from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.seeding import Revival, features, spread_centres
+from onmanifold._checks import check_count, check_number
+from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
+from onmanifold.priors.atlas.seeding import Revival, spread_centres
+from onmanifold.priors.dimension import features
 from onmanifold.priors.manifolds import DataManifold, part_of, stream
+from onmanifold.priors.method import Method, Pace, check_examples
+from onmanifold.priors.networks import default_network
+
+if TYPE_CHECKING:
+    from onmanifold.priors.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Pace):
     """Numbers of steps and sizes of a training run.
 
     Attributes:
         seeding: steps in which each chart learns the samples nearest to its own centre.
         joint: steps on the mixture's evidence bound.
         overlap: steps on responsibilities that let neighbouring charts overlap.
-        batch_size: examples a step.
-        learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
         lipschitz: weight of the Lipschitz penalty.
         lipschitz_for: how long it counts, in lengths of the joint phase; the overlap phase goes on counting.
         hidden: weight of the penalty on what latent samples write into the charts' hidden directions: it
@@ -46,15 +46,12 @@ class Schedule:
             the first three quarters of the joint phase look for dead charts.
         dead: a chart is dead that explains less than this part of an even share of the examples; it is seeded
             anew. 0: none ever is.
-        clip: largest norm of the gradient.
         pool: examples among which the centres are chosen.
     """
 
-    seeding: int
-    joint: int
+    seeding: int = 0
+    joint: int = 0
     overlap: int = 0
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     lipschitz: float = 0.0
     lipschitz_for: float = 0.25
     hidden: float = 0.0
@@ -62,28 +59,25 @@ class Schedule:
     stretch: float = 1.5
     refresh: int = 500
     dead: float = 0.1
-    clip: float = 1.0
     pool: int = 2000
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "refresh", "pool"):
+        for name in ("refresh", "pool"):
             check_count(getattr(self, name), f"schedule: {name}")
-        for name in ("learning_rate", "stretch", "clip"):
-            check_number(getattr(self, name), f"schedule: {name}")
+        check_number(self.stretch, "schedule: stretch")
         lengths = ("seeding", "joint", "overlap", "hidden_from")
         for name in (*lengths, "lipschitz", "lipschitz_for", "hidden", "dead"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"schedule: {name} is negative: {getattr(self, name)}")
-        check_count(self.steps, "schedule: seeding + joint + overlap")
+        super().__post_init__()
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
         return self.seeding + self.joint + self.overlap
 
 
-class AtlasTraining(lightning.LightningModule):
-    """The atlas algorithm as a lightning module.
+class AtlasTraining(Method):
+    """The atlas algorithm.
 
     Args:
         atlas: the atlas to train, in place.
@@ -95,16 +89,45 @@ class AtlasTraining(lightning.LightningModule):
     centres: Tensor
 
     def __init__(self, atlas: Atlas, data: DataManifold, schedule: Schedule, seed: int) -> None:
-        super().__init__()
-        self.atlas, self.data, self.schedule, self.seed = atlas, data, schedule, seed
+        super().__init__(data, schedule, seed)
+        self.atlas, self.schedule = atlas, schedule
         self.teacher = copy.deepcopy(atlas).requires_grad_(False)
         pool, _ = part_of(data, "seeding").sample(schedule.pool, stream(seed, "seeding"))
-        check_examples(pool, atlas.x_shape, atlas.num_charts)
+        what = f"{atlas.num_charts} charts (lower them, or enlarge schedule.pool)"
+        check_examples(pool, atlas.x_shape, atlas.num_charts, what)
         points = features(pool)
         self.register_buffer("centres", spread_centres(points, atlas.num_charts))
         self.revival = Revival(
             atlas.num_charts, points.shape[1], schedule.dead, max(1, schedule.seeding // 2)
         )
+
+    @classmethod
+    def prepare(cls, recipe: Recipe) -> Self:
+        if recipe.loss:
+            raise ValueError(f"the atlas has no [loss] to choose: {', '.join(recipe.loss)}")
+        data = recipe.load_data()
+        atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.model))
+        return cls(atlas, data, Schedule(**recipe.schedule), recipe.seed)
+
+    @classmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+        chart: dict[str, Any] = default_network(x[0].shape)
+        spread = float(x.std(dim=0).norm())
+        return {
+            "model": {"dim": dim, "charts": 4, "sigma_x": 0.02 * spread, "chart": chart},
+            "schedule": {"seeding": 500, "joint": 4000, "overlap": 1000, "learning_rate": 2e-3},
+        }
+
+    @property
+    def prior(self) -> Atlas:
+        return self.atlas
+
+    def draw(self, step: int) -> dict[str, Tensor]:
+        n, dim = self.schedule.batch_size, self.atlas.dim
+        generator = stream(self.seed, "train", step)
+        x, _ = part_of(self.data, "train").sample(n, generator)
+        latent = self.atlas.density.sample(n, dim, generator).float()
+        return {"x": x, "noise": torch.randn((n, dim), generator=generator), "latent": latent}
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         x, noise, latent, step = batch["x"], batch["noise"], batch["latent"], int(batch["step"])
@@ -168,46 +191,6 @@ class AtlasTraining(lightning.LightningModule):
         if schedule.hidden and step >= schedule.hidden_from:
             total = total + schedule.hidden * hidden_penalty(self.atlas, latent[few])
         return total
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
-        # 16-bit floats whose gradients are scaled; recipes have none.
-        torch.nn.utils.clip_grad_norm_(self.atlas.parameters(), self.schedule.clip)
-
-    def configure_optimizers(self) -> Any:
-        schedule = self.schedule
-        optimizer = torch.optim.Adam(self.atlas.parameters(), lr=schedule.learning_rate, fused=True)
-        warmup = max(1, min(200, schedule.steps // 20))
-
-        def rate(step: int) -> float:
-            progress = min(1.0, step / schedule.steps)
-            return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * (1 + cos(pi * progress)) / 2)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-
-def check_examples(x: Tensor, x_shape: tuple[int, ...], charts: int) -> None:
-    """Raise unless charts can be learned from examples like ``x``.
-
-    Raises:
-        ValueError: another shape than ``(n, *x_shape)``, NaN, all the same, or fewer examples than charts.
-    """
-    check_batch(x, x_shape, "data")
-    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
-    if bad:
-        raise ValueError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
-    different = len(x.flatten(1).unique(dim=0))
-    if different == 1:
-        raise ValueError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
-    if different < charts:
-        raise ValueError(
-            f"data: {charts} charts, but only {different} different examples to seed them with; "
-            "lower charts, or give more data (or a larger schedule.pool)"
-        )
 
 
 @torch.no_grad()

@@ -29,6 +29,8 @@ def measure(laws: Laws, prior: ManifoldPrior, n: int, seed: int) -> None:
     laws.verdict()  # nothing below makes sense without samples
     for k in range(prior.num_charts):
         _chart(laws, prior, _chart_points(prior, points, k, n, seed), k, seed)
+    if prior.inverse_error > 0:
+        _learned_inverse(laws, prior, seed)
     _responsibilities(laws, prior, points)
     _batch(laws, prior, points)
     _locate(laws, prior, points)
@@ -76,6 +78,13 @@ def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int
 
 
 def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+    if prior.inverse_error == 0:
+        _exact_inverse(laws, prior, z, k, seed)
+    density = prior.log_prob_chart(z, k)
+    laws.true(f"log_prob: (B,), finite in the box, chart {k}", _fits(density, (len(z),), prior))
+
+
+def _exact_inverse(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     tol = _inverse_tolerance(prior.dtype)
     x = prior.decode_chart(z, k)
     scale = max(1.0, float(z.abs().max()))
@@ -84,8 +93,21 @@ def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> No
     once = prior.decode_chart(prior.encode_chart(beside, k), k)
     twice = prior.decode_chart(prior.encode_chart(once, k), k)
     laws.at_most(f"D(E(x)) is idempotent, chart {k}", distance(twice, once), 10 * tol)
-    density = prior.log_prob_chart(z, k)
-    laws.true(f"log_prob: (B,), finite in the box, chart {k}", _fits(density, (len(z),), prior))
+
+
+def _learned_inverse(laws: Laws, prior: ManifoldPrior, seed: int) -> None:
+    """A learned inverse is as exact as the prior claims; where that is not at all, it is none."""
+    points = prior.sample(200, seed)
+    x = prior.decode(points.z, points.chart)
+    off = (prior.encode(x, points.chart) - points.z).norm(dim=1).median()
+    error = float(off / points.z.norm(dim=1).median())
+    laws.at_most("|E(D(z)) - z| is what the prior claims", error, 2 * prior.inverse_error)
+    laws.at_most("|E(D(z)) - z| is less than half of |z|", error, 0.5)
+    located = prior.locate(x + 0.01 * float(x.std()) * randn(x, x.shape, as_generator(seed)))
+    once = prior.decode(located.z, located.chart)
+    again = prior.locate(once)
+    twice = prior.decode(again.z, again.chart)
+    laws.at_most("locate is idempotent", distance(twice, once), 1e-3)
 
 
 def _responsibilities(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
@@ -135,19 +157,20 @@ def _retractions(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> 
     x, h = jvp(lambda z: exact.decode(z, point.chart), point.z, v)
     eps = torch.finfo(x.dtype).eps
 
-    def rigid(name: str, retraction: Retraction, shaken: Tensor) -> None:
+    def rigid(name: str, retraction: Retraction, rounding: Tensor) -> None:
         def retract(t: float) -> Tensor:
             moved = retraction(exact, point, t * v)
             return exact.decode(moved.z, moved.chart)
 
         laws.at_most(f"{name} retraction: R(0) = x", distance(retract(0.0), x), 1e-9)
-        noise = norms(shaken - x) + 8 * eps * norms(x)
+        noise = norms(rounding) + 8 * eps * norms(x)
         slope = remainder_slope(lambda t: norms(retract(t) - (x + t * h)), norms(h), noise, steps=6)
         laws.at_least(f"{name} retraction: rigid to first order, slope", slope, SLOPE)
 
-    rigid("chart", ChartRetraction(), exact.decode(point.z * (1 + 4 * eps), point.chart))
+    rigid("chart", ChartRetraction(), exact.decode(point.z * (1 + 4 * eps), point.chart) - x)
     shaken = x * (1 + 4 * eps * randn(x, x.shape, as_generator(seed)).sign())
-    rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart))
+    there = x if exact.inverse_error == 0 else exact.project(x, point.chart)
+    rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart) - there)
 
 
 def _round_trip(laws: Laws, prior: ManifoldPrior, points: Point) -> None:

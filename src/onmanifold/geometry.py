@@ -150,7 +150,7 @@ class ChartRetraction:
     """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        return Point(point.chart, clamp_to_box(prior, point.z + v))
+        return _settled(prior, point.chart, point.z + v)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,9 @@ class ProjectionRetraction:
     """R_x(J v) = D_k(E_k(x + J v)): a straight line in the unknown's space, projected back.
 
     A retraction since ``D_k E_k`` is idempotent (Alberti et al., Lemma 6). It depends on the
-    chart's coordinates through their box alone.
+    chart's coordinates through their box alone. Where the encoder is a learned inverse, not an exact one,
+    what it is wrong by at ``D_k(z + v)`` is taken off: ``z + v + E_k(x + J v) - E_k(D_k(z + v))``, the
+    same thing if ``E_k D_k`` is the identity, and a retraction in any case.
     """
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
@@ -166,7 +168,51 @@ class ProjectionRetraction:
             return prior.decode(z, point.chart)
 
         x, h = jvp(decode, point.z, v)
-        return Point(point.chart, clamp_to_box(prior, prior.encode(x + h, point.chart)))
+        z = prior.encode(x + h, point.chart)
+        if prior.inverse_error > 0:
+            straight = point.z + v
+            z = straight + z - prior.encode(decode(straight), point.chart)
+        return _settled(prior, point.chart, z)
+
+
+def _settled(prior: ManifoldPrior, chart: Tensor, z: Tensor) -> Point:
+    """The point at ``z`` ``(B, d)``, brought into the box, and near the codes of the data."""
+    return Point(chart, clamp_to_box(prior, prior.settle(clamp_to_box(prior, z), chart)))
+
+
+@torch.no_grad()
+def nearest(
+    prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30, damping: float = 1e-3
+) -> Point:
+    """The point of the manifold nearest to ``x`` ``(B, *x_shape)``, by a local search from ``point``.
+
+    Levenberg-Marquardt steps in the chart that each point is in.
+
+    Args:
+        prior: the manifold.
+        point: where the search starts.
+        x: what is to be approached.
+        steps: at most so many.
+        damping: at first, as a share of the metric's mean diagonal.
+    """
+    mu = x.new_full((len(x),), damping)
+    eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
+    resolution = 10 * torch.finfo(x.dtype).eps
+    for _ in range(steps):
+        here, columns = decode_with_jacobian(prior, point)
+        rest = x - here
+        metric = pullback_metric(columns)
+        scale = mu * metric.diagonal(dim1=1, dim2=2).mean(dim=1)
+        v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
+        tried = Point(point.chart, clamp_to_box(prior, point.z + v))
+        miss = (x - prior.decode(tried.z, tried.chart)).flatten(1).norm(dim=1)
+        better = miss < rest.flatten(1).norm(dim=1)
+        point = Point(point.chart, torch.where(better[:, None], tried.z, point.z))
+        mu = torch.where(better, mu / 5, mu * 5)
+        moved = (v.norm(dim=1) > resolution * (1 + point.z.norm(dim=1))) & (mu < 1e6)
+        if not bool(moved.any()):
+            break
+    return point
 
 
 def transition(

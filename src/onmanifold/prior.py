@@ -59,12 +59,15 @@ class ManifoldPrior(nn.Module, ABC):
         num_charts: number of charts K.
         box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps
             ``|z| <= box``.
+        inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
+            the encoders are exact inverses up to rounding.
     """
 
     x_shape: tuple[int, ...]
     dim: int
     num_charts: int = 1
     box: float | Tensor = float("inf")
+    inverse_error: float = 0.0
 
     # What a subclass writes, one chart at a time ------------------------------------------------
 
@@ -87,6 +90,14 @@ class ManifoldPrior(nn.Module, ABC):
     def responsibilities(self, x: Tensor) -> Tensor:
         """How well each chart explains ``x``: ``(B, *x_shape) -> (B, K)``, rows sum to one."""
         return torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+
+    def settle(self, z: Tensor, chart: Tensor) -> Tensor:
+        """Latent points ``(B, d)`` brought back near the codes of the data, where only those count.
+
+        Every retraction ends with it. Needed where the codes are a thin set in the latent box, around
+        which the decoder means nothing; by default nothing moves.
+        """
+        return z
 
     def config(self) -> dict[str, Any]:
         """JSON-able arguments from which the class builds this prior again, weights aside."""
@@ -112,7 +123,10 @@ class ManifoldPrior(nn.Module, ABC):
 
     @torch.no_grad()
     def locate(self, x: Tensor) -> Point:
-        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it."""
+        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it.
+
+        Where the encoders are learned and not exact, the point is moved on to the nearest one of the chart.
+        """
         check_batch(x, self.x_shape, "x")
         codes = [self.encode_chart(x, k) for k in range(self.num_charts)]
         distances = [
@@ -120,7 +134,12 @@ class ManifoldPrior(nn.Module, ABC):
         ]
         chart = torch.stack(distances, dim=1).argmin(dim=1)
         rows = torch.arange(len(x), device=x.device)
-        return Point(chart, torch.stack(codes, dim=1)[rows, chart])
+        found = Point(chart, torch.stack(codes, dim=1)[rows, chart])
+        if self.inverse_error == 0:
+            return found
+        from onmanifold.geometry import nearest
+
+        return nearest(self, found, x)
 
     def solve(self, operator: Any, measurement: Tensor, **options: Any) -> Solution:
         """Same as :func:`onmanifold.solve` with this prior."""

@@ -230,8 +230,8 @@ def test_a_recipe_names_its_file_relative_to_itself(tmp_path, points):
     recipe = tmp_path / "own.toml"
     recipe.write_text(
         'name = "own"\n[card]\n[data]\nname = "examples"\nfile = "points.npy"\n'
-        "[atlas]\ndim = 1\ncharts = 2\nsigma_x = 0.1\n"
-        '[atlas.chart]\nnetwork = "dense"\noptions = { hidden = 4 }\n'
+        "[model]\ndim = 1\ncharts = 2\nsigma_x = 0.1\n"
+        '[model.chart]\nnetwork = "dense"\noptions = { hidden = 4 }\n'
         "[schedule]\nseeding = 1\njoint = 1\n"
     )
     assert Recipe.read(recipe).prepare().atlas.x_shape == (3,)

@@ -42,7 +42,7 @@ def test_laws(name, dtype):
 def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
     card, recipe = prior_card(name), Recipe.read(name)
     assert card["recipe"]["schedule"] == recipe.schedule and card["recipe"]["seed"] == recipe.seed
-    for key, value in recipe.atlas.items():
+    for key, value in recipe.model.items():
         assert card["config"][key] == value, key
     for field in ("description", "value_range", "unit", "licence", "training_data"):
         assert card[field]

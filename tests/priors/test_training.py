@@ -30,7 +30,7 @@ TINY = Recipe(
     name="tiny",
     card={"description": "for tests"},
     data={"name": "two-circles"},
-    atlas={
+    model={
         "dim": 1,
         "charts": 4,
         "sigma_x": 0.1,
@@ -122,7 +122,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_training_learns_and_the_card_says_so(tmp_path):
-    untrained = Atlas(AtlasConfig((2,), **TINY.atlas))
+    untrained = Atlas(AtlasConfig((2,), **TINY.model))
     trained = train(TINY, tmp_path, progress=False)
     before = held_out_metrics(untrained, TwoCircles(), n=200)
     written = card(TINY, trained)
@@ -148,7 +148,7 @@ def test_bad_recipes_are_refused(tmp_path):
     file.write_text("name = 'x'\nspeed = 3\n")
     with pytest.raises(ValueError, match=r"broken.toml: .*speed"):
         Recipe.read(file)
-    file.write_text('name = "x"\nprecision = "16-mixed"\n[card]\n[data]\n[atlas]\n[schedule]\n')
+    file.write_text('name = "x"\nprecision = "16-mixed"\n[card]\n[data]\n[model]\n[schedule]\n')
     with pytest.raises(ValueError, match="known: 32-true, bf16-mixed"):
         Recipe.read(file)
     file.write_text("name = ")
@@ -170,13 +170,13 @@ class Given:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"atlas": {"dim": 3}}, r"dim 3 has to be from 1 to the size of \(2,\)"),
+        ({"model": {"dim": 3}}, r"dim 3 has to be from 1 to the size of \(2,\)"),
         (
-            {"atlas": {"charts": 30}, "schedule": {"pool": 20}},
-            "30 charts, but only 20 different examples",
+            {"model": {"charts": 30}, "schedule": {"pool": 20}},
+            "30 charts .*, but only 20 different examples",
         ),
-        ({"atlas": {"speed": 1}}, "tiny: .*speed"),
-        ({"atlas": {"chart": {"network": "conv"}}}, "tiny: .*channels"),
+        ({"model": {"speed": 1}}, "tiny: .*speed"),
+        ({"model": {"chart": {"network": "conv"}}}, "tiny: .*channels"),
         ({"schedule": {"batch_size": 0}}, "batch_size has to be at least 1, got 0"),
         ({"schedule": {"joint": -1}}, "joint is negative"),
         ({"schedule": {"learning_rate": 0.0}}, "learning_rate has to be above 0"),
@@ -195,7 +195,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, chang
 
 def test_pictures_that_do_not_divide_are_refused(tmp_path):
     networks = {"network": "conv", "options": {"channels": [4, 4], "patch": 4, "hidden": 8}}
-    recipe = replace(TINY, data={"name": "bar", "size": 20}, atlas=TINY.atlas | {"chart": networks})
+    recipe = replace(TINY, data={"name": "bar", "size": 20}, model=TINY.model | {"chart": networks})
     with pytest.raises(ValueError, match=r"\(1, 20, 20\) is not divisible by 8"):
         train(recipe, tmp_path, progress=False)
 
@@ -205,7 +205,7 @@ def test_pictures_that_do_not_divide_are_refused(tmp_path):
     [
         (torch.full((5, 2), torch.nan), "200 of 200 examples hold NaN"),
         (torch.ones(5, 2), "all of 200 examples are the same"),
-        (torch.arange(6.0).view(3, 2), "4 charts, but only 3 different examples"),
+        (torch.arange(6.0).view(3, 2), "4 charts .*, but only 3 different examples"),
     ],
 )
 def test_data_that_cannot_be_learned_are_refused(monkeypatch, examples, message):
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         assert torch.equal(value, again.state_dict()[name])
     with pytest.raises(ValueError, match=r"belongs to another recipe \(seed: 0 there, 1 here\)"):
         train(replace(short, seed=1), tmp_path, resume=True, progress=False)
-    with pytest.raises(ValueError, match=r"another recipe \(name: tiny there, tiny-2 here; atlas"):
+    with pytest.raises(ValueError, match=r"another recipe \(name: tiny there, tiny-2 here; model"):
         train(short.with_charts(2), tmp_path, resume=True, progress=False)
     reworded = replace(short, card={"description": "in other words"})
     train(reworded, tmp_path, resume=True, progress=False)
@@ -308,8 +308,8 @@ train(recipe, Path(sys.argv[1]), progress=False, devices=int(sys.argv[2]))
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
-    lines = ['name = "tiny"', "threads = 1", "[card]", "[data]", 'name = "two-circles"', "[atlas]"]
-    lines += ["dim = 1", "charts = 4", "sigma_x = 0.1", "[atlas.chart]", 'network = "dense"']
+    lines = ['name = "tiny"', "threads = 1", "[card]", "[data]", 'name = "two-circles"', "[model]"]
+    lines += ["dim = 1", "charts = 4", "sigma_x = 0.1", "[model.chart]", 'network = "dense"']
     lines += ["couplings = 2", "options = { hidden = 8 }", "[schedule]", "seeding = 20"]
     lines += ["joint = 30", "overlap = 20", "batch_size = 32"]
     (tmp_path / "tiny.toml").write_text("\n".join(lines))

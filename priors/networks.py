@@ -1,7 +1,7 @@
-"""The networks inside a chart: smooth maps between codes ``(B, d)`` and unknowns ``(B, *x_shape)``.
+"""The networks of all priors: smooth maps between codes ``(B, d)`` and unknowns ``(B, *x_shape)``.
 
-They need no structure of their own: :class:`~onmanifold.priors.atlas.chart.Chart` makes an exactly
-invertible chart of any pair of them.
+They need no structure of their own: an autoencoder is a pair of them, and
+:class:`~onmanifold.priors.atlas.chart.Chart` makes an exactly invertible chart of any pair.
 """
 
 from __future__ import annotations
@@ -145,12 +145,30 @@ def network_pair(
     """A decoder network ``R^d -> x_shape`` and an encoder network back, of the named kind.
 
     Raises:
-        ValueError: an unknown kind; known are ``"dense"`` (for vectors) and ``"conv"`` (pictures).
+        ValueError: an unknown kind; known are ``"dense"`` (for vectors and small pictures, see
+            :func:`mlp`) and ``"conv"`` (for pictures, see :class:`Grids`).
     """
     if kind == "dense":
-        size = x_shape[0]
-        return mlp(dim, outputs=size, **options), mlp(size, outputs=dim, **options)
+        size = prod(x_shape)
+        decoder, encoder = mlp(dim, outputs=size, **options), mlp(size, outputs=dim, **options)
+        if len(x_shape) == 1:
+            return decoder, encoder
+        return decoder.append(nn.Unflatten(1, x_shape)), encoder.insert(0, nn.Flatten())
     if kind == "conv":
         grids = Grids(dim, x_shape, **options)
         return ConvDecoder(grids), ConvEncoder(grids)
     raise ValueError(f"unknown network {kind!r}; known: conv, dense")
+
+
+def default_network(x_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Kind and arguments of a network for unknowns of a shape, where nobody chose any.
+
+    Example:
+        >>> default_network((1, 64, 64))["network"]
+        'conv'
+    """
+    if len(x_shape) == 3 and min(x_shape[1:]) > 32 and not any(n % 8 for n in x_shape[1:]):
+        patch = 4 if any(n % 16 for n in x_shape[1:]) else 8
+        options = {"channels": [48, 32], "patch": patch, "hidden": 128, "groups": 8}
+        return {"network": "conv", "options": options}
+    return {"network": "dense", "options": {"hidden": 64 if prod(x_shape) < 50 else 256}}

@@ -1,0 +1,143 @@
+"""The autoencoder: a learned manifold with one chart, whose encoder is a learned inverse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator, check_count
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.autoencoder.density import GaussianMixture
+from onmanifold.priors.networks import network_pair
+
+BATCH = 500  # examples that are encoded at once
+MARGIN = 1.05  # the latent box reaches so far beyond the codes of the examples
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """What an autoencoder is built from; the same fields stand in recipes and cards.
+
+    Attributes:
+        x_shape: shape of the unknown.
+        dim: latent dimension d.
+        network: kind of both networks, see :func:`~onmanifold.priors.networks.network_pair`.
+        options: their arguments.
+        components: Gaussians of the latent density.
+        tube: whether points that leave a tube around the codes of the examples are brought back to it: for
+            codes that are a thin set of lower dimension than ``dim``.
+    """
+
+    x_shape: tuple[int, ...]
+    dim: int
+    network: str = "dense"
+    options: dict[str, Any] = field(default_factory=lambda: {"hidden": 256})
+    components: int = 10
+    tube: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x_shape", tuple(self.x_shape))
+        check_count(self.dim, "dim")
+        check_count(self.components, "components")
+        if self.dim > prod(self.x_shape):
+            raise ValueError(
+                f"dim {self.dim} has to be from 1 to the size of {self.x_shape}, {prod(self.x_shape)}"
+            )
+
+
+class Autoencoder(ManifoldPrior):
+    """A decoder network and an encoder network that was trained to invert it.
+
+    Latent coordinates are the encoder's, centred; the box is as wide as the codes of the examples, and the
+    latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How exact the inverse
+    is, ``inverse_error`` says.
+
+    Example:
+        >>> prior = Autoencoder(AutoencoderConfig(x_shape=(3,), dim=2, options={"hidden": 8}))
+        >>> prior.settle_on(torch.randn(100, 3), seed=0)
+        >>> point = prior.sample(5, 0)
+        >>> prior.decode(point.z, point.chart).shape
+        torch.Size([5, 3])
+    """
+
+    centre: Tensor
+    half_widths: Tensor
+    radius: Tensor
+    error: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.settings = config
+        self.x_shape, self.dim = config.x_shape, config.dim
+        self.decoder, self.encoder = network_pair(
+            config.network, config.dim, config.x_shape, config.options
+        )
+        self.density = GaussianMixture(config.dim, config.components)
+        self.register_buffer("centre", torch.zeros(config.dim))
+        self.register_buffer("half_widths", torch.ones(config.dim))
+        self.register_buffer("radius", torch.tensor(0.0))
+        self.register_buffer("error", torch.tensor(1.0))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the autoencoder that :meth:`config` describes, with random weights."""
+        return cls(AutoencoderConfig(**config))
+
+    def config(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    @property
+    def box(self) -> Tensor:  # type: ignore[override]
+        """Half-widths of the latent box, ``(d,)``."""
+        return self.half_widths
+
+    @property
+    def inverse_error(self) -> float:  # type: ignore[override]
+        return float(self.error)
+
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
+        x: Tensor = self.decoder(z + self.centre)
+        return x
+
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
+        z: Tensor = self.encoder(x) - self.centre
+        return z
+
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
+        return self.density.log_prob(z)
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        z = self.density.sample(n, as_generator(generator))
+        z = torch.clamp(z, -self.half_widths, self.half_widths)
+        chart = torch.zeros(n, dtype=torch.long, device=self.device)
+        return Point(chart, self.settle(z, chart))
+
+    def settle(self, z: Tensor, chart: Tensor) -> Tensor:
+        """Bring points ``(B, d)`` back that left the tube around the codes of the examples."""
+        if not self.settings.tube:
+            return z
+        back = self.encoder(self.decoder(z + self.centre)) - self.centre
+        far = (back - z).norm(dim=1, keepdim=True) > self.radius
+        return torch.where(far, back, z)
+
+    @torch.no_grad()
+    def settle_on(self, x: Tensor, seed: int) -> None:
+        """Take centre, box, density and tube from examples ``(n, *x_shape)``, after training."""
+        codes = torch.cat([self.encoder(part) for part in x.split(BATCH)])
+        self.centre.copy_((codes.amax(dim=0) + codes.amin(dim=0)) / 2)
+        codes = codes - self.centre
+        self.half_widths.copy_(MARGIN * codes.abs().amax(dim=0))
+        self.density.fit(codes, seed)
+        self.radius.copy_(2 * self._round_trip(codes).quantile(0.99))
+        drawn = self.sample(1000, seed).z
+        self.error.copy_(self._round_trip(drawn).median() / drawn.norm(dim=1).median())
+
+    def _round_trip(self, z: Tensor) -> Tensor:
+        """``|E(D(z)) - z|``, ``(n,)``."""
+        trips = [self.encode_chart(self.decode_chart(part, 0), 0) for part in z.split(BATCH)]
+        off: Tensor = (torch.cat(trips) - z).norm(dim=1)
+        return off

@@ -1,0 +1,143 @@
+"""Training an autoencoder: examples, batches, and one loss a method.
+
+A method is a subclass with a loss, in a file of its own; what it needs beside the examples it computes once
+(:meth:`AutoencoderTraining.set_up`) or draws with each batch (:meth:`AutoencoderTraining.extras`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count
+from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
+from onmanifold.priors.manifolds import DataManifold, part_of, stream
+from onmanifold.priors.method import Method, Pace, check_examples
+from onmanifold.priors.networks import default_network
+
+if TYPE_CHECKING:
+    from onmanifold.priors.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class AutoencoderSchedule(Pace):
+    """Length and sizes of a training run.
+
+    Attributes:
+        length: steps.
+        examples: how many examples there are to learn from; of a finite set at most all.
+        fitted: how many of them the latent density is fitted to, at most.
+    """
+
+    length: int = 5000
+    examples: int = 10_000
+    fitted: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("length", "examples", "fitted"):
+            check_count(getattr(self, name), f"schedule: {name}")
+        super().__post_init__()
+
+    @property
+    def steps(self) -> int:
+        return self.length
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A loss without numbers to choose."""
+
+
+class AutoencoderTraining(Method):
+    """An autoencoder, a set of examples, and a loss.
+
+    Args:
+        model: the autoencoder to train, in place.
+        data: where examples come from.
+        schedule: length and sizes.
+        options: the loss's numbers, of the class's ``Options``.
+        seed: seed of examples and noise.
+    """
+
+    Options: ClassVar[type] = NoOptions
+    examples: Tensor
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        data: DataManifold,
+        schedule: AutoencoderSchedule,
+        options: Any,
+        seed: int,
+    ) -> None:
+        super().__init__(data, schedule, seed)
+        self.model, self.schedule, self.options = model, schedule, options
+        x = examples_of(data, schedule.examples, seed)
+        check_examples(x, model.x_shape, 2, "an autoencoder")
+        self.register_buffer("examples", x, persistent=False)
+        self.set_up()
+
+    @classmethod
+    def prepare(cls, recipe: Recipe) -> Self:
+        data = recipe.load_data()
+        model = Autoencoder(AutoencoderConfig(x_shape=data.x_shape, **recipe.model))
+        schedule = AutoencoderSchedule(**recipe.schedule)
+        return cls(model, data, schedule, cls.Options(**recipe.loss), recipe.seed)
+
+    @classmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+
+    @property
+    def prior(self) -> Autoencoder:
+        return self.model
+
+    def set_up(self) -> None:  # noqa: B027
+        """Compute once what the loss needs of all examples, such as their graph of neighbours.
+
+        Raises:
+            ValueError: options that do not fit the examples.
+        """
+
+    def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """What the loss needs beside the examples numbered ``rows`` ``(B,)``; values are ``(B, ...)``."""
+        return {}
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch: ``x`` ``(B, *x_shape)``, ``rows`` ``(B,)``, ``step`` and the extras."""
+
+    def reconstruction(self, x: Tensor) -> Tensor:
+        """``D(E(x))``."""
+        reconstructed: Tensor = self.model.decoder(self.model.encoder(x))
+        return reconstructed
+
+    def draw(self, step: int) -> dict[str, Tensor]:
+        generator = stream(self.seed, "train", step)
+        rows = torch.randint(
+            len(self.examples), (self.schedule.batch_size,), generator=generator
+        ).to(self.examples.device)
+        return {"x": self.examples[rows], "rows": rows} | self.extras(rows, generator)
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def finish(self) -> None:
+        self.model.eval()
+        self.model.settle_on(self.examples[: self.schedule.fitted], self.seed)
+
+
+def examples_of(data: DataManifold, n: int, seed: int, split: str = "train") -> Tensor:
+    """``n`` examples ``(n, *x_shape)`` to learn from; of a finite set ``n`` different ones, at most all."""
+    part = part_of(data, split)
+    generator = stream(seed, "seeding")
+    finite: Tensor | None = getattr(part, "x", None)
+    if finite is None:
+        return part.sample(n, generator)[0]
+    return finite[torch.randperm(len(finite), generator=generator)[:n]]

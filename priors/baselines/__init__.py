@@ -1,0 +1,1 @@
+"""Autoencoders that others proposed, to compare with: one loss a file."""

@@ -1,0 +1,15 @@
+"""The plain autoencoder."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from onmanifold.priors.autoencoder.training import AutoencoderTraining
+
+
+class AE(AutoencoderTraining):
+    """Mean squared error of the reconstruction."""
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        x = batch["x"]
+        return (self.reconstruction(x) - x).square().mean()
