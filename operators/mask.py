@@ -1,0 +1,153 @@
+"""Mask: some entries of the unknown are measured, the others are to be filled in (inpainting)."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from onmanifold._checks import as_generator, check_batch, check_shape
+
+
+class Mask(nn.Module):
+    """The entries of x where a mask is true: ``A(x) = x[mask]``, in row-major order.
+
+    It computes in the dtype of its input; ``.to(device)`` moves it.
+
+    Attributes:
+        mask: True where an entry is measured, shape ``x_shape``, boolean.
+        x_shape: shape of one unknown.
+        y_shape: ``(m,)``, the number of entries measured.
+
+    Args:
+        mask: boolean, of shape ``x_shape``, or of its last two axes, ``(H, W)``: one mask for all
+            channels.
+        x_shape: such as ``(H, W)`` or ``(C, H, W)``.
+
+    Raises:
+        TypeError: a mask that is no boolean tensor.
+        ValueError: a mask of another shape, or one that keeps nothing.
+
+    Example:
+        >>> import torch
+        >>> left = torch.tensor([[True, False], [True, False]])
+        >>> operator = Mask(left, (2, 2))
+        >>> operator.A(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+        tensor([[1., 3.]])
+        >>> operator.A_adjoint(torch.tensor([[1.0, 3.0]]))
+        tensor([[[1., 0.],
+                 [3., 0.]]])
+    """
+
+    mask: Tensor
+    kept: Tensor
+    linear = True
+
+    def __init__(self, mask: Tensor, x_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.x_shape = check_shape(x_shape, "x_shape")
+        whole = _check_mask(mask, self.x_shape).expand(self.x_shape)
+        kept = whole.flatten().nonzero().squeeze(1)  # numbers of the entries measured
+        self.y_shape = (len(kept),)
+        self.register_buffer("mask", whole.clone(), persistent=False)
+        self.register_buffer("kept", kept, persistent=False)
+
+    def A(self, x: Tensor) -> Tensor:
+        """The entries measured: ``(B, *x_shape)`` to ``(B, m)``."""
+        check_batch(x, self.x_shape, "x")
+        return x.flatten(1).index_select(1, self.kept)
+
+    def A_adjoint(self, u: Tensor) -> Tensor:
+        """Entries put back to their places among zeros: ``(B, m)`` to ``(B, *x_shape)``."""
+        check_batch(u, self.y_shape, "u")
+        zeros = torch.zeros_like(u[:, :1]).expand(-1, prod(self.x_shape))
+        return zeros.index_copy(1, self.kept, u).reshape(-1, *self.x_shape)
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """``A(v)``, for tangents ``(B, *x_shape)``: the operator is linear."""
+        return self.A(v)
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        """``A_adjoint(u)``, for ``(B, m)``."""
+        return self.A_adjoint(u)
+
+    def extra_repr(self) -> str:
+        return f"{self.y_shape[0]} of {prod(self.x_shape)} entries, x_shape={self.x_shape}"
+
+
+def _check_mask(mask: Tensor, x_shape: tuple[int, ...]) -> Tensor:
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"the mask has to be a torch.Tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"the mask has to be boolean, got {mask.dtype}; compare it: mask > 0")
+    if tuple(mask.shape) not in (x_shape, _pixels(x_shape)):
+        shared = "" if len(x_shape) < 3 else f" or {_pixels(x_shape)}"
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}, expected {x_shape}{shared}")
+    if not bool(mask.any()):
+        raise ValueError("the mask keeps nothing: it has to be True where an entry is measured")
+    return mask
+
+
+def _pixels(x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what all channels share: ``(H, W)``; of a vector all of it."""
+    return x_shape[-2:]
+
+
+def from_options(
+    x_shape: tuple[int, ...] | None,
+    *,
+    keep: float = 0.5,
+    seed: int = 0,
+    box: tuple[int, int, int, int] | None = None,
+) -> Mask:
+    """A :class:`Mask` of pixels drawn at random, the same for all channels.
+
+    Args:
+        x_shape: shape of one unknown.
+        keep: share of the pixels that is measured, above 0 and at most 1.
+        seed: which ones.
+        box: rows and columns of a rectangle that is lost whole, ``(top, bottom, left, right)``, the
+            second and the last exclusive; ``keep`` is then the share of what lies outside. With
+            ``keep=1`` nothing is missing but the rectangle.
+
+    Raises:
+        TypeError: numbers of the wrong kind.
+        ValueError: a share outside (0, 1] or so small that it keeps nothing, or a rectangle outside
+            the image.
+
+    Example:
+        >>> from_options((28, 28), keep=0.25).y_shape
+        (196,)
+        >>> from_options((3, 28, 28), keep=1.0, box=(10, 18, 10, 18)).y_shape
+        (2160,)
+    """
+    if x_shape is None:
+        raise ValueError("mask needs the shape of the unknown: x_shape such as (H, W) or (C, H, W)")
+    if isinstance(keep, bool) or not isinstance(keep, int | float):
+        raise TypeError(f"keep has to be a number, got {type(keep).__name__}")
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep has to be above 0 and at most 1, got {keep}")
+    outside = torch.ones(_pixels(check_shape(x_shape, "x_shape")), dtype=torch.bool)
+    if box is not None:
+        top, bottom, left, right = _check_box(box, tuple(outside.shape))
+        outside[top:bottom, left:right] = False
+    candidates = outside.flatten().nonzero().squeeze(1)
+    order = torch.randperm(len(candidates), generator=as_generator(seed))
+    drawn = candidates[order[: round(keep * len(candidates))]]
+    mask = torch.zeros(outside.numel(), dtype=torch.bool).index_fill(0, drawn, True)
+    return Mask(mask.reshape(outside.shape), x_shape)
+
+
+def _check_box(
+    box: tuple[int, int, int, int], pixels: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    whole = isinstance(box, tuple) and all(type(side) is int for side in box)
+    if not whole or len(box) != 4:
+        raise TypeError(f"box has to be four ints (top, bottom, left, right), got {box!r}")
+    top, bottom, left, right = box
+    if len(pixels) != 2:
+        raise ValueError(f"box needs images (H, W) or (C, H, W), the unknown has shape {pixels}")
+    if not (0 <= top < bottom <= pixels[0] and 0 <= left < right <= pixels[1]):
+        raise ValueError(f"box {box} (top, bottom, left, right) is no rectangle within {pixels}")
+    return box
