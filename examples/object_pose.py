@@ -1,0 +1,49 @@
+"""Find how an object is turned from a blurred, noisy picture of it.
+
+python examples/object_pose.py [OUTPUT_FOLDER] [PRIOR]
+
+The learned manifold knows pictures, not rotations. So the picture is restored on it, and the rotation is that
+of the rendering nearest to the restored picture: the best of many, moved by a local search.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from onmanifold import Gaussian, Starts, load_prior, simulate, solve
+from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.plot import draw
+from onmanifold.priors.manifolds import RotatingObject, stream
+
+NOISE = 0.1
+
+output = Path(sys.argv[1] if len(sys.argv) > 1 else "pose")
+prior, body = load_prior(sys.argv[2] if len(sys.argv) > 2 else "rotating-object"), RotatingObject()
+operator = Blur(gaussian_kernel(9, std=2.0), prior.x_shape)
+truth, rotation = body.sample(6, stream(0, "held-out"))  # pictures that training never saw
+measurement = simulate(operator, truth, NOISE, generator=0)
+
+solution = solve(operator, measurement, prior, fidelity=Gaussian(NOISE), starts=Starts(256, 8))
+print(solution.summary())
+
+pictures, rotations = body.sample(5000, stream(0, "seeding"))
+nearest = torch.cdist(solution.x.flatten(1), pictures.flatten(1)).argmin(dim=1)
+found = rotations[nearest].requires_grad_()  # unit quaternions
+search = torch.optim.Adam([found], lr=0.01)
+for _ in range(200):
+    search.zero_grad()
+    pose = found / found.norm(dim=1, keepdim=True)
+    (body.render(pose) - solution.x).square().sum().backward()
+    search.step()
+angle = body.distance_between(pose.detach(), rotation).rad2deg()
+print("error of the pose: " + ", ".join(f"{a:.1f}" for a in angle) + " degrees")
+
+figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+for line, row in zip(figure.subplots(3, 6), (truth, measurement, solution.x), strict=True):
+    for ax, picture in zip(line, row, strict=True):
+        draw(ax, picture, min=0.0, max=1.0)
+figure.suptitle("truth, measurement, restored")
+output.mkdir(parents=True, exist_ok=True)
+figure.savefig(output / "pose.png")
