@@ -48,7 +48,7 @@ from onmanifold.operators.mask import from_options as random_mask
 from onmanifold.priors.manifolds import part_of, stream
 
 PRIOR_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
-RATES = (0.01, 0.03, 0.1, 0.3)  # of Adam, in units of the latent density's standard deviation
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of Adam, in units of the latent density's standard deviation
 TV_WEIGHTS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 TV_STEPS = 100
 
