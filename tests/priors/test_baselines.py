@@ -64,20 +64,20 @@ def test_trains_and_gives_a_prior_that_can_be_stored(method, data, no_umap, tmp_
 
 @pytest.mark.parametrize("method", METHODS)
 def test_its_loss_falls_and_repeats_itself(method, no_umap):
-    def losses():
+    def losses(steps):
         torch.manual_seed(0)
-        module = recipe(method, length=200, examples=200, learning_rate=1e-2).prepare()
+        module = recipe(method, length=200, examples=100).prepare()
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
-        for step in range(60):
+        for step in range(steps):
             loss = module.loss(module.draw(step))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             yield float(loss.detach())
 
-    first, again = list(losses()), list(losses())
-    assert first == again
-    assert sum(first[-10:]) < 0.7 * sum(first[:10])
+    first = list(losses(40))
+    assert list(losses(3)) == first[:3]
+    assert sum(first[-5:]) < 0.7 * sum(first[:5])
 
 
 def test_convolutional_networks_too(no_umap, tmp_path):
@@ -206,14 +206,13 @@ def test_witness_filtration_of_a_loop():
 
 
 def test_witnesses_follow_the_manifold():
-    """The ends of a bent line are near each other, but no example lies between them."""
+    """The ends of an open circle are near each other, but no example lies between them."""
     angles = torch.linspace(0, 1.8 * math.pi, 200, dtype=torch.float64)
     circle = torch.stack([angles.cos(), angles.sin()], dim=1)
     ends, side = circle[[0, -1]], circle[[0, 33]]
-    assert abs(torch.dist(*ends) - torch.dist(*side)) < 0.35
-    assert witness_filtration(ends, circle)[0, 1] > 1.05 * torch.dist(*ends) / 2
-    chord = witness_filtration(side, circle)[0, 1]
-    torch.testing.assert_close(chord, torch.dist(*side) / 2, rtol=0.05, atol=0)
+    half_chord = torch.dist(*ends) / 2
+    assert witness_filtration(ends, circle)[0, 1] > 1.8 * half_chord
+    assert witness_filtration(side, circle)[0, 1] < 1.1 * torch.dist(*side) / 2
 
 
 @pytest.mark.parametrize(
