@@ -92,7 +92,7 @@ def choose(
 def print_case(name: str, results: dict[str, list[Result]]) -> None:
     """A block of the table, with what NRAE gains."""
     case = CASES[name]
-    print(f"\n{name}: {case.data}, {case.examples} pictures to learn from\n")
+    print(f"\n{name}: {case.data}, {case.examples} pictures to learn from, d = {case.dim}\n")
     print("method        test error   spread     paper  validation  best at  seconds")
     for method, found in results.items():
         errors = [result.test for result in found]

@@ -43,8 +43,9 @@ class Run:
 
     def row(self) -> dict[str, str | float | int]:
         """Columns that tell the run."""
-        told = asdict(self)
-        return {name: told[name] for name in told if name != "budget"} | told["budget"]
+        told, case = asdict(self), CASES[self.case]
+        budget = told.pop("budget")
+        return told | {"examples": case.examples, "dim": case.dim} | budget
 
     def recipe(self) -> Recipe:
         """The training as a recipe."""
@@ -55,7 +56,7 @@ class Run:
             f"{self.case}-{self.method}",
             {},
             {"name": case.data, "size": case.examples},
-            {"dim": budget.dim, "options": {"hidden": budget.hidden, "depth": budget.depth}},
+            {"dim": case.dim, "options": {"hidden": budget.hidden, "depth": budget.depth}},
             {
                 "length": budget.steps,
                 "batch_size": budget.batch_size,
