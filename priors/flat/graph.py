@@ -1,0 +1,153 @@
+"""Pairs from examples alone, by their graph of nearest neighbours.
+
+Where no formula says how far apart two examples are and what lies between them, the examples themselves do: a
+way from x to y that passes through a third example m close to the straight line is about as long as its two
+edges, and m divides it as they do. Which examples are opposite neighbours of m follows from the inner
+products of the edges.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.priors.flat.pairs import Pairs
+
+EXACT = 20_000  # examples up to which all distances are computed
+_CHUNK = 500  # examples that are handled at once
+
+
+class GraphPairs:
+    """Pairs of a finite set of examples.
+
+    Lengths are Euclidean, in units of the examples' spread: the root mean square of their distances to
+    their mean. For each example m and each of its ``k`` nearest neighbours x the pair's other end y is the
+    neighbour of m that is most nearly opposite, the one with the smallest ``|x + y - 2 m|``. The pair is
+    kept if ``|x - y|`` is at least ``straight`` times the length ``|x - m| + |m - y|``, and m lies in the
+    middle third. Each way is found from both its ends, and counts twice.
+
+    Args:
+        x: the examples, ``(n, *x_shape)``.
+        k: number of neighbours.
+        eps: largest length of a way; None: no limit.
+        straight: how straight ways have to be, between 0 and 1.
+
+    Raises:
+        ValueError: ``k`` is not below the number of examples, examples that occur twice, NaN, or no pair
+            is short and straight enough.
+
+    Example:
+        >>> from onmanifold.priors.manifolds import Sphere
+        >>> x, _ = Sphere(noise=0.0).sample(500, torch.Generator().manual_seed(0))
+        >>> pairs = GraphPairs(x, k=12).draw(100, torch.Generator().manual_seed(0))
+        >>> between = pairs.between.norm(dim=1)  # on the sphere, unlike the middle of a chord
+        >>> bool((between - 1).abs().max() < 1e-5)
+        True
+    """
+
+    def __init__(
+        self, x: Tensor, k: int = 16, eps: float | None = None, straight: float = 0.95
+    ) -> None:
+        check_number(straight, "straight", high=1.0)
+        if eps is not None:
+            check_number(eps, "eps")
+        points = x.flatten(1)
+        points = points - points.mean(dim=0)
+        self.x = x
+        self.unit = float(points.square().sum(dim=1).mean().sqrt())
+        distance, index = nearest_neighbours(points, k)
+        if not bool((distance > 0).all()):
+            row = int((distance <= 0).any(dim=1).nonzero()[0])
+            raise ValueError(
+                f"data: examples {row} and {int(index[row, 0])} are the same; a graph of neighbours takes "
+                "different ones: remove duplicates"
+            )
+        ways = [
+            _ways(points, distance, index, rows, straight)
+            for rows in torch.arange(len(x)).split(_CHUNK)
+        ]
+        self.start, self.between, self.end = torch.cat([way[0] for way in ways]).unbind(dim=1)
+        halves = torch.cat([way[1] for way in ways]) / self.unit
+        self.length, self.share = halves.sum(dim=1), halves[:, 0] / halves.sum(dim=1)
+        if eps is not None:
+            self._keep(self.length <= eps)
+        if len(self.length) == 0:
+            limit = "" if eps is None else f" and at most eps = {eps:g} (of the spread) long"
+            raise ValueError(
+                f"data: no way over {k} neighbours is straight to {straight:g}{limit}: take a larger k or "
+                "eps, a smaller straight, or more examples"
+            )
+
+    def _keep(self, kept: Tensor) -> None:
+        for name in ("start", "between", "end", "length", "share"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def draw(self, n: int, generator: torch.Generator) -> Pairs:
+        """``n`` random pairs."""
+        return self.select(torch.randint(len(self), (n,), generator=generator))
+
+    def select(self, rows: Tensor) -> Pairs:
+        """The pairs numbered ``rows``."""
+        x, y, m = (self.x[index[rows]] for index in (self.start, self.end, self.between))
+        return Pairs(x, y, m, self.length[rows], self.share[rows])
+
+
+def nearest_neighbours(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances ``(n, k)`` to the k nearest others of ``n`` points ``(n, m)``, and their numbers.
+
+    Exact for up to 20 000 points; for more approximate, by pynndescent.
+
+    Raises:
+        ValueError: ``k`` is not below the number of points, or NaN.
+    """
+    check_count(k, "k")
+    if k >= len(points):
+        raise ValueError(f"k = {k} neighbours, but there are only {len(points)} examples")
+    if not bool(torch.isfinite(points).all()):
+        raise ValueError("data: examples hold NaN or infinite values")
+    if len(points) > EXACT:
+        return _approximate(points, k)
+    distances, numbers = [], []
+    for rows in torch.arange(len(points)).split(_CHUNK):
+        distance = torch.cdist(points[rows], points)
+        distance[torch.arange(len(rows)), rows] = torch.inf  # not itself
+        number = distance.topk(k, largest=False).indices
+        # once more for these few: what cdist computes by inner products is not exact for close points
+        exact = (points[number] - points[rows, None]).norm(dim=2)
+        exact, order = exact.sort(dim=1)
+        distances.append(exact)
+        numbers.append(number.gather(1, order))
+    return torch.cat(distances), torch.cat(numbers)
+
+
+def _approximate(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    from pynndescent import NNDescent
+
+    found = NNDescent(points.cpu().numpy(), n_neighbors=k + 1, random_state=0)
+    number, distance = (torch.from_numpy(part).to(points.device) for part in found.neighbor_graph)
+    itself = number == torch.arange(len(points), device=points.device)[:, None]
+    last = distance.masked_fill(itself, -1.0).argsort(dim=1)[:, 1:]  # itself first, and off
+    return distance.gather(1, last), number.long().gather(1, last)
+
+
+def _ways(
+    points: Tensor, distance: Tensor, index: Tensor, rows: Tensor, straight: float
+) -> tuple[Tensor, Tensor]:
+    """Ways through the examples ``rows``: numbers of x, m, y ``(N, 3)`` and lengths of the halves ``(N, 2)``."""
+    near, far = index[rows], distance[rows]
+    edges = points[near] - points[rows, None]  # (R, k, m)
+    inner = edges @ edges.mT
+    squares = far.square()
+    both = squares[:, :, None] + squares[:, None, :]
+    other = (both + 2 * inner).argmin(dim=2)  # |x + y - 2 m|^2
+    chord = (both - 2 * inner).clamp(min=0.0).gather(2, other[:, :, None]).squeeze(2).sqrt()
+    half = far.gather(1, other)
+    share = far / (far + half)
+    kept = (chord >= straight * (far + half)) & (share > 1 / 3) & (share < 2 / 3)
+    middle = rows[:, None].expand_as(near)
+    ways = torch.stack([near, middle, near.gather(1, other)], dim=2)
+    return ways[kept], torch.stack([far, half], dim=2)[kept]

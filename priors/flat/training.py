@@ -1,0 +1,187 @@
+"""Training of flat autoencoders: the encoder alone, isometric and with little bending; then the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
+from onmanifold.priors.autoencoder.training import AutoencoderSchedule, AutoencoderTraining
+from onmanifold.priors.dimension import intrinsic_dimension
+from onmanifold.priors.flat.graph import GraphPairs, nearest_neighbours
+from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
+from onmanifold.priors.manifolds import GeodesicManifold, stream
+from onmanifold.priors.method import cosine_rate
+from onmanifold.priors.networks import default_network
+
+if TYPE_CHECKING:
+    from onmanifold.priors.recipe import Recipe
+
+_BATCH = 500  # examples that are encoded at once
+
+
+@dataclass(frozen=True)
+class FlatSchedule(AutoencoderSchedule):
+    """Lengths and sizes of a training run.
+
+    Attributes:
+        encoder: steps in which the encoder learns; the decoder learns in the rest of ``length``.
+    """
+
+    encoder: int = 2500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self.encoder, "schedule: encoder")
+        if self.encoder >= self.length:
+            raise ValueError(
+                f"schedule: encoder = {self.encoder} of length = {self.length} steps leave none to the "
+                "decoder; take fewer"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate rises and falls once for each network."""
+        if step < self.encoder:
+            return cosine_rate(step, self.encoder)
+        return cosine_rate(step - self.encoder, self.length - self.encoder)
+
+
+@dataclass(frozen=True)
+class FlatOptions:
+    """What a flat autoencoder learns from.
+
+    Attributes:
+        eps: largest distance of a pair. Required where the data know their distances; elsewhere in units of
+            the examples' spread, and by default without a limit.
+        bending: lambda, weight of the bending.
+        noise: how far from the codes the decoder still has to be right: standard deviation, in each
+            direction normal to them, of the noise on codes.
+        k: neighbours of each example; of their graph, where the data do not know their distances.
+        straight: see :class:`~onmanifold.priors.flat.graph.GraphPairs`.
+    """
+
+    eps: float | None = None
+    bending: float = 0.1
+    noise: float = 0.2
+    k: int = 16
+    straight: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.eps is not None:
+            check_number(self.eps, "loss: eps")
+        for name in ("bending", "noise"):
+            if getattr(self, name) != 0:
+                check_number(getattr(self, name), f"loss: {name}")
+        check_number(self.straight, "loss: straight", high=1.0)
+        if self.k < 4:
+            raise ValueError(f"loss: k has to be at least 4, got {self.k}")
+
+
+class FlatTraining(AutoencoderTraining):
+    """An encoder that keeps distances and hardly bends, and a decoder that inverts it.
+
+    The encoder phi learns from pairs (x, y) at distance d with a point m between them, by the first and the
+    second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of ``bending``
+    times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to them, and with
+    the example itself as the aim, so that it maps a tube around the codes to the manifold.
+
+    Distances are the data's own where they are a
+    :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours
+    elsewhere, which the paper does not treat.
+
+    Reference: J. Braunsmann, M. Rajkovic, M. Rumpf, B. Wirth, Convergent autoencoder approximation of low
+    bending and low distortion manifold embeddings, ESAIM: M2AN 58 (2024).
+    """
+
+    Options = FlatOptions
+    schedule: FlatSchedule
+    pairs: PairSource
+    codes: Tensor | None = None
+    tangents: Tensor
+
+    @classmethod
+    def prepare(cls, recipe: Recipe) -> Self:
+        data = recipe.load_data()
+        config = AutoencoderConfig(x_shape=data.x_shape, **{"tube": True, **recipe.model})
+        schedule = FlatSchedule(**recipe.schedule)
+        return cls(Autoencoder(config), data, schedule, cls.Options(**recipe.loss), recipe.seed)
+
+    @classmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+        return {"model": {"dim": 2 * dim, **default_network(x[0].shape)}, "schedule": {}}
+
+    def set_up(self) -> None:
+        """Choose where pairs come from.
+
+        Raises:
+            ValueError: options that do not fit the data.
+        """
+        options = self.options
+        if not isinstance(self.data, GeodesicManifold):
+            self.pairs = GraphPairs(self.examples, options.k, options.eps, options.straight)
+        elif options.eps is None:
+            raise ValueError("loss: eps, the largest distance of a pair, is not given")
+        else:
+            self.pairs = GeodesicPairs(self.data, options.eps)
+        if options.k >= len(self.examples):
+            raise ValueError(
+                f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
+            )
+
+    def draw(self, step: int) -> dict[str, Tensor]:
+        if step >= self.schedule.encoder:
+            return super().draw(step)
+        generator = stream(self.seed, "train", step)
+        return self.pairs.draw(self.schedule.batch_size, generator).as_batch()
+
+    def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The examples' codes, with noise normal to them."""
+        if self.codes is None:
+            self._look_around()
+        assert self.codes is not None
+        code, tangent = self.codes[rows], self.tangents[rows]
+        length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
+        noise = (length * torch.randn(code.shape, generator=generator)).to(code)
+        along = (tangent.mT @ (tangent @ noise[:, :, None])).squeeze(2)
+        return {"code": code + noise - along}
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        if "code" in batch:
+            return (self.model.decoder(batch["code"]) - batch["x"]).square().mean()
+        p, b = quotients(self.model.encoder, Pairs(**{k: batch[k] for k in Pairs.__annotations__}))
+        distortion = p.square() + p.square().reciprocal() - 2
+        return (distortion + self.options.bending * b.square().sum(dim=1)).mean()
+
+    @torch.no_grad()
+    def _look_around(self) -> None:
+        """Codes of the examples, and bases of their tangent spaces: of the nearest codes around each."""
+        encoder = self.model.encoder.eval()
+        codes = torch.cat([encoder(part) for part in self.examples.split(_BATCH)])
+        self.codes = codes
+        near = nearest_neighbours(codes, self.options.k)[1]
+        dim = max(1, round(intrinsic_dimension(codes, self.options.k)))
+        edges = codes[near] - codes[:, None]
+        self.tangents = torch.linalg.svd(edges, full_matrices=False).Vh[:, :dim]
+
+
+def quotients(encoder: torch.nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """First and second difference quotients of an encoder phi.
+
+    With d the distance and t the share of the point m between x and y,
+
+        p = |phi(y) - phi(x)| / d,    b = 2 ((1 - t) phi(x) + t phi(y) - phi(m)) / (t (1 - t) d^2).
+
+    At the midpoint the factor is 8, as in the paper. p is 1 where phi is an isometry; b is the second
+    derivative along the way, 0 where phi maps it to a straight line at constant speed.
+
+    Returns:
+        p, ``(N,)``, and b, ``(N, d)``.
+    """
+    x, y, m = encoder(torch.cat([pairs.start, pairs.end, pairs.between])).chunk(3)
+    d, t = pairs.distance[:, None], pairs.share[:, None]
+    p = (y - x).norm(dim=1) / pairs.distance
+    return p, 2 * ((1 - t) * x + t * y - m) / (t * (1 - t) * d.square())

@@ -1,0 +1,110 @@
+"""Data manifolds whose distances and geodesics are known, and the geometry of spheres that they share."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+
+
+@runtime_checkable
+class GeodesicManifold(Protocol):
+    """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``.
+
+    Attributes:
+        x_shape: shape of one example.
+        injectivity_radius: points closer than that have one shortest geodesic between them.
+    """
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    @property
+    def injectivity_radius(self) -> float:
+        """Points closer than that have one shortest geodesic between them."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw ``n`` examples ``(n, *x_shape)`` and their coordinates ``(n, ...)``."""
+        ...
+
+    def render(self, coordinates: Tensor) -> Tensor:
+        """The examples at some coordinates."""
+        ...
+
+    def distance_between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Length of the shortest geodesic, ``(n,)``."""
+        ...
+
+    def geodesic(self, a: Tensor, b: Tensor, t: float) -> Tensor:
+        """The point at share ``t`` of the way from ``a`` to ``b`` on it."""
+        ...
+
+    def average(self, a: Tensor, b: Tensor) -> Tensor:
+        """Its midpoint."""
+        ...
+
+    def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it."""
+        ...
+
+
+def check_eps(eps: float, injectivity_radius: float) -> None:
+    """Raise unless ``0 < eps <= injectivity_radius``."""
+    check_number(eps, "eps")
+    if eps > injectivity_radius:
+        raise ValueError(
+            f"eps {eps:g} is above the injectivity radius {injectivity_radius:.4g}: "
+            "points so far apart may have several shortest geodesics; take a smaller one"
+        )
+
+
+def ball(n: int, dim: int, radius: float, generator: torch.Generator) -> Tensor:
+    """``n`` points of the ball in R^dim, uniform: ``(n, dim)``."""
+    direction = torch.randn((n, dim), generator=generator)
+    length = radius * torch.rand((n, 1), generator=generator) ** (1 / dim)
+    return length * direction / direction.norm(dim=1, keepdim=True)
+
+
+def sphere_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle between unit vectors ``(n, m)``, exact to rounding for small ones too: ``(n,)``."""
+    return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+
+
+def sphere_geodesic(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The unit vector at share ``t`` of the great arc from ``a`` to ``b``, both ``(n, m)``."""
+    angle = sphere_angle(a, b)[:, None]
+    small = angle < 1e-4  # there an arc is a chord
+    sine = torch.where(small, 1.0, angle.sin())
+    arc = ((1 - t) * angle).sin() / sine * a + (t * angle).sin() / sine * b
+    point = torch.where(small, (1 - t) * a + t * b, arc)
+    return point / point.norm(dim=1, keepdim=True)
+
+
+def sphere_step(a: Tensor, v: Tensor) -> Tensor:
+    """The exponential map of the unit sphere in R^m.
+
+    Args:
+        a: unit vectors, ``(n, m)``.
+        v: tangent vectors, in coordinates of an orthonormal basis of the tangent space, ``(n, m - 1)``.
+
+    Returns:
+        The ends ``(n, m)`` of the arcs that start at ``a`` along ``v`` and are ``|v|`` long.
+    """
+    # The reflection that takes the last axis to a takes the others to a basis of a's tangent space.
+    last = torch.zeros_like(a)
+    last[:, -1] = torch.where(
+        a[:, -1] > 0, -1.0, 1.0
+    )  # of both signs the one that is farther from a
+    normal = last - a
+    normal = normal / normal.norm(dim=1, keepdim=True)
+    flat = torch.cat([v, torch.zeros_like(v[:, :1])], dim=1)
+    tangent = flat - 2 * (flat * normal).sum(dim=1, keepdim=True) * normal
+    length = v.norm(dim=1, keepdim=True)
+    point = length.cos() * a + torch.sinc(length / torch.pi) * tangent
+    return point / point.norm(dim=1, keepdim=True)
