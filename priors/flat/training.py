@@ -85,8 +85,8 @@ class FlatTraining(AutoencoderTraining):
     """An encoder that keeps distances and hardly bends, and a decoder that inverts it.
 
     The encoder phi learns from pairs (x, y) at distance d with a point m between them, by the first and the
-    second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of ``bending``
-    times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to them, and with
+    second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of
+    ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to them, and with
     the example itself as the aim, so that it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
@@ -146,20 +146,22 @@ class FlatTraining(AutoencoderTraining):
         code, tangent = self.codes[rows], self.tangents[rows]
         length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
         noise = (length * torch.randn(code.shape, generator=generator)).to(code)
-        along = (tangent.mT @ (tangent @ noise[:, :, None])).squeeze(2)
+        along: Tensor = (tangent.mT @ (tangent @ noise[:, :, None])).squeeze(2)
         return {"code": code + noise - along}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         if "code" in batch:
-            return (self.model.decoder(batch["code"]) - batch["x"]).square().mean()
+            decoded: Tensor = self.model.decoder(batch["code"])
+            return (decoded - batch["x"]).square().mean()
         p, b = quotients(self.model.encoder, Pairs(**{k: batch[k] for k in Pairs.__annotations__}))
         distortion = p.square() + p.square().reciprocal() - 2
-        return (distortion + self.options.bending * b.square().sum(dim=1)).mean()
+        loss: Tensor = (distortion + self.options.bending * b.square().sum(dim=1)).mean()
+        return loss
 
     @torch.no_grad()
     def _look_around(self) -> None:
         """Codes of the examples, and bases of their tangent spaces: of the nearest codes around each."""
-        encoder = self.model.encoder.eval()
+        encoder = self.model.encoder
         codes = torch.cat([encoder(part) for part in self.examples.split(_BATCH)])
         self.codes = codes
         near = nearest_neighbours(codes, self.options.k)[1]

@@ -41,8 +41,8 @@ class GeodesicManifold(Protocol):
         """Length of the shortest geodesic, ``(n,)``."""
         ...
 
-    def geodesic(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        """The point at share ``t`` of the way from ``a`` to ``b`` on it."""
+    def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
+        """The point at share ``t``, a number or ``(n, 1)``, of the way from ``a`` to ``b`` on it."""
         ...
 
     def average(self, a: Tensor, b: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def sphere_angle(a: Tensor, b: Tensor) -> Tensor:
     return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
 
 
-def sphere_geodesic(a: Tensor, b: Tensor, t: float) -> Tensor:
+def sphere_geodesic(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     """The unit vector at share ``t`` of the great arc from ``a`` to ``b``, both ``(n, m)``."""
     angle = sphere_angle(a, b)[:, None]
     small = angle < 1e-4  # there an arc is a chord

@@ -86,7 +86,7 @@ class RotatingObject:
         """Angle of the rotation from ``a`` to ``b`` ``(n, 4)``, radians, ``(n,)``."""
         return 2 * sphere_angle(a, _beside(a, b))
 
-    def geodesic(self, a: Tensor, b: Tensor, t: float) -> Tensor:
+    def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         """Rotation at share ``t`` of the way from ``a`` to ``b`` ``(n, 4)``."""
         return sphere_geodesic(a, _beside(a, b), t)
 
@@ -108,12 +108,14 @@ class RotatingObject:
         front = torch.softmax(height + functional.logsigmoid(inside), dim=1)
         shade = brightness * torch.exp(-0.5 * away)
         seen = 1 - torch.sigmoid(-inside).prod(dim=1)
-        return (seen * (front * shade).sum(dim=1))[:, None]
+        picture: Tensor = seen * (front * shade).sum(dim=1)
+        return picture[:, None]
 
 
 def _quaternions(n: int, generator: torch.Generator) -> Tensor:
     q = torch.randn((n, 4), generator=generator)
-    return q / q.norm(dim=1, keepdim=True)
+    unit: Tensor = q / q.norm(dim=1, keepdim=True)
+    return unit
 
 
 def _beside(a: Tensor, b: Tensor) -> Tensor:
@@ -132,7 +134,8 @@ def product(p: Tensor, q: Tensor) -> Tensor:
     real = p[:, :1] * q[:, :1] - (p[:, 1:] * q[:, 1:]).sum(dim=1, keepdim=True)
     rest = p[:, :1] * q[:, 1:] + q[:, :1] * p[:, 1:] + torch.linalg.cross(p[:, 1:], q[:, 1:])
     both = torch.cat([real, rest], dim=1)
-    return both / both.norm(dim=1, keepdim=True)
+    unit: Tensor = both / both.norm(dim=1, keepdim=True)
+    return unit
 
 
 def rotation_matrix(quaternion: Tensor) -> Tensor:

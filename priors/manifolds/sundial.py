@@ -24,9 +24,9 @@ class Sundial:
     r"""Pictures of a shadow; the manifold is a cap of the unit sphere (Braunsmann et al., 2024).
 
     The ground is the square ``[-1, 1]^2``, the rod stands in its middle and is translucent: a column of
-    Gaussian density of width ``width`` around the axis, ``height`` high. Light from direction ``s`` reaches
-    the ground at ``p`` with the brightness ``exp(-depth)`` (Beer and Lambert), where the depth is the integral
-    of the density along the ray, ``opacity / s_z \int_0^height exp(-|p + h s_xy / s_z|^2 / (2 width^2)) dh``.
+    Gaussian density around the axis, ``height`` high. Light from direction ``s`` reaches the ground at ``p``
+    with the brightness ``exp(-depth)`` (Beer and Lambert), where the depth is the integral of the density
+    along the ray, ``opacity / s_z \int_0^height exp(-|p + h s_xy / s_z|^2 / (2 width^2)) dh``.
     So the picture is smooth in the direction, overhead light included.
 
     Attributes:
@@ -101,7 +101,7 @@ class Sundial:
         """Angle between directions ``(n, 3)`` in radians, ``(n,)``."""
         return sphere_angle(a, b)
 
-    def geodesic(self, a: Tensor, b: Tensor, t: float) -> Tensor:
+    def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         """Direction at share ``t`` of the way from ``a`` to ``b`` ``(n, 3)``."""
         return sphere_geodesic(a, b, t)
 

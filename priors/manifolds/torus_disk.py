@@ -41,7 +41,7 @@ class TorusDisk:
     def __post_init__(self) -> None:
         check_count(self.size, "TorusDisk: size")
         check_number(self.edge, "TorusDisk: edge")
-        check_number(self.radius, "TorusDisk: radius", high=pi - 4 * self.edge)
+        check_number(self.radius, "TorusDisk: radius", high=pi - 2 * self.edge)
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ class TorusDisk:
         distance: Tensor = _wrapped(b - a).norm(dim=1)
         return distance
 
-    def geodesic(self, a: Tensor, b: Tensor, t: float) -> Tensor:
+    def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         """Centre at share ``t`` of the way from ``a`` to ``b`` ``(n, 2)``."""
         return _wrapped(a + t * _wrapped(b - a))
 

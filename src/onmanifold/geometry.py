@@ -186,7 +186,7 @@ def nearest(
 ) -> Point:
     """The point of the manifold nearest to ``x`` ``(B, *x_shape)``, by a local search from ``point``.
 
-    Levenberg-Marquardt steps in the chart that each point is in.
+    Levenberg-Marquardt steps in the chart that each point is in, each followed by the prior's ``settle``.
 
     Args:
         prior: the manifold.
@@ -198,13 +198,14 @@ def nearest(
     mu = x.new_full((len(x),), damping)
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
+    point = Point(point.chart, prior.settle(point.z, point.chart))
     for _ in range(steps):
         here, columns = decode_with_jacobian(prior, point)
         rest = x - here
         metric = pullback_metric(columns)
         scale = mu * metric.diagonal(dim1=1, dim2=2).mean(dim=1)
         v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
-        tried = Point(point.chart, clamp_to_box(prior, point.z + v))
+        tried = _settled(prior, point.chart, point.z + v)
         miss = (x - prior.decode(tried.z, tried.chart)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
         point = Point(point.chart, torch.where(better[:, None], tried.z, point.z))
