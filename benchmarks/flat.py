@@ -71,7 +71,7 @@ def loaded(name: str) -> GeodesicManifold:
 
 @torch.no_grad()
 def measured(prior: Autoencoder, data: GeodesicManifold, eps: float) -> tuple[Tensor, Tensor]:
-    """p and ``|b|^2`` on 5000 held-out pairs."""
+    """Quotients p and ``|b|^2`` on 5000 held-out pairs."""
     pairs = GeodesicPairs(data, eps).draw(5000, stream(0, "held-out"))
     p, b = quotients(prior.encoder, pairs)
     return p, b.square().sum(dim=1)
@@ -175,8 +175,8 @@ def show_interpolation(name: str, steps: int | None) -> dict[str, list[float]]:
 def show_graph(name: str, _: int | None) -> None:
     """Distances and midpoints of graphs of neighbours, for several numbers of examples.
 
-    The graph measures in the pictures' space and the formulas on the manifold, so that a distance is compared up
-    to the one factor that fits best, the median of their quotients; on the torus it is the same everywhere.
+    The graph measures in the pictures' space and the formulas on the manifold, so that distances are compared
+    up to the one factor that fits best, the median of their quotients; on the torus it is the same for all.
     """
     data = loaded(name)
     print(f"{name}: graphs against formulas, medians; midpoints are off by a share of the distance")

@@ -137,7 +137,7 @@ def _approximate(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _ways(
     points: Tensor, distance: Tensor, index: Tensor, rows: Tensor, straight: float
 ) -> tuple[Tensor, Tensor]:
-    """Ways through the examples ``rows``: numbers of x, m, y ``(N, 3)`` and lengths of the halves ``(N, 2)``."""
+    """Ways over the examples ``rows``: numbers of x, m, y ``(N, 3)``, lengths of both halves ``(N, 2)``."""
     near, far = index[rows], distance[rows]
     edges = points[near] - points[rows, None]  # (R, k, m)
     inner = edges @ edges.mT

@@ -86,8 +86,8 @@ class FlatTraining(AutoencoderTraining):
 
     The encoder phi learns from pairs (x, y) at distance d with a point m between them, by the first and the
     second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of
-    ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to them, and with
-    the example itself as the aim, so that it maps a tube around the codes to the manifold.
+    ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to
+    them, and with the example itself as the aim, so that it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
     :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours

@@ -46,7 +46,7 @@ class Sundial:
     """
 
     size: int = 32
-    height: float = 0.5
+    height: float = 0.45
     width: float = 0.07
     opacity: float = 20.0
     elevation: float = 30.0

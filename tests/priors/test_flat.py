@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold import ChartRetraction, Gaussian, ProjectionRetraction, solve
-from onmanifold.prior import Point
+from onmanifold import ChartRetraction, Gaussian, Point, ProjectionRetraction, solve
+from onmanifold.geometry import jacobian, pullback_metric
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs
 from onmanifold.priors.flat.graph import nearest_neighbours
 from onmanifold.priors.flat.training import FlatSchedule, quotients
-from onmanifold.priors.manifolds import Sphere, Sundial, TorusDisk, stream
+from onmanifold.priors.manifolds import Sphere, TorusDisk, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import Checkpoints, train
 from onmanifold.testing import check_prior
@@ -21,10 +21,10 @@ TINY = Recipe(
     name="tiny",
     card={"description": "for tests"},
     data={"name": "sundial", "size": 8, "width": 0.3, "opacity": 4.0, "elevation": 40.0},
-    model={"dim": 3, "options": {"hidden": 48}},
+    model={"dim": 3, "options": {"hidden": 64}},
     schedule={
-        "length": 1900,
-        "encoder": 700,
+        "length": 2600,
+        "encoder": 800,
         "batch_size": 64,
         "learning_rate": 5e-3,
         "examples": 1500,
@@ -45,6 +45,12 @@ def prior(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data():
     return TINY.load_data()
+
+
+@pytest.fixture(scope="module")
+def inner(data):
+    """200 pictures well inside the manifold, beyond whose border nothing was learned."""
+    return replace(data, elevation=65.0).sample(200, stream(0, "held-out"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +202,7 @@ def nan_at(x, row):
     [
         (sphere(20), {"k": 20}, "k = 20 neighbours, but there are only 20 examples"),
         (sphere(20), {"k": 0}, "k"),
-        (torch.cat([sphere(50), sphere(1)]), {}, "examples 0 and 50 are the same"),
+        (torch.cat([sphere(50), sphere(50)[:1]]), {}, "examples 0 and 50 are the same"),
         (nan_at(sphere(50), 3), {}, "NaN"),
         (sphere(50), {"eps": 1e-4}, "eps = 0.0001"),
         (sphere(50), {"eps": -1.0}, "eps"),
@@ -319,36 +325,36 @@ def test_laws(prior):
     prior.float()
 
 
-def test_decoder_maps_a_tube_to_the_manifold(prior, data, distance_off):
-    x, _ = data.sample(300, stream(0, "held-out"))
-    z = prior.encode_chart(x, 0)
-    metric = torch.stack(
-        [torch.func.jacrev(lambda t: prior.decode_chart(t[None], 0))(p) for p in z]
-    )
-    columns = metric.flatten(1, -2)
-    values = torch.linalg.eigvalsh(columns.mT @ columns)
+def test_decoder_maps_a_tube_to_the_manifold(prior, inner, distance_off):
+    z = prior.encode_chart(inner, 0)
+    columns = jacobian(prior, Point(torch.zeros(len(z), dtype=torch.long), z))
+    values, vectors = torch.linalg.eigh(pullback_metric(columns))
     assert (
         values[:, 0] / values[:, 1]
     ).median() < 0.05  # one direction is normal, and means nothing
-    assert distance_off(prior.decode_chart(z, 0)).quantile(0.95) < 0.15
+    for height in (-0.25, 0.25):
+        beside = prior.decode_chart(z + height * vectors[:, :, 0], 0)
+        assert distance_off(beside).quantile(0.95) < 0.15
 
 
 @pytest.mark.parametrize("retraction", [ChartRetraction(), ProjectionRetraction()])
-def test_retractions_and_descent_stay_near_the_manifold(prior, data, distance_off, retraction):
-    x, _ = data.sample(200, stream(0, "held-out"))
-    point = prior.locate(x)
+def test_retractions_and_descent_stay_near_the_manifold(
+    prior, data, inner, distance_off, retraction
+):
+    point = prior.locate(inner)
     v = torch.randn(point.z.shape, generator=torch.Generator().manual_seed(0))
-    moved = retraction(prior, point, 0.5 * v / v.norm(dim=1, keepdim=True))
-    assert distance_off(prior.decode(moved.z, moved.chart)).quantile(0.95) < 0.2
-    noise = 0.03 * torch.randn((30, *data.x_shape), generator=torch.Generator().manual_seed(1))
+    moved = retraction(prior, point, 0.4 * v / v.norm(dim=1, keepdim=True))
+    assert distance_off(prior.decode(moved.z, moved.chart)).quantile(0.95) < 0.15
+    truth, _ = data.sample(30, stream(0, "held-out"))
+    noise = 0.03 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
+    spread = (truth - truth.mean(dim=0)).flatten(1).norm(dim=1).mean()
     for fidelity in (None, Gaussian(0.03)):
         solution = solve(
-            lambda x: x, x[:30] + noise, prior, fidelity=fidelity, retraction=retraction
+            lambda x: x, truth + noise, prior, fidelity=fidelity, retraction=retraction
         )
         assert sum(solution.converged) >= 28
-        assert distance_off(solution.x).max() < 0.2
-        spread = (x - x.mean(dim=0)).flatten(1).norm(dim=1).mean()
-        assert ((solution.x - x[:30]).flatten(1).norm(dim=1) / spread).median() < 0.15
+        assert distance_off(solution.x).max() < 0.25
+        assert ((solution.x - truth).flatten(1).norm(dim=1) / spread).median() < 0.15
 
 
 def test_located_points_lie_in_the_tube(prior, data, distance_off):
@@ -356,18 +362,20 @@ def test_located_points_lie_in_the_tube(prior, data, distance_off):
     beside = x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     found = prior.locate(beside)
     on = prior.decode(found.z, found.chart)
-    assert distance_off(on).quantile(0.95) < 0.2
+    assert distance_off(on).median() < 0.15 and distance_off(on).max() < 0.4
     trip = (prior.encode_chart(on, 0) - found.z).norm(dim=1)
     assert (trip <= prior.radius * 1.01).double().mean() > 0.95
 
 
 def test_points_outside_the_tube_are_brought_back(prior, data):
     x, _ = data.sample(200, stream(0, "held-out"))
-    z = prior.encode_chart(x, 0)
-    chart = torch.zeros(len(z), dtype=torch.long)
-    assert (
-        torch.equal(prior.settle(z, chart), z)
-        or ((prior.settle(z, chart) - z).norm(dim=1) > 0).double().mean() < 0.02
-    )
-    away = z + 0.3 * torch.nn.functional.normalize(torch.randn(z.shape), dim=1)
-    assert Point(chart, prior.settle(away, chart)).z.shape == z.shape
+    z, chart = prior.encode_chart(x, 0), torch.zeros(200, dtype=torch.long)
+    still = (prior.settle(z, chart) == z).all(dim=1)
+    assert still.double().mean() > 0.97
+    g = torch.Generator().manual_seed(0)
+    away = z + 0.3 * torch.nn.functional.normalize(torch.randn(z.shape, generator=g), dim=1)
+    trip = [
+        (prior.encode_chart(prior.decode_chart(code, 0), 0) - code).norm(dim=1).median()
+        for code in (away, prior.settle(away, chart))
+    ]
+    assert trip[1] < prior.radius < trip[0]
