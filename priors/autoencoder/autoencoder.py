@@ -15,6 +15,7 @@ from onmanifold.priors.autoencoder.density import GaussianMixture
 from onmanifold.priors.networks import network_pair
 
 BATCH = 500  # examples that are encoded at once
+PASSES = 5  # through decoder and encoder, at most, to bring a point back
 MARGIN = 1.05  # the latent box reaches so far beyond the codes of the examples
 
 
@@ -120,9 +121,13 @@ class Autoencoder(ManifoldPrior):
         """Bring points ``(B, d)`` back that left the tube around the codes of the examples."""
         if not self.settings.tube:
             return z
-        back = self.encoder(self.decoder(z + self.centre)) - self.centre
-        far = (back - z).norm(dim=1, keepdim=True) > self.radius
-        return torch.where(far, back, z)
+        for _ in range(PASSES):
+            back = self.encoder(self.decoder(z + self.centre)) - self.centre
+            far = (back - z).norm(dim=1, keepdim=True) > self.radius
+            if not bool(far.any()):
+                break
+            z = torch.where(far, back, z)
+        return z
 
     @torch.no_grad()
     def settle_on(self, x: Tensor, seed: int) -> None:

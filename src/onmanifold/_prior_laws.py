@@ -151,7 +151,8 @@ def _retractions(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> 
     exact = copy.deepcopy(prior).double()
     points = _few(points)
     box = _finite_box(exact)
-    point = Point(points.chart, torch.clamp(points.z.double(), -0.9 * box, 0.9 * box))
+    inner = torch.clamp(points.z.double(), -0.9 * box, 0.9 * box)
+    point = Point(points.chart, exact.settle(inner, points.chart))
     u = torch.rand(point.z.shape, generator=as_generator(seed + 2), dtype=torch.float64)
     v = (2 * u.to(point.z) - 1) * box
     x, h = jvp(lambda z: exact.decode(z, point.chart), point.z, v)

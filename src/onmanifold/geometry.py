@@ -198,7 +198,7 @@ def nearest(
     mu = x.new_full((len(x),), damping)
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
-    point = Point(point.chart, prior.settle(point.z, point.chart))
+    point = _settled(prior, point.chart, point.z)
     for _ in range(steps):
         here, columns = decode_with_jacobian(prior, point)
         rest = x - here
