@@ -6,7 +6,9 @@ from onmanifold.priors.manifolds.examples import Examples
 from onmanifold.priors.manifolds.geodesic import GeodesicManifold
 from onmanifold.priors.manifolds.ring import Ring
 from onmanifold.priors.manifolds.rotating_object import RotatingObject
+from onmanifold.priors.manifolds.sine import Sine
 from onmanifold.priors.manifolds.sphere import Sphere
+from onmanifold.priors.manifolds.spiral import Spiral
 from onmanifold.priors.manifolds.sundial import Sundial
 from onmanifold.priors.manifolds.swiss_roll import SwissRoll
 from onmanifold.priors.manifolds.tank import Tank
@@ -22,7 +24,9 @@ __all__ = [
     "GeodesicManifold",
     "Ring",
     "RotatingObject",
+    "Sine",
     "Sphere",
+    "Spiral",
     "Sundial",
     "SwissRoll",
     "Tank",
