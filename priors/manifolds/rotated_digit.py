@@ -53,7 +53,8 @@ class RotatedDigit:
         digits = Mnist(folder=folder, labels=[label]).part("train").x
         if not 0 <= number < len(digits):
             raise ValueError(
-                f"RotatedDigit: number has to be from 0 to {len(digits) - 1} for label {label}, got {number}"
+                f"RotatedDigit: there are {len(digits)} training pictures of label {label}, "
+                f"numbered from 0; got number {number}"
             )
         self.digit, self.steps = digits[number], steps
         self.turn, self.shift = turn, shift

@@ -73,8 +73,8 @@ def taylor(
         return value, value + first + second / 2
 
     polynomial = {1: linear, 2: quadratic}[order]
-    found: tuple[Tensor, Tensor] = vmap(polynomial, in_dims=1, out_dims=(None, 1))(moves)
-    return found
+    values, polynomials = vmap(polynomial, in_dims=1, out_dims=1)(moves)
+    return values[:, 0], polynomials  # the value is the same for all moves, an expanded view
 
 
 class NeighborhoodReconstruction(AutoencoderTraining):
