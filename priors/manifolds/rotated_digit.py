@@ -20,8 +20,8 @@ BETWEEN = {"train": 0.0, "seeding": 0.0, "validation": 0.25, "held-out": 0.5}  #
 class RotatedDigit:
     """Pictures of one MNIST digit, turned about the centre and shifted to the right in equal steps.
 
-    Pictures to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of Lee,
-    Kwon and Park, NeurIPS 2021.
+    Pictures to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of
+    Lee, Kwon and Park, NeurIPS 2021.
 
     Args:
         turn: counterclockwise, over all steps, in degrees.
@@ -62,7 +62,7 @@ class RotatedDigit:
 
     @property
     def whole(self) -> float:
-        """The last coordinate: the turn in radians or, of a picture that does not turn, the shift in pixels."""
+        """The last coordinate: the turn in radians or, where there is none, the shift in pixels."""
         return radians(self.turn) if self.turn else self.shift
 
     def part(self, split: str) -> Part:
@@ -73,7 +73,7 @@ class RotatedDigit:
         return Part(self.render(at[:, None]), at, replacement=split == "train")
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` of the pictures to learn from ``(n, 1, 28, 28)``; coordinates ``(n, 1)``, see :attr:`whole`."""
+        """``n`` of the pictures to learn from, and coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
         return self.part("train").sample(n, generator)
 
     def render(self, coordinates: Tensor) -> Tensor:
