@@ -13,8 +13,11 @@ def test_pretrained_priors_obey_the_laws(name):
 
 
 @pytest.mark.parametrize("name", prior_names())
-def test_the_inverse_is_exact_in_float64(name):
+def test_the_inverse_is_exact_in_float64_or_claimed_not_to_be(name):
     prior = load_prior(name, dtype=torch.float64)
+    if prior.inverse_error > 0:  # check_prior holds it to its claim; here: that it is no excuse
+        assert prior.inverse_error < 0.1
+        return
     points = prior.sample(4, 0)
     x = prior.decode(points.z, points.chart)
     assert (prior.encode(x, points.chart) - points.z).abs().max() < 1e-10
