@@ -68,7 +68,8 @@ def ball(n: int, dim: int, radius: float, generator: torch.Generator) -> Tensor:
     """``n`` points of the ball in R^dim, uniform: ``(n, dim)``."""
     direction = torch.randn((n, dim), generator=generator)
     length = radius * torch.rand((n, 1), generator=generator) ** (1 / dim)
-    return length * direction / direction.norm(dim=1, keepdim=True)
+    scaled: Tensor = length * direction / direction.norm(dim=1, keepdim=True)
+    return scaled
 
 
 def sphere_angle(a: Tensor, b: Tensor) -> Tensor:
@@ -83,7 +84,8 @@ def sphere_geodesic(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     sine = torch.where(small, 1.0, angle.sin())
     arc = ((1 - t) * angle).sin() / sine * a + (t * angle).sin() / sine * b
     point = torch.where(small, (1 - t) * a + t * b, arc)
-    return point / point.norm(dim=1, keepdim=True)
+    unit: Tensor = point / point.norm(dim=1, keepdim=True)
+    return unit
 
 
 def sphere_step(a: Tensor, v: Tensor) -> Tensor:
@@ -107,4 +109,5 @@ def sphere_step(a: Tensor, v: Tensor) -> Tensor:
     tangent = flat - 2 * (flat * normal).sum(dim=1, keepdim=True) * normal
     length = v.norm(dim=1, keepdim=True)
     point = length.cos() * a + torch.sinc(length / torch.pi) * tangent
-    return point / point.norm(dim=1, keepdim=True)
+    unit: Tensor = point / point.norm(dim=1, keepdim=True)
+    return unit

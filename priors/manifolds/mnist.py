@@ -54,9 +54,9 @@ class Mnist:
                 raise ValueError(f"{self.name}: size {size}, but there are {learned} to learn from")
         rows = slice(0, size or learned)
         self._parts = {
-            "train": Part(*(values[rows] for values in training), replacement=True),
-            "validation": Part(*(values[learned:] for values in training), replacement=False),
-            "held-out": Part(*held_out, replacement=False),
+            "train": Part(training[0][rows], training[1][rows], replacement=True),
+            "validation": Part(training[0][learned:], training[1][learned:], replacement=False),
+            "held-out": Part(held_out[0], held_out[1], replacement=False),
         }
         self.x_shape = self._parts["train"].x_shape
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from torch.func import jvp, vmap
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
 from onmanifold.priors.neighborhood.graph import nearest_neighbours
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ def taylor(
     """
 
     def linear(move: Tensor) -> tuple[Tensor, Tensor]:
-        value, first = jvp(f, (z,), (move,))
+        value, first = cast(Pair, jvp(f, (z,), (move,)))
         return value, value + first
 
     def quadratic(move: Tensor) -> tuple[Tensor, Tensor]:
-        (value, first), (_, second) = jvp(lambda at: jvp(f, (at,), (move,)), (z,), (move,))
+        nested = jvp(lambda at: jvp(f, (at,), (move,)), (z,), (move,))
+        (value, first), (_, second) = cast(tuple[Pair, Pair], nested)
         return value, value + first + second / 2
 
     polynomial = {1: linear, 2: quadratic}[order]
@@ -114,7 +117,8 @@ class NeighborhoodReconstruction(AutoencoderTraining):
         own = (x - value).square().mean()
         others = (near - polynomials).square().mean()
         k = self.options.neighbours
-        return (own + self.options.kernel * k * others) / (k + 1)
+        loss: Tensor = (own + self.options.kernel * k * others) / (k + 1)
+        return loss
 
 
 class NRAEL(NeighborhoodReconstruction):
