@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold._checks import check_number
 from onmanifold.priors.flat.pairs import Pairs
+from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
-EXACT = 20_000  # examples up to which all distances are computed
 _CHUNK = 500  # examples that are handled at once
 
 
@@ -56,13 +56,8 @@ class GraphPairs:
         points = points - points.mean(dim=0)
         self.x = x
         self.unit = float(points.square().sum(dim=1).mean().sqrt())
-        distance, index = nearest_neighbours(points, k)
-        if not bool((distance > 0).all()):
-            row = int((distance <= 0).any(dim=1).nonzero()[0])
-            raise ValueError(
-                f"data: examples {row} and {int(index[row, 0])} are the same; a graph of neighbours takes "
-                "different ones: remove duplicates"
-            )
+        distance, index = nearest_neighbours(points, k, name="k")
+        check_different(distance, index)
         ways = [
             _ways(points, distance, index, rows, straight)
             for rows in torch.arange(len(x)).split(_CHUNK)
@@ -94,44 +89,6 @@ class GraphPairs:
         """The pairs numbered ``rows``."""
         x, y, m = (self.x[index[rows]] for index in (self.start, self.end, self.between))
         return Pairs(x, y, m, self.length[rows], self.share[rows])
-
-
-def nearest_neighbours(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Distances ``(n, k)`` to the k nearest others of ``n`` points ``(n, m)``, and their numbers.
-
-    Exact for up to 20 000 points; for more approximate, by pynndescent.
-
-    Raises:
-        ValueError: ``k`` is not below the number of points, or NaN.
-    """
-    check_count(k, "k")
-    if k >= len(points):
-        raise ValueError(f"k = {k} neighbours, but there are only {len(points)} examples")
-    if not bool(torch.isfinite(points).all()):
-        raise ValueError("data: examples hold NaN or infinite values")
-    if len(points) > EXACT:
-        return _approximate(points, k)
-    distances, numbers = [], []
-    for rows in torch.arange(len(points)).split(_CHUNK):
-        distance = torch.cdist(points[rows], points)
-        distance[torch.arange(len(rows)), rows] = torch.inf  # not itself
-        number = distance.topk(k, largest=False).indices
-        # once more for these few: what cdist computes by inner products is not exact for close points
-        exact = (points[number] - points[rows, None]).norm(dim=2)
-        exact, order = exact.sort(dim=1)
-        distances.append(exact)
-        numbers.append(number.gather(1, order))
-    return torch.cat(distances), torch.cat(numbers)
-
-
-def _approximate(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    from pynndescent import NNDescent
-
-    found = NNDescent(points.cpu().numpy(), n_neighbors=k + 1, random_state=0)
-    number, distance = (torch.from_numpy(part).to(points.device) for part in found.neighbor_graph)
-    itself = number == torch.arange(len(points), device=points.device)[:, None]
-    last = distance.masked_fill(itself, -1.0).argsort(dim=1)[:, 1:]  # itself first, and off
-    return distance.gather(1, last), number.long().gather(1, last)
 
 
 def _ways(

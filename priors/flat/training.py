@@ -12,10 +12,11 @@ from onmanifold._checks import check_count, check_number
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.training import AutoencoderSchedule, AutoencoderTraining
 from onmanifold.priors.dimension import intrinsic_dimension
-from onmanifold.priors.flat.graph import GraphPairs, nearest_neighbours
+from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
 from onmanifold.priors.manifolds import GeodesicManifold, stream
 from onmanifold.priors.method import cosine_rate
+from onmanifold.priors.neighbours import nearest_neighbours
 from onmanifold.priors.networks import default_network
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class FlatTraining(AutoencoderTraining):
         encoder = self.model.encoder
         codes = torch.cat([encoder(part) for part in self.examples.split(_BATCH)])
         self.codes = codes
-        near = nearest_neighbours(codes, self.options.k)[1]
+        near = nearest_neighbours(codes, self.options.k, name="loss: k")[1]
         dim = max(1, round(intrinsic_dimension(codes, self.options.k)))
         edges = codes[near] - codes[:, None]
         self.tangents = torch.linalg.svd(edges, full_matrices=False).Vh[:, :dim]

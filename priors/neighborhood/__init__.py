@@ -1,6 +1,5 @@
 """Autoencoders that reconstruct neighbourhoods instead of points."""
 
-from onmanifold.priors.neighborhood.graph import nearest_neighbours
 from onmanifold.priors.neighborhood.nrae import NRAEL, NRAEQ, NeighborhoodOptions, taylor
 
-__all__ = ["NRAEL", "NRAEQ", "NeighborhoodOptions", "nearest_neighbours", "taylor"]
+__all__ = ["NRAEL", "NRAEQ", "NeighborhoodOptions", "taylor"]

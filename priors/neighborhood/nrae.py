@@ -12,7 +12,7 @@ from torch.func import jvp, vmap
 
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
-from onmanifold.priors.neighborhood.graph import nearest_neighbours
+from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
 Pair = tuple[Tensor, Tensor]
 
@@ -98,7 +98,9 @@ class NeighborhoodReconstruction(AutoencoderTraining):
     graph: Tensor
 
     def set_up(self) -> None:
-        found = nearest_neighbours(self.examples, self.options.neighbours, self.seed)
+        k = self.options.neighbours
+        distances, found = nearest_neighbours(self.examples, k, self.seed, "loss: neighbours")
+        check_different(distances, found)
         self.register_buffer("graph", found, persistent=False)
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
