@@ -10,6 +10,8 @@ the same initial networks, and the same number of steps; a seed fixes all three.
 * rotated and shifted digit: rank correlation of code and angle, or shift, at the 100 pictures; largest jump
   between pictures at 1000 equal steps from the smallest code to the largest, in units of the picture's norm.
 
+* cost: processor time of a step (loss and gradient) against one of AE; digits, batches of 64, 32 codes.
+
 The networks are tiny, so a step of one run is all overhead. Hence no training loop of lightning: all seeds
 take their steps at once, by ``torch.func`` with weights stacked over seeds. Batches, losses and Adam are
 those of the methods; gradients are not clipped.
@@ -51,7 +53,8 @@ class Toy:
         data: from a seed.
         linear: neighbourhoods of NRAE-L.
         quadratic: neighbourhoods of NRAE-Q.
-        hidden: width of the dense networks, of two hidden layers.
+        hidden: width of the dense networks.
+        depth: number of their hidden layers.
         steps: of Adam, with 32 examples each.
         rate: largest learning rate.
     """
@@ -60,6 +63,7 @@ class Toy:
     linear: NeighborhoodOptions
     quadratic: NeighborhoodOptions
     hidden: int
+    depth: int
     steps: int
     rate: float
 
@@ -75,26 +79,29 @@ class Toy:
 
 SINE = Toy(
     lambda seed: Sine(seed=seed),
-    linear=NeighborhoodOptions(neighbours=6, kernel=0.5, drawn=2),
-    quadratic=NeighborhoodOptions(neighbours=10, kernel=0.5, drawn=2),
+    linear=NeighborhoodOptions(neighbours=8, kernel=0.5, drawn=2),
+    quadratic=NeighborhoodOptions(neighbours=15, kernel=0.5, drawn=2),
     hidden=64,
-    steps=1000,
+    depth=2,
+    steps=3000,
     rate=1e-2,
 )
 SPIRAL = Toy(
     lambda seed: Spiral(seed=seed),
-    linear=NeighborhoodOptions(neighbours=3, kernel=0.5, drawn=1),
-    quadratic=NeighborhoodOptions(neighbours=3, kernel=0.5, drawn=1),
+    linear=NeighborhoodOptions(neighbours=15, kernel=2.0, drawn=2),
+    quadratic=NeighborhoodOptions(neighbours=15, kernel=2.0, drawn=2),
     hidden=64,
-    steps=1000,
-    rate=1e-2,
+    depth=3,
+    steps=3000,
+    rate=2e-2,
 )
 ROTATED = Toy(
     lambda seed: RotatedDigit(number=seed),
     linear=NeighborhoodOptions(neighbours=2, kernel=0.5, drawn=1),
     quadratic=NeighborhoodOptions(neighbours=2, kernel=0.5, drawn=1),
     hidden=128,
-    steps=500,
+    depth=2,
+    steps=1000,
     rate=3e-3,
 )
 SHIFTED = replace(ROTATED, data=lambda seed: RotatedDigit(turn=0.0, shift=8.0, number=seed))
@@ -141,7 +148,9 @@ def trained(toy: Toy, name: str, seeds: int) -> list[AutoencoderTraining]:
     for seed in range(seeds):
         data = toy.data(seed)
         torch.manual_seed(seed)
-        config = AutoencoderConfig(data.x_shape, 1, options={"hidden": toy.hidden})
+        config = AutoencoderConfig(
+            data.x_shape, 1, options={"hidden": toy.hidden, "depth": toy.depth}
+        )
         schedule = AutoencoderSchedule(batch_size=32, length=toy.steps)
         methods.append(kind(Autoencoder(config), data, schedule, options, seed))
     train_together(methods, toy.steps, toy.rate)
@@ -207,7 +216,7 @@ def compare(
     wanted: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     """Train every method and print medians, extremes, and how many seeds are as wanted."""
-    print(f"{toy.hidden} hidden units, {toy.steps} steps, learning rate {toy.rate}")
+    print(f"{toy.depth} x {toy.hidden} hidden units, {toy.steps} steps, learning rate {toy.rate}")
     all_found: dict[str, Tensor] = {}
     for name, (_, options) in toy.methods.items():
         began = time.perf_counter()
@@ -224,6 +233,32 @@ def compare(
         )
 
 
+def step_time(method: AutoencoderTraining, repeats: int = 20) -> float:
+    """Processor time of loss and gradient, in seconds: the least of several, on a machine that is shared."""
+    times = []
+    for step in range(repeats):
+        batch = method.draw(step)
+        began = time.process_time()
+        method.loss(batch).backward()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def cost() -> None:
+    """Print how long steps take, for both kinds of network."""
+    conv = {"channels": [32, 16], "patch": 2, "hidden": 128, "groups": 8}
+    for network, options in (("dense", {"hidden": 512, "depth": 3}), ("conv", conv)):
+        seconds = {}
+        for kind, drawn in ((AE, 0), (NRAEL, 1), (NRAEL, 4), (NRAEQ, 1), (NRAEQ, 4)):
+            data = RotatedDigit()
+            model = Autoencoder(AutoencoderConfig(data.x_shape, 32, network, options))
+            numbers = NeighborhoodOptions(5, 0.5, drawn) if drawn else NoOptions()
+            method = kind(model, data, AutoencoderSchedule(batch_size=64), numbers, 0)
+            seconds[f"{kind.__name__} {drawn}".removesuffix(" 0")] = step_time(method)
+        ratios = [f"{name} {spent / seconds['AE']:.1f}" for name, spent in seconds.items()]
+        print("  ", network, f"{1e3 * seconds['AE']:.0f} ms", *ratios, sep="   ", flush=True)
+
+
 def main(seeds: int, digits: int, only: str | None) -> None:
     """Print the figures of every toy, or of one."""
     if only in (None, "sine"):
@@ -236,12 +271,15 @@ def main(seeds: int, digits: int, only: str | None) -> None:
         if only in (None, title):
             print(f"\n{title} digit: rank correlation, largest jump, digits in order")
             compare(toy, digits, digit_figures, ordered)
+    if only in (None, "cost"):
+        print("\ncost: time of AE, and times it that of each (with so many neighbours drawn)")
+        cost()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="of sine and spiral")
     parser.add_argument("--digits", type=int, default=5, help="how many digits move")
-    parser.add_argument("--only", choices=["sine", "spiral", "rotated", "shifted"])
+    parser.add_argument("--only", choices=["sine", "spiral", "rotated", "shifted", "cost"])
     told = parser.parse_args()
     main(told.seeds, told.digits, told.only)

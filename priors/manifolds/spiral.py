@@ -30,7 +30,7 @@ class Spiral(Curve):
     """
 
     def __init__(
-        self, size: int = 200, noise: float = 0.05, seed: int = 0, turns: float = 2.0
+        self, size: int = 200, noise: float = 0.03, seed: int = 0, turns: float = 1.0
     ) -> None:
         super().__init__(size, noise, seed)
         check_number(turns, "Spiral: turns")

@@ -173,7 +173,7 @@ def test_gradients_of_pictures(cls, network, options, tmp_path):
     for step in (1e-5, -2e-5):  # there, and to the other side
         for p, v in zip(trained, directions, strict=True):
             p.data += step * v
-        losses.append(float(method.loss(batch)))
+        losses.append(float(method.loss(batch).detach()))
     assert abs((losses[0] - losses[1]) / 2e-5 - expected) < 1e-5 * abs(expected) + 1e-8
 
 
