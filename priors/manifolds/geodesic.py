@@ -68,8 +68,7 @@ def ball(n: int, dim: int, radius: float, generator: torch.Generator) -> Tensor:
     """``n`` points of the ball in R^dim, uniform: ``(n, dim)``."""
     direction = torch.randn((n, dim), generator=generator)
     length = radius * torch.rand((n, 1), generator=generator) ** (1 / dim)
-    scaled: Tensor = length * direction / direction.norm(dim=1, keepdim=True)
-    return scaled
+    return length * _unit(direction)
 
 
 def sphere_angle(a: Tensor, b: Tensor) -> Tensor:
@@ -83,9 +82,7 @@ def sphere_geodesic(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     small = angle < 1e-4  # there an arc is a chord
     sine = torch.where(small, 1.0, angle.sin())
     arc = ((1 - t) * angle).sin() / sine * a + (t * angle).sin() / sine * b
-    point = torch.where(small, (1 - t) * a + t * b, arc)
-    unit: Tensor = point / point.norm(dim=1, keepdim=True)
-    return unit
+    return _unit(torch.where(small, (1 - t) * a + t * b, arc))
 
 
 def sphere_step(a: Tensor, v: Tensor) -> Tensor:
@@ -100,14 +97,14 @@ def sphere_step(a: Tensor, v: Tensor) -> Tensor:
     """
     # The reflection that takes the last axis to a takes the others to a basis of a's tangent space.
     last = torch.zeros_like(a)
-    last[:, -1] = torch.where(
-        a[:, -1] > 0, -1.0, 1.0
-    )  # of both signs the one that is farther from a
-    normal = last - a
-    normal = normal / normal.norm(dim=1, keepdim=True)
+    last[:, -1] = torch.where(a[:, -1] > 0, -1.0, 1.0)  # the sign that is farther from a
+    normal = _unit(last - a)
     flat = torch.cat([v, torch.zeros_like(v[:, :1])], dim=1)
     tangent = flat - 2 * (flat * normal).sum(dim=1, keepdim=True) * normal
     length = v.norm(dim=1, keepdim=True)
-    point = length.cos() * a + torch.sinc(length / torch.pi) * tangent
-    unit: Tensor = point / point.norm(dim=1, keepdim=True)
+    return _unit(length.cos() * a + torch.sinc(length / torch.pi) * tangent)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    unit: Tensor = vector / vector.norm(dim=1, keepdim=True)
     return unit
