@@ -223,9 +223,11 @@ def test_trained_prior_obeys_the_laws(method, tmp_path):
 
 def _distance_to_sine(cls, options, seed):
     """Mean distance of a learned curve to the sine that its noisy examples come from."""
-    method = training(cls, Sine(seed=seed), options, seed=seed)
+    torch.manual_seed(seed)
+    model = Autoencoder(AutoencoderConfig((2,), 1, options={"hidden": 64}))
+    method = cls(model, Sine(seed=seed), AutoencoderSchedule(batch_size=32), options, seed)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
-    for step in range(600):
+    for step in range(1500):  # long enough for AE to follow the noise
         optimizer.zero_grad()
         method.loss(method.draw(step)).backward()
         optimizer.step()
@@ -239,7 +241,7 @@ def test_neighbourhoods_keep_a_curve_from_following_noise():
     options = NeighborhoodOptions(neighbours=8, drawn=2)
     plain = [_distance_to_sine(AE, NoOptions(), seed) for seed in range(3)]
     smooth = [_distance_to_sine(NRAEL, options, seed) for seed in range(3)]
-    assert sum(smooth) < 0.8 * sum(plain)
+    assert sum(smooth) < 0.85 * sum(plain)
 
 
 @pytest.mark.parametrize("data", [Sine(), Spiral()])
