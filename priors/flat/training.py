@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onmanifold.priors.recipe import Recipe
 
 _BATCH = 500  # examples that are encoded at once
+_ONE_SIDED = 0.5  # neighbours are if their mean is so many mean distances away
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class FlatOptions:
             the examples' spread, and by default without a limit.
         bending: lambda, weight of the bending.
         noise: how far from the codes the decoder still has to be right: standard deviation, in each
-            direction normal to them, of the noise on codes.
+            direction normal to them or out over their border, of the noise on codes.
         k: neighbours of each example; of their graph, where the data do not know their distances.
         straight: see :class:`~onmanifold.priors.flat.graph.GraphPairs`.
     """
@@ -88,7 +89,8 @@ class FlatTraining(AutoencoderTraining):
     The encoder phi learns from pairs (x, y) at distance d with a point m between them, by the first and the
     second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of
     ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to
-    them, and with the example itself as the aim, so that it maps a tube around the codes to the manifold.
+    them, and out over the border if there is one, and with the example itself as the aim: so it maps a tube
+    around the codes to the manifold.
 
     Distances are the data's own where they are a
     :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours
@@ -103,6 +105,7 @@ class FlatTraining(AutoencoderTraining):
     pairs: PairSource
     codes: Tensor | None = None
     tangents: Tensor
+    outward: Tensor
 
     @classmethod
     def prepare(cls, recipe: Recipe) -> Self:
@@ -140,7 +143,7 @@ class FlatTraining(AutoencoderTraining):
         return self.pairs.draw(self.schedule.batch_size, generator).as_batch()
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The examples' codes, with noise normal to them."""
+        """The examples' codes, with noise normal to them, or out over the border of the manifold."""
         if self.codes is None:
             self._look_around()
         assert self.codes is not None
@@ -148,7 +151,9 @@ class FlatTraining(AutoencoderTraining):
         length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
         noise = (length * torch.randn(code.shape, generator=generator)).to(code)
         along: Tensor = (tangent.mT @ (tangent @ noise[:, :, None])).squeeze(2)
-        return {"code": code + noise - along}
+        outward = self.outward[rows]
+        beyond = (noise * outward).sum(dim=1, keepdim=True).abs() * outward
+        return {"code": code + noise - along + beyond}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         if "code" in batch:
@@ -161,14 +166,21 @@ class FlatTraining(AutoencoderTraining):
 
     @torch.no_grad()
     def _look_around(self) -> None:
-        """Codes of the examples, and bases of their tangent spaces: of the nearest codes around each."""
-        encoder = self.model.encoder
-        codes = torch.cat([encoder(part) for part in self.examples.split(_BATCH)])
-        self.codes = codes
+        """Codes of the examples; what is tangent, and at the border what points outwards, at each.
+
+        Tangent spaces are those of the nearest codes around each. At the border of the manifold these lie
+        all on one side: half of a disk, whose mean is 0.64 mean distances from its middle.
+        """
+        codes = torch.cat([self.model.encoder(part) for part in self.examples.split(_BATCH)])
         near = nearest_neighbours(codes, self.options.k, name="loss: k")[1]
         dim = max(1, round(intrinsic_dimension(codes, self.options.k)))
         edges = codes[near] - codes[:, None]
-        self.tangents = torch.linalg.svd(edges, full_matrices=False).Vh[:, :dim]
+        tangents = torch.linalg.svd(edges, full_matrices=False).Vh[:, :dim]
+        inward = (tangents.mT @ (tangents @ edges.mean(dim=1)[:, :, None])).squeeze(2)
+        length = inward.norm(dim=1, keepdim=True)
+        border = length > _ONE_SIDED * edges.norm(dim=2).mean(dim=1, keepdim=True)
+        self.codes, self.tangents = codes, tangents
+        self.outward = torch.where(border, -inward / length, 0.0)
 
 
 def quotients(encoder: torch.nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -234,6 +234,23 @@ def test_noise_on_codes_is_normal_to_them():
     assert data.x_shape == (3,)
 
 
+def test_noise_goes_out_over_the_border(data):
+    """Codes of a flat disk: lights, seen from above."""
+    module = replace(TINY, model={"dim": 2}, loss={"eps": 0.5, "noise": 0.3}).prepare()
+    lights = data.sample(1500, stream(0, "seeding"))[1]
+    module.model.encoder = torch.nn.Identity()
+    module.examples = lights[:, :2]
+    rows = torch.arange(1500)
+    code = module.extras(rows, stream(0, "train"))["code"]
+    noise, radius = code - lights[:, :2], lights[:, :2].norm(dim=1)
+    outermost = radius.max()
+    inside, rim = radius < 0.85 * outermost, radius > 0.99 * outermost
+    assert (noise[inside].norm(dim=1) < 1e-6).double().mean() > 0.97
+    assert (noise[rim].norm(dim=1) > 0.01).double().mean() > 0.8
+    outward = (noise[rim] * lights[rim, :2]).sum(dim=1) / radius[rim]
+    assert (outward >= 0.8 * noise[rim].norm(dim=1) - 1e-6).double().mean() > 0.9
+
+
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     whole = train(SHORT, tmp_path / "whole", progress=False)
 
