@@ -25,7 +25,7 @@ def recipe(seeding: int, joint: int, overlap: int) -> Recipe:
         name="two-circles",
         card={},
         data={"name": "two-circles"},
-        atlas={
+        model={
             "dim": 1,
             "charts": 4,
             "sigma_x": 0.01,

@@ -60,7 +60,7 @@ def cosine_rate(step: int, steps: int) -> float:
 
     Example:
         >>> [round(cosine_rate(step, 1000), 2) for step in (0, 50, 500, 1000)]
-        [0.02, 0.99, 0.5, 0.01]
+        [0.02, 0.99, 0.51, 0.01]
     """
     warmup = max(1, min(200, steps // 20))
     progress = min(1.0, step / steps)

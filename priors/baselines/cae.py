@@ -77,8 +77,8 @@ def contraction(x: Tensor, z: Tensor, directions: Tensor) -> Tensor:
 
     Example:
         >>> x = torch.ones(1, 3, requires_grad=True)
-        >>> contraction(x, 2 * x[:, :2], torch.eye(2)[None])
-        tensor([8.], grad_fn=<SumBackward1>)
+        >>> contraction(x, 2 * x[:, :2], torch.eye(2)[None]).tolist()
+        [8.0]
     """
     (products,) = torch.autograd.grad(
         z, x, directions.transpose(0, 1), create_graph=True, is_grads_batched=True

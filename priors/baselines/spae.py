@@ -62,6 +62,7 @@ def log_ratio_spread(x: Tensor, z: Tensor) -> Tensor:
     Pairs of equal points say nothing about scale and are left out.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
         >>> float(log_ratio_spread(x, 3 * x).round(decimals=5))
         0.0

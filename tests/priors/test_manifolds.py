@@ -24,6 +24,8 @@ from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import load_manifold, manifold_names
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
+NAMES += ["rotating-object", "sundial", "torus-disk"]
+FINITE = ["examples", "fashion-mnist", "mnist", "rotated-digit", "sine", "spiral"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +42,7 @@ def test_same_seed_same_examples_other_split_other_examples(name):
 
 
 def test_unknown_names_are_listed():
-    assert manifold_names() == sorted([*NAMES, "examples"])
+    assert manifold_names() == sorted([*NAMES, *FINITE])
     with pytest.raises(
         LookupError,
         match="Known: bar, examples, ring, sphere, swiss-roll, tank, torus, two-balls, two-circles",

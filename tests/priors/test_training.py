@@ -142,7 +142,7 @@ def test_shipped_recipes_can_be_read():
 
 
 def test_bad_recipes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="shipped: bar, ring, sphere"):
+    with pytest.raises(ValueError, match="shipped: bar, .*ring, .*sphere"):
         Recipe.read("no-such-recipe")
     file = tmp_path / "broken.toml"
     file.write_text("name = 'x'\nspeed = 3\n")
