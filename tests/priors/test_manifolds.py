@@ -45,7 +45,7 @@ def test_unknown_names_are_listed():
     assert manifold_names() == sorted([*NAMES, *FINITE])
     with pytest.raises(
         LookupError,
-        match="Known: bar, examples, ring, sphere, swiss-roll, tank, torus, two-balls, two-circles",
+        match="Known: " + ", ".join(sorted([*NAMES, *FINITE])),
     ):
         load_manifold("klein-bottle")
     with pytest.raises(TypeError, match="colour"):
