@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import vmap
 
+from onmanifold._autodiff import jvp
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
-
-Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,13 @@ def taylor(
     """
 
     def linear(move: Tensor) -> tuple[Tensor, Tensor]:
-        value, first = cast(Pair, jvp(f, (z,), (move,)))
+        value, first = jvp(f, z, move)
         return value, value + first
 
     def quadratic(move: Tensor) -> tuple[Tensor, Tensor]:
-        nested = jvp(lambda at: jvp(f, (at,), (move,)), (z,), (move,))
-        (value, first), (_, second) = cast(tuple[Pair, Pair], nested)
-        return value, value + first + second / 2
+        both, change = jvp(lambda at: torch.stack(jvp(f, at, move)), z, move)
+        value, first = both
+        return value, value + first + change[1] / 2
 
     polynomial = {1: linear, 2: quadratic}[order]
     values, polynomials = vmap(polynomial, in_dims=1, out_dims=1)(moves)
