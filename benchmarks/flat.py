@@ -1,4 +1,4 @@
-"""What flat autoencoders keep of distances and of straightness: ``python benchmarks/flat.py PART``.
+"""What flat autoencoders keep of distances and of straightness: ``python benchmarks/flat.py [PART]``.
 
 Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
@@ -224,16 +224,16 @@ def main() -> None:
         "interpolation": show_interpolation,
         "graph": show_graph,
     }
-    parser.add_argument("part", choices=parts)
+    parser.add_argument("part", nargs="?", choices=parts, help="default: all")
     parser.add_argument("--data", choices=NAMES, action="append", help="default: all")
     parser.add_argument("--steps", type=int, help="train for so many steps, encoder and decoder")
     parser.add_argument("--picture", help="of the interpolation: file to draw it to")
     arguments = parser.parse_args()
-    part = parts[arguments.part]
-    found = {name: part(name, arguments.steps) for name in arguments.data or NAMES}
+    if arguments.picture and arguments.part != "interpolation":
+        parser.error("--picture draws the part interpolation")
+    for each in [arguments.part] if arguments.part else parts:
+        found = {name: parts[each](name, arguments.steps) for name in arguments.data or NAMES}
     if arguments.picture:
-        if arguments.part != "interpolation":
-            parser.error("--picture draws the part interpolation")
         picture(found, arguments.picture)
 
 

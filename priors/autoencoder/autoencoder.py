@@ -130,9 +130,14 @@ class Autoencoder(ManifoldPrior):
         return z
 
     @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        """What the encoder network makes of examples ``(n, *x_shape)``, not centred: ``(n, d)``."""
+        return torch.cat([self.encoder(part) for part in x.split(BATCH)])
+
+    @torch.no_grad()
     def settle_on(self, x: Tensor, seed: int) -> None:
         """Take centre, box, density and tube from examples ``(n, *x_shape)``, after training."""
-        codes = torch.cat([self.encoder(part) for part in x.split(BATCH)])
+        codes = self.codes(x)
         self.centre.copy_((codes.amax(dim=0) + codes.amin(dim=0)) / 2)
         codes = codes - self.centre
         self.half_widths.copy_(MARGIN * codes.abs().amax(dim=0))

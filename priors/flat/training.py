@@ -22,7 +22,6 @@ from onmanifold.priors.networks import default_network
 if TYPE_CHECKING:
     from onmanifold.priors.recipe import Recipe
 
-_BATCH = 500  # examples that are encoded at once
 _ONE_SIDED = 0.5  # neighbours are if their mean is so many mean distances away
 
 
@@ -57,8 +56,8 @@ class FlatOptions:
     """What a flat autoencoder learns from.
 
     Attributes:
-        eps: largest distance of a pair. Required where the data know their distances; elsewhere in units of
-            the examples' spread, and by default without a limit.
+        eps: largest distance of a pair. Where the data know their distances, by default a sixth of the
+            injectivity radius; elsewhere in units of the examples' spread, and by default without a limit.
         bending: lambda, weight of the bending.
         noise: how far from the codes the decoder still has to be right: standard deviation, in each
             direction normal to them or out over their border, of the noise on codes.
@@ -116,7 +115,8 @@ class FlatTraining(AutoencoderTraining):
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
-        return {"model": {"dim": 2 * dim, **default_network(x[0].shape)}, "schedule": {}}
+        dim = min(2 * dim, x[0].numel())
+        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
 
     def set_up(self) -> None:
         """Choose where pairs come from.
@@ -127,10 +127,8 @@ class FlatTraining(AutoencoderTraining):
         options = self.options
         if not isinstance(self.data, GeodesicManifold):
             self.pairs = GraphPairs(self.examples, options.k, options.eps, options.straight)
-        elif options.eps is None:
-            raise ValueError("loss: eps, the largest distance of a pair, is not given")
         else:
-            self.pairs = GeodesicPairs(self.data, options.eps)
+            self.pairs = GeodesicPairs(self.data, options.eps or self.data.injectivity_radius / 6)
         if options.k >= len(self.examples):
             raise ValueError(
                 f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
@@ -143,21 +141,25 @@ class FlatTraining(AutoencoderTraining):
         return self.pairs.draw(self.schedule.batch_size, generator).as_batch()
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The examples' codes, with noise normal to them, or out over the border of the manifold."""
-        if self.codes is None:
+        length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
+        noise = length * torch.randn((len(rows), self.model.dim), generator=generator)
+        return {"noise": noise.to(self.examples)}
+
+    @torch.no_grad()
+    def beside(self, rows: Tensor, noise: Tensor) -> Tensor:
+        """Codes of examples, with noise ``(B, d)`` normal to them, or out over the border of the manifold."""
+        if self.codes is None:  # not before the encoder's last step: batches are drawn ahead
             self._look_around()
         assert self.codes is not None
         code, tangent = self.codes[rows], self.tangents[rows]
-        length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
-        noise = (length * torch.randn(code.shape, generator=generator)).to(code)
         along: Tensor = (tangent.mT @ (tangent @ noise[:, :, None])).squeeze(2)
         outward = self.outward[rows]
         beyond = (noise * outward).sum(dim=1, keepdim=True).abs() * outward
-        return {"code": code + noise - along + beyond}
+        return code + noise - along + beyond
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        if "code" in batch:
-            decoded: Tensor = self.model.decoder(batch["code"])
+        if "noise" in batch:
+            decoded: Tensor = self.model.decoder(self.beside(batch["rows"], batch["noise"]))
             return (decoded - batch["x"]).square().mean()
         p, b = quotients(self.model.encoder, Pairs(**{k: batch[k] for k in Pairs.__annotations__}))
         distortion = p.square() + p.square().reciprocal() - 2
@@ -171,7 +173,7 @@ class FlatTraining(AutoencoderTraining):
         Tangent spaces are those of the nearest codes around each. At the border of the manifold these lie
         all on one side: half of a disk, whose mean is 0.64 mean distances from its middle.
         """
-        codes = torch.cat([self.model.encoder(part) for part in self.examples.split(_BATCH)])
+        codes = self.model.codes(self.examples)
         near = nearest_neighbours(codes, self.options.k, name="loss: k")[1]
         dim = max(1, round(intrinsic_dimension(codes, self.options.k)))
         edges = codes[near] - codes[:, None]

@@ -47,7 +47,7 @@ class GeodesicManifold(Protocol):
 
     def average(self, a: Tensor, b: Tensor) -> Tensor:
         """Its midpoint."""
-        ...
+        return self.geodesic(a, b, 0.5)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it."""
@@ -68,7 +68,7 @@ def ball(n: int, dim: int, radius: float, generator: torch.Generator) -> Tensor:
     """``n`` points of the ball in R^dim, uniform: ``(n, dim)``."""
     direction = torch.randn((n, dim), generator=generator)
     length = radius * torch.rand((n, 1), generator=generator) ** (1 / dim)
-    return length * _unit(direction)
+    return length * unit(direction)
 
 
 def sphere_angle(a: Tensor, b: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def sphere_geodesic(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     small = angle < 1e-4  # there an arc is a chord
     sine = torch.where(small, 1.0, angle.sin())
     arc = ((1 - t) * angle).sin() / sine * a + (t * angle).sin() / sine * b
-    return _unit(torch.where(small, (1 - t) * a + t * b, arc))
+    return unit(torch.where(small, (1 - t) * a + t * b, arc))
 
 
 def sphere_step(a: Tensor, v: Tensor) -> Tensor:
@@ -98,13 +98,14 @@ def sphere_step(a: Tensor, v: Tensor) -> Tensor:
     # The reflection that takes the last axis to a takes the others to a basis of a's tangent space.
     last = torch.zeros_like(a)
     last[:, -1] = torch.where(a[:, -1] > 0, -1.0, 1.0)  # the sign that is farther from a
-    normal = _unit(last - a)
+    normal = unit(last - a)
     flat = torch.cat([v, torch.zeros_like(v[:, :1])], dim=1)
     tangent = flat - 2 * (flat * normal).sum(dim=1, keepdim=True) * normal
     length = v.norm(dim=1, keepdim=True)
-    return _unit(length.cos() * a + torch.sinc(length / torch.pi) * tangent)
+    return unit(length.cos() * a + torch.sinc(length / torch.pi) * tangent)
 
 
-def _unit(vector: Tensor) -> Tensor:
-    unit: Tensor = vector / vector.norm(dim=1, keepdim=True)
-    return unit
+def unit(vector: Tensor) -> Tensor:
+    """Vectors ``(n, m)``, made one long."""
+    scaled: Tensor = vector / vector.norm(dim=1, keepdim=True)
+    return scaled

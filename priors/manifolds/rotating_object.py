@@ -11,7 +11,14 @@ from torch.nn import functional
 
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.manifolds.base import pixel_grid
-from onmanifold.priors.manifolds.geodesic import ball, check_eps, sphere_angle, sphere_geodesic
+from onmanifold.priors.manifolds.geodesic import (
+    GeodesicManifold,
+    ball,
+    check_eps,
+    sphere_angle,
+    sphere_geodesic,
+    unit,
+)
 
 # Balls: centre (3), radius, brightness. A body with three arms of different length, no two alike.
 BALLS = (
@@ -24,7 +31,7 @@ BALLS = (
 
 
 @dataclass(frozen=True)
-class RotatingObject:
+class RotatingObject(GeodesicManifold):
     """Pictures of five shaded balls that are joined; the manifold is SO(3) (Braunsmann et al., 2024).
 
     Seen from afar along the third axis, in the square ``[-1, 1]^2``. Which ball is in front is decided
@@ -90,10 +97,6 @@ class RotatingObject:
         """Rotation at share ``t`` of the way from ``a`` to ``b`` ``(n, 4)``."""
         return sphere_geodesic(a, _beside(a, b), t)
 
-    def average(self, a: Tensor, b: Tensor) -> Tensor:
-        """Rotation in the middle of ``a`` and ``b`` ``(n, 4)``."""
-        return self.geodesic(a, b, 0.5)
-
     def render(self, quaternion: Tensor) -> Tensor:
         """Pictures ``(n, 1, size, size)`` of the object turned by ``(n, 4)``."""
         balls = torch.tensor(BALLS).to(quaternion)
@@ -113,9 +116,7 @@ class RotatingObject:
 
 
 def _quaternions(n: int, generator: torch.Generator) -> Tensor:
-    q = torch.randn((n, 4), generator=generator)
-    unit: Tensor = q / q.norm(dim=1, keepdim=True)
-    return unit
+    return unit(torch.randn((n, 4), generator=generator))
 
 
 def _beside(a: Tensor, b: Tensor) -> Tensor:
@@ -133,9 +134,7 @@ def product(p: Tensor, q: Tensor) -> Tensor:
     """Product of unit quaternions ``(n, 4)``: first turned by ``q``, then by ``p``."""
     real = p[:, :1] * q[:, :1] - (p[:, 1:] * q[:, 1:]).sum(dim=1, keepdim=True)
     rest = p[:, :1] * q[:, 1:] + q[:, :1] * p[:, 1:] + torch.linalg.cross(p[:, 1:], q[:, 1:])
-    both = torch.cat([real, rest], dim=1)
-    unit: Tensor = both / both.norm(dim=1, keepdim=True)
-    return unit
+    return unit(torch.cat([real, rest], dim=1))
 
 
 def rotation_matrix(quaternion: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.manifolds.base import pixel_grid, uniform
 from onmanifold.priors.manifolds.geodesic import (
+    GeodesicManifold,
     ball,
     check_eps,
     sphere_angle,
@@ -20,7 +21,7 @@ from onmanifold.priors.manifolds.geodesic import (
 
 
 @dataclass(frozen=True)
-class Sundial:
+class Sundial(GeodesicManifold):
     r"""Pictures of a shadow; the manifold is a cap of the unit sphere (Braunsmann et al., 2024).
 
     The ground is the square ``[-1, 1]^2``, the rod stands in its middle and is translucent: a column of
@@ -104,10 +105,6 @@ class Sundial:
     def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         """Direction at share ``t`` of the way from ``a`` to ``b`` ``(n, 3)``."""
         return sphere_geodesic(a, b, t)
-
-    def average(self, a: Tensor, b: Tensor) -> Tensor:
-        """Direction in the middle of ``a`` and ``b`` ``(n, 3)``."""
-        return self.geodesic(a, b, 0.5)
 
     def render(self, light: Tensor) -> Tensor:
         """Pictures ``(n, 1, size, size)`` for light from directions ``(n, 3)``."""

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from onmanifold._checks import check_count, check_number
 from onmanifold.priors.manifolds.base import pixel_grid, uniform
-from onmanifold.priors.manifolds.geodesic import ball, check_eps
+from onmanifold.priors.manifolds.geodesic import GeodesicManifold, ball, check_eps
 
 
 @dataclass(frozen=True)
-class TorusDisk:
+class TorusDisk(GeodesicManifold):
     """Pictures of a bright disk; the manifold is the flat torus (Braunsmann et al., 2024).
 
     The picture is the square of side ``2 pi`` with opposite edges joined, so that the torus is the product
@@ -76,10 +76,6 @@ class TorusDisk:
     def geodesic(self, a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         """Centre at share ``t`` of the way from ``a`` to ``b`` ``(n, 2)``."""
         return _wrapped(a + t * _wrapped(b - a))
-
-    def average(self, a: Tensor, b: Tensor) -> Tensor:
-        """Centre in the middle of ``a`` and ``b`` ``(n, 2)``."""
-        return self.geodesic(a, b, 0.5)
 
     def render(self, centre: Tensor) -> Tensor:
         """Pictures ``(n, 1, size, size)`` of disks around ``(n, 2)``."""

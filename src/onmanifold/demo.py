@@ -8,6 +8,7 @@ different mesh than the one that inverts them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ class Problem:
     std: float | Tensor
     starts: Starts = Starts()
 
-    @property
+    @cached_property
     def seen(self) -> Tensor:
         """Entries of the unknown that the measurement depends on, ``x_shape``, boolean.
 

@@ -226,7 +226,7 @@ def test_noise_on_codes_is_normal_to_them():
     module = recipe.prepare()
     module.model.encoder = torch.nn.Identity()
     batch = module.draw(200)
-    noise = batch["code"] - batch["x"]
+    noise = module.beside(batch["rows"], batch["noise"]) - batch["x"]
     outward = (noise * batch["x"]).sum(dim=1)
     along = (noise - outward[:, None] * batch["x"]).norm(dim=1)
     assert 0.08 < outward.std() < 0.15  # 0.2 / sqrt(3): lengths are uniform up to the noise
@@ -241,7 +241,7 @@ def test_noise_goes_out_over_the_border(data):
     module.model.encoder = torch.nn.Identity()
     module.examples = lights[:, :2]
     rows = torch.arange(1500)
-    code = module.extras(rows, stream(0, "train"))["code"]
+    code = module.beside(rows, module.extras(rows, stream(0, "train"))["noise"])
     noise, radius = code - lights[:, :2], lights[:, :2].norm(dim=1)
     outermost = radius.max()
     inside, rim = radius < 0.85 * outermost, radius > 0.99 * outermost
@@ -291,7 +291,6 @@ def test_from_a_file_of_examples(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {}}, "loss: eps, the largest distance of a pair, is not given"),
         ({"loss": {"eps": 4.0}}, "eps 4 is above the injectivity radius 3.142"),
         ({"loss": {"eps": 0.0}}, "loss: eps"),
         ({"loss": {"eps": 0.5, "bending": -1.0}}, "loss: bending"),
@@ -377,3 +376,9 @@ def test_points_outside_the_tube_are_brought_back(prior, data):
         for code in (away, prior.settle(away, chart))
     ]
     assert trip[1] < prior.radius < trip[0]
+
+
+@pytest.mark.parametrize("data", ["sundial", "swiss-roll"])
+def test_default_recipes_can_be_trained(data):
+    method = Recipe.default("flat", data).prepare()
+    assert torch.isfinite(method.loss(method.draw(0)))
