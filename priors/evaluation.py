@@ -30,7 +30,8 @@ def held_out_metrics(
         ``relative_error``, ``psnr``, ``psnr_peak_1``: median over the examples of their distance to the
         manifold, as a share of the example's norm, and in dB of the data's range or of 1;
         ``relative_error_95``: its 95th percentile; ``mean_squared_error``: mean over all entries;
-        ``decode_encode``: largest |E(D(z)) - z| of samples of the prior; of an atlas also
+        ``decode_encode``: largest |E(D(z)) - z| of samples of the prior; of a learned
+        inverse also ``inverse_error``: its median, relative to |z|; of an atlas also
         ``log_likelihood``: mean of :func:`log_likelihood`, ``chart_usage``: share of the examples in each
         chart, ``overlap``: share that a second chart explains about as well; ``data_near_atlas``,
         ``atlas_near_data``: see :func:`coverage`, where data have what it takes.
@@ -52,6 +53,7 @@ def held_out_metrics(
         "psnr": _digits(psnr.median() + 20 * math.log10(span)),
         "psnr_peak_1": _digits(psnr.median()),
         "decode_encode": _digits(trip.abs().max()),
+        **({"inverse_error": _digits(prior.inverse_error)} if prior.inverse_error else {}),
         **(_of_charts(prior, x, errors, seed) if isinstance(prior, Atlas) else {}),
     }
 
@@ -108,5 +110,5 @@ def log_likelihood(
     return torch.cat(bounds)
 
 
-def _digits(value: Tensor) -> float:
+def _digits(value: Tensor | float) -> float:
     return float(f"{float(value):.4g}")

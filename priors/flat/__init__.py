@@ -2,6 +2,7 @@
 
 from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs
+from onmanifold.priors.flat.scaling import Scaling
 from onmanifold.priors.flat.training import FlatTraining
 
-__all__ = ["FlatTraining", "GeodesicPairs", "GraphPairs", "Pairs"]
+__all__ = ["FlatTraining", "GeodesicPairs", "GraphPairs", "Pairs", "Scaling"]

@@ -3,16 +3,19 @@
 Where no formula says how far apart two examples are and what lies between them, the examples themselves do: a
 way from x to y that passes through a third example m close to the straight line is about as long as its two
 edges, and m divides it as they do. Which examples are opposite neighbours of m follows from the inner
-products of the edges.
+products of the edges. Distances of examples far apart are lengths of shortest paths in the graph.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from onmanifold._checks import check_number
-from onmanifold.priors.flat.pairs import Pairs
+from onmanifold.priors.flat.pairs import LANDMARKS, Pairs
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
 _CHUNK = 500  # examples that are handled at once
@@ -58,6 +61,9 @@ class GraphPairs:
         self.unit = float(points.square().sum(dim=1).mean().sqrt())
         distance, index = nearest_neighbours(points, k, name="k")
         check_different(distance, index)
+        marks = torch.linspace(0, len(x) - 1, min(LANDMARKS, len(x))).long()
+        self.far = shortest_paths(distance / self.unit, index, marks)
+        self.landmarks = self.far[marks]
         ways = [
             _ways(points, distance, index, rows, straight)
             for rows in torch.arange(len(x)).split(_CHUNK)
@@ -85,10 +91,34 @@ class GraphPairs:
         """``n`` random pairs."""
         return self.select(torch.randint(len(self), (n,), generator=generator))
 
+    def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` random examples, and their distances to the landmarks."""
+        rows = torch.randint(len(self.x), (n,), generator=generator).to(self.x.device)
+        return self.x[rows], self.far[rows]
+
     def select(self, rows: Tensor) -> Pairs:
         """The pairs numbered ``rows``."""
         x, y, m = (self.x[index[rows]] for index in (self.start, self.end, self.between))
         return Pairs(x, y, m, self.length[rows], self.share[rows])
+
+
+def shortest_paths(distance: Tensor, index: Tensor, sources: Tensor) -> Tensor:
+    """Lengths of shortest paths in the graph of neighbours.
+
+    Args:
+        distance: of neighbours, ``(n, k)``.
+        index: their numbers, ``(n, k)``.
+        sources: numbers of S examples.
+
+    Returns:
+        From each example to the sources, ``(n, S)``; where there is no path, as much as the longest one.
+    """
+    n, k = index.shape
+    edges = (distance.flatten().cpu().numpy(), index.flatten().cpu().numpy())
+    graph = csr_array((*edges, np.arange(0, n * k + 1, k)), shape=(n, n))
+    paths = torch.from_numpy(dijkstra(graph, directed=False, indices=sources.cpu().numpy()).T)
+    paths = torch.where(torch.isfinite(paths), paths, -torch.inf)
+    return torch.where(paths < 0, paths.max(), paths).to(distance)
 
 
 def _ways(

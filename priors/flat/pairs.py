@@ -8,7 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from onmanifold.priors.manifolds.base import stream
 from onmanifold.priors.manifolds.geodesic import GeodesicManifold, check_eps
+
+LANDMARKS = 500  # examples whose distances to all others say where those lie
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,20 @@ class Pairs:
 
 
 class PairSource(Protocol):
-    """Where pairs come from."""
+    """Where pairs come from, and distances far across the manifold.
+
+    Attributes:
+        landmarks: distances between L landmarks, ``(L, L)``.
+    """
+
+    landmarks: Tensor
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
         """``n`` random pairs."""
+        ...
+
+    def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` random examples ``(n, *x_shape)`` and their distances to the landmarks, ``(n, L)``."""
         ...
 
 
@@ -65,12 +78,24 @@ class GeodesicPairs:
         check_eps(eps, data.injectivity_radius)
         self.data, self.eps = data, eps
         self._check()
+        self._marks = data.sample(LANDMARKS, stream(0, "seeding"))[1]
+        self.landmarks = self._to_landmarks(self._marks)
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
         a, b = self.data.pairs(n, self.eps, generator)
         distance = self.data.distance_between(a, b)
         x, y, middle = (self.data.render(c) for c in (a, b, self.data.average(a, b)))
         return Pairs(x, y, middle, distance, torch.full_like(distance, 0.5))
+
+    def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, coordinates = self.data.sample(n, generator)
+        return x, self._to_landmarks(coordinates)
+
+    def _to_landmarks(self, coordinates: Tensor) -> Tensor:
+        n, marks = len(coordinates), self._marks
+        each = coordinates.repeat_interleave(len(marks), dim=0)
+        every = marks.repeat(n, *(1 for _ in marks.shape[1:]))
+        return self.data.distance_between(each, every).reshape(n, len(marks))
 
     def _check(self, n: int = 200) -> None:
         generator = torch.Generator().manual_seed(0)

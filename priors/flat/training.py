@@ -14,6 +14,7 @@ from onmanifold.priors.autoencoder.training import AutoencoderSchedule, Autoenco
 from onmanifold.priors.dimension import intrinsic_dimension
 from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
+from onmanifold.priors.flat.scaling import Scaling
 from onmanifold.priors.manifolds import GeodesicManifold, stream
 from onmanifold.priors.method import cosine_rate
 from onmanifold.priors.neighbours import nearest_neighbours
@@ -31,13 +32,17 @@ class FlatSchedule(AutoencoderSchedule):
 
     Attributes:
         encoder: steps in which the encoder learns; the decoder learns in the rest of ``length``.
+        start: share of the encoder's steps in which it learns the codes of classical scaling.
     """
 
     encoder: int = 2500
+    start: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self.encoder, "schedule: encoder")
+        if not 0 <= self.start < 1:
+            raise ValueError(f"schedule: start = {self.start} has to be at least 0 and below 1")
         if self.encoder >= self.length:
             raise ValueError(
                 f"schedule: encoder = {self.encoder} of length = {self.length} steps leave none to the "
@@ -85,11 +90,13 @@ class FlatOptions:
 class FlatTraining(AutoencoderTraining):
     """An encoder that keeps distances and hardly bends, and a decoder that inverts it.
 
-    The encoder phi learns from pairs (x, y) at distance d with a point m between them, by the first and the
-    second difference quotient (:func:`quotients`): the loss is the mean of ``p^2 + p^-2 - 2`` and of
-    ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the directions normal to
-    them, and out over the border if there is one, and with the example itself as the aim: so it maps a tube
-    around the codes to the manifold.
+    The encoder starts by learning codes of classical scaling
+    (:class:`~onmanifold.priors.flat.scaling.Scaling`): from random weights, as in the paper, it often ends
+    crumpled or wrapped twice around. Then phi learns from pairs (x, y) at distance d with a point m between
+    them, by the first and the second difference quotient (:func:`quotients`): the loss is the mean of
+    ``p^2 + p^-2 - 2`` and of ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the
+    directions normal to them, and out over the border if there is one, and with the example itself as the
+    aim: so it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
     :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours
@@ -102,6 +109,7 @@ class FlatTraining(AutoencoderTraining):
     Options = FlatOptions
     schedule: FlatSchedule
     pairs: PairSource
+    scaling: Scaling
     codes: Tensor | None = None
     tangents: Tensor
     outward: Tensor
@@ -129,6 +137,7 @@ class FlatTraining(AutoencoderTraining):
             self.pairs = GraphPairs(self.examples, options.k, options.eps, options.straight)
         else:
             self.pairs = GeodesicPairs(self.data, options.eps or self.data.injectivity_radius / 6)
+        self.scaling = Scaling(self.pairs.landmarks, self.model.dim)
         if options.k >= len(self.examples):
             raise ValueError(
                 f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
@@ -138,6 +147,9 @@ class FlatTraining(AutoencoderTraining):
         if step >= self.schedule.encoder:
             return super().draw(step)
         generator = stream(self.seed, "train", step)
+        if step < self.schedule.start * self.schedule.encoder:
+            x, distance = self.pairs.draw_far(self.schedule.batch_size, generator)
+            return {"x": x, "aim": self.scaling.place(distance)}
         return self.pairs.draw(self.schedule.batch_size, generator).as_batch()
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -161,6 +173,9 @@ class FlatTraining(AutoencoderTraining):
         if "noise" in batch:
             decoded: Tensor = self.model.decoder(self.beside(batch["rows"], batch["noise"]))
             return (decoded - batch["x"]).square().mean()
+        if "aim" in batch:
+            off: Tensor = self.model.encoder(batch["x"]) - batch["aim"]
+            return off.square().sum(dim=1).mean()
         p, b = quotients(self.model.encoder, Pairs(**{k: batch[k] for k in Pairs.__annotations__}))
         distortion = p.square() + p.square().reciprocal() - 2
         loss: Tensor = (distortion + self.options.bending * b.square().sum(dim=1)).mean()

@@ -202,7 +202,9 @@ def test_encoder_then_decoder():
     torch.manual_seed(0)
     module = SHORT.prepare()
     networks = module.model.encoder, module.model.decoder
-    for step, trained, resting in ((0, *networks), (150, *reversed(networks))):
+    phases = (0, *networks), (60, *networks), (150, *reversed(networks))
+    for (step, trained, resting), told in zip(phases, ("aim", "start", "noise"), strict=True):
+        assert told in module.draw(step)
         module.zero_grad()
         module.loss(module.draw(step)).backward()
         assert all(p.grad is not None for p in trained.parameters())
@@ -299,6 +301,7 @@ def test_from_a_file_of_examples(tmp_path):
         ({"loss": {"eps": 0.5, "k": 1}}, "loss: k"),
         ({"loss": {"eps": 0.5, "lambda": 1.0}}, "lambda"),
         ({"schedule": {"length": 100, "encoder": 100}}, "encoder = 100 of length = 100"),
+        ({"schedule": {"start": 1.0}}, "start = 1.0 has to be at least 0 and below 1"),
     ],
 )
 def test_bad_recipes_are_found_before_training(changes, message):

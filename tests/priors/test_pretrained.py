@@ -23,7 +23,9 @@ from onmanifold.registry import prior_card
 from onmanifold.testing import check_prior
 
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
-NAMES = ["bar", *POINTS, "tank", "two-balls"]
+ATLASES = ["bar", *POINTS, "tank", "two-balls"]
+FLAT = ["rotating-object", "sundial", "torus-disk"]
+NAMES = [*ATLASES, *FLAT]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
 ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
@@ -49,7 +51,10 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
     n = 200
     metrics = held_out_metrics(load_prior(name), load_manifold(recipe.data["name"]), n=n)
     told = card["metrics"]
-    assert metrics["decode_encode"] < 1e-4
+    if name in ATLASES:
+        assert metrics["decode_encode"] < 1e-4
+    else:  # a learned inverse
+        assert metrics["inverse_error"] == told["inverse_error"] > 0
     assert metrics["relative_error"] == pytest.approx(told["relative_error"], rel=0.2, abs=1e-3)
 
 
