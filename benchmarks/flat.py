@@ -5,11 +5,14 @@ Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 - ``pairs``: first and second difference quotients p, b on held-out pairs;
 - ``settle``: encoders learned with eps halved three times, and how far each is from the one before;
 - ``bending``: encoders learned without and with more and more weight of the bending;
+- ``start``: encoders that start from classical scaling and from random weights, on held-out pairs, and the
+  least and greatest spread of their codes in any direction;
 - ``interpolation``: the decoded middle of two codes against the middle of the true geodesic, by distance,
   beside a plain autoencoder's with the same networks and as many steps;
 - ``graph``: distances and midpoints of graphs of neighbours against the exact ones.
 
 Autoencoders are those of the shipped recipes: pretrained with no ``--steps``, else trained for as many steps.
+Where encoders are compared (``settle``, ``bending``, ``start``) they are trained alone, for ``--steps``.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor
 from onmanifold import load_prior
 from onmanifold.priors.autoencoder import Autoencoder
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs
-from onmanifold.priors.flat.training import quotients
+from onmanifold.priors.flat.training import FlatSchedule, quotients
 from onmanifold.priors.manifolds import GeodesicManifold, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
@@ -51,6 +54,16 @@ def trained(recipe: Recipe) -> Autoencoder:
         prior = train(recipe, folder, progress=False)
     assert isinstance(prior, Autoencoder)
     return prior
+
+
+def encoder_alone(name: str, steps: int | None, **changes: float) -> Autoencoder:
+    """The recipe's encoder, with changes to its loss or to ``start``; the decoder learns nothing."""
+    recipe = Recipe.read(name)
+    encoder = steps or recipe.schedule["encoder"]
+    schedule = recipe.schedule | {"encoder": encoder, "length": encoder + 1, "examples": 2000}
+    if "start" in changes:
+        schedule["start"] = changes.pop("start")
+    return trained(replace(recipe, schedule=schedule, loss=recipe.loss | changes))
 
 
 def flat(name: str, steps: int | None) -> Autoencoder:
@@ -98,8 +111,8 @@ def show_pairs(name: str, steps: int | None) -> None:
 
 def show_settling(name: str, steps: int | None) -> None:
     """Encoders for smaller and smaller eps, all compared at the smallest."""
-    data, recipe = loaded(name), shortened(name, steps)
-    bending, eps = recipe.loss["bending"], recipe.loss["eps"]
+    data, loss = loaded(name), Recipe.read(name).loss
+    bending, eps = loss["bending"], loss["eps"]
     x = data.sample(2000, stream(0, "held-out"))[0]
     before: Tensor | None = None
     print(
@@ -107,12 +120,12 @@ def show_settling(name: str, steps: int | None) -> None:
     )
     print(f"     eps   {HEAD}       loss     change")
     for each in (eps, eps / 2, eps / 4, eps / 8):
-        prior = trained(replace(recipe, loss=recipe.loss | {"eps": each}))
+        prior = encoder_alone(name, steps, eps=each)
         p, b = measured(prior, data, eps / 8)
         loss = (p.square() + p.square().reciprocal() - 2 + bending * b).mean()
         codes = prior.encoder(x)
         change = "" if before is None else f"{aligned_distance(codes, before):10.4f}"
-        print(f"{each:8.4f} {row(p, b)} {loss:10.5f} {change}")
+        print(f"{each:8.4f} {row(p, b)} {loss:10.5f} {change}", flush=True)
         before = codes
 
 
@@ -125,12 +138,28 @@ def aligned_distance(codes: Tensor, others: Tensor) -> float:
 
 def show_bending(name: str, steps: int | None) -> None:
     """Encoders for several weights of the bending."""
-    data, recipe = loaded(name), shortened(name, steps)
-    eps, chosen = recipe.loss["eps"], recipe.loss["bending"]
+    data, loss = loaded(name), Recipe.read(name).loss
+    eps, chosen = loss["eps"], loss["bending"]
     print(f"{name}\n  lambda   {HEAD}")
     for weight in (0.0, chosen / 10, chosen, 10 * chosen):
-        prior = trained(replace(recipe, loss=recipe.loss | {"bending": weight}))
-        print(f"{weight:8.4f} {row(*measured(prior, data, eps))}")
+        prior = encoder_alone(name, steps, bending=weight)
+        print(f"{weight:8.4f} {row(*measured(prior, data, eps))}", flush=True)
+
+
+def show_start(name: str, steps: int | None) -> None:
+    """Encoders that start from classical scaling, and from random weights."""
+    data, recipe = loaded(name), Recipe.read(name)
+    x = data.sample(2000, stream(0, "held-out"))[0]
+    print(f"{name}\n   start   {HEAD}   spread")
+    for start in (recipe.schedule.get("start", FlatSchedule.start), 0.0):
+        prior = encoder_alone(name, steps, start=start)
+        codes = prior.codes(x)
+        spread = torch.linalg.svdvals(codes - codes.mean(dim=0)) / len(x) ** 0.5
+        print(
+            f"{start:8.2f} {row(*measured(prior, data, recipe.loss['eps']))}   "
+            f"{spread[-1]:.3f} to {spread[0]:.3f}",
+            flush=True,
+        )
 
 
 @torch.no_grad()
@@ -221,6 +250,7 @@ def main() -> None:
         "pairs": show_pairs,
         "settle": show_settling,
         "bending": show_bending,
+        "start": show_start,
         "interpolation": show_interpolation,
         "graph": show_graph,
     }

@@ -8,6 +8,8 @@ products of the edges. Distances of examples far apart are lengths of shortest p
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
@@ -61,9 +63,7 @@ class GraphPairs:
         self.unit = float(points.square().sum(dim=1).mean().sqrt())
         distance, index = nearest_neighbours(points, k, name="k")
         check_different(distance, index)
-        marks = torch.linspace(0, len(x) - 1, min(LANDMARKS, len(x))).long()
-        self.far = shortest_paths(distance / self.unit, index, marks)
-        self.landmarks = self.far[marks]
+        self._graph = distance / self.unit, index
         ways = [
             _ways(points, distance, index, rows, straight)
             for rows in torch.arange(len(x)).split(_CHUNK)
@@ -86,6 +86,21 @@ class GraphPairs:
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @cached_property
+    def far(self) -> Tensor:
+        """Lengths of shortest paths from each example to the landmarks, ``(n, L)``."""
+        return shortest_paths(*self._graph, self._marks)
+
+    @property
+    def landmarks(self) -> Tensor:
+        """Those between landmarks, ``(L, L)``."""
+        return self.far[self._marks]
+
+    @property
+    def _marks(self) -> Tensor:
+        n = len(self.x)
+        return torch.linspace(0, n - 1, min(LANDMARKS, n), device=self.x.device).long()
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
         """``n`` random pairs."""

@@ -44,7 +44,10 @@ class PairSource(Protocol):
         landmarks: distances between L landmarks, ``(L, L)``.
     """
 
-    landmarks: Tensor
+    @property
+    def landmarks(self) -> Tensor:
+        """Distances between landmarks."""
+        ...
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
         """``n`` random pairs."""
@@ -79,13 +82,17 @@ class GeodesicPairs:
         self.data, self.eps = data, eps
         self._check()
         self._marks = data.sample(LANDMARKS, stream(0, "seeding"))[1]
-        self.landmarks = self._to_landmarks(self._marks)
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
         a, b = self.data.pairs(n, self.eps, generator)
         distance = self.data.distance_between(a, b)
         x, y, middle = (self.data.render(c) for c in (a, b, self.data.average(a, b)))
         return Pairs(x, y, middle, distance, torch.full_like(distance, 0.5))
+
+    @property
+    def landmarks(self) -> Tensor:
+        """Distances between landmarks, ``(L, L)``."""
+        return self._to_landmarks(self._marks)
 
     def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, coordinates = self.data.sample(n, generator)

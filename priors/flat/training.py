@@ -94,9 +94,9 @@ class FlatTraining(AutoencoderTraining):
     (:class:`~onmanifold.priors.flat.scaling.Scaling`): from random weights, as in the paper, it often ends
     crumpled or wrapped twice around. Then phi learns from pairs (x, y) at distance d with a point m between
     them, by the first and the second difference quotient (:func:`quotients`): the loss is the mean of
-    ``p^2 + p^-2 - 2`` and of ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in the
-    directions normal to them, and out over the border if there is one, and with the example itself as the
-    aim: so it maps a tube around the codes to the manifold.
+    ``p^2 + p^-2 - 2`` and of ``bending`` times ``|b|^2``. The decoder then learns from codes with noise in
+    the directions normal to them, and out over the border if there is one, and with the example itself as
+    the aim: so it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
     :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours

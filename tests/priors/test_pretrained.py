@@ -17,7 +17,9 @@ from onmanifold.priors.atlas.diagnostics import (
 )
 from onmanifold.priors.atlas.probes import chart_distances, held_out
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.flat import GeodesicPairs
+from onmanifold.priors.flat.training import quotients
+from onmanifold.priors.manifolds import Bar, TorusDisk, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import prior_card
 from onmanifold.testing import check_prior
@@ -25,7 +27,7 @@ from onmanifold.testing import check_prior
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
 ATLASES = ["bar", *POINTS, "tank", "two-balls"]
 FLAT = ["rotating-object", "sundial", "torus-disk"]
-NAMES = [*ATLASES, *FLAT]
+NAMES = [*ATLASES, *FLAT, "mnist"]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
 ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
@@ -41,7 +43,9 @@ def test_laws(name, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
+def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, request, monkeypatch):
+    if name == "mnist":
+        monkeypatch.setenv("ONMANIFOLD_DATA", str(request.getfixturevalue("shared_data")))
     card, recipe = prior_card(name), Recipe.read(name)
     assert card["recipe"]["schedule"] == recipe.schedule and card["recipe"]["seed"] == recipe.seed
     for key, value in recipe.model.items():
@@ -56,6 +60,24 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name):
     else:  # a learned inverse
         assert metrics["inverse_error"] == told["inverse_error"] > 0
     assert metrics["relative_error"] == pytest.approx(told["relative_error"], rel=0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_encoders_keep_distances_and_hardly_bend(name):
+    pairs = GeodesicPairs(load_manifold(name), 0.5).draw(2000, stream(0, "held-out", 5))
+    p, b = quotients(load_prior(name).encoder, pairs)
+    share = ((p - 1).abs() <= 0.1).double().mean()
+    assert share > (0.85 if name == "rotating-object" else 0.95)
+    assert b.square().sum(dim=1).mean() < {"sundial": 0.5, "torus-disk": 0.8}.get(name, 4.0)
+
+
+def test_disks_all_around_the_torus_have_codes_of_their_own():
+    """Circles of radius 1, once around: none of the torus is wrapped twice or crumpled."""
+    prior, data = load_prior("torus-disk"), TorusDisk()
+    x, _ = data.sample(2000, stream(0, "held-out", 5))
+    codes = prior.codes(x)
+    spread = torch.linalg.svdvals(codes - codes.mean(dim=0)) / len(x) ** 0.5
+    torch.testing.assert_close(spread, torch.full((4,), 0.5**0.5), rtol=0.06, atol=0)
 
 
 @pytest.mark.parametrize("name", POINTS)
