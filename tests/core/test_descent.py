@@ -19,7 +19,7 @@ from onmanifold import (
     SmallDecrease,
     Status,
 )
-from onmanifold.descent import StoppingRule, descend, pose
+from onmanifold.descent import LBFGS, ConjugateGradient, StoppingRule, descend, pose
 from onmanifold.descent.quadratic import (
     clip_to_psd,
     minimize_on_box,
@@ -27,8 +27,9 @@ from onmanifold.descent.quadratic import (
     projected_norm,
 )
 from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import jacobian, pullback_metric
 
-METHODS = [LevenbergMarquardt(), RiemannianGradientDescent()]
+METHODS = [LevenbergMarquardt(), RiemannianGradientDescent(), ConjugateGradient(), LBFGS()]
 TIGHT = MaxSteps(300) | GradientNorm(1e-7)
 
 
@@ -654,3 +655,43 @@ def test_a_rejected_step_is_shortened_by_what_it_found():
     assert descent.status.item() == Status.SMALL_GRADIENT
     assert descent.history.step_length[1:4].max() > 0  # not after a series of doublings only
     assert descent.state.steps.item() <= 15
+
+
+@pytest.mark.parametrize("name", sorted(ANALYTIC))
+def test_transport_projects_onto_the_tangent_space_there(name):
+    prior = ANALYTIC[name]()
+    before, after = prior.sample(5, 0), prior.sample(5, 1)
+    after = Point(before.chart, after.z)
+    problem = pose(lambda x: x, prior.decode(before.z, before.chart), prior)
+    there, here = (jacobian(prior, point).flatten(2) for point in (after, before))
+    v = randn(5, prior.dim)
+    carry = problem.transport(before, after, pullback_metric(jacobian(prior, after)))
+    moved = (carry @ v[:, :, None]).squeeze(2)
+    pushed, kept = ((w[:, None] @ columns).squeeze(1) for w, columns in ((v, here), (moved, there)))
+    left = (there @ (pushed - kept)[:, :, None]).squeeze(2)  # normal to what is tangent there
+    assert left.abs().max() < 1e-8 * pushed.norm(dim=1).max()
+    same = problem.transport(before, before, pullback_metric(jacobian(prior, before)))
+    torch.testing.assert_close(same, torch.eye(prior.dim).to(same).expand_as(same))
+
+
+def test_curvature_along_is_that_of_the_model():
+    prior = Sphere()
+    point = prior.sample(4, 0)
+    problem = pose(lambda x: x**3, randn(4, *prior.x_shape), prior)
+    trial = problem.at(point)
+    v, model = randn(4, prior.dim), problem.model(trial)
+    exact = ((model.curvature @ v[:, :, None]).squeeze(2) * v).sum(1)
+    torch.testing.assert_close(problem.curvature_along(trial, v), exact)
+
+
+def test_lbfgs_learns_the_curvature_of_a_quadratic():
+    """On a flat manifold, where transport is the identity: as many steps as in Euclidean space."""
+    prior = Affine()
+    matrix = torch.diag(torch.logspace(0, 2, prior.x_shape[0], dtype=torch.float64))
+    truth = prior.sample(3, 0)
+    y = prior.decode(truth.z, truth.chart) @ matrix
+    steps = {}
+    for method in (LBFGS(), RiemannianGradientDescent()):
+        problem = pose(lambda x: x @ matrix, y, prior)
+        steps[type(method)] = descend(problem, method, TIGHT, prior.sample(3, 5)).state.steps
+    assert (steps[LBFGS] < steps[RiemannianGradientDescent]).all()

@@ -1,6 +1,8 @@
 """Descent on a manifold: problem, methods, stopping rules, and the loop that runs them."""
 
+from onmanifold.descent.conjugate_gradient import ConjugateGradient
 from onmanifold.descent.gradient import RiemannianGradientDescent
+from onmanifold.descent.lbfgs import LBFGS
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
 from onmanifold.descent.loop import Descent, descend
 from onmanifold.descent.method import Method
@@ -15,6 +17,8 @@ from onmanifold.descent.stopping import (
 )
 
 __all__ = [
+    "LBFGS",
+    "ConjugateGradient",
     "Descent",
     "Discrepancy",
     "GradientNorm",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold._autodiff import jvp
 from onmanifold._checks import check_batch, check_callable, check_number
 from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
@@ -211,6 +212,39 @@ class Problem:
     def model(self, trial: Trial) -> Model:
         """Gradient, Gauss-Newton curvature and metric by d tangents a member."""
         return self._in_parts(trial, _model)
+
+    def curvature_along(self, trial: Trial, v: Tensor) -> Tensor:
+        """Gauss-Newton curvature of the misfit along ``v`` ``(B, d)``, by one tangent each: ``(B,)``."""
+        point, y = trial.point, trial.linearization.y
+        _, pushed = jvp(lambda z: self.prior.decode(z, point.chart), point.z, v)
+        tangent = trial.linearization.jvp(pushed.unsqueeze(1))
+        bent = self.fidelity.curvature(y, self.measurement, tangent)
+        return (tangent * bent).flatten(1).sum(1)
+
+    def transport(self, before: Point, after: Point, metric: Tensor) -> Tensor:
+        """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
+
+        The tangent ``v`` at ``before`` goes to ``T v`` at ``after``: ``J v``, projected onto the tangent
+        space there. The charts may be different ones.
+
+        Args:
+            before: points, B of them.
+            after: where their tangents are carried.
+            metric: J^T J at ``after``.
+        """
+        columns = self.prior.dim * max(before.z.new_empty(self.prior.x_shape).numel(), 1)
+        parts = []
+        for rows in torch.arange(len(before), device=before.z.device).split(
+            max(_COLUMN_BUDGET // (2 * columns), 1)
+        ):
+            there, here = (
+                geometry.decode_with_jacobian(self.prior, point.select(rows))[1].flatten(2)
+                for point in (after, before)
+            )
+            parts.append(there @ here.mT)
+        crossed = torch.cat(parts)  # J'^T J
+        solved = [geometry.solve_spd(metric, column) for column in crossed.unbind(dim=2)]
+        return torch.stack(solved, dim=2)
 
     def _in_parts(self, trial: Trial, derive: Callable[[Problem, Trial], Model]) -> Model:
         """Derive a bounded number of members at once: their Jacobians take the most memory."""

@@ -1,0 +1,138 @@
+"""Riemannian nonlinear conjugate gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.state import State
+from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import riemannian_gradient
+from onmanifold.prior import Point
+
+
+@dataclass(frozen=True)
+class ConjugateGradientState(State):
+    """A :class:`State` with the slope there and the direction of the last step.
+
+    Attributes:
+        model: the misfit's gradient, the penalty, and the metric G = J^T J.
+        momentum: what the last direction adds to the next, ``(B, d)``.
+        rate: step length t of the next step, ``(B,)``.
+    """
+
+    model: Model
+    momentum: Tensor
+    rate: Tensor
+
+
+@dataclass(frozen=True)
+class ConjugateGradient:
+    """Steps ``t (momentum - G^{-1} grad f)``, the momentum a share of the last direction.
+
+    That direction is carried along by projection onto the tangent space where the descent has come to, and
+    the share is Polak's and Ribiere's, or none where it would be negative or the direction would not
+    descend. t is the one that minimizes the misfit to second order along the direction, which costs one
+    tangent through the operator; it is shortened until the objective falls by a share of what the slope
+    promises (Armijo).
+
+    Args:
+        sufficient: that share, Armijo's constant.
+        shrink: largest factor of t after a rejected attempt.
+
+    References:
+        H. Sato, Riemannian Conjugate Gradient Methods, SIAM J. Optim. 32 (2022).
+
+    Example:
+        >>> ConjugateGradient(shrink=0.3)
+        ConjugateGradient(sufficient=0.0001, shrink=0.3)
+    """
+
+    sufficient: float = 1e-4
+    shrink: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number(self.sufficient, "ConjugateGradient: sufficient", high=1.0)
+        check_number(self.shrink, "ConjugateGradient: shrink", high=1.0)
+
+    def init(self, problem: Problem, point: Point) -> ConjugateGradientState:
+        trial = problem.at(point)
+        state = self._arrive(problem, trial)
+        return self._aim(problem, trial, state, torch.zeros_like(state.momentum))
+
+    def step(self, problem: Problem, state: ConjugateGradientState) -> ConjugateGradientState:
+        model = state.model
+        stretched = model.metric / state.rate[:, None, None]
+        pushed = _times(model.metric, state.momentum)
+        v, eased = composite_step(
+            problem, state.point, replace(model, gradient=model.gradient - pushed), stretched
+        )
+        promised = eased - (model.gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
+
+        share = parabola(tried.promised, tried.gain).clamp(0.1 * self.shrink, self.shrink)
+        uphill = (promised <= 0)[:, None]
+        stay = replace(
+            tried.rejected(state),
+            rate=state.rate * share,
+            momentum=torch.where(uphill, 0.0, state.momentum),
+        )
+        stay = replace(stay, stalled=stay.stalled & ~(uphill.squeeze(1) & state.momentum.any(1)))
+        rows = tried.rows
+        if len(rows) == 0:
+            return stay
+        part, trial = problem.select(rows), tried.trial.select(rows)
+        before, after = state.select(rows), self._arrive(part, trial)
+        momentum = _momentum(part, before, after, v[rows] / before.rate[:, None])
+        return stay.merge(rows, tried.arrived(state, self._aim(part, trial, after, momentum)))
+
+    def _arrive(self, problem: Problem, trial: Trial) -> ConjugateGradientState:
+        model = problem.slope(trial)
+        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+        return ConjugateGradientState(
+            **vars(arrival(problem, trial, model, promise=unknown)),
+            model=model,
+            momentum=torch.zeros_like(model.gradient),
+            rate=torch.ones_like(trial.objective),
+        )
+
+    def _aim(
+        self, problem: Problem, trial: Trial, state: ConjugateGradientState, momentum: Tensor
+    ) -> ConjugateGradientState:
+        """Choose direction and step length at ``state``."""
+        model = state.model
+        slope = model.gradient + model.slope
+        steepest = -riemannian_gradient(model.metric, slope)
+        downhill = ((steepest + momentum) * slope).sum(1) < 0
+        momentum = torch.where(downhill[:, None], momentum, 0.0)
+        direction = steepest + momentum
+        bend = problem.curvature_along(trial, direction)
+        fall = -(direction * slope).sum(1)
+        rate = torch.where((bend > 0) & (fall > 0), fall / bend, 1.0)
+        return replace(state, momentum=momentum, rate=rate)
+
+
+def _momentum(
+    problem: Problem,
+    before: ConjugateGradientState,
+    after: ConjugateGradientState,
+    direction: Tensor,
+) -> Tensor:
+    """Polak's and Ribiere's share of the last direction, carried along."""
+    carry = problem.transport(before.point, after.point, after.model.metric)
+    old, new = (state.model.gradient + state.model.slope for state in (before, after))
+    was = riemannian_gradient(before.model.metric, old)
+    now = riemannian_gradient(after.model.metric, new)
+    turned = (new * (now - _times(carry, was))).sum(1)
+    squared = (old * was).sum(1)
+    share = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)
+    return share[:, None] * _times(carry, direction)
+
+
+def _times(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(2)).squeeze(2)

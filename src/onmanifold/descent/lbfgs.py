@@ -1,0 +1,151 @@
+"""Riemannian limited-memory BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.state import State
+from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import riemannian_gradient
+from onmanifold.prior import Point
+
+_POSITIVE = 1e-4  # of |s| |y|: pairs with less curvature say nothing
+
+
+@dataclass(frozen=True)
+class LBFGSState(State):
+    """A :class:`State` with the slope there and what the last steps said of the curvature.
+
+    Attributes:
+        model: the misfit's gradient, the penalty, and the metric G = J^T J.
+        scale: curvature in units of the metric where no step has been, ``(B,)``.
+        stretch: factor of all curvature after rejected attempts, ``(B,)``.
+        steps_gone: tangents s of the last m steps, newest first, ``(B, m, d)``.
+        turns: by how much the Riemannian gradient turned with each, y, ``(B, m, d)``; zero where there was
+            no step.
+    """
+
+    model: Model
+    scale: Tensor
+    stretch: Tensor
+    steps_gone: Tensor
+    turns: Tensor
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Quasi-Newton steps along the manifold: curvature is what the last gradients say of it.
+
+    Steps s and changes of the gradient y of the last ``memory`` steps are carried along by projection onto
+    the tangent space where the descent has come to. There they make, by the BFGS formula from a multiple
+    of the metric, a matrix of d rows; so the latent box and a penalty with kinks count as in the other
+    methods. A rejected attempt stretches the matrix, which shortens the step.
+
+    Args:
+        memory: number of steps that are kept.
+        sufficient: share of the model's decrease that a step has to achieve to stand.
+
+    References:
+        J. Nocedal, S. Wright, Numerical Optimization (2006), chapter 7; W. Huang, K. A. Gallivan, P.-A.
+        Absil, A Broyden class of quasi-Newton methods for Riemannian optimization, SIAM J. Optim. 25 (2015).
+
+    Example:
+        >>> LBFGS(memory=5)
+        LBFGS(memory=5, sufficient=0.0001)
+    """
+
+    memory: int = 10
+    sufficient: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_count(self.memory, "LBFGS: memory")
+        check_number(self.sufficient, "LBFGS: sufficient", high=1.0)
+
+    def init(self, problem: Problem, point: Point) -> LBFGSState:
+        state = self._arrive(problem, problem.at(point))
+        # For a quadratic misfit with minimum 0 this is twice its curvature.
+        squared = state.gradient_norm.square()
+        scale = torch.where((state.misfit > 0) & (squared > 0), squared / state.misfit, 1.0)
+        return replace(state, scale=scale)
+
+    def step(self, problem: Problem, state: LBFGSState) -> LBFGSState:
+        model = state.model
+        matrix = _bfgs(model.metric, state) * state.stretch[:, None, None]
+        v, eased = composite_step(problem, state.point, model, matrix)
+        promised = eased - (model.gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
+
+        share = parabola(tried.promised, tried.gain).clamp(0.05, 0.5)
+        stay = tried.rejected(replace(state, stretch=state.stretch / share))
+        rows = tried.rows
+        if len(rows) == 0:
+            return stay
+        part = problem.select(rows)
+        moved = self._arrive(part, tried.trial.select(rows))
+        carried = self._remember(part, state.select(rows), moved, v[rows])
+        return stay.merge(rows, tried.arrived(state, carried))
+
+    def _arrive(self, problem: Problem, trial: Trial) -> LBFGSState:
+        model = problem.slope(trial)
+        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+        nothing = model.gradient.new_zeros((len(problem), self.memory, problem.prior.dim))
+        return LBFGSState(
+            **vars(arrival(problem, trial, model, promise=unknown)),
+            model=model,
+            scale=torch.ones_like(trial.objective),
+            stretch=torch.ones_like(trial.objective),
+            steps_gone=nothing,
+            turns=nothing,
+        )
+
+    def _remember(
+        self, problem: Problem, before: LBFGSState, after: LBFGSState, v: Tensor
+    ) -> LBFGSState:
+        """``after``, with the memory carried there and the last step ``v`` added to it."""
+        metric = after.model.metric
+        carry = problem.transport(before.point, after.point, metric)
+        old, new = (_natural(state.model) for state in (before, after))
+        s = (carry @ v.unsqueeze(2)).squeeze(2)
+        y = new - (carry @ old.unsqueeze(2)).squeeze(2)
+        steps, turns = (
+            torch.cat([last[:, None], kept @ carry.mT], dim=1)[:, : self.memory]
+            for last, kept in ((s, before.steps_gone), (y, before.turns))
+        )
+        bent, size = _inner(metric, s, y), _inner(metric, s, s)
+        told = bent > _POSITIVE * (size * _inner(metric, y, y)).sqrt()
+        turns = torch.where(told[:, None, None], turns, _without_first(turns))
+        scale = torch.where(told, _inner(metric, y, y) / bent, before.scale * before.stretch)
+        return replace(after, scale=scale, steps_gone=steps, turns=turns)
+
+
+def _without_first(turns: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(turns[:, :1]), turns[:, 1:]], dim=1)
+
+
+def _natural(model: Model) -> Tensor:
+    """Coordinates of the Riemannian gradient of the misfit, ``(B, d)``."""
+    return riemannian_gradient(model.metric, model.gradient)
+
+
+def _inner(metric: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    return ((metric @ v.unsqueeze(2)).squeeze(2) * w).sum(1)
+
+
+def _bfgs(metric: Tensor, state: LBFGSState) -> Tensor:
+    """The BFGS matrix of the memory, oldest step first: ``(B, d, d)``."""
+    matrix = state.scale[:, None, None] * metric
+    for s, y in zip(state.steps_gone.unbind(1)[::-1], state.turns.unbind(1)[::-1], strict=True):
+        bent, size = _inner(metric, s, y), _inner(metric, s, s)
+        told = bent > _POSITIVE * (size * _inner(metric, y, y)).sqrt()
+        ms, gy = ((m @ w.unsqueeze(2)).squeeze(2) for m, w in ((matrix, s), (metric, y)))
+        along = torch.where(told, (ms * s).sum(1), 1.0)
+        change = gy[:, :, None] * gy[:, None, :] / torch.where(told, bent, 1.0)[:, None, None]
+        change = change - ms[:, :, None] * ms[:, None, :] / along[:, None, None]
+        matrix = torch.where(told[:, None, None], matrix + change, matrix)
+    return matrix
