@@ -4,7 +4,7 @@ Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
 - ``pairs``: first and second difference quotients p, b on held-out pairs;
 - ``settle``: encoders learned with eps halved three times, and how far each is from the one before;
-- ``bending``: encoders learned without and with more and more weight of the bending;
+- ``bending``: encoders learned without and with more and more weight of the bending, from random weights;
 - ``start``: encoders that start from classical scaling and from random weights, on held-out pairs, and the
   least and greatest spread of their codes in any direction;
 - ``interpolation``: the decoded middle of two codes against the middle of the true geodesic, by distance,
@@ -137,12 +137,15 @@ def aligned_distance(codes: Tensor, others: Tensor) -> float:
 
 
 def show_bending(name: str, steps: int | None) -> None:
-    """Encoders for several weights of the bending."""
+    """Encoders for several weights of the bending, from random weights.
+
+    Where they start from classical scaling they hardly bend to begin with, and stay so.
+    """
     data, loss = loaded(name), Recipe.read(name).loss
     eps, chosen = loss["eps"], loss["bending"]
     print(f"{name}\n  lambda   {HEAD}")
     for weight in (0.0, chosen / 10, chosen, 10 * chosen):
-        prior = encoder_alone(name, steps, bending=weight)
+        prior = encoder_alone(name, steps, bending=weight, start=0.0)
         print(f"{weight:8.4f} {row(*measured(prior, data, eps))}", flush=True)
 
 
@@ -178,6 +181,13 @@ def interpolation_errors(prior: Autoencoder, data: GeodesicManifold, distance: f
     return error
 
 
+def within_reach(data: GeodesicManifold) -> list[float]:
+    """The distances that at least 50 of 2000 held-out pairs are apart."""
+    a, b = (data.sample(2000, stream(0, "held-out", index))[1] for index in (0, 1))
+    apart = data.distance_between(a, b)
+    return [distance for distance in DISTANCES if int((apart >= distance).sum()) >= 50]
+
+
 def show_interpolation(name: str, steps: int | None) -> dict[str, list[float]]:
     """Errors of the flat and of a plain autoencoder by distance; the medians."""
     data, recipe = loaded(name), shortened(name, steps)
@@ -190,7 +200,7 @@ def show_interpolation(name: str, steps: int | None) -> dict[str, list[float]]:
         f"{name}: median and 95 % of |decoded middle - true middle|, as a share of the pictures' spread"
     )
     print("distance        flat              ae        flat / ae")
-    for distance in DISTANCES:
+    for distance in within_reach(data):
         cells = []
         for each, prior in priors.items():
             error = interpolation_errors(prior, data, distance)
@@ -234,7 +244,7 @@ def picture(found: dict[str, dict[str, list[float]]], file: str) -> None:
     figure, axes = pyplot.subplots(1, len(found), figsize=(4 * len(found), 3.2), squeeze=False)
     for axis, (name, errors) in zip(axes[0], found.items(), strict=True):
         for method, values in errors.items():
-            axis.plot(DISTANCES, values, marker="o", label=method)
+            axis.plot(DISTANCES[: len(values)], values, marker="o", label=method)
         axis.set(
             title=name, xlabel="distance of the ends", ylabel="error of the middle", ylim=(0, None)
         )

@@ -1,6 +1,8 @@
 """Inverse problems, solved on learned manifolds."""
 
 from onmanifold.descent import (
+    LBFGS,
+    ConjugateGradient,
     Discrepancy,
     GradientNorm,
     LevenbergMarquardt,
@@ -26,6 +28,8 @@ from onmanifold.solve import solve
 from onmanifold.starts import Starts
 
 __all__ = [
+    "LBFGS",
+    "ConjugateGradient",
     "Autodiff",
     "ChartRetraction",
     "Discrepancy",

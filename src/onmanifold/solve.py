@@ -56,7 +56,8 @@ def solve(
             the result a maximum a posteriori estimate; without one it is the least-squares fit.
         prior_weight: weight of the prior's log-density. By default 1 with a fidelity, and 0
             without: only a noise level can weigh the data against the prior.
-        method: ``LevenbergMarquardt()`` or ``RiemannianGradientDescent()``, or one's own.
+        method: ``LevenbergMarquardt()``, ``RiemannianGradientDescent()``, ``ConjugateGradient()``,
+            ``LBFGS()``, or one's own.
         starts: how many, how chosen (:class:`Starts`), or where: a :class:`Point` with S members
             for each measurement in turn.
         stop: when to end, ``MaxSteps(100) | SmallDecrease(1e-6)`` by default.

@@ -8,6 +8,8 @@ import torch
 from analytic_priors import ANALYTIC, Affine, Circle, Sine, Sphere
 
 from onmanifold import (
+    LBFGS,
+    ConjugateGradient,
     Discrepancy,
     Gaussian,
     GradientNorm,
@@ -19,7 +21,7 @@ from onmanifold import (
     SmallDecrease,
     Status,
 )
-from onmanifold.descent import LBFGS, ConjugateGradient, StoppingRule, descend, pose
+from onmanifold.descent import StoppingRule, descend, pose
 from onmanifold.descent.quadratic import (
     clip_to_psd,
     minimize_on_box,
