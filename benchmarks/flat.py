@@ -191,7 +191,9 @@ def within_reach(data: GeodesicManifold) -> list[float]:
 def show_interpolation(name: str, steps: int | None) -> dict[str, list[float]]:
     """Errors of the flat and of a plain autoencoder by distance; the medians."""
     data, recipe = loaded(name), shortened(name, steps)
-    schedule = {key: value for key, value in recipe.schedule.items() if key != "encoder"}
+    schedule = {
+        key: value for key, value in recipe.schedule.items() if key not in ("encoder", "start")
+    }
     model = {key: value for key, value in recipe.model.items() if key != "tube"}
     plain = trained(replace(recipe, method="ae", schedule=schedule, loss={}, model=model))
     priors = {"flat": flat(name, steps), "ae": plain}

@@ -36,8 +36,14 @@ def test_what_ships():
     assert set(NAMES) <= set(prior_names())
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+LAWS = [(name, dtype) for name in NAMES for dtype in (torch.float32, torch.float64)]
+LONG = ("mnist", torch.float64)  # 32 tangents of a large decoder: two minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [pytest.param(*law, marks=[pytest.mark.slow] if law == LONG else []) for law in LAWS],
+)
 def test_laws(name, dtype):
     check_prior(load_prior(name, dtype=dtype))
 
