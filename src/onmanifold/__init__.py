@@ -29,9 +29,9 @@ from onmanifold.starts import Starts
 
 __all__ = [
     "LBFGS",
-    "ConjugateGradient",
     "Autodiff",
     "ChartRetraction",
+    "ConjugateGradient",
     "Discrepancy",
     "Fidelity",
     "ForwardOperator",

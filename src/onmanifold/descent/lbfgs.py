@@ -119,13 +119,8 @@ class LBFGS:
         )
         bent, size = _inner(metric, s, y), _inner(metric, s, s)
         told = bent > _POSITIVE * (size * _inner(metric, y, y)).sqrt()
-        turns = torch.where(told[:, None, None], turns, _without_first(turns))
         scale = torch.where(told, _inner(metric, y, y) / bent, before.scale * before.stretch)
         return replace(after, scale=scale, steps_gone=steps, turns=turns)
-
-
-def _without_first(turns: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(turns[:, :1]), turns[:, 1:]], dim=1)
 
 
 def _natural(model: Model) -> Tensor:
