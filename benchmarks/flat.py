@@ -11,8 +11,8 @@ Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 - ``graph``: distances and midpoints of graphs of neighbours against the exact ones.
 
 ``far p`` is the least quotient of distances of all pairs at least 1 apart: near 0 where the encoder maps
-distant points to one code. Autoencoders are those of the shipped recipes: pretrained with no ``--steps``, else
-trained for as many steps. Where encoders are compared (``settle``, ``bending``, ``start``) they are trained
+distant points to one code. Autoencoders are those of the shipped recipes: pretrained with no ``--steps``,
+else trained for as many steps. Where encoders are compared (``settle``, ``bending``, ``start``) they are trained
 alone, for ``--steps``.
 """
 
