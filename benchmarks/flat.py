@@ -12,8 +12,8 @@ Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
 ``far p`` is the least quotient of distances of all pairs at least 1 apart: near 0 where the encoder maps
 distant points to one code. Autoencoders are those of the shipped recipes: pretrained with no ``--steps``,
-else trained for as many steps. Where encoders are compared (``settle``, ``bending``, ``start``) they are trained
-alone, for ``--steps``.
+else trained for as many steps. Where encoders are compared (``settle``, ``bending``, ``start``) they are
+trained alone, for ``--steps``.
 """
 
 from __future__ import annotations
