@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from onmanifold.descent.problem import Problem
 
 
 class Status(IntEnum):
@@ -91,6 +93,7 @@ class Solution:
     """Reconstructions of B measurements.
 
     Attributes:
+        measurement: what was measured, ``(B, *y_shape)``.
         x: the reconstructions, ``(B, *x_shape)``.
         chart: the chart each sits in, ``(B,)``, integer.
         z: its latent coordinates there, ``(B, d)``.
@@ -107,8 +110,10 @@ class Solution:
         ends: where every start ended.
         trajectory: the winning start's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
+        problem: what was minimized, with operator, prior and fidelity.
     """
 
+    measurement: Tensor
     x: Tensor
     chart: Tensor
     z: Tensor
@@ -123,6 +128,7 @@ class Solution:
     history: History
     ends: Ends
     trajectory: Tensor | None = None
+    problem: Problem | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.x)

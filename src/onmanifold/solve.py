@@ -144,6 +144,7 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
     x = prior.decode(state.point.z, state.point.chart)
     path = descent.path
     return Solution(
+        measurement=problem.measurement,
         x=x[won],
         chart=state.point.chart[won],
         z=state.point.z[won],
@@ -164,6 +165,7 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
             status=descent.status[order],
         ),
         trajectory=None if path is None else _decoded(prior, path, won),
+        problem=problem,
     )
 
 
