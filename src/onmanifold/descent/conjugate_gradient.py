@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
-from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.method import attempt, parabola, slope_arrival
 from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.quadratic import times
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import riemannian_gradient
@@ -68,7 +69,7 @@ class ConjugateGradient:
     def step(self, problem: Problem, state: ConjugateGradientState) -> ConjugateGradientState:
         model = state.model
         stretched = model.metric / state.rate[:, None, None]
-        pushed = _times(model.metric, state.momentum)
+        pushed = times(model.metric, state.momentum)
         v, eased = composite_step(
             problem, state.point, replace(model, gradient=model.gradient - pushed), stretched
         )
@@ -92,10 +93,9 @@ class ConjugateGradient:
         return stay.merge(rows, tried.arrived(state, self._aim(part, trial, after, momentum)))
 
     def _arrive(self, problem: Problem, trial: Trial) -> ConjugateGradientState:
-        model = problem.slope(trial)
-        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+        state, model = slope_arrival(problem, trial)
         return ConjugateGradientState(
-            **vars(arrival(problem, trial, model, promise=unknown)),
+            **vars(state),
             model=model,
             momentum=torch.zeros_like(model.gradient),
             rate=torch.ones_like(trial.objective),
@@ -128,11 +128,7 @@ def _momentum(
     old, new = (state.model.gradient + state.model.slope for state in (before, after))
     was = riemannian_gradient(before.model.metric, old)
     now = riemannian_gradient(after.model.metric, new)
-    turned = (new * (now - _times(carry, was))).sum(1)
+    turned = (new * (now - times(carry, was))).sum(1)
     squared = (old * was).sum(1)
     share = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)
-    return share[:, None] * _times(carry, direction)
-
-
-def _times(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(2)).squeeze(2)
+    return share[:, None] * times(carry, direction)

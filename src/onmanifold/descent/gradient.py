@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
-from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.method import attempt, parabola, slope_arrival
 from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.quadratic import inner
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
@@ -85,20 +86,15 @@ class RiemannianGradientDescent:
         return stay.merge(rows, replace(tried.arrived(state, moved), rate=guess))
 
     def _arrive(self, problem: Problem, trial: Trial) -> GradientState:
-        model = problem.slope(trial)
-        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
-        return GradientState(
-            **vars(arrival(problem, trial, model, promise=unknown)),
-            model=model,
-            rate=torch.ones_like(trial.objective),
-        )
+        state, model = slope_arrival(problem, trial)
+        return GradientState(**vars(state), model=model, rate=torch.ones_like(trial.objective))
 
 
 def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:
     """<s, s>_G / (s . change of gradient), or twice the last rate where the slope did not rise."""
     s = after.point.z - before.point.z
     rise = (s * (after.model.gradient - before.model.gradient)).sum(1)
-    squared = (s * (before.model.metric @ s.unsqueeze(2)).squeeze(2)).sum(1)
+    squared = inner(before.model.metric, s, s)
     rate = torch.where((rise > 0) & (squared > 0), squared / rise, 2 * before.rate)
     # A guess that leaves a factor 1e4 behind comes from rounding.
     return rate.clamp(before.rate * 1e-4, before.rate * 1e4)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_count, check_number
-from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.method import attempt, parabola, slope_arrival
 from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.quadratic import inner, times
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import riemannian_gradient
@@ -92,11 +93,10 @@ class LBFGS:
         return stay.merge(rows, tried.arrived(state, carried))
 
     def _arrive(self, problem: Problem, trial: Trial) -> LBFGSState:
-        model = problem.slope(trial)
-        unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+        state, model = slope_arrival(problem, trial)
         nothing = model.gradient.new_zeros((len(problem), self.memory, problem.prior.dim))
         return LBFGSState(
-            **vars(arrival(problem, trial, model, promise=unknown)),
+            **vars(state),
             model=model,
             scale=torch.ones_like(trial.objective),
             stretch=torch.ones_like(trial.objective),
@@ -111,15 +111,14 @@ class LBFGS:
         metric = after.model.metric
         carry = problem.transport(before.point, after.point, metric)
         old, new = (_natural(state.model) for state in (before, after))
-        s = (carry @ v.unsqueeze(2)).squeeze(2)
-        y = new - (carry @ old.unsqueeze(2)).squeeze(2)
+        s, y = times(carry, v), new - times(carry, old)
         steps, turns = (
             torch.cat([last[:, None], kept @ carry.mT], dim=1)[:, : self.memory]
             for last, kept in ((s, before.steps_gone), (y, before.turns))
         )
-        bent, size = _inner(metric, s, y), _inner(metric, s, s)
-        told = bent > _POSITIVE * (size * _inner(metric, y, y)).sqrt()
-        scale = torch.where(told, _inner(metric, y, y) / bent, before.scale * before.stretch)
+        bent, size = inner(metric, s, y), inner(metric, s, s)
+        told = bent > _POSITIVE * (size * inner(metric, y, y)).sqrt()
+        scale = torch.where(told, inner(metric, y, y) / bent, before.scale * before.stretch)
         return replace(after, scale=scale, steps_gone=steps, turns=turns)
 
 
@@ -128,17 +127,13 @@ def _natural(model: Model) -> Tensor:
     return riemannian_gradient(model.metric, model.gradient)
 
 
-def _inner(metric: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    return ((metric @ v.unsqueeze(2)).squeeze(2) * w).sum(1)
-
-
 def _bfgs(metric: Tensor, state: LBFGSState) -> Tensor:
     """The BFGS matrix of the memory, oldest step first: ``(B, d, d)``."""
     matrix = state.scale[:, None, None] * metric
     for s, y in zip(state.steps_gone.unbind(1)[::-1], state.turns.unbind(1)[::-1], strict=True):
-        bent, size = _inner(metric, s, y), _inner(metric, s, s)
-        told = bent > _POSITIVE * (size * _inner(metric, y, y)).sqrt()
-        ms, gy = ((m @ w.unsqueeze(2)).squeeze(2) for m, w in ((matrix, s), (metric, y)))
+        bent, size = inner(metric, s, y), inner(metric, s, s)
+        told = bent > _POSITIVE * (size * inner(metric, y, y)).sqrt()
+        ms, gy = times(matrix, s), times(metric, y)
         along = torch.where(told, (ms * s).sum(1), 1.0)
         change = gy[:, :, None] * gy[:, None, :] / torch.where(told, bent, 1.0)[:, None, None]
         change = change - ms[:, :, None] * ms[:, None, :] / along[:, None, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 from onmanifold._checks import check_number
 from onmanifold.descent.method import arrival, attempt, parabola
 from onmanifold.descent.problem import Model, Problem, Trial
-from onmanifold.descent.quadratic import length, model_decrease
+from onmanifold.descent.quadratic import inner, model_decrease
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
@@ -123,9 +123,8 @@ def _propose(
 
 def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
     """<v, M v> / <v, G v>, (B,); 0 for v = 0."""
-    squared = length(metric, v).square()
-    along = ((matrix @ v.unsqueeze(2)).squeeze(2) * v).sum(1)
-    return torch.where(squared > 0, along / squared, 0.0)
+    squared = inner(metric, v, v)
+    return torch.where(squared > 0, inner(matrix, v, v) / squared, 0.0)
 
 
 def _trace(matrix: Tensor) -> Tensor:

@@ -50,6 +50,13 @@ def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> St
     )
 
 
+def slope_arrival(problem: Problem, trial: Trial) -> tuple[State, Model]:
+    """The state at ``trial`` for methods that look at gradients only, and the slope there."""
+    model = problem.slope(trial)
+    unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
+    return arrival(problem, trial, model, promise=unknown), model
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempted step of B members, judged.

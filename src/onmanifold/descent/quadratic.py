@@ -29,14 +29,14 @@ def minimize_on_box(matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tens
     free = _free(gradient, lower, upper)
     bound = torch.ones_like(free)  # may still be released
     for _ in range(3 * gradient.shape[1]):
-        slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+        slope = gradient + times(matrix, v)
         leg = -solve_free(matrix, slope, free)
         border = torch.where(leg > 0, upper, lower)
         room = torch.where(leg == 0, torch.inf, (border - v) / leg)
         share = room.amin(1, keepdim=True).clamp(max=1.0)
         met = free & (room <= share)
         v = torch.where(met, border, v + share * leg)
-        slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+        slope = gradient + times(matrix, v)
         settled = ~met.any(1, keepdim=True)
         release = settled & ~free & bound & _free(slope, lower - v, upper - v)
         free, bound = (free & ~met) | release, bound & ~release
@@ -57,14 +57,22 @@ def solve_free(matrix: Tensor, rhs: Tensor, free: Tensor) -> Tensor:
 
 def model_decrease(matrix: Tensor, gradient: Tensor, v: Tensor) -> Tensor:
     """How far the model g.v + v.M v / 2 falls from 0 to ``v``: ``(B,)``."""
-    bend = (matrix @ v.unsqueeze(2)).squeeze(2)
-    return -((gradient + 0.5 * bend) * v).sum(1)
+    return -((gradient + 0.5 * times(matrix, v)) * v).sum(1)
+
+
+def times(matrix: Tensor, v: Tensor) -> Tensor:
+    """Matrices ``(B, d, d)`` times vectors ``(B, d)``."""
+    return (matrix @ v.unsqueeze(2)).squeeze(2)
+
+
+def inner(metric: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    """<v, w> in the metric ``(B, d, d)``: ``(B,)``."""
+    return (times(metric, v) * w).sum(1)
 
 
 def length(metric: Tensor, v: Tensor) -> Tensor:
     """|v| in the metric ``(B, d, d)``: ``(B,)``."""
-    squared = ((metric @ v.unsqueeze(2)).squeeze(2) * v).sum(1)
-    return squared.clamp(min=0.0).sqrt()
+    return inner(metric, v, v).clamp(min=0.0).sqrt()
 
 
 def projected_norm(metric: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.descent.problem import Model, Problem
-from onmanifold.descent.quadratic import minimize_on_box, model_decrease
+from onmanifold.descent.quadratic import minimize_on_box, model_decrease, times
 from onmanifold.prior import Point
 
 _ROUNDS = 30
@@ -45,10 +45,10 @@ def composite_step(
     cut = torch.zeros_like(going)
     rounding = 10 * torch.finfo(value.dtype).eps * value.abs()
     for _ in range(_ROUNDS):
-        gradient = model.gradient + _times(matrix, v) + slope
+        gradient = model.gradient + times(matrix, v) + slope
         s = minimize_on_box(matrix + bend, gradient, low, high)
         after, turn = _look(problem, point, v + s, slope)
-        bent = _times(bend, s)
+        bent = times(bend, s)
         promised = model_decrease(matrix + bend, gradient, s)
         above = after - value - ((slope + 0.5 * bent) * s).sum(1)  # of R over its model
         covered = going & (above <= _ACCURACY * promised + rounding)
@@ -99,10 +99,6 @@ def _half_turn(
         early = so_far * s.sign() < 0.5 * turn.abs()
         low, high = torch.where(early, middle, low), torch.where(early, high, middle)
     return torch.where(against, high, 1.0)
-
-
-def _times(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(2)).squeeze(2)
 
 
 def _ratio(turn: Tensor, s: Tensor) -> Tensor:
