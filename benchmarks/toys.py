@@ -42,8 +42,8 @@ from onmanifold import (
     solve,
 )
 from onmanifold.descent import Method
-from onmanifold.geometry import Retraction
 from onmanifold.priors.manifolds import stream
+from onmanifold.retraction import Retraction
 
 ONE_CHART = Path(__file__).parent / "one_chart"
 METHODS: dict[str, tuple[Method[Any], int]] = {

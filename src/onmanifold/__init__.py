@@ -5,13 +5,14 @@ from onmanifold.descent import (
     ConjugateGradient,
     Discrepancy,
     GradientNorm,
+    Latent,
+    LatentAdam,
     LevenbergMarquardt,
     MaxSteps,
     RiemannianGradientDescent,
     SmallDecrease,
 )
 from onmanifold.fidelity import Fidelity, Gaussian, StudentT
-from onmanifold.geometry import ChartRetraction, ProjectionRetraction
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -23,6 +24,7 @@ from onmanifold.operator import (
 )
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
+from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.solution import Solution, Status
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
@@ -30,6 +32,7 @@ from onmanifold.starts import Starts
 __all__ = [
     "LBFGS",
     "Autodiff",
+    "AveragedRetraction",
     "ChartRetraction",
     "ConjugateGradient",
     "Discrepancy",
@@ -37,6 +40,8 @@ __all__ = [
     "ForwardOperator",
     "Gaussian",
     "GradientNorm",
+    "Latent",
+    "LatentAdam",
     "LevenbergMarquardt",
     "Linearization",
     "ManifoldPrior",

@@ -14,8 +14,8 @@ from torch import Tensor
 from onmanifold._autodiff import jvp
 from onmanifold._checks import as_generator
 from onmanifold._laws import SLOPE, Laws, distance, norms, randn, remainder_slope, tolerance
-from onmanifold.geometry import ChartRetraction, ProjectionRetraction, Retraction
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.retraction import ChartRetraction, ProjectionRetraction, Retraction
 
 
 def _inverse_tolerance(dtype: torch.dtype) -> float:

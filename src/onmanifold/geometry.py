@@ -1,4 +1,4 @@
-"""Geometry of a learned manifold: tangents, metric, gradients, retractions, changes of chart.
+"""Geometry of a learned manifold: tangents, metric, gradients, changes of chart.
 
 A point is ``x = D_k(z)``. The Jacobian ``J`` of ``D_k`` spans the tangent space; tangent vectors
 are given by their latent coordinates ``v``, standing for ``J v`` in the unknown's space, whose
@@ -12,8 +12,7 @@ VAEs for Inverse Problems, JMLR 25 (2024), section 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,8 +108,22 @@ def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:
     return solve_spd(metric, gradient)
 
 
+def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
+    """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
+
+    The tangent ``v`` at the point before goes to ``T v``: ``J v``, projected onto the tangent space at the
+    point after. The two may be in different charts.
+
+    Args:
+        metric: J^T J at the point after, ``(B, d, d)``.
+        columns: J there, ``(B, d, *x_shape)``.
+        before: J at the point before, ``(B, d, *x_shape)``.
+    """
+    return solve_spd(metric, columns.flatten(2) @ before.flatten(2).mT)
+
+
 def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
-    """Solve positive semidefinite systems ``(B, d, d) v = (B, d)``, singular ones included.
+    """Solve positive semidefinite systems, singular ones included: ``(B, d, d) v = (B, d)`` or ``(B, d, m)``.
 
     What rounding may have taken from the smallest eigenvalues is added to the diagonal, and where
     the factorization fails still, more of it; each member on its own, whoever else is in the batch.
@@ -125,7 +138,8 @@ def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
         if not bool(info.any()):
             break
         shift = torch.where(info > 0, shift * 100, shift)
-    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
+    columns = rhs.unsqueeze(-1) if rhs.ndim == 2 else rhs
+    return torch.cholesky_solve(columns, factor).reshape(rhs.shape)
 
 
 def clamp_to_box(prior: ManifoldPrior, z: Tensor) -> Tensor:
@@ -134,48 +148,7 @@ def clamp_to_box(prior: ManifoldPrior, z: Tensor) -> Tensor:
     return torch.clamp(z, -box, box)
 
 
-class Retraction(Protocol):
-    """Moves points along tangent vectors and stays on the manifold.
-
-    ``R_x(0) = x`` and ``R_x(t h) = x + t h + O(t^2)`` for ``h = J v``.
-    """
-
-    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        """Move ``point`` along tangents with coordinates ``v`` ``(B, d)``; end inside the box."""
-        ...
-
-
-@dataclass(frozen=True)
-class ChartRetraction:
-    """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
-
-    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        return _settled(prior, point.chart, point.z + v)
-
-
-@dataclass(frozen=True)
-class ProjectionRetraction:
-    """R_x(J v) = D_k(E_k(x + J v)): a straight line in the unknown's space, projected back.
-
-    A retraction since ``D_k E_k`` is idempotent (Alberti et al., Lemma 6). It depends on the
-    chart's coordinates through their box alone. Where the encoder is a learned inverse, not an exact one,
-    what it is wrong by at ``D_k(z + v)`` is taken off: ``z + v + E_k(x + J v) - E_k(D_k(z + v))``, the
-    same thing if ``E_k D_k`` is the identity, and a retraction in any case.
-    """
-
-    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        def decode(z: Tensor) -> Tensor:
-            return prior.decode(z, point.chart)
-
-        x, h = jvp(decode, point.z, v)
-        z = prior.encode(x + h, point.chart)
-        if prior.inverse_error > 0:
-            straight = point.z + v
-            z = straight + z - prior.encode(decode(straight), point.chart)
-        return _settled(prior, point.chart, z)
-
-
-def _settled(prior: ManifoldPrior, chart: Tensor, z: Tensor) -> Point:
+def settled(prior: ManifoldPrior, chart: Tensor, z: Tensor) -> Point:
     """The point at ``z`` ``(B, d)``, brought into the box, and near the codes of the data."""
     return Point(chart, clamp_to_box(prior, prior.settle(clamp_to_box(prior, z), chart)))
 
@@ -198,14 +171,14 @@ def nearest(
     mu = x.new_full((len(x),), damping)
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
-    point = _settled(prior, point.chart, point.z)
+    point = settled(prior, point.chart, point.z)
     for _ in range(steps):
         here, columns = decode_with_jacobian(prior, point)
         rest = x - here
         metric = pullback_metric(columns)
         scale = mu * metric.diagonal(dim1=1, dim2=2).mean(dim=1)
         v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
-        tried = _settled(prior, point.chart, point.z + v)
+        tried = settled(prior, point.chart, point.z + v)
         miss = (x - prior.decode(tried.z, tried.chart)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
         point = Point(point.chart, torch.where(better[:, None], tried.z, point.z))

@@ -15,9 +15,9 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrea
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
 from onmanifold.fidelity import Fidelity
-from onmanifold.geometry import Retraction
 from onmanifold.operator import ForwardOperator
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.retraction import Retraction
 from onmanifold.solution import Ends, History, Solution, Status
 from onmanifold.starts import Starts, choose_starts
 
@@ -57,11 +57,11 @@ def solve(
         prior_weight: weight of the prior's log-density. By default 1 with a fidelity, and 0
             without: only a noise level can weigh the data against the prior.
         method: ``LevenbergMarquardt()``, ``RiemannianGradientDescent()``, ``ConjugateGradient()``,
-            ``LBFGS()``, or one's own.
+            ``LBFGS()``, or one's own; as controls ``Latent(method)`` and ``LatentAdam()``.
         starts: how many, how chosen (:class:`Starts`), or where: a :class:`Point` with S members
             for each measurement in turn.
         stop: when to end, ``MaxSteps(100) | SmallDecrease(1e-6)`` by default.
-        retraction: ``ChartRetraction()`` or ``ProjectionRetraction()``.
+        retraction: ``ChartRetraction()``, ``ProjectionRetraction()`` or ``AveragedRetraction()``.
         seed: for the starts; same seed, same result.
         callback: called with the :class:`~onmanifold.descent.State` of all starts after each step;
             anything true stops them.

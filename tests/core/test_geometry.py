@@ -6,7 +6,7 @@ import pytest
 import torch
 from analytic_priors import ANALYTIC, Affine, Analytic, Circle, Sine, Sphere
 
-from onmanifold import ChartRetraction, Point, ProjectionRetraction
+from onmanifold import AveragedRetraction, ChartRetraction, Point, ProjectionRetraction
 from onmanifold.geometry import (
     clamp_to_box,
     decode_with_jacobian,
@@ -21,7 +21,7 @@ from onmanifold.geometry import (
     transition,
 )
 
-RETRACTIONS = [ChartRetraction(), ProjectionRetraction()]
+RETRACTIONS = [ChartRetraction(), ProjectionRetraction(), AveragedRetraction()]
 
 
 @pytest.fixture(params=sorted(ANALYTIC))
@@ -179,6 +179,33 @@ def test_retraction_ends_at_the_border(retract):
     moved = retract(prior, point, v)
     assert moved.z.abs().max() == 1.0
     assert torch.equal(moved.z[0].abs() == 1.0, torch.tensor([True, False]))
+
+
+class TwoSpeeds(Circle):
+    """The circle by two arcs of which the second goes faster and faster; both have a say everywhere."""
+
+    def decode_chart(self, z, chart):
+        return super().decode_chart(z + chart * 0.1 * z.square(), chart)
+
+    def encode_chart(self, x, chart):
+        angle = super().encode_chart(x, chart)
+        return (torch.sqrt(1 + 0.4 * angle) - 1) / 0.2 if chart else angle
+
+    def responsibilities(self, x):
+        return torch.tensor([0.7, 0.3]).to(x).expand(len(x), 2)
+
+
+def test_charts_are_averaged_by_their_responsibilities():
+    prior, step = TwoSpeeds(), 0.3
+    point = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 1.6).double())
+    there = prior.encode(prior.decode(point.z, point.chart), torch.ones_like(point.chart))
+    first = torch.tensor([[1.6 + step]]).double()  # chart 0 goes on by as much ...
+    second = there + step / (1 + 0.2 * there)  # ... chart 1 at first as fast, then faster
+    ends = prior.decode_chart(first, 0), prior.decode_chart(second, 1)
+    mean = 0.7 * ends[0] + 0.3 * ends[1]
+    moved = AveragedRetraction()(prior, point, torch.full((1, 1), step).double())
+    assert torch.allclose(moved.z, prior.encode_chart(mean, 0))
+    assert (moved.z - first).abs() > 1e-3
 
 
 def test_box_of_its_own_for_each_coordinate():

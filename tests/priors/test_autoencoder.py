@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onmanifold import ChartRetraction, ProjectionRetraction
 from onmanifold.cli import main
-from onmanifold.geometry import ChartRetraction, ProjectionRetraction, nearest
+from onmanifold.geometry import nearest
 from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
 from onmanifold.priors.autoencoder.training import examples_of

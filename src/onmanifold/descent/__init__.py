@@ -2,6 +2,7 @@
 
 from onmanifold.descent.conjugate_gradient import ConjugateGradient
 from onmanifold.descent.gradient import RiemannianGradientDescent
+from onmanifold.descent.latent import Latent, LatentAdam
 from onmanifold.descent.lbfgs import LBFGS
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
 from onmanifold.descent.loop import Descent, descend
@@ -22,6 +23,8 @@ __all__ = [
     "Descent",
     "Discrepancy",
     "GradientNorm",
+    "Latent",
+    "LatentAdam",
     "LevenbergMarquardt",
     "MaxSteps",
     "Method",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
+from onmanifold.descent.derivatives import Slope
 from onmanifold.descent.method import attempt, parabola, slope_arrival
-from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import times
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
@@ -22,12 +23,12 @@ class ConjugateGradientState(State):
     """A :class:`State` with the slope there and the direction of the last step.
 
     Attributes:
-        model: the misfit's gradient, the penalty, and the metric G = J^T J.
+        slope: the objective's derivatives and the tangent space.
         momentum: what the last direction adds to the next, ``(B, d)``.
         rate: step length t of the next step, ``(B,)``.
     """
 
-    model: Model
+    slope: Slope
     momentum: Tensor
     rate: Tensor
 
@@ -67,14 +68,14 @@ class ConjugateGradient:
         return self._aim(problem, trial, state, torch.zeros_like(state.momentum))
 
     def step(self, problem: Problem, state: ConjugateGradientState) -> ConjugateGradientState:
-        model = state.model
-        stretched = model.metric / state.rate[:, None, None]
-        pushed = times(model.metric, state.momentum)
+        slope = state.slope
+        stretched = slope.metric / state.rate[:, None, None]
+        pushed = times(slope.metric, state.momentum)
         v, eased = composite_step(
-            problem, state.point, replace(model, gradient=model.gradient - pushed), stretched
+            problem, state.point, replace(slope, gradient=slope.gradient - pushed), stretched
         )
-        promised = eased - (model.gradient * v).sum(1)
-        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
+        promised = eased - (slope.gradient * v).sum(1)
+        tried = attempt(problem, state, v, slope.metric, promised, self.sufficient)
 
         share = parabola(tried.promised, tried.gain).clamp(0.1 * self.shrink, self.shrink)
         uphill = (promised <= 0)[:, None]
@@ -89,15 +90,15 @@ class ConjugateGradient:
             return stay
         part, trial = problem.select(rows), tried.trial.select(rows)
         before, after = state.select(rows), self._arrive(part, trial)
-        momentum = _momentum(part, before, after, v[rows] / before.rate[:, None])
+        momentum = _momentum(before, after, v[rows] / before.rate[:, None])
         return stay.merge(rows, tried.arrived(state, self._aim(part, trial, after, momentum)))
 
     def _arrive(self, problem: Problem, trial: Trial) -> ConjugateGradientState:
-        state, model = slope_arrival(problem, trial)
+        state, slope = slope_arrival(problem, trial)
         return ConjugateGradientState(
             **vars(state),
-            model=model,
-            momentum=torch.zeros_like(model.gradient),
+            slope=slope,
+            momentum=torch.zeros_like(slope.gradient),
             rate=torch.ones_like(trial.objective),
         )
 
@@ -105,29 +106,29 @@ class ConjugateGradient:
         self, problem: Problem, trial: Trial, state: ConjugateGradientState, momentum: Tensor
     ) -> ConjugateGradientState:
         """Choose direction and step length at ``state``."""
-        model = state.model
-        slope = model.gradient + model.slope
-        steepest = -riemannian_gradient(model.metric, slope)
-        downhill = ((steepest + momentum) * slope).sum(1) < 0
+        gradient = _gradient(state)
+        steepest = -riemannian_gradient(state.slope.metric, gradient)
+        downhill = ((steepest + momentum) * gradient).sum(1) < 0
         momentum = torch.where(downhill[:, None], momentum, 0.0)
         direction = steepest + momentum
         bend = problem.curvature_along(trial, direction)
-        fall = -(direction * slope).sum(1)
+        fall = -(direction * gradient).sum(1)
         rate = torch.where((bend > 0) & (fall > 0), fall / bend, 1.0)
         return replace(state, momentum=momentum, rate=rate)
 
 
+def _gradient(state: ConjugateGradientState) -> Tensor:
+    return state.slope.gradient + state.slope.slope
+
+
 def _momentum(
-    problem: Problem,
-    before: ConjugateGradientState,
-    after: ConjugateGradientState,
-    direction: Tensor,
+    before: ConjugateGradientState, after: ConjugateGradientState, direction: Tensor
 ) -> Tensor:
     """Polak's and Ribiere's share of the last direction, carried along."""
-    carry = problem.transport(before.point, after.point, after.model.metric)
-    old, new = (state.model.gradient + state.model.slope for state in (before, after))
-    was = riemannian_gradient(before.model.metric, old)
-    now = riemannian_gradient(after.model.metric, new)
+    carry = after.slope.transport_from(before.slope)
+    old, new = _gradient(before), _gradient(after)
+    was = riemannian_gradient(before.slope.metric, old)
+    now = riemannian_gradient(after.slope.metric, new)
     turned = (new * (now - times(carry, was))).sum(1)
     squared = (old * was).sum(1)
     share = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)

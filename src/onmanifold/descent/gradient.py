@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
+from onmanifold.descent.derivatives import Slope
 from onmanifold.descent.method import attempt, parabola, slope_arrival
-from onmanifold.descent.problem import Model, Problem, Trial
-from onmanifold.descent.quadratic import inner
+from onmanifold.descent.problem import Problem, Trial
+from onmanifold.descent.quadratic import inner, times
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
@@ -21,11 +22,11 @@ class GradientState(State):
     """A :class:`State` with the slope there.
 
     Attributes:
-        model: the misfit's gradient, the penalty, and the metric G = J^T J.
+        slope: the objective's derivatives and the tangent space.
         rate: step length t of the next step ``-t G^{-1} gradient``, ``(B,)``.
     """
 
-    model: Model
+    slope: Slope
     rate: Tensor
 
 
@@ -66,11 +67,11 @@ class RiemannianGradientDescent:
         return replace(state, rate=rate)
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
-        model = state.model
-        stretched = model.metric / state.rate[:, None, None]
-        v, eased = composite_step(problem, state.point, model, stretched)
-        promised = eased - (model.gradient * v).sum(1)
-        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
+        slope = state.slope
+        stretched = slope.metric / state.rate[:, None, None]
+        v, eased = composite_step(problem, state.point, slope, stretched)
+        promised = eased - (slope.gradient * v).sum(1)
+        tried = attempt(problem, state, v, slope.metric, promised, self.sufficient)
 
         stay = tried.rejected(state)
         share = parabola(tried.promised, tried.gain)
@@ -79,22 +80,23 @@ class RiemannianGradientDescent:
         if len(rows) == 0:
             return stay
         moved = self._arrive(problem.select(rows), tried.trial.select(rows))
-        guess = _barzilai_borwein(state.select(rows), moved)
-        # In another chart the gradients cannot be compared.
-        blind = state.rate[rows] * share[rows].clamp(0.1, 10.0)
-        guess = torch.where(tried.trial.switched[rows], blind, guess)
+        guess = _barzilai_borwein(state.select(rows), moved, v[rows])
         return stay.merge(rows, replace(tried.arrived(state, moved), rate=guess))
 
     def _arrive(self, problem: Problem, trial: Trial) -> GradientState:
-        state, model = slope_arrival(problem, trial)
-        return GradientState(**vars(state), model=model, rate=torch.ones_like(trial.objective))
+        state, slope = slope_arrival(problem, trial)
+        return GradientState(**vars(state), slope=slope, rate=torch.ones_like(trial.objective))
 
 
-def _barzilai_borwein(before: GradientState, after: GradientState) -> Tensor:
-    """<s, s>_G / (s . change of gradient), or twice the last rate where the slope did not rise."""
-    s = after.point.z - before.point.z
-    rise = (s * (after.model.gradient - before.model.gradient)).sum(1)
-    squared = inner(before.model.metric, s, s)
+def _barzilai_borwein(before: GradientState, after: GradientState, v: Tensor) -> Tensor:
+    """<s, s> / <s, change of gradient>, or twice the last rate where the slope did not rise.
+
+    The step ``v`` and the gradient before are carried to where the descent has come to.
+    """
+    metric, carry = after.slope.metric, after.slope.transport_from(before.slope)
+    s = times(carry, v)
+    rise = inner(metric, s, after.slope.natural - times(carry, before.slope.natural))
+    squared = inner(metric, s, s)
     rate = torch.where((rise > 0) & (squared > 0), squared / rise, 2 * before.rate)
     # A guess that leaves a factor 1e4 behind comes from rounding.
     return rate.clamp(before.rate * 1e-4, before.rate * 1e4)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_count, check_number
+from onmanifold.descent.derivatives import Slope
 from onmanifold.descent.method import attempt, parabola, slope_arrival
-from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, times
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
-from onmanifold.geometry import riemannian_gradient
 from onmanifold.prior import Point
 
 _POSITIVE = 1e-4  # of |s| |y|: pairs with less curvature say nothing
@@ -24,7 +24,7 @@ class LBFGSState(State):
     """A :class:`State` with the slope there and what the last steps said of the curvature.
 
     Attributes:
-        model: the misfit's gradient, the penalty, and the metric G = J^T J.
+        slope: the objective's derivatives and the tangent space.
         scale: curvature in units of the metric where no step has been, ``(B,)``.
         stretch: factor of all curvature after rejected attempts, ``(B,)``.
         steps_gone: tangents s of the last m steps, newest first, ``(B, m, d)``.
@@ -32,7 +32,7 @@ class LBFGSState(State):
             no step.
     """
 
-    model: Model
+    slope: Slope
     scale: Tensor
     stretch: Tensor
     steps_gone: Tensor
@@ -76,42 +76,37 @@ class LBFGS:
         return replace(state, scale=scale)
 
     def step(self, problem: Problem, state: LBFGSState) -> LBFGSState:
-        model = state.model
-        matrix = _bfgs(model.metric, state) * state.stretch[:, None, None]
-        v, eased = composite_step(problem, state.point, model, matrix)
-        promised = eased - (model.gradient * v).sum(1)
-        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
+        slope = state.slope
+        matrix = _bfgs(slope.metric, state) * state.stretch[:, None, None]
+        v, eased = composite_step(problem, state.point, slope, matrix)
+        promised = eased - (slope.gradient * v).sum(1)
+        tried = attempt(problem, state, v, slope.metric, promised, self.sufficient)
 
         share = parabola(tried.promised, tried.gain).clamp(0.05, 0.5)
         stay = tried.rejected(replace(state, stretch=state.stretch / share))
         rows = tried.rows
         if len(rows) == 0:
             return stay
-        part = problem.select(rows)
-        moved = self._arrive(part, tried.trial.select(rows))
-        carried = self._remember(part, state.select(rows), moved, v[rows])
+        moved = self._arrive(problem.select(rows), tried.trial.select(rows))
+        carried = self._remember(state.select(rows), moved, v[rows])
         return stay.merge(rows, tried.arrived(state, carried))
 
     def _arrive(self, problem: Problem, trial: Trial) -> LBFGSState:
-        state, model = slope_arrival(problem, trial)
-        nothing = model.gradient.new_zeros((len(problem), self.memory, problem.prior.dim))
+        state, slope = slope_arrival(problem, trial)
+        nothing = slope.gradient.new_zeros((len(problem), self.memory, problem.prior.dim))
         return LBFGSState(
             **vars(state),
-            model=model,
+            slope=slope,
             scale=torch.ones_like(trial.objective),
             stretch=torch.ones_like(trial.objective),
             steps_gone=nothing,
             turns=nothing,
         )
 
-    def _remember(
-        self, problem: Problem, before: LBFGSState, after: LBFGSState, v: Tensor
-    ) -> LBFGSState:
+    def _remember(self, before: LBFGSState, after: LBFGSState, v: Tensor) -> LBFGSState:
         """``after``, with the memory carried there and the last step ``v`` added to it."""
-        metric = after.model.metric
-        carry = problem.transport(before.point, after.point, metric)
-        old, new = (_natural(state.model) for state in (before, after))
-        s, y = times(carry, v), new - times(carry, old)
+        metric, carry = after.slope.metric, after.slope.transport_from(before.slope)
+        s, y = times(carry, v), after.slope.natural - times(carry, before.slope.natural)
         steps, turns = (
             torch.cat([last[:, None], kept @ carry.mT], dim=1)[:, : self.memory]
             for last, kept in ((s, before.steps_gone), (y, before.turns))
@@ -120,11 +115,6 @@ class LBFGS:
         told = bent > _POSITIVE * (size * inner(metric, y, y)).sqrt()
         scale = torch.where(told, inner(metric, y, y) / bent, before.scale * before.stretch)
         return replace(after, scale=scale, steps_gone=steps, turns=turns)
-
-
-def _natural(model: Model) -> Tensor:
-    """Coordinates of the Riemannian gradient of the misfit, ``(B, d)``."""
-    return riemannian_gradient(model.metric, model.gradient)
 
 
 def _bfgs(metric: Tensor, state: LBFGSState) -> Tensor:

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import check_number
+from onmanifold.descent.derivatives import Model
 from onmanifold.descent.method import arrival, attempt, parabola
-from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, model_decrease
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import solve_spd
 from onmanifold.prior import Point
 
 
@@ -46,7 +48,7 @@ class LevenbergMarquardt:
     attempt costs one linearization, and a rejected one no derivatives.
 
     Args:
-        damping: first mu, as a multiple of trace(F^T C F + beta H) / trace(G).
+        damping: first mu, as a multiple of the misfit's mean curvature, trace(G^{-1} F^T C F) / d.
         sufficient: share of the model's decrease that a step has to achieve to stand.
 
     References:
@@ -99,9 +101,7 @@ class LevenbergMarquardt:
     def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
         """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
         model = problem.model(trial)
-        scale = _trace(model.curvature + model.bend) / _trace(model.metric).clamp(
-            min=torch.finfo(model.metric.dtype).tiny
-        )
+        scale = _mean_curvature(model)
         _, promise = _propose(problem, trial.point, model, _floor(scale))
         basic = arrival(problem, trial, model, promise)
         return LMState(
@@ -127,8 +127,12 @@ def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
     return torch.where(squared > 0, inner(matrix, v, v) / squared, 0.0)
 
 
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+def _mean_curvature(model: Model) -> Tensor:
+    """Of the misfit along unit tangents, trace(G^{-1} F^T C F) / d, whatever the coordinates: ``(B,)``."""
+    relative = solve_spd(model.metric, model.curvature)
+    return (
+        relative.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
+    )
 
 
 def _floor(scale: Tensor) -> Tensor:

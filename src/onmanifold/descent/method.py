@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from onmanifold.descent.problem import Model, Problem, Trial
+from onmanifold.descent.derivatives import Model, Slope
+from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import length, projected_norm
 from onmanifold.descent.state import State
 from onmanifold.prior import Point
@@ -30,7 +31,7 @@ class Method[S: State](Protocol):
         ...
 
 
-def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> State:
+def arrival(problem: Problem, trial: Trial, model: Slope | Model, promise: Tensor) -> State:
     """The state of members that have just arrived at ``trial``."""
     norm = projected_norm(model.metric, model.gradient + model.slope, *problem.bounds(trial.point))
     zero, no = torch.zeros_like(norm), torch.zeros_like(norm, dtype=torch.bool)
@@ -50,11 +51,11 @@ def arrival(problem: Problem, trial: Trial, model: Model, promise: Tensor) -> St
     )
 
 
-def slope_arrival(problem: Problem, trial: Trial) -> tuple[State, Model]:
+def slope_arrival(problem: Problem, trial: Trial) -> tuple[State, Slope]:
     """The state at ``trial`` for methods that look at gradients only, and the slope there."""
-    model = problem.slope(trial)
+    slope = problem.slope(trial)
     unknown = torch.full_like(trial.objective, torch.inf)  # a slope alone promises no minimum
-    return arrival(problem, trial, model, promise=unknown), model
+    return arrival(problem, trial, slope, promise=unknown), slope
 
 
 @dataclass(frozen=True)

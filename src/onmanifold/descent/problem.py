@@ -11,10 +11,9 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold._autodiff import jvp
 from onmanifold._checks import check_batch, check_callable, check_number
-from onmanifold.descent.quadratic import clip_to_psd
+from onmanifold.descent.derivatives import Model, Slope, model_at, slope_at
 from onmanifold.descent.state import Rows
 from onmanifold.fidelity import Fidelity, Gaussian
-from onmanifold.geometry import ChartRetraction, Retraction
 from onmanifold.operator import (
     ForwardOperator,
     Linearization,
@@ -23,6 +22,7 @@ from onmanifold.operator import (
     linearize,
 )
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.retraction import ChartRetraction, Retraction
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
 
@@ -46,25 +46,6 @@ class Trial(Rows):
     objective: Tensor
     resolution: Tensor
     switched: Tensor
-
-
-@dataclass(frozen=True)
-class Model(Rows):
-    """The objective to second order in the latent coordinates, and the metric there.
-
-    Attributes:
-        gradient: of the misfit, ``(B, d)``.
-        curvature: of the misfit, the Gauss-Newton matrix, ``(B, d, d)``.
-        metric: J^T J, ``(B, d, d)``.
-        slope: the penalty's gradient, ``(B, d)``.
-        bend: the positive part of the penalty's Hessian, ``(B, d, d)``.
-    """
-
-    gradient: Tensor
-    curvature: Tensor
-    metric: Tensor
-    slope: Tensor
-    bend: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,13 +186,13 @@ class Problem:
 
     # Derivatives ----------------------------------------------------------------------------------
 
-    def slope(self, trial: Trial) -> Model:
-        """Gradient and metric by one adjoint a member; no curvature."""
-        return self._in_parts(trial, _slope)
+    def slope(self, trial: Trial) -> Slope:
+        """Gradient, metric and tangent space by one adjoint a member; no curvature."""
+        return self._in_parts(trial, slope_at)
 
     def model(self, trial: Trial) -> Model:
         """Gradient, Gauss-Newton curvature and metric by d tangents a member."""
-        return self._in_parts(trial, _model)
+        return self._in_parts(trial, model_at)
 
     def curvature_along(self, trial: Trial, v: Tensor) -> Tensor:
         """Gauss-Newton curvature of the misfit along ``v`` ``(B, d)``, by one tangent each: ``(B,)``."""
@@ -221,66 +202,15 @@ class Problem:
         bent = self.fidelity.curvature(y, self.measurement, tangent)
         return (tangent * bent).flatten(1).sum(1)
 
-    def transport(self, before: Point, after: Point, metric: Tensor) -> Tensor:
-        """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
-
-        The tangent ``v`` at ``before`` goes to ``T v`` at ``after``: ``J v``, projected onto the tangent
-        space there. The charts may be different ones.
-
-        Args:
-            before: points, B of them.
-            after: where their tangents are carried.
-            metric: J^T J at ``after``.
-        """
-        columns = self.prior.dim * max(before.z.new_empty(self.prior.x_shape).numel(), 1)
-        parts = []
-        for rows in torch.arange(len(before), device=before.z.device).split(
-            max(_COLUMN_BUDGET // (2 * columns), 1)
-        ):
-            there, here = (
-                geometry.decode_with_jacobian(self.prior, point.select(rows))[1].flatten(2)
-                for point in (after, before)
-            )
-            parts.append(there @ here.mT)
-        crossed = torch.cat(parts)  # J'^T J
-        solved = [geometry.solve_spd(metric, column) for column in crossed.unbind(dim=2)]
-        return torch.stack(solved, dim=2)
-
-    def _in_parts(self, trial: Trial, derive: Callable[[Problem, Trial], Model]) -> Model:
+    def _in_parts[R: Rows](self, trial: Trial, derive: Callable[[Problem, Trial], R]) -> R:
         """Derive a bounded number of members at once: their Jacobians take the most memory."""
         columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
         size = max(_COLUMN_BUDGET // columns, 1)
         if len(self) <= size:
             return derive(self, trial)
         parts = torch.split(torch.arange(len(self), device=self.members.device), size)
-        return Model.cat([derive(self.select(rows), trial.select(rows)) for rows in parts])
-
-
-def _slope(problem: Problem, trial: Trial) -> Model:
-    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
-    residual = problem.fidelity.gradient(trial.linearization.y, problem.measurement)
-    image_gradient = trial.linearization.vjp(residual.unsqueeze(1)).squeeze(1)
-    gradient = geometry.pull_back(columns, image_gradient)
-    metric = geometry.pullback_metric(columns)
-    slope, none = problem.penalty_gradient(trial.point), torch.zeros_like(metric)
-    return Model(gradient, none, metric, slope, none)
-
-
-def _model(problem: Problem, trial: Trial) -> Model:
-    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
-    metric = geometry.pullback_metric(columns)
-    tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
-    y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
-    bent = fidelity.curvature(y, measurement, tangents)
-    rows = tangents.reshape(*columns.shape[:2], -1)
-    curvature = rows @ bent.reshape(rows.shape).mT
-    gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
-    slope, bend = torch.zeros_like(gradient), torch.zeros_like(metric)
-    if problem.prior_weight:
-        slope, hessian = geometry.log_prob_derivatives(problem.prior, trial.point)
-        slope = -problem.prior_weight * slope
-        bend = clip_to_psd(torch.nan_to_num(-problem.prior_weight * hessian))
-    return Model(gradient, curvature, metric, slope, bend)
+        derived = [derive(self.select(rows), trial.select(rows)) for rows in parts]
+        return derived[0].cat(derived)
 
 
 def _where(condition: Tensor, point: Point, other: Point) -> Point:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold.descent.problem import Model, Problem
+from onmanifold.descent.derivatives import Model, Slope
+from onmanifold.descent.problem import Problem
 from onmanifold.descent.quadratic import minimize_on_box, model_decrease, times
 from onmanifold.prior import Point
 
@@ -16,7 +17,7 @@ _WORTHWHILE = 0.02  # share of what is gained already that a further round has t
 
 
 def composite_step(
-    problem: Problem, point: Point, model: Model, matrix: Tensor
+    problem: Problem, point: Point, model: Slope | Model, matrix: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Minimize ``g.v + v.M v / 2 + R(z + v)`` over v in the latent box, about, and never above 0.
 

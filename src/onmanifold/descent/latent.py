@@ -1,0 +1,147 @@
+"""Controls that know nothing of the manifold's geometry: the latent coordinates as a flat space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.descent.derivatives import Model, Slope
+from onmanifold.descent.method import Method, slope_arrival
+from onmanifold.descent.problem import Problem, Trial
+from onmanifold.descent.state import State
+from onmanifold.prior import Point
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Another method, run as if latent coordinates were Euclidean: the metric is the identity.
+
+    What it does depends on how the chart happens to be parametrized; this is what it is good for, as a
+    control. Lengths in its states are lengths of latent coordinates.
+
+    Args:
+        method: one of the others.
+
+    Example:
+        >>> from onmanifold import LBFGS
+        >>> Latent(LBFGS())
+        Latent(method=LBFGS(memory=10, sufficient=0.0001))
+    """
+
+    method: Method[Any]
+
+    def init(self, problem: Problem, point: Point) -> Any:
+        return self.method.init(_Flat.of(problem), point)
+
+    def step(self, problem: Problem, state: Any) -> Any:
+        return self.method.step(_Flat.of(problem), state)
+
+
+@dataclass(frozen=True, eq=False)
+class _Flat(Problem):
+    """A problem whose latent coordinates are a Euclidean space."""
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Flat:
+        return cls(**{field.name: getattr(problem, field.name) for field in fields(problem)})
+
+    def slope(self, trial: Trial) -> Slope:
+        slope = super().slope(trial)
+        # Charts are spaces of their own, orthogonal to each other: nothing is carried between them.
+        each = torch.nn.functional.one_hot(trial.point.chart, self.prior.num_charts)
+        columns = torch.einsum("bde,bk->bdek", _identity(slope.metric), each.to(slope.metric))
+        return replace(slope, metric=_identity(slope.metric), columns=columns)
+
+    def model(self, trial: Trial) -> Model:
+        model = super().model(trial)
+        return replace(model, metric=_identity(model.metric))
+
+
+def _identity(metric: Tensor) -> Tensor:
+    return torch.eye(metric.shape[1], dtype=metric.dtype, device=metric.device).expand_as(metric)
+
+
+@dataclass(frozen=True)
+class AdamState(State):
+    """The best point so far, as a :class:`State`, and where Adam has gone since.
+
+    Attributes:
+        iterate: where it is.
+        gradient: of the objective there, ``(B, d)``.
+        mean: running mean of gradients, ``(B, d)``.
+        square: running mean of their squares, ``(B, d)``.
+    """
+
+    iterate: Point
+    gradient: Tensor
+    mean: Tensor
+    square: Tensor
+
+
+@dataclass(frozen=True)
+class LatentAdam:
+    """Adam in the latent coordinates of the chart where it starts, with steps that always stand.
+
+    The state is the best point seen so far. It stops by the number of steps or by the gradient there.
+
+    Args:
+        rate: learning rate, in units of latent coordinates.
+        betas: of the running means.
+
+    References:
+        D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015.
+
+    Example:
+        >>> LatentAdam(rate=0.03)
+        LatentAdam(rate=0.03, betas=(0.9, 0.999))
+    """
+
+    rate: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        check_number(self.rate, "LatentAdam: rate")
+        for beta in self.betas:
+            check_number(beta, "LatentAdam: betas", high=1.0)
+
+    def init(self, problem: Problem, point: Point) -> AdamState:
+        state, gradient = _arrive(problem, problem.at(point))
+        zero = torch.zeros_like(gradient)
+        return AdamState(**vars(state), iterate=point, gradient=gradient, mean=zero, square=zero)
+
+    def step(self, problem: Problem, state: AdamState) -> AdamState:
+        first, second = self.betas
+        mean = first * state.mean + (1 - first) * state.gradient
+        square = second * state.square + (1 - second) * state.gradient.square()
+        age = (state.steps + 1)[:, None]
+        unbiased = mean / (1 - first**age), square / (1 - second**age)
+        v = -self.rate * unbiased[0] / (unbiased[1].sqrt() + torch.finfo(mean.dtype).eps)
+        trial = problem.after(state.iterate, v, torch.zeros_like(state.stalled))
+        there, gradient = _arrive(problem, trial)
+        better = trial.objective < state.objective
+        there = replace(
+            there, step_length=(trial.point.z - state.point.z).norm(dim=1), steps=state.steps + 1
+        )
+        stay = replace(
+            state,
+            steps=state.steps + 1,
+            step_length=torch.zeros_like(state.step_length),
+            iterate=trial.point,
+            gradient=gradient,
+            mean=mean,
+            square=square,
+        )
+        rows = better.nonzero().squeeze(1)
+        kept = {f.name: getattr(stay, f.name) for f in fields(AdamState)}
+        best = State(**{f.name: kept.pop(f.name) for f in fields(State)})
+        return AdamState(**vars(best.merge(rows, there.select(rows))), **kept)
+
+
+def _arrive(problem: Problem, trial: Trial) -> tuple[State, Tensor]:
+    """The state at ``trial``, and the objective's gradient in latent coordinates."""
+    state, slope = slope_arrival(_Flat.of(problem), trial)
+    return state, slope.gradient + slope.slope

@@ -1,0 +1,112 @@
+"""Retractions: how a point of the manifold moves along a tangent and stays on the manifold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from onmanifold._autodiff import jvp
+from onmanifold.geometry import (
+    clamp_to_box,
+    decode_with_jacobian,
+    pull_back,
+    pullback_metric,
+    settled,
+    solve_spd,
+)
+from onmanifold.prior import ManifoldPrior, Point
+
+_COUNTS = 1e-3  # responsibility below which a chart has no say
+
+
+class Retraction(Protocol):
+    """Moves points along tangent vectors and stays on the manifold.
+
+    ``R_x(0) = x`` and ``R_x(t h) = x + t h + O(t^2)`` for ``h = J v``.
+    """
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        """Move ``point`` along tangents with coordinates ``v`` ``(B, d)``; end inside the box."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChartRetraction:
+    """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        return settled(prior, point.chart, point.z + v)
+
+
+@dataclass(frozen=True)
+class ProjectionRetraction:
+    """R_x(J v) = D_k(E_k(x + J v)): a straight line in the unknown's space, projected back.
+
+    A retraction since ``D_k E_k`` is idempotent (Alberti et al., Lemma 6). It depends on the
+    chart's coordinates through their box alone. Where the encoder is a learned inverse, not an exact one,
+    what it is wrong by at ``D_k(z + v)`` is taken off: ``z + v + E_k(x + J v) - E_k(D_k(z + v))``, the
+    same thing if ``E_k D_k`` is the identity, and a retraction in any case.
+    """
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        def decode(z: Tensor) -> Tensor:
+            return prior.decode(z, point.chart)
+
+        x, h = jvp(decode, point.z, v)
+        z = prior.encode(x + h, point.chart)
+        if prior.inverse_error > 0:
+            straight = point.z + v
+            z = straight + z - prior.encode(decode(straight), point.chart)
+        return settled(prior, point.chart, z)
+
+
+@dataclass(frozen=True)
+class AveragedRetraction:
+    """The mean of where all charts lead, weighted by their responsibilities at x, projected back.
+
+    Chart k moves along the projection of ``h = J v`` onto its own tangents,
+    ``s_k = D_k(E_k(x) + J_k^+ h) - D_k(E_k(x))``, and the point goes to
+    ``E(x + sum_k gamma_k(x) s_k)`` in the chart where it is. It takes out the seams of an atlas whose charts
+    disagree by a little; where one chart alone explains x it is the chart retraction. Charts in whose
+    latent box x does not lie have no say; every other is decoded and differentiated once.
+
+    References:
+        Alberti et al., JMLR 25 (2024), section 4.2, where the mean itself is the next iterate.
+
+    Example:
+        >>> AveragedRetraction()
+        AveragedRetraction()
+    """
+
+    def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
+        if prior.num_charts == 1:
+            return ChartRetraction()(prior, point, v)
+        x, h = jvp(lambda z: prior.decode(z, point.chart), point.z, v)
+        share = prior.responsibilities(x)
+        total, weights = torch.zeros_like(x), torch.zeros_like(share[:, 0])
+        for k in range(prior.num_charts):
+            at = torch.where((point.chart == k)[:, None], point.z, prior.encode_chart(x, k))
+            inside = (clamp_to_box(prior, at) == at).all(dim=1)
+            rows = ((share[:, k] > _COUNTS) & inside | (point.chart == k)).nonzero().squeeze(1)
+            if len(rows) == 0:
+                continue
+            own = (point.chart == k)[rows, None]
+            gone = _gone(prior, k, at[rows], h[rows], torch.where(own, v[rows], torch.nan))
+            weight = share[rows, k].clamp(min=_COUNTS)
+            total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * gone)
+            weights = weights.index_add(0, rows, weight)
+        mean = x + total / weights.view(-1, *[1] * (x.ndim - 1))
+        z = prior.encode(mean, point.chart) - prior.encode(x, point.chart)
+        return settled(prior, point.chart, point.z + z)
+
+
+def _gone(prior: ManifoldPrior, chart: int, z: Tensor, h: Tensor, v: Tensor) -> Tensor:
+    """How far a chart leads from ``z`` along the tangent ``h``, or ``v`` where given: ``(B, *x_shape)``."""
+    there = torch.full_like(z[:, 0], chart, dtype=torch.long)
+    start, columns = decode_with_jacobian(prior, Point(there, z))
+    along = solve_spd(pullback_metric(columns), pull_back(columns, h))
+    end = settled(prior, there, z + torch.where(v.isnan(), along, v))
+    return prior.decode_chart(end.z, chart) - start

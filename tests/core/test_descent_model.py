@@ -1,0 +1,219 @@
+"""Quadratic models, the model of the objective, the step that it makes."""
+
+import math
+
+import pytest
+import torch
+from analytic_priors import ANALYTIC, Affine, Circle, Sphere
+from descent_cases import posed, randn, simulated, warp
+
+from onmanifold import (
+    Gaussian,
+    LevenbergMarquardt,
+    MaxSteps,
+    Point,
+    SmallDecrease,
+)
+from onmanifold.descent import descend, pose
+from onmanifold.descent.quadratic import (
+    clip_to_psd,
+    minimize_on_box,
+    model_decrease,
+    projected_norm,
+)
+from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import jacobian, pullback_metric, transport
+
+# Quadratic models ---------------------------------------------------------------------------------
+
+
+def positive(n, d, seed=0):
+    root = randn(n, d, d, seed=seed)
+    return root @ root.mT + 0.1 * torch.eye(d, dtype=torch.float64)
+
+
+def test_without_borders_it_is_the_minimizer():
+    matrix, gradient = positive(4, 5), randn(4, 5)
+    far = torch.full_like(gradient, math.inf)
+    v = minimize_on_box(matrix, gradient, -far, far)
+    assert torch.allclose((matrix @ v.unsqueeze(2)).squeeze(2), -gradient)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_box_it_descends_on_every_member(seed):
+    matrix, gradient = positive(50, 6, seed=seed), randn(50, 6, seed=seed + 50)
+    upper, lower = randn(50, 6, seed=1).abs() * 0.2, -randn(50, 6, seed=2).abs() * 0.2
+    upper[:, 0], lower[:, 1] = 0.0, 0.0
+    v = minimize_on_box(matrix, gradient, lower, upper)
+    assert ((lower <= v) & (v <= upper)).all()
+    assert (model_decrease(matrix, gradient, v) > 0).all()
+    slope = gradient + (matrix @ v.unsqueeze(2)).squeeze(2)
+    inside = (v > lower) & (v < upper)
+    assert slope[inside].abs().max() < 1e-10  # nothing left to gain where no border was met
+    # Never worse than cutting off the steepest descent at the border:
+    steepest = torch.linspace(0, 1, 50, dtype=torch.float64).view(-1, 1, 1) * -gradient
+    cut = model_decrease(matrix, gradient, torch.zeros_like(v))
+    for direction in steepest:
+        kept = (direction >= lower).all(1) & (direction <= upper).all(1)
+        cut = torch.where(kept, model_decrease(matrix, gradient, direction), cut)
+    assert (model_decrease(matrix, gradient, v) >= cut - 1e-12).all()
+
+
+def test_a_separable_box_problem_is_solved_exactly():
+    matrix = torch.diag_embed(torch.tensor([[1.0, 2.0, 4.0]])).double()
+    gradient = torch.tensor([[-3.0, 1.0, -1.0]]).double()
+    one = torch.ones(1, 3).double()
+    v = minimize_on_box(matrix, gradient, -one, one)
+    assert torch.allclose(v, torch.tensor([[1.0, -0.5, 0.25]]).double())
+
+
+def test_projected_norm_ignores_what_leaves_the_box():
+    metric = torch.eye(2).double().unsqueeze(0)
+    gradient = torch.tensor([[-3.0, 4.0]]).double()
+    room = torch.tensor([[0.0, 1.0]]).double()
+    assert projected_norm(metric, gradient, -room, room).item() == pytest.approx(4.0)
+    assert projected_norm(metric, -gradient, -room - 1, room).item() == pytest.approx(5.0)
+
+
+def test_clipping_keeps_the_positive_part():
+    matrix = torch.diag_embed(torch.tensor([[2.0, -1.0]])).double()
+    assert torch.allclose(
+        clip_to_psd(matrix), torch.diag_embed(torch.tensor([[2.0, 0.0]])).double()
+    )
+
+
+# The model of the objective -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(ANALYTIC))
+def test_both_gradients_are_the_objectives(name):
+    prior = ANALYTIC[name]()
+    y = simulated(prior)
+    problem = posed(prior, y)
+    start = prior.sample(5, 7)
+    start = Point(start.chart, 0.4 * start.z)
+
+    def objective(z):
+        x = prior.decode(z, start.chart)
+        penalty = prior.log_prob(z, start.chart)
+        return (0.5 * (warp(x) - y).square().sum(1) / 0.05**2 - penalty).sum()
+
+    expected = torch.func.grad(objective)(start.z)
+    trial = problem.at(start)
+    assert trial.objective.sum().item() == pytest.approx(objective(start.z).item())
+    for model in (problem.slope(trial), problem.model(trial)):
+        assert torch.allclose(model.gradient + model.slope, expected)
+
+
+def test_curvature_of_a_linear_problem_is_the_hessian():
+    prior = Affine()
+    y = randn(5, 6)
+    problem = pose(lambda x: x, y, prior, Gaussian(0.5))
+    model = problem.model(problem.at(prior.sample(5, 0)))
+    expected = prior.matrix.T @ prior.matrix / 0.25 + torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(model.curvature + model.bend, expected.expand(5, 3, 3))
+
+
+def test_large_batches_are_differentiated_in_parts(monkeypatch):
+    prior = Circle()
+    y = simulated(prior, n=7)
+    problem, point = posed(prior, y), prior.sample(7, 1)
+    whole = problem.model(problem.at(point))
+    monkeypatch.setattr("onmanifold.descent.problem._COLUMN_BUDGET", 4)
+    parts = problem.model(problem.at(point))
+    assert torch.allclose(parts.curvature, whole.curvature)
+    assert torch.allclose(parts.gradient, whole.gradient)
+
+
+# The step with the penalty as it is ---------------------------------------------------------------
+
+
+class Kinked(Affine):
+    """A density whose negative logarithm has kinks at +-0.5 in every coordinate."""
+
+    def log_prob_chart(self, z, chart):
+        return -5 * (z.abs() - 0.5).clamp(min=0).sum(1)
+
+
+def kinked_problem(n=20, size=12, dim=8, **options):
+    prior = Kinked(dim=dim, size=size, **options)
+    problem = pose(lambda x: x, 3 * randn(n, size), prior, Gaussian(1.0))
+    point = prior.sample(n, 0)
+    return problem, point, problem.model(problem.at(point))
+
+
+def composite_values(problem, point, model, v):
+    moved = Point(point.chart, point.z + v)
+    return model_decrease(model.curvature, model.gradient, v) + (
+        problem.penalty(point) - problem.penalty(moved)
+    )
+
+
+@pytest.mark.parametrize("box", [math.inf, 0.8])
+def test_a_step_across_kinks_is_nearly_the_best(box):
+    problem, point, model = kinked_problem(box=box)
+    v, eased = composite_step(problem, point, model, model.curvature)
+    found = composite_values(problem, point, model, v)
+    assert torch.allclose(found, model_decrease(model.curvature, model.gradient, v) + eased)
+    # Against proximal gradient steps, many of them, exact for this penalty:
+    low, high = problem.bounds(point)
+    best, rate = torch.zeros_like(v), 1 / torch.linalg.eigvalsh(model.curvature)[:, -1:, None]
+    for _ in range(20000):
+        slope = model.gradient + (model.curvature @ best.unsqueeze(2)).squeeze(2)
+        z = point.z + best - rate[:, :, 0] * slope
+        excess = (z.abs() - 0.5).clamp(min=0)
+        shrunk = z.sign() * (z.abs() - torch.minimum(excess, 5 * rate[:, :, 0]))
+        best = (shrunk - point.z).clamp(low, high)
+    ideal = composite_values(problem, point, model, best)
+    assert (found <= ideal + 1e-9).all()
+    assert (found >= 0.8 * ideal).all()
+    assert (found / ideal).median() > 0.97
+    assert ((low <= v) & (v <= high)).all()
+
+
+def test_a_smooth_penalty_takes_one_round(monkeypatch):
+    prior = Affine()
+    problem = pose(lambda x: x, randn(5, 6), prior, Gaussian(0.5))
+    point = prior.sample(5, 0)
+    model = problem.model(problem.at(point))
+    monkeypatch.setattr("onmanifold.descent.subproblem._ROUNDS", 1)
+    v, _ = composite_step(problem, point, model, model.curvature)
+    expected = torch.linalg.solve(model.curvature + model.bend, -(model.gradient + model.slope))
+    assert torch.allclose(v, expected)
+
+
+def test_kinks_do_not_hold_up_the_descent():
+    problem, point, _ = kinked_problem()
+    state = descend(problem, LevenbergMarquardt(), MaxSteps(12) | SmallDecrease(1e-9), point).state
+    further = descend(
+        problem, LevenbergMarquardt(), MaxSteps(60) | SmallDecrease(1e-9), state.point
+    )
+    assert torch.allclose(state.objective, further.state.objective, rtol=1e-4)
+    on_kink = (further.state.point.z.abs() - 0.5).abs() < 1e-3
+    assert on_kink.double().mean() > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(ANALYTIC))
+def test_transport_projects_onto_the_tangent_space_there(name):
+    prior = ANALYTIC[name]()
+    before, after = prior.sample(5, 0), prior.sample(5, 1)
+    after = Point(before.chart, after.z)
+    there, here = (jacobian(prior, point).flatten(2) for point in (after, before))
+    v = randn(5, prior.dim)
+    carry = transport(pullback_metric(there), there, here)
+    moved = (carry @ v[:, :, None]).squeeze(2)
+    pushed, kept = ((w[:, None] @ columns).squeeze(1) for w, columns in ((v, here), (moved, there)))
+    left = (there @ (pushed - kept)[:, :, None]).squeeze(2)  # normal to what is tangent there
+    assert left.abs().max() < 1e-8 * pushed.norm(dim=1).max()
+    same = transport(pullback_metric(here), here, here)
+    torch.testing.assert_close(same, torch.eye(prior.dim).to(same).expand_as(same))
+
+
+def test_curvature_along_is_that_of_the_model():
+    prior = Sphere()
+    point = prior.sample(4, 0)
+    problem = pose(lambda x: x**3, randn(4, *prior.x_shape), prior)
+    trial = problem.at(point)
+    v, model = randn(4, prior.dim), problem.model(trial)
+    exact = ((model.curvature @ v[:, :, None]).squeeze(2) * v).sum(1)
+    torch.testing.assert_close(problem.curvature_along(trial, v), exact)
