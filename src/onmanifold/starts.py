@@ -95,9 +95,10 @@ def _each_at(problem: Problem, point: Point) -> Tensor:
         if len(inside) == 0:
             return objective
         return objective.index_copy(1, inside, _each_at(problem, point.select(inside)))
-    penalty, some = problem.penalty(point), torch.zeros_like(point.chart)
-    each = [problem.select(some + b).misfit(prediction) + penalty for b in range(len(problem))]
-    return torch.stack(each)
+    log_prob = problem.prior.log_prob(point.z, point.chart) if problem.weighted else point.z[:, 0]
+    rows = torch.arange(len(problem), device=point.chart.device)[:, None].expand(-1, len(point))
+    each = (problem.select(row) for row in rows)
+    return torch.stack([one.misfit(prediction) + one.weigh(log_prob) for one in each])
 
 
 def _rank(objective: Tensor, chart: Tensor) -> Tensor:

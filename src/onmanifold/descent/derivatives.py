@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
-from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
 
 if TYPE_CHECKING:
@@ -89,9 +88,4 @@ def model_at(problem: Problem, trial: Trial) -> Model:
     rows = tangents.reshape(*columns.shape[:2], -1)
     curvature = rows @ bent.reshape(rows.shape).mT
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
-    slope, bend = torch.zeros_like(gradient), torch.zeros_like(metric)
-    if problem.prior_weight:
-        slope, hessian = geometry.log_prob_derivatives(problem.prior, trial.point)
-        slope = -problem.prior_weight * slope
-        bend = clip_to_psd(torch.nan_to_num(-problem.prior_weight * hessian))
-    return Model(gradient, curvature, metric, slope, bend)
+    return Model(gradient, curvature, metric, *problem.penalty_derivatives(trial.point))

@@ -12,6 +12,7 @@ from onmanifold import geometry
 from onmanifold._autodiff import jvp
 from onmanifold._checks import check_batch, check_callable, check_number
 from onmanifold.descent.derivatives import Model, Slope, model_at, slope_at
+from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
 from onmanifold.fidelity import Fidelity, Gaussian
 from onmanifold.operator import (
@@ -67,7 +68,7 @@ class Problem:
         measurement: y, ``(B, *y_shape)``.
         prior: the manifold.
         fidelity: Phi, bound to the measurements.
-        prior_weight: weight of the latent density: 1 makes the minimizer the maximum a posteriori.
+        prior_weight: weight of the latent density, ``(B,)``: 1 makes the minimizer the maximum a posteriori.
         retraction: how points move along tangents.
         members: each row's number among the N that the counts are kept for, ``(B,)``.
         counts: operator calls so far.
@@ -77,7 +78,7 @@ class Problem:
     measurement: Tensor
     prior: ManifoldPrior
     fidelity: Fidelity
-    prior_weight: float
+    prior_weight: Tensor
     retraction: Retraction
     members: Tensor = field(repr=False)
     counts: Counts = field(repr=False)
@@ -91,6 +92,7 @@ class Problem:
             self,
             measurement=self.measurement[rows],
             fidelity=self.fidelity.select(rows),
+            prior_weight=self.prior_weight[rows],
             members=self.members[rows],
         )
 
@@ -106,17 +108,34 @@ class Problem:
         """Phi(prediction, y), ``(B,)``."""
         return self.fidelity.value(prediction, self.measurement)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the latent density counts for any member."""
+        return bool((self.prior_weight != 0).any())
+
     def penalty(self, point: Point) -> Tensor:
         """``-prior_weight * log q_k(z)``, ``(B,)``."""
-        if self.prior_weight == 0:  # not multiplied: the density may vanish
+        if not self.weighted:
             return point.z.new_zeros(len(point))
-        return -self.prior_weight * self.prior.log_prob(point.z, point.chart)
+        return self.weigh(self.prior.log_prob(point.z, point.chart))
 
     def penalty_gradient(self, point: Point) -> Tensor:
         """Its gradient in the latent coordinates, ``(B, d)``."""
-        if self.prior_weight == 0:
+        if not self.weighted:
             return torch.zeros_like(point.z)
-        return -self.prior_weight * geometry.log_prob_gradient(self.prior, point)
+        return self.weigh(geometry.log_prob_gradient(self.prior, point))
+
+    def penalty_derivatives(self, point: Point) -> tuple[Tensor, Tensor]:
+        """Its gradient ``(B, d)`` and the positive part of its Hessian, ``(B, d, d)``."""
+        if not self.weighted:
+            return torch.zeros_like(point.z), torch.zeros_like(torch.diag_embed(point.z))
+        slope, hessian = geometry.log_prob_derivatives(self.prior, point)
+        return self.weigh(slope), clip_to_psd(torch.nan_to_num(self.weigh(hessian)))
+
+    def weigh(self, log_prob: Tensor) -> Tensor:
+        """``-prior_weight`` times something of the density, ``(B, ...)``."""
+        weight = self.prior_weight.view(-1, *[1] * (log_prob.ndim - 1))
+        return torch.where(weight == 0, 0.0, -weight * log_prob)  # the density may vanish
 
     def bounds(self, point: Point) -> tuple[Tensor, Tensor]:
         """How far each coordinate may fall and rise inside the latent box: two ``(B, d)``."""
@@ -229,7 +248,7 @@ def pose(
     measurement: Tensor,
     prior: ManifoldPrior,
     fidelity: Fidelity | None = None,
-    prior_weight: float | None = None,
+    prior_weight: float | Tensor | None = None,
     retraction: Retraction | None = None,
 ) -> Problem:
     """Check everything and pose the problem; arguments as in :func:`onmanifold.solve`."""
@@ -242,10 +261,9 @@ def pose(
             f"{tuple(prior.x_shape)}"
         )
     _check_measurement(measurement, tuple(operator.y_shape), prior)
-    if prior_weight is None:
-        prior_weight = 0.0 if fidelity is None else 1.0
-    elif prior_weight != 0:
-        check_number(prior_weight, "prior_weight")
+    weight = _weights(
+        1.0 if prior_weight is None and fidelity else prior_weight or 0.0, measurement
+    )
     fidelity = Gaussian() if fidelity is None else fidelity
     if not isinstance(fidelity, Fidelity):
         raise TypeError(
@@ -258,11 +276,26 @@ def pose(
         measurement,
         prior,
         fidelity.bind(measurement),
-        float(prior_weight),
+        weight,
         ChartRetraction() if retraction is None else retraction,
         members,
         _no_counts(members),
     )
+
+
+def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
+    """One weight a measurement, ``(B,)``."""
+    if isinstance(prior_weight, Tensor):
+        weight = prior_weight.to(measurement)
+        if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
+            raise ValueError(
+                f"prior_weight has to hold {len(measurement)} numbers of at least 0, one a measurement; "
+                f"got shape {tuple(weight.shape)}"
+            )
+        return weight
+    if prior_weight != 0:
+        check_number(prior_weight, "prior_weight")
+    return measurement.new_full((len(measurement),), prior_weight)
 
 
 def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:

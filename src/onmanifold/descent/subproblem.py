@@ -38,7 +38,7 @@ def composite_step(
     """
     box = problem.bounds(point)
     v = torch.zeros_like(model.slope)
-    if problem.prior_weight == 0:
+    if not problem.weighted:
         return minimize_on_box(matrix, model.gradient, *box), v.sum(1)
     start = value = problem.penalty(point)
     slope, bend, gained = model.slope, model.bend, torch.zeros_like(value)
