@@ -43,6 +43,8 @@ class Status(IntEnum):
     STALLED = 5, False, "no step lowers the objective: rounding, a kink, or a wrong derivative"
     NOT_FINITE = 6, False, "the objective or its gradient is NaN or infinite"
     STOPPED_BY_CALLBACK = 7, False, "the callback asked to stop"
+    DROPPED = 8, False, "other starts were far ahead"
+    INTERRUPTED = 9, False, "interrupted from the keyboard"
 
     @property
     def message(self) -> str:

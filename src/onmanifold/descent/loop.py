@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onmanifold.descent.halving import Halving
 from onmanifold.descent.method import Method
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.progress import progress_bar
@@ -32,12 +33,14 @@ class Descent:
         status: a :class:`~onmanifold.solution.Status` code each, ``(N,)``, integer.
         history: ``(T + 1, N)`` each.
         path: the points after each step, ``T + 1`` of them, if asked for.
+        error: what the callback raised, which ended all descents.
     """
 
     state: State
     status: Tensor
     history: History
     path: tuple[Point, ...] | None
+    error: Exception | None = None
 
 
 def descend[S: State](
@@ -47,10 +50,13 @@ def descend[S: State](
     point: Point,
     *,
     callback: Callback | None = None,
+    halving: Halving | None = None,
     keep_path: bool = False,
     progress: bool = False,
 ) -> Descent:
     """Descend from ``point`` until every member has stopped; those that have stand still.
+
+    An interrupt from the keyboard ends all descents where they are.
 
     Args:
         problem: N members.
@@ -58,7 +64,8 @@ def descend[S: State](
         stop: decides for each member when to end.
         point: where they start.
         callback: called with the state of all members after each step; anything true stops them
-            all.
+            all, and so does an error, which is returned.
+        halving: drops starts that will not win.
         keep_path: whether to keep the points.
         progress: whether to show a bar.
     """
@@ -66,28 +73,43 @@ def descend[S: State](
     def judge(members: Problem, at: S) -> Tensor:
         return _judge(members, stop, at)
 
-    state = method.init(problem, point)
+    def end(which: Tensor | bool, why: Status) -> Tensor:
+        return torch.where((status == Status.RUNNING) & which, why, status)
+
+    best = state = method.init(problem, point)
     status = judge(problem, state)
     visits = Visits.none(problem, state, status)
-    records, path = [_record(state)], [state.point]
-    with progress_bar(len(problem), progress) as show:
-        while len(rows := (status == Status.RUNNING).nonzero().squeeze(1)):
-            active = problem.select(rows)
-            moved = method.step(active, state.select(rows))
-            state = state.merge(rows, moved)
-            status = status.index_copy(0, rows, judge(active, moved))
-            state, status, visits = visits.settle(problem, method, judge, state, status, rows)
-            best = visits.best(state)
-            records.append(_record(best, rows))
-            if keep_path:
-                path.append(best.point)
-            show(status)
-            if callback is not None and callback(best):
-                state = best
-                status = torch.where(status == Status.RUNNING, Status.STOPPED_BY_CALLBACK, status)
+    records, path, error = [_record(state)], [state.point], None
+    try:
+        with progress_bar(len(problem), progress) as show:
+            while len(rows := (status == Status.RUNNING).nonzero().squeeze(1)):
+                active = problem.select(rows)
+                moved = method.step(active, state.select(rows))
+                state = state.merge(rows, moved)
+                status = status.index_copy(0, rows, judge(active, moved))
+                state, status, visits = visits.settle(problem, method, judge, state, status, rows)
+                best = visits.best(state)
+                records.append(_record(best, rows))
+                if keep_path:
+                    path.append(best.point)
+                if halving is not None:
+                    status = end(halving.dropped(best, status, len(records) - 1), Status.DROPPED)
+                show(status)
+                enough, error = _ask(callback, best)
+                status = end(enough, Status.STOPPED_BY_CALLBACK)
+    except KeyboardInterrupt:
+        status = end(True, Status.INTERRUPTED)
     logger.debug("%d members ended after %d steps", len(problem), len(records) - 1)
     columns = [torch.stack(column) for column in zip(*records, strict=True)]
-    return Descent(state, status, History(*columns), tuple(path) if keep_path else None)
+    return Descent(best, status, History(*columns), tuple(path) if keep_path else None, error)
+
+
+def _ask(callback: Callback | None, state: State) -> tuple[bool, Exception | None]:
+    """Whether the callback has had enough, and what it raised."""
+    try:
+        return callback is not None and bool(callback(state)), None
+    except Exception as error:
+        return True, error
 
 
 def _judge(problem: Problem, stop: StoppingRule, state: State) -> Tensor:
