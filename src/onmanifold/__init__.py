@@ -28,11 +28,14 @@ from onmanifold.retraction import AveragedRetraction, ChartRetraction, Projectio
 from onmanifold.solution import Solution, Status
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
+from onmanifold.weights import ByDiscrepancy, ByLCurve
 
 __all__ = [
     "LBFGS",
     "Autodiff",
     "AveragedRetraction",
+    "ByDiscrepancy",
+    "ByLCurve",
     "ChartRetraction",
     "ConjugateGradient",
     "Discrepancy",

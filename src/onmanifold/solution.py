@@ -145,6 +145,11 @@ class Solution:
         """Why each descent ended, in words."""
         return tuple(s.message for s in self.status)
 
+    @property
+    def dropped(self) -> Tensor:
+        """How many starts of each measurement ended with an objective that is not finite, ``(B,)``."""
+        return (self.ends.status == Status.NOT_FINITE).sum(dim=1)
+
     def spread(self, temperature: float = 1.0) -> Tensor:
         """Where the starts disagree: standard deviation of their ends, ``(B, *x_shape)``.
 
@@ -169,6 +174,11 @@ class Solution:
             f"{self.expected_misfit[b]:>12.6g} {self.steps[b]:>6} {self.operator_calls[b]:>6}  "
             f"{status.name}: {status.message}"
             for b, status in enumerate(self.status)
+        ]
+        lines += [
+            f"measurement {b}: {count} of {self.ends.status.shape[1]} starts were not finite"
+            for b, count in enumerate(self.dropped.tolist())
+            if count
         ]
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from onmanifold._checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
+from onmanifold.descent.halving import Halving
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
 from onmanifold.fidelity import Fidelity
@@ -19,7 +21,9 @@ from onmanifold.operator import ForwardOperator
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import Retraction
 from onmanifold.solution import Ends, History, Solution, Status
-from onmanifold.starts import Starts, choose_starts
+from onmanifold.starts import Starts, as_starts, choose_starts
+from onmanifold.testing import check_operator
+from onmanifold.weights import WeightRule
 
 _STATUS = {int(status): status for status in Status}
 
@@ -31,7 +35,7 @@ def solve(
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity | None = None,
-    prior_weight: float | None = None,
+    prior_weight: float | Tensor | WeightRule | None = None,
     method: Method[Any] | None = None,
     starts: Starts | int | Point | None = None,
     stop: StoppingRule | None = None,
@@ -40,6 +44,7 @@ def solve(
     callback: Callback | None = None,
     trajectory: bool = False,
     progress: bool = False,
+    debug: bool = False,
 ) -> Solution:
     """Reconstruct unknowns on a learned manifold from measurements ``y = A(x) + noise``.
 
@@ -54,8 +59,9 @@ def solve(
         prior: the learned manifold.
         fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
             the result a maximum a posteriori estimate; without one it is the least-squares fit.
-        prior_weight: weight of the prior's log-density. By default 1 with a fidelity, and 0
-            without: only a noise level can weigh the data against the prior.
+        prior_weight: weight of the prior's log-density, a number, or ``(B,)``, one a measurement, or a
+            rule that chooses it: :class:`ByDiscrepancy`, :class:`ByLCurve`. By default 1 with a
+            fidelity, and 0 without: only a noise level can weigh the data against the prior.
         method: ``LevenbergMarquardt()``, ``RiemannianGradientDescent()``, ``ConjugateGradient()``,
             ``LBFGS()``, or one's own; as controls ``Latent(method)`` and ``LatentAdam()``.
         starts: how many, how chosen (:class:`Starts`), or where: a :class:`Point` with S members
@@ -64,17 +70,21 @@ def solve(
         retraction: ``ChartRetraction()``, ``ProjectionRetraction()`` or ``AveragedRetraction()``.
         seed: for the starts; same seed, same result.
         callback: called with the :class:`~onmanifold.descent.State` of all starts after each step;
-            anything true stops them.
+            anything true stops them. An error that it raises carries the solution so far as its
+            attribute ``solution``.
         trajectory: whether to keep every ``x`` on the way.
         progress: whether to show a bar once it takes more than 2 s.
+        debug: check the laws of the operator where three of the descents start, before the first step.
 
     Returns:
-        The :class:`Solution`, with a status for each measurement.
+        The :class:`Solution`, with a status for each measurement. An interrupt from the keyboard returns
+        the best so far.
 
     Raises:
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
             prior's.
         ValueError: a wrong shape, an empty batch, a NaN or infinity, a number out of range.
+        LawViolation: with ``debug``, an operator whose derivative is not its derivative.
 
     Example:
         >>> import torch
@@ -96,20 +106,63 @@ def solve(
     """
     began = time.perf_counter()
     _check_options(method, stop, callback)
+    rule = prior_weight if isinstance(prior_weight, WeightRule) else None
+    weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
+    starts = as_starts(starts)
     with _evaluation(prior):
-        problem = pose(operator, measurement, prior, fidelity, prior_weight, retraction)
+        problem = pose(operator, measurement, prior, fidelity, weight, retraction)
         start, each = choose_starts(problem, starts, seed)
-        members = problem.repeat(each)
-        descent = descend(
-            members,
-            LevenbergMarquardt() if method is None else method,
-            MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
-            start,
-            callback=callback,
-            keep_path=trajectory,
-            progress=progress,
+        if debug:
+            check_operator(problem.operator, prior.decode(start.z[:3], start.chart[:3]))
+        halve = starts.halve_after if isinstance(starts, Starts) and each > 1 else None
+
+        def run(weighted: Problem, point: Point) -> Solution:
+            members = weighted.repeat(len(point) // len(weighted))
+            descent = descend(
+                members,
+                LevenbergMarquardt() if method is None else method,
+                MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
+                point,
+                callback=callback,
+                halving=None
+                if halve is None or len(point) == len(weighted)
+                else Halving(each, halve),
+                keep_path=trajectory,
+                progress=progress,
+            )
+            solution = _best(weighted, members, descent, time.perf_counter() - began)
+            if descent.error is not None:
+                descent.error.solution = solution  # type: ignore[attr-defined]
+                raise descent.error
+            return solution
+
+        solution = run(problem, start)
+        return solution if rule is None else _by_rule(rule, problem, solution, run)
+
+
+def _by_rule(
+    rule: WeightRule,
+    problem: Problem,
+    solution: Solution,
+    run: Callable[[Problem, Point], Solution],
+) -> Solution:
+    """The solution with the weights that the rule chooses; each run starts where the last one ended."""
+    last = solution
+
+    def attempt(weight: Tensor) -> Solution:
+        nonlocal last
+        calls, lines = last.operator_calls, last.linearizations
+        found = run(replace(problem, prior_weight=weight), Point(last.chart, last.z))
+        # The pool was counted with the first run, and is with each.
+        pool = problem.counts
+        last = replace(
+            found,
+            operator_calls=calls + found.operator_calls - pool.evaluations,
+            linearizations=lines + found.linearizations - pool.linearizations,
         )
-        return _best(problem, members, descent, time.perf_counter() - began)
+        return last
+
+    return attempt(rule.choose(solution, attempt))
 
 
 @contextmanager

@@ -25,32 +25,46 @@ class Starts:
     several charts are several places to look. More starts find the best end more surely; the best of
     a larger pool tend to sit in one place.
 
+    Args:
+        pool: number of samples.
+        keep: number of starts.
+        halve_after: drop the worse half of each measurement's starts after so many steps, again after twice
+            as many, and so on; ``None`` for never.
+
     Example:
         >>> Starts(pool=256, keep=8)
-        Starts(pool=256, keep=8)
+        Starts(pool=256, keep=8, halve_after=None)
     """
 
     pool: int = 64
     keep: int = 8
+    halve_after: int | None = None
 
     def __post_init__(self) -> None:
         check_count(self.pool, "Starts: pool")
         check_count(self.keep, "Starts: keep")
+        if self.halve_after is not None:
+            check_count(self.halve_after, "Starts: halve_after")
         if self.keep > self.pool:
             raise ValueError(f"Starts: cannot keep {self.keep} of a pool of {self.pool}")
 
 
+def as_starts(starts: Starts | int | Point | None) -> Starts | Point:
+    """The argument ``starts`` of :func:`onmanifold.solve` in full."""
+    if starts is None:
+        return Starts()
+    if isinstance(starts, Starts | Point):
+        return starts
+    check_count(starts, "starts")
+    return Starts(pool=max(64, starts), keep=starts)
+
+
 def choose_starts(
-    problem: Problem, starts: Starts | int | Point | None, seed: int | torch.Generator
+    problem: Problem, starts: Starts | Point, seed: int | torch.Generator
 ) -> tuple[Point, int]:
     """Where the descents start: S points for each of B measurements in turn (B * S), and S."""
     if isinstance(starts, Point):
         return _given(problem, starts)
-    if starts is None:
-        starts = Starts()
-    elif not isinstance(starts, Starts):
-        check_count(starts, "starts")
-        starts = Starts(pool=max(64, starts), keep=starts)
     pool = _clamped(problem, problem.prior.sample(starts.pool, seed))
     objective = _objectives(problem, pool)
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])

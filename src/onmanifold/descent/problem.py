@@ -261,9 +261,9 @@ def pose(
             f"{tuple(prior.x_shape)}"
         )
     _check_measurement(measurement, tuple(operator.y_shape), prior)
-    weight = _weights(
-        1.0 if prior_weight is None and fidelity else prior_weight or 0.0, measurement
-    )
+    if prior_weight is None:
+        prior_weight = 0.0 if fidelity is None else 1.0
+    weight = _weights(prior_weight, measurement)
     fidelity = Gaussian() if fidelity is None else fidelity
     if not isinstance(fidelity, Fidelity):
         raise TypeError(

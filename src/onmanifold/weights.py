@@ -1,0 +1,136 @@
+"""How much the latent density counts, chosen from the measurement: rules for ``solve(prior_weight=...)``."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.solution import Solution
+
+Attempt = Callable[[Tensor], Solution]
+
+
+class WeightRule(ABC):
+    """Chooses a weight for each measurement from solutions with other weights."""
+
+    first: float = 1.0
+
+    @abstractmethod
+    def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
+        """The weights ``(B,)``.
+
+        Args:
+            solution: the one at the weight ``first``.
+            attempt: takes weights ``(B,)`` and returns the solution from where the last one ended.
+        """
+
+
+@dataclass(frozen=True)
+class ByDiscrepancy(WeightRule):
+    """The largest weight at which the misfit is still what noise alone leaves (Morozov).
+
+    For a Gaussian fidelity: ``|A(x) - y|^2 / std^2 <= tau^2 m`` with m entries present. A measurement that
+    cannot be explained that well gets the smallest weight; one that every weight explains gets the largest.
+
+    Args:
+        tau: how many times what noise leaves the residual may be.
+        low: smallest weight.
+        high: largest weight.
+        rounds: solutions; each halves the interval, on a logarithmic scale.
+
+    References:
+        H. W. Engl, M. Hanke, A. Neubauer, Regularization of Inverse Problems (1996), section 4.3.
+
+    Example:
+        >>> ByDiscrepancy(tau=1.1)
+        ByDiscrepancy(tau=1.1, low=0.0001, high=10000.0, rounds=10)
+    """
+
+    tau: float = 1.0
+    low: float = 1e-4
+    high: float = 1e4
+    rounds: int = 10
+
+    def __post_init__(self) -> None:
+        check_number(self.tau, "ByDiscrepancy: tau")
+        check_number(self.low, "ByDiscrepancy: low", high=self.high)
+        check_count(self.rounds, "ByDiscrepancy: rounds")
+
+    def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
+        weight = torch.full_like(solution.misfit, self.first)
+        low, high = torch.full_like(weight, self.low), torch.full_like(weight, self.high)
+        for _ in range(self.rounds):
+            explained = solution.misfit <= self.tau**2 * solution.expected_misfit
+            low, high = torch.where(explained, weight, low), torch.where(explained, high, weight)
+            weight = (low * high).sqrt()
+            solution = attempt(weight)
+        return low
+
+
+@dataclass(frozen=True)
+class ByLCurve(WeightRule):
+    """The weight at the corner of the L-curve: less of it would hardly fit better, more fit much worse.
+
+    The curve is that of the logarithms of the misfit and of the penalty ``-log q``, counted from d / 2 below
+    its least value (what a normal density has on average), both scaled to [0, 1]; its corner is the point
+    farthest from the line between its ends. It needs no noise level beyond a scale of the fidelity.
+
+    Args:
+        low: smallest weight.
+        high: largest weight.
+        count: solutions, at weights spread evenly on a logarithmic scale.
+
+    References:
+        P. C. Hansen, Analysis of discrete ill-posed problems by means of the L-curve, SIAM Review 34 (1992);
+        J. L. Castellanos, S. Gomez, V. Guerra, The triangle method for finding the corner of the L-curve,
+        Appl. Numer. Math. 43 (2002).
+
+    Example:
+        >>> ByLCurve(count=9)
+        ByLCurve(low=0.001, high=1000.0, count=9)
+    """
+
+    low: float = 1e-3
+    high: float = 1e3
+    count: int = 13
+
+    def __post_init__(self) -> None:
+        check_number(self.low, "ByLCurve: low", high=self.high)
+        check_count(self.count, "ByLCurve: count")
+        if self.count < 3:
+            raise ValueError(f"ByLCurve: count has to be at least 3, got {self.count}")
+
+    def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
+        low, high = math.log10(self.low), math.log10(self.high)
+        weights = torch.logspace(high, low, self.count)
+        fit, cost = [], []
+        for weight in weights.to(solution.misfit):
+            solution = attempt(torch.full_like(solution.misfit, float(weight)))
+            fit.append(solution.misfit.clamp(min=torch.finfo(weight.dtype).tiny).log())
+            cost.append((solution.objective - solution.misfit) / weight)
+        costs = torch.stack(cost)
+        above = costs - costs.amin(dim=0) + solution.z.shape[1] / 2
+        at = _corner(_scaled(torch.stack(fit)), _scaled(above.log()))
+        return weights.to(solution.misfit).index_select(0, at)
+
+
+def _scaled(values: Tensor) -> Tensor:
+    """Columns of ``(count, B)`` moved to [0, 1]."""
+    low, high = values.aminmax(dim=0)
+    scaled: Tensor = (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)
+    return scaled
+
+
+def _corner(fit: Tensor, cost: Tensor) -> Tensor:
+    """The row of ``(count, B)`` farthest below the line between first and last."""
+    across, up = fit[-1] - fit[0], cost[-1] - cost[0]
+    side = across * (cost - cost[0]) - up * (fit - fit[0])
+    # Ends with the fit falling and the cost rising: towards the origin is where both are small.
+    farthest: Tensor = (side * torch.sign(across)).argmin(dim=0)
+    return farthest
