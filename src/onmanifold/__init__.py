@@ -24,6 +24,7 @@ from onmanifold.operator import (
 )
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
+from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.solution import Solution, Status
 from onmanifold.solve import solve
@@ -52,6 +53,7 @@ __all__ = [
     "OutsideDomain",
     "Point",
     "ProjectionRetraction",
+    "Relaxed",
     "RiemannianGradientDescent",
     "SmallDecrease",
     "Solution",
@@ -64,6 +66,7 @@ __all__ = [
     "load_operator",
     "load_prior",
     "prior_names",
+    "relax",
     "simulate",
     "solve",
 ]
