@@ -230,7 +230,11 @@ def show_graph(name: str, _: int | None) -> None:
     print("examples    k   pairs  distance off   midpoint off   mean distance")
     for n, k in ((1000, 16), (4000, 16), (4000, 32), (12000, 32)):
         x, coordinates = data.sample(n, stream(0, "seeding"))
-        graph = GraphPairs(x, k)
+        try:
+            graph = GraphPairs(x, k)
+        except ValueError:  # no way over several neighbours is straight
+            print(f"{n:8d} {k:4d} {0:7d}  too few examples")
+            continue
         a, b = coordinates[graph.start], coordinates[graph.end]
         exact = data.distance_between(a, b)
         quotient = graph.length / exact

@@ -1,0 +1,182 @@
+"""The problems of benchmarks/descent.py: operator, measurements, prior, and where descents start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from onmanifold import (
+    Fidelity,
+    ForwardOperator,
+    Gaussian,
+    GradientNorm,
+    LevenbergMarquardt,
+    ManifoldPrior,
+    MaxSteps,
+    Point,
+    RiemannianGradientDescent,
+    SmallDecrease,
+    Starts,
+    as_operator,
+    load_prior,
+    simulate,
+)
+from onmanifold.descent import descend, pose
+from onmanifold.descent.problem import Problem
+from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.starts import choose_starts
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+
+from balls import Balls  # noqa: E402
+from bars import NOISE as BAR_NOISE  # noqa: E402
+from toys import TOYS  # noqa: E402
+
+SHARE = 0.01  # above the best known objective: still a success
+POLISHED = MaxSteps(200) | SmallDecrease(1e-10) | GradientNorm(1e-9)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem of B measurements with S starts each.
+
+    Attributes:
+        name: of the problem.
+        operator: A.
+        measurement: y, ``(B, *y_shape)``.
+        prior: the manifold.
+        fidelity: of the data, or ``None`` for least squares without a density.
+        starts: S points for each measurement in turn.
+        target: objective at which a descent has succeeded, ``(B,)``.
+        budget: steps that a method may take.
+        published: steps of fixed length in the paper, 0 where there is none.
+    """
+
+    name: str
+    operator: ForwardOperator
+    measurement: Tensor
+    prior: ManifoldPrior
+    fidelity: Fidelity | None
+    starts: Point
+    target: Tensor
+    budget: int
+    published: int = 0
+
+    @property
+    def each(self) -> int:
+        """S."""
+        return len(self.starts) // len(self.measurement)
+
+    def problem(self, operator: ForwardOperator | None = None) -> Problem:
+        """The objective of each start."""
+        problem = pose(operator or self.operator, self.measurement, self.prior, self.fidelity)
+        return problem.repeat(self.each)
+
+
+def toys() -> Iterator[Case]:
+    """The toy manifolds with the paper's starts; each start is a measurement of its own."""
+    for name, toy in TOYS.items():
+        prior = load_prior(name)
+        start = prior.locate(toy.starts(0))
+        y = torch.tensor(toy.target).expand(len(start), -1)
+        operator = as_operator(lambda x: x, prior.x_shape)
+        problem = pose(operator, y, prior)
+        ends = [
+            descend(problem, method, POLISHED, start).state.objective
+            for method in (LevenbergMarquardt(), RiemannianGradientDescent())
+        ]
+        best, began = torch.stack(ends).amin(0), problem.at(start).objective
+        # The least objective may be 0: what counts is 1 % of what there is to gain.
+        yield Case(name, operator, y, prior, None, start, best + SHARE * (began - best), 500, 500)
+
+
+def bars(count: int, starts: int) -> Case:
+    """Blurred, noisy bars."""
+    truth, _ = Bar().sample(count, stream(0, "held-out"))
+    operator = Blur(gaussian_kernel(40, 15.0), Bar().x_shape)
+    y = simulate(operator, truth, BAR_NOISE, 0)
+    return _posed("bars", operator, y, load_prior("bar"), Gaussian(BAR_NOISE), starts, 500)
+
+
+def balls(count: int, starts: int) -> Case:
+    """Two balls from electrode voltages."""
+    made = Balls.make(count, 0)
+    prior, fidelity = load_prior("two-balls"), Gaussian(made.std)
+    return _posed("two balls", made.operator, made.measurement, prior, fidelity, starts, 100)
+
+
+def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
+    """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
+    from ktc_tank import CONTRAST, WATER, WATER_STD, noise, read_cases
+
+    from onmanifold.operators.eit import EIT, Saturating, Tank, read_ktc
+    from onmanifold.priors.background import WithBackground
+
+    folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data")) / "ktc2023"
+    if not folder.is_dir():
+        print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
+        return
+    reference = read_ktc(folder / "ref.mat")
+    prior = WithBackground(load_prior("tank"), WATER_STD)
+    conductivity = Saturating(WATER, conductive=CONTRAST, resistive=CONTRAST, reach=0.9)
+    operator = EIT(
+        Tank.ktc(),
+        reference.protocol,
+        prior.x_shape,
+        conductivity=conductivity,
+        reference=reference.voltages,
+    )
+    for level in levels:
+        cases = read_cases(folder, None, [level])
+        mask = torch.stack([case.mask for case in cases])
+        std = [noise(reference.voltages, case.voltages, case.mask) for case in cases]
+        y = torch.stack([case.voltages for case in cases]).to(prior.dtype)
+        fidelity = Gaussian(torch.stack(std).to(prior.dtype), mask=mask)
+        yield _posed(f"tanks, level {level}", operator, y, prior, fidelity, starts, 0)
+
+
+def _posed(
+    name: str,
+    operator: ForwardOperator,
+    y: Tensor,
+    prior: ManifoldPrior,
+    fidelity: Fidelity,
+    starts: int,
+    published: int,
+) -> Case:
+    """The case with its starts; the best known objective is that of four times as many, polished."""
+    problem = pose(operator, y, prior, fidelity)
+    point, _ = choose_starts(problem, Starts(128, starts), 0)
+    many, each = choose_starts(problem, Starts(128, 4 * starts), 1)
+    many = Point(
+        *(
+            torch.cat(_by_row(len(y), a, b))
+            for a, b in zip(_parts(point), _parts(many), strict=True)
+        )
+    )
+    ends = descend(problem.repeat(starts + each), LevenbergMarquardt(), POLISHED, many).state
+    best = ends.objective.nan_to_num(nan=torch.inf).view(len(y), -1).amin(1)
+    target = best + SHARE * best.abs()
+    return Case(name, operator, y, prior, fidelity, point, target, published or 200, published)
+
+
+def _parts(point: Point) -> tuple[Tensor, Tensor]:
+    return point.chart, point.z
+
+
+def _by_row(batch: int, first: Tensor, second: Tensor) -> list[Tensor]:
+    """Members of both, measurement by measurement."""
+    both = zip(
+        first.view(batch, -1, *first.shape[1:]),
+        second.view(batch, -1, *second.shape[1:]),
+        strict=True,
+    )
+    return [part for pair in both for part in pair]
