@@ -91,9 +91,8 @@ def table(case: Case, names: list[str]) -> None:
         print(f"{name:20s} {row}", flush=True)
     ours = spent.get("Levenberg-Marquardt")
     if case.published and ours:
-        print(
-            f"published: {case.published} fixed steps, {case.published / ours:.0f} times as many evaluations"
-        )
+        times = case.published / ours
+        print(f"published: {case.published} fixed steps, {times:.0f} times as many evaluations")
 
 
 def batch(count: int = 64) -> None:

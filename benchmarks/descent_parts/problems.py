@@ -156,27 +156,11 @@ def _posed(
     problem = pose(operator, y, prior, fidelity)
     point, _ = choose_starts(problem, Starts(128, starts), 0)
     many, each = choose_starts(problem, Starts(128, 4 * starts), 1)
-    many = Point(
-        *(
-            torch.cat(_by_row(len(y), a, b))
-            for a, b in zip(_parts(point), _parts(many), strict=True)
-        )
-    )
+    rows = torch.arange(len(y))[:, None]
+    own, more = (rows * s + torch.arange(s) for s in (starts, each))
+    both = torch.cat([own, more + len(point)], dim=1).flatten()  # measurement by measurement
+    many = Point(torch.cat([point.chart, many.chart]), torch.cat([point.z, many.z])).select(both)
     ends = descend(problem.repeat(starts + each), LevenbergMarquardt(), POLISHED, many).state
     best = ends.objective.nan_to_num(nan=torch.inf).view(len(y), -1).amin(1)
     target = best + SHARE * best.abs()
     return Case(name, operator, y, prior, fidelity, point, target, published or 200, published)
-
-
-def _parts(point: Point) -> tuple[Tensor, Tensor]:
-    return point.chart, point.z
-
-
-def _by_row(batch: int, first: Tensor, second: Tensor) -> list[Tensor]:
-    """Members of both, measurement by measurement."""
-    both = zip(
-        first.view(batch, -1, *first.shape[1:]),
-        second.view(batch, -1, *second.shape[1:]),
-        strict=True,
-    )
-    return [part for pair in both for part in pair]
