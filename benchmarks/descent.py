@@ -2,8 +2,9 @@
 
 Parts: ``toys`` (the paper's manifolds and starts), ``bars`` (20, blurred), ``balls`` (10 pairs by electrical
 impedance tomography), ``tanks`` (4 measured ones, levels 1 and 7) and ``batch`` (64 bars in one call against
-64 calls). Every descent stops as soon as it is within 1 % of the best objective known for its measurement, or
-out of steps, or of its own accord where it finds nothing to gain.
+64 calls). Every descent stops as soon as it is within 1 % of the best objective known for its measurement
+and within 1 (toys: within 1 % of what there is to gain), or out of steps, or of its own accord where it finds
+nothing to gain. Bars, balls and tanks start from random samples of the prior.
 
 - *success*: measurements of which some start gets there; *starts*: single descents that do;
 - *steps*, *evaluations*, *linearizations*: medians of the starts that get there;
