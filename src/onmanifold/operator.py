@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,6 +63,10 @@ class ForwardOperator(Protocol):
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         """Adjoint of the derivative at ``x`` applied to ``u`` of shape ``(B, *y_shape)``."""
         ...
+
+
+# What `as_operator` takes: the protocol, a callable, or another library's operator.
+type OperatorLike = ForwardOperator | Callable[[Tensor], Tensor] | Any
 
 
 class Linearization(Protocol):
@@ -178,7 +182,7 @@ class CallableOperator(Autodiff):
 
 
 def as_operator(
-    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    operator: OperatorLike,
     x_shape: Shape | None = None,
     *,
     dtype: torch.dtype | None = None,
@@ -187,15 +191,18 @@ def as_operator(
     """Make a :class:`ForwardOperator` of ``operator``.
 
     Args:
-        operator: an object with the protocol's members (returned as it is), or a callable made of
-            torch operations that maps ``(B, *x_shape)`` to ``(B, *y_shape)``.
-        x_shape: shape of one unknown; needed for a callable only.
-        dtype: dtype in which a callable is tried once, to learn ``y_shape``.
+        operator: an object with the protocol's members (returned as it is); a callable made of
+            torch operations that maps ``(B, *x_shape)`` to ``(B, *y_shape)``; a matrix ``(m, n)``, as
+            tensor, numpy array or scipy sparse matrix; a linear operator of scipy or pylops; a
+            deepinv ``Physics``.
+        x_shape: shape of one unknown; needed for a callable, and where ``(n,)`` is not meant.
+        dtype: dtype in which a callable is tried once, to learn ``y_shape``, and of a matrix.
         device: device for that trial.
 
     Raises:
-        TypeError: if it is neither, or lacks a part of the protocol.
-        ValueError: if a callable comes without ``x_shape`` or does not return a batch.
+        TypeError: if it is none of these, or lacks a part of the protocol.
+        ValueError: if a callable comes without ``x_shape`` or does not return a batch, or if
+            ``x_shape`` has another number of entries than a matrix has columns.
 
     Example:
         >>> op = as_operator(lambda x: x.flatten(1).cumsum(1), x_shape=(2, 2))
@@ -206,6 +213,12 @@ def as_operator(
     missing = [name for name in members if not hasattr(operator, name)]
     if not missing:
         return cast(ForwardOperator, operator)
+    from onmanifold.registry import adapters  # which knows operators itself
+
+    for adapt in adapters(operator):
+        adapted = adapt(operator, x_shape, dtype=dtype, device=device)
+        if adapted is not None:
+            return adapted
     if len(missing) < len(members) and hasattr(operator, "A"):
         raise TypeError(
             f"{type(operator).__name__} is not a forward operator: it lacks {', '.join(missing)}. "

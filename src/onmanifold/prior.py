@@ -123,12 +123,14 @@ class ManifoldPrior(nn.Module, ABC):
 
     @torch.no_grad()
     def locate(self, x: Tensor) -> Point:
-        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it.
+        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it, inside its box.
 
         Where the encoders are learned and not exact, the point is moved on to the nearest one of the chart.
         """
+        from onmanifold.geometry import clamp_to_box, nearest
+
         check_batch(x, self.x_shape, "x")
-        codes = [self.encode_chart(x, k) for k in range(self.num_charts)]
+        codes = [clamp_to_box(self, self.encode_chart(x, k)) for k in range(self.num_charts)]
         distances = [
             (self.decode_chart(z, k) - x).flatten(1).norm(dim=1) for k, z in enumerate(codes)
         ]
@@ -137,8 +139,6 @@ class ManifoldPrior(nn.Module, ABC):
         found = Point(chart, torch.stack(codes, dim=1)[rows, chart])
         if self.inverse_error == 0:
             return found
-        from onmanifold.geometry import nearest
-
         return nearest(self, found, x)
 
     def solve(self, operator: Any, measurement: Tensor, **options: Any) -> Solution:

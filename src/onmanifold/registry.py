@@ -11,6 +11,7 @@ group                       name                value
 ``onmanifold.pretrained``   any                 a package whose folders are stored priors
 ``onmanifold.manifolds``    data manifold       a class ``(**options)`` with ``x_shape``, ``sample``
 ``onmanifold.commands``     subcommand          a function with typer annotations
+``onmanifold.adapters``     library             a function like ``as_operator``
 ==========================  ==================  ====================================================
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -36,6 +37,7 @@ PRIORS = "onmanifold.priors"
 PRETRAINED = "onmanifold.pretrained"
 MANIFOLDS = "onmanifold.manifolds"
 COMMANDS = "onmanifold.commands"
+ADAPTERS = "onmanifold.adapters"
 
 
 class UnknownName(LookupError):
@@ -125,6 +127,19 @@ def load_operator(
     if missing:
         raise TypeError(f"operator {name!r} needs {', '.join(missing)}")
     return factory(x_shape, **options)
+
+
+def adapters(foreign: object) -> Iterator[Callable[..., ForwardOperator | None]]:
+    """The functions that may make an operator of another library's object.
+
+    An adapter's name is the package that defines the object's class, or one that it inherits from; that
+    package has been imported already. It returns ``None`` for what is no operator of its library.
+    """
+    known = plugins(ADAPTERS)
+    packages = [cls.__module__.partition(".")[0] for cls in type(foreign).__mro__]
+    for package in dict.fromkeys(packages):
+        if package in known:
+            yield known[package].load()
 
 
 # Data manifolds -----------------------------------------------------------------------------------

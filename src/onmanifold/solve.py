@@ -17,7 +17,7 @@ from onmanifold.descent.halving import Halving
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
 from onmanifold.fidelity import Fidelity
-from onmanifold.operator import ForwardOperator
+from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import Retraction
 from onmanifold.solution import Ends, History, Solution, Status
@@ -30,7 +30,7 @@ _STATUS = {int(status): status for status in Status}
 
 @torch.no_grad()
 def solve(
-    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    operator: OperatorLike,
     measurement: Tensor,
     prior: ManifoldPrior,
     *,
@@ -53,7 +53,8 @@ def solve(
     one batch, and each as if it were alone.
 
     Args:
-        operator: A, a :class:`ForwardOperator` or a callable made of torch operations.
+        operator: A, a :class:`ForwardOperator`, a callable made of torch operations, or what else
+            :func:`as_operator` takes.
         measurement: y, shape ``(B, *y_shape)``, in the prior's dtype and on its device. Missing
             entries hold any finite number and are marked by the fidelity's mask.
         prior: the learned manifold.

@@ -18,6 +18,7 @@ from onmanifold.fidelity import Fidelity, Gaussian
 from onmanifold.operator import (
     ForwardOperator,
     Linearization,
+    OperatorLike,
     OutsideDomain,
     as_operator,
     linearize,
@@ -244,7 +245,7 @@ def _no_counts(members: Tensor) -> Counts:
 
 
 def pose(
-    operator: ForwardOperator | Callable[[Tensor], Tensor],
+    operator: OperatorLike,
     measurement: Tensor,
     prior: ManifoldPrior,
     fidelity: Fidelity | None = None,

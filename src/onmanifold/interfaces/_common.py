@@ -1,0 +1,27 @@
+"""What the interfaces share."""
+
+from __future__ import annotations
+
+from math import prod
+
+from onmanifold._checks import check_shape
+
+
+def missing(library: str, error: ImportError) -> ModuleNotFoundError:
+    """The error to raise where an optional library does not import; it says what to install."""
+    return ModuleNotFoundError(
+        f"onmanifold.interfaces.{library} needs {library} ({error}); install it with "
+        "`pip install onmanifold[interfaces]`",
+        name=error.name,
+    )
+
+
+def shape_of_columns(columns: int, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``x_shape``, if an unknown of that shape has an entry for each column of a matrix."""
+    x_shape = check_shape(x_shape, "x_shape")
+    if prod(x_shape) != columns:
+        raise ValueError(
+            f"an unknown of x_shape {x_shape} has {prod(x_shape)} entries, but the operator has {columns} "
+            "columns: it has to take the unknown's entries in row-major order"
+        )
+    return x_shape

@@ -1,0 +1,218 @@
+"""deepinv: its physics as operators, our operators as physics, a learned manifold as a prior.
+
+deepinv's images have a channel axis. An unknown or measurement of shape ``(H, W)`` is ``(1, H, W)`` there;
+every other shape is the same on both sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onmanifold._autodiff import jvp
+from onmanifold._checks import check_shape
+from onmanifold.interfaces._common import missing
+from onmanifold.operator import ForwardOperator, OperatorLike
+from onmanifold.operator import as_operator as as_forward_operator
+from onmanifold.prior import ManifoldPrior
+
+try:
+    from deepinv.optim import Prior
+    from deepinv.physics import LinearPhysics, Physics
+except ImportError as error:
+    raise missing("deepinv", error) from error
+
+
+def _with_channel(x: Tensor) -> Tensor:
+    """A batch in deepinv's form: ``(B, H, W)`` gets a channel axis. Back by ``reshape``."""
+    return x.unsqueeze(1) if x.ndim == 3 else x
+
+
+# Their physics here -------------------------------------------------------------------------------
+
+
+class PhysicsOperator(nn.Module):
+    """The noiseless part of a deepinv physics, its ``A``, as an operator.
+
+    Attributes:
+        physics: the physics.
+        x_shape: shape of one unknown; ``y_shape`` is what the physics makes of it.
+        linear: whether it is a ``LinearPhysics``.
+    """
+
+    def __init__(self, physics: Any, x_shape: tuple[int, ...], example: Tensor) -> None:
+        super().__init__()
+        self.physics = physics
+        self.x_shape = x_shape
+        self.linear = isinstance(physics, LinearPhysics)
+        y = physics.A(_with_channel(example))
+        if not isinstance(y, Tensor) or not y.is_floating_point():
+            got = y.dtype if isinstance(y, Tensor) else type(y).__name__
+            raise TypeError(f"{type(physics).__name__} has to return one real tensor, got {got}")
+        self.y_shape: tuple[int, ...] = tuple(y.shape[1:])
+
+    def A(self, x: Tensor) -> Tensor:
+        """``(B, *x_shape)`` to ``(B, *y_shape)``, without noise."""
+        y: Tensor = self.physics.A(_with_channel(x))
+        return y
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """``A(v)`` of a linear physics, else by forward differentiation."""
+        return self.A(v) if self.linear else jvp(self.A, x, v)[1]
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        """The physics' own ``A_vjp``."""
+        result: Tensor = self.physics.A_vjp(_with_channel(x), u)
+        return result.reshape(x.shape)
+
+
+def as_operator(
+    physics: Any,
+    x_shape: tuple[int, ...] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> PhysicsOperator | None:
+    """A deepinv ``Physics`` as an operator, or ``None`` if it is none.
+
+    Args:
+        physics: what may be one.
+        x_shape: shape of one unknown, ``(H, W)`` or with channels; default: the physics' ``img_size``.
+        dtype: in which the physics is tried once, to learn ``y_shape``.
+        device: for that trial.
+
+    Raises:
+        TypeError: it returns something else than one real tensor.
+        ValueError: ``x_shape`` is missing, or the physics does not take it.
+
+    Example:
+        >>> import deepinv
+        >>> as_operator(deepinv.physics.Denoising(), (8, 8)).y_shape
+        (1, 8, 8)
+    """
+    if not isinstance(physics, Physics):
+        return None
+    name = type(physics).__name__
+    x_shape = getattr(physics, "img_size", None) if x_shape is None else x_shape
+    if x_shape is None:
+        raise ValueError(f"{name} says nothing of its input: pass x_shape")
+    x_shape = check_shape(x_shape, "x_shape")
+    example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
+    try:
+        return PhysicsOperator(physics, x_shape, example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} does not take a {example.dtype} batch {tuple(_with_channel(example).shape)} on "
+            f"{example.device} ({error}); if its own tensors are of another kind, physics.to(...)"
+        ) from error
+
+
+# Our operators there ------------------------------------------------------------------------------
+
+
+class OperatorPhysics(Physics):  # type: ignore[misc]
+    """A forward operator as a deepinv physics; see :func:`as_physics`."""
+
+    def __init__(self, operator: ForwardOperator, noise_model: Any = None) -> None:
+        super().__init__(noise_model=noise_model)
+        self.operator = operator
+        self.img_size = tuple(operator.x_shape)
+        if len(self.img_size) == 2:
+            self.img_size = (1, *self.img_size)
+
+    def A(self, x: Tensor, **options: Any) -> Tensor:
+        """Their ``(B, C, H, W)`` through the operator; the options of other physics do not count."""
+        return _with_channel(self.operator.A(self._unknown(x)))
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The derivative at ``x`` applied to ``v``, both as the unknown."""
+        return _with_channel(self.operator.A_jvp(self._unknown(x), self._unknown(v)))
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Its adjoint applied to ``v``, a measurement."""
+        u = v.reshape(len(v), *self.operator.y_shape)
+        return self.operator.A_vjp(self._unknown(x), u).reshape(x.shape)
+
+    def _unknown(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.img_size:
+            expected = ", ".join(["B", *map(str, self.img_size)])
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected ({expected})")
+        return x.reshape(len(x), *self.operator.x_shape)
+
+
+class LinearOperatorPhysics(OperatorPhysics, LinearPhysics):  # type: ignore[misc]
+    """The same for a linear operator: with an adjoint, and all that deepinv makes of it."""
+
+    def A_adjoint(self, y: Tensor, **options: Any) -> Tensor:
+        """The adjoint: a batch of measurements to ``(B, C, H, W)``."""
+        return self.A_vjp(y.new_zeros(len(y), *self.img_size), y)
+
+
+def as_physics(
+    operator: OperatorLike, x_shape: tuple[int, ...] | None = None, noise_model: Any = None
+) -> OperatorPhysics:
+    """An operator as a deepinv physics, a ``LinearPhysics`` if it is linear.
+
+    Args:
+        operator: anything that ``onmanifold.as_operator`` takes; its derivatives are used, not deepinv's.
+        x_shape: shape of one unknown, where that has to be said.
+        noise_model: such as ``deepinv.physics.GaussianNoise(0.1)``; none by default.
+
+    Returns:
+        The physics; ``.to(device)`` moves the operator if that is a torch module.
+
+    Raises:
+        TypeError: no operator.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold.operators import Blur, gaussian_kernel
+        >>> physics = as_physics(Blur(gaussian_kernel(5, std=1.0), (16, 16)))
+        >>> physics.A_adjoint(torch.ones(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+    """
+    adapted = as_forward_operator(operator, x_shape)
+    return (LinearOperatorPhysics if adapted.linear else OperatorPhysics)(adapted, noise_model)
+
+
+# Our manifolds there ------------------------------------------------------------------------------
+
+
+class ManifoldIndicator(Prior):  # type: ignore[misc]
+    """The indicator function of a learned manifold; see :func:`as_deepinv_prior`."""
+
+    def __init__(self, prior: ManifoldPrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    @torch.no_grad()
+    def prox(self, x: Tensor, *options: Any, **more: Any) -> Tensor:
+        """The projection of each ``(B, C, H, W)`` onto the manifold, whatever the step length."""
+        point = self.prior.locate(x.reshape(len(x), *self.prior.x_shape))
+        return self.prior.decode(point.z, point.chart).reshape(x.shape)
+
+
+def as_deepinv_prior(prior: ManifoldPrior) -> ManifoldIndicator:
+    """A learned manifold as a deepinv prior: 0 on it, infinite elsewhere; its ``prox`` is the projection.
+
+    For methods that call ``prox`` and nothing else, such as ``deepinv.optim.PGD``, whose iterates then lie
+    on the manifold. A manifold is not convex: where they end depends on where they start.
+
+    Args:
+        prior: the manifold, of the dtype of the images.
+
+    Raises:
+        TypeError: not a prior.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import load_prior
+        >>> ring = as_deepinv_prior(load_prior("ring"))
+        >>> ring.prox(torch.tensor([[3.0, 0.0]])).shape
+        torch.Size([1, 2])
+    """
+    if not isinstance(prior, ManifoldPrior):
+        raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+    return ManifoldIndicator(prior)

@@ -1,0 +1,271 @@
+"""pymanopt: one chart of a learned manifold as a Riemannian manifold, with the pullback metric.
+
+A point is its latent coordinates ``z``, a numpy vector in float64; a tangent vector ``v`` stands for ``J v``,
+where ``J`` is the decoder's Jacobian, and ``G = J^T J`` is the metric.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onmanifold import geometry
+from onmanifold._autodiff import gradient, jvp
+from onmanifold._checks import as_generator
+from onmanifold.descent.problem import Model, Trial, pose
+from onmanifold.fidelity import Fidelity
+from onmanifold.geometry import ChartRetraction, Retraction
+from onmanifold.interfaces._common import missing
+from onmanifold.operator import OperatorLike, OutsideDomain
+from onmanifold.prior import ManifoldPrior, Point
+
+try:
+    import pymanopt
+    from pymanopt.manifolds.manifold import Manifold
+except ImportError as error:
+    raise missing("pymanopt", error) from error
+
+type Vector = NDArray[np.float64]
+
+_REMEMBERED = (
+    4  # points whose derivatives are kept: optimizers come back to the last ones again and again
+)
+
+
+class LearnedManifold(Manifold):  # type: ignore[misc]
+    """One chart of a learned manifold, for pymanopt's optimizers.
+
+    It works on a float64 copy of the prior. No geodesics are known, hence no ``exp``, ``log`` and ``dist``.
+
+    Args:
+        prior: the manifold.
+        chart: number of the chart.
+        retraction: ``ChartRetraction()`` or ``ProjectionRetraction()``; both end inside the latent box, of
+            whose border pymanopt knows nothing.
+        seed: of the random points and tangent vectors.
+
+    Attributes:
+        prior: the float64 copy, in evaluation mode.
+        chart: number of the chart.
+
+    Raises:
+        TypeError: not a prior.
+        ValueError: it has no such chart.
+
+    Example:
+        >>> from onmanifold import load_prior
+        >>> manifold = LearnedManifold(load_prior("ring"))
+        >>> z = manifold.random_point()
+        >>> manifold.dim, z.shape, manifold.decode(z).shape
+        (2, (2,), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        prior: ManifoldPrior,
+        chart: int = 0,
+        retraction: Retraction | None = None,
+        seed: int | torch.Generator = 0,
+    ) -> None:
+        if not isinstance(prior, ManifoldPrior):
+            raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+        if not 0 <= chart < prior.num_charts:
+            raise ValueError(f"charts are numbered 0 to {prior.num_charts - 1}, got {chart}")
+        super().__init__(f"chart {chart} of a learned {type(prior).__name__}", prior.dim)
+        self.prior = copy.deepcopy(prior).double().eval().requires_grad_(False)
+        self.chart = chart
+        self._retraction = ChartRetraction() if retraction is None else retraction
+        self._generator = as_generator(seed)
+        self._frame = lru_cache(_REMEMBERED)(self._differentiate)
+
+    def point(self, z: Vector) -> Point:
+        """Latent coordinates ``(d,)`` as a batch of one point, such as ``solve`` takes for a start."""
+        coordinates = torch.tensor(z, dtype=torch.float64, device=self.prior.device).unsqueeze(0)
+        return Point(torch.tensor([self.chart], device=self.prior.device), coordinates)
+
+    def decode(self, z: Vector | Tensor) -> Tensor:
+        """The unknown ``x_shape`` at ``z`` ``(d,)``; torch differentiates it if ``z`` is a tensor."""
+        coordinates = torch.as_tensor(z, dtype=torch.float64, device=self.prior.device)
+        return self.prior.decode_chart(coordinates.unsqueeze(0), self.chart).squeeze(0)
+
+    # What pymanopt asks of every manifold ---------------------------------------------------------
+
+    def inner_product(
+        self, point: Vector, tangent_vector_a: Vector, tangent_vector_b: Vector
+    ) -> float:
+        """``v^T G w``."""
+        return float(tangent_vector_a @ self._metric(point) @ tangent_vector_b)
+
+    def norm(self, point: Vector, tangent_vector: Vector) -> float:
+        """The length of ``J v`` in the unknown's space."""
+        return float(np.sqrt(max(self.inner_product(point, tangent_vector, tangent_vector), 0.0)))
+
+    def projection(self, point: Vector, vector: Vector) -> Vector:
+        """``v`` itself: every vector of latent coordinates is a tangent vector."""
+        return vector
+
+    to_tangent_space = projection
+
+    def random_point(self) -> Vector:
+        """A sample of the prior in this chart."""
+        for _ in range(100):
+            sample = self.prior.sample(64, self._generator)
+            inside = sample.z[sample.chart == self.chart]
+            if len(inside):
+                return _vector(geometry.clamp_to_box(self.prior, inside[:1]))
+        raise RuntimeError(f"6400 samples of the prior, and none lies in chart {self.chart}")
+
+    def random_tangent_vector(self, point: Vector) -> Vector:
+        """A direction of unit length."""
+        v = torch.randn(self.dim, generator=self._generator, dtype=torch.float64).numpy()
+        return v / self.norm(point, v)
+
+    def zero_vector(self, point: Vector) -> Vector:
+        """Zeros."""
+        return np.zeros_like(point)
+
+    @cached_property
+    def typical_dist(self) -> float:
+        """The distance of two samples of the prior in the unknown's space, root mean square."""
+        sample = self.prior.sample(64, 0)
+        x = self.prior.decode(sample.z, sample.chart).flatten(1)
+        return float((2 * x.var(dim=0).sum()).sqrt())
+
+    # What its optimizers ask for ------------------------------------------------------------------
+
+    def retraction(self, point: Vector, tangent_vector: Vector) -> Vector:
+        """The point that the retraction leads to, inside the box."""
+        v = torch.from_numpy(np.array(tangent_vector)).to(self.prior.device).unsqueeze(0)
+        return _vector(self._retraction(self.prior, self.point(point), v).z)
+
+    def transport(self, point_a: Vector, point_b: Vector, tangent_vector_a: Vector) -> Vector:
+        """``J v``, projected onto the tangent space at the other point."""
+        here, _ = self._frame(point_a.tobytes())
+        there, metric = self._frame(point_b.tobytes())
+        v = torch.from_numpy(np.array(tangent_vector_a)).to(here).unsqueeze(0)
+        moved = geometry.pull_back(there, geometry.push_forward(here, v))
+        return _vector(geometry.solve_spd(metric, moved))
+
+    def euclidean_to_riemannian_gradient(self, point: Vector, euclidean_gradient: Vector) -> Vector:
+        """``G^-1 g`` of the partial derivatives ``g`` in the latent coordinates."""
+        _, metric = self._frame(point.tobytes())
+        g = torch.from_numpy(np.array(euclidean_gradient)).to(metric).unsqueeze(0)
+        return _vector(geometry.riemannian_gradient(metric, g))
+
+    def euclidean_to_riemannian_hessian(
+        self,
+        point: Vector,
+        euclidean_gradient: Vector,
+        euclidean_hessian: Vector,
+        tangent_vector: Vector,
+    ) -> Vector:
+        """``G^-1 (H v - Gamma(v)^T g)``, with the Christoffel symbols of the pullback metric.
+
+        ``Gamma(v)^T g`` is the derivative of ``<J(z) v, J w>`` in the first ``z``, where ``w = G^-1 g``.
+        """
+        columns, metric = self._frame(point.tobytes())
+        g, hv, v = (
+            torch.from_numpy(np.array(a)).to(metric).unsqueeze(0)
+            for a in (euclidean_gradient, euclidean_hessian, tangent_vector)
+        )
+        normal = geometry.push_forward(columns, geometry.riemannian_gradient(metric, g))
+
+        def along(z: Tensor) -> Tensor:
+            tangent = jvp(lambda t: self.prior.decode_chart(t, self.chart), z, v)[1]
+            return (tangent * normal).flatten(1).sum(1)
+
+        bent = gradient(along, self.point(point).z)
+        return _vector(geometry.solve_spd(metric, hv - bent))
+
+    def _metric(self, point: Vector) -> Vector:
+        matrix: Vector = self._frame(point.tobytes())[1][0].cpu().numpy()
+        return matrix
+
+    @torch.no_grad()
+    def _differentiate(self, coordinates: bytes) -> tuple[Tensor, Tensor]:
+        """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``; bytes can be looked up, arrays cannot."""
+        point = self.point(np.frombuffer(coordinates))
+        columns = geometry.jacobian(self.prior, point)
+        return columns, geometry.pullback_metric(columns)
+
+
+def as_problem(
+    manifold: LearnedManifold,
+    operator: OperatorLike,
+    measurement: Tensor,
+    fidelity: Fidelity | None = None,
+    prior_weight: float | None = None,
+) -> Any:
+    """What ``onmanifold.solve`` minimizes, in one chart, as a ``pymanopt.Problem``.
+
+    The gradient comes from the operator's own derivatives, so that it need not be made of torch operations.
+    The Hessian is the Gauss-Newton matrix: exact where the residual vanishes, and never negative.
+
+    Args:
+        manifold: the chart.
+        operator: anything that ``solve`` takes; it has to work in float64.
+        measurement: one measurement, ``(1, *y_shape)``.
+        fidelity: as in ``solve``.
+        prior_weight: likewise.
+
+    Raises:
+        ValueError: more than one measurement, or whatever else ``solve`` would say.
+
+    Example:
+        >>> import torch
+        >>> from pymanopt.optimizers import TrustRegions
+        >>> from onmanifold import load_prior
+        >>> manifold = LearnedManifold(load_prior("ring"))
+        >>> truth = manifold.decode(manifold.random_point())
+        >>> problem = as_problem(manifold, lambda x: 2 * x, 2 * truth.unsqueeze(0))
+        >>> found = TrustRegions(verbosity=0).run(problem)
+        >>> bool((manifold.decode(found.point) - truth).norm() < 1e-4)
+        True
+    """
+    posed = pose(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
+    if len(posed) != 1:
+        raise ValueError(
+            f"one measurement makes a problem, got {len(posed)}: pass y[:1], y[1:2], ..."
+        )
+
+    @lru_cache(_REMEMBERED)
+    @torch.no_grad()
+    def at(coordinates: bytes) -> Trial:
+        return posed.at(manifold.point(np.frombuffer(coordinates)))
+
+    @lru_cache(_REMEMBERED)
+    @torch.no_grad()
+    def model(coordinates: bytes) -> Model:
+        return posed.model(at(coordinates))
+
+    @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
+    def cost(z: Vector) -> float:
+        try:
+            return float(at(z.tobytes()).objective)
+        except OutsideDomain:
+            return float("inf")
+
+    @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def slope(z: Vector) -> Vector:
+        here = posed.slope(at(z.tobytes()))
+        return _vector(here.gradient + here.slope)
+
+    @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
+    def bend(z: Vector, v: Vector) -> Vector:
+        here = model(z.tobytes())
+        matrix = (here.curvature + here.bend)[0].cpu().numpy()
+        return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
+
+    return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)
+
+
+def _vector(z: Tensor) -> Vector:
+    result: Vector = z.detach().squeeze(0).cpu().numpy()
+    return result
