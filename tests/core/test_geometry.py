@@ -318,3 +318,11 @@ def test_a_chart_far_away_is_no_neighbour():
 
     point = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 2.0).double())
     assert not neighbour(Apart(), point, torch.tensor([[True, False]]))[1].any()
+
+
+def test_locate_finds_the_chart_whose_box_holds_the_point():
+    angle = torch.linspace(-3.1, 3.1, 40, dtype=torch.float64)
+    x = torch.stack([angle.cos(), angle.sin()], dim=1)
+    found = Circle().locate(3 * x)
+    assert float(found.z.abs().max()) <= Circle.box
+    torch.testing.assert_close(Circle().decode(found.z, found.chart), x)

@@ -252,9 +252,9 @@ def as_problem(
             return float("inf")
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
-    @torch.no_grad()
     def slope(z: Vector) -> Vector:
-        here = posed.slope(at(z.tobytes()))
+        with torch.no_grad():  # no decorator: pymanopt looks at the signature
+            here = posed.slope(at(z.tobytes()))
         return _vector(here.gradient + here.slope)
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
