@@ -13,7 +13,10 @@ FOLDERS = {
     "operators": "onmanifold.operators",
     "priors": "onmanifold.priors",
 }
-OPTIONAL = ("dolfinx", "dolfinx_solver", "gmsh", "lightning", "petsc4py", "mpi4py")
+OPTIONAL = (
+    *("dolfinx", "dolfinx_solver", "gmsh", "lightning", "petsc4py", "mpi4py"),
+    *("deepinv", "pylops", "pymanopt"),
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
