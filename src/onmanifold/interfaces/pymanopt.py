@@ -18,12 +18,13 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold._autodiff import gradient, jvp
 from onmanifold._checks import as_generator
-from onmanifold.descent.problem import Model, Trial, pose
+from onmanifold.descent.derivatives import Model
+from onmanifold.descent.problem import Trial, pose
 from onmanifold.fidelity import Fidelity
-from onmanifold.geometry import ChartRetraction, Retraction
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import OperatorLike, OutsideDomain
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.retraction import ChartRetraction, Retraction
 
 try:
     import pymanopt
@@ -33,9 +34,7 @@ except ImportError as error:
 
 type Vector = NDArray[np.float64]
 
-_REMEMBERED = (
-    4  # points whose derivatives are kept: optimizers come back to the last ones again and again
-)
+_REMEMBERED = 4  # points whose derivatives are kept: optimizers come back to the last ones
 
 
 class LearnedManifold(Manifold):  # type: ignore[misc]
