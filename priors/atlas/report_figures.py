@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from onmanifold.plot import draw
+from onmanifold.plot.style import FAINT, INK, STYLE, colours
 from onmanifold.priors.atlas.probes import QUANTILES
 from onmanifold.priors.atlas.report_plots import coverage_figure, distortion_figure, overlap_figure
-from onmanifold.priors.atlas.report_style import BARS, FAINT, INK, SHARED, STYLE, WIDTH, colours
+from onmanifold.priors.atlas.report_style import BARS, SHARED, WIDTH
 
 if TYPE_CHECKING:
     from onmanifold.priors.atlas.report import Report

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from onmanifold.priors.atlas import probes
 from onmanifold.priors.atlas.diagnostics import LINK, Overlap, components
-from onmanifold.priors.atlas.report_style import BARS, FAINT, INK, PALETTE, WIDTH, colours, percent
+from onmanifold.plot.style import FAINT, INK, PALETTE, colours
+from onmanifold.priors.atlas.report_style import BARS, WIDTH, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

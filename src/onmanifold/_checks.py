@@ -78,9 +78,9 @@ def check_callable(value: object, name: str, example: str) -> None:
         raise TypeError(f"{name} has to be one such as {example}, got {got}")
 
 
-def check_count(value: object, name: str) -> None:
-    """Raise unless ``value`` is an int of at least 1."""
+def check_count(value: object, name: str, at_least: int = 1) -> None:
+    """Raise unless ``value`` is an int of at least so many."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} has to be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} has to be at least 1, got {value}")
+    if value < at_least:
+        raise ValueError(f"{name} has to be at least {at_least}, got {value}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -63,12 +65,14 @@ class History:
         gradient_norm: length of the Riemannian gradient, ``(T + 1, B)``.
         step_length: length of the step taken in the unknown's space, 0 if none, ``(T + 1, B)``.
         chart: ``(T + 1, B)``, integer.
+        z: latent coordinates in that chart, ``(T + 1, B, d)``, if the trajectory was asked for.
     """
 
     objective: Tensor
     gradient_norm: Tensor
     step_length: Tensor
     chart: Tensor
+    z: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,41 @@ class Solution:
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])
 
-    def plot(self, truth: Tensor | None = None, **options: Any) -> Figure:
+    def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
         from onmanifold.plot import plot_solution
 
-        return plot_solution(self, truth, **options)
+        return plot_solution(self, truth, std, rows)
+
+    def plot_convergence(self, measurements: Sequence[int] | None = None) -> Figure:
+        """Draw how the descents went; see :func:`onmanifold.plot.plot_convergence`."""
+        from onmanifold.plot import plot_convergence
+
+        return plot_convergence(self, measurements)
+
+    def plot_path(
+        self, measurement: int = 0, axes: tuple[int, int] = (0, 1), resolution: int = 41
+    ) -> Figure:
+        """Draw a descent in its charts; see :func:`onmanifold.plot.plot_path`."""
+        from onmanifold.plot import plot_path
+
+        return plot_path(self, measurement, axes, resolution)
+
+    def animate(self, file: str | Path, measurement: int = 0, fps: float = 4.0) -> None:
+        """Write a descent as a GIF; see :func:`onmanifold.plot.animate`."""
+        from onmanifold.plot import animate
+
+        animate(self, file, measurement, fps)
+
+    def save(self, directory: str | Path) -> None:
+        """Write everything but the problem; see :func:`onmanifold.archive.save_solution`."""
+        from onmanifold.archive import save_solution
+
+        save_solution(self, directory)
+
+    @classmethod
+    def load(cls, directory: str | Path, problem: Problem | None = None) -> Solution:
+        """Read what :meth:`save` wrote; see :func:`onmanifold.archive.load_solution`."""
+        from onmanifold.archive import load_solution
+
+        return load_solution(directory, problem)

@@ -73,7 +73,7 @@ def solve(
         callback: called with the :class:`~onmanifold.descent.State` of all starts after each step;
             anything true stops them. An error that it raises carries the solution so far as its
             attribute ``solution``.
-        trajectory: whether to keep every ``x`` on the way.
+        trajectory: whether to keep every ``x`` on the way, and its latent coordinates.
         progress: whether to show a bar once it takes more than 2 s.
         debug: check the laws of the operator where three of the descents start, before the first step.
 
@@ -196,7 +196,8 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
     order = order + first  # the members of each measurement, best first: (B, S)
     won = order[:, 0]
     x = prior.decode(state.point.z, state.point.chart)
-    path = descent.path
+    z = None if descent.path is None else torch.stack([p.z[won] for p in descent.path])
+    history = _of(descent.history, won, z)
     return Solution(
         measurement=problem.measurement,
         x=x[won],
@@ -210,7 +211,7 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
         operator_calls=_total(problem.counts.evaluations, members.counts.evaluations),
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
-        history=_of(descent.history, won),
+        history=history,
         ends=Ends(
             x=x[order],
             chart=state.point.chart[order],
@@ -218,7 +219,7 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
             objective=state.objective[order],
             status=descent.status[order],
         ),
-        trajectory=None if path is None else _decoded(prior, path, won),
+        trajectory=None if z is None else _decoded(prior, z, history.chart),
         problem=problem,
     )
 
@@ -227,15 +228,15 @@ def _total(pool: Tensor, starts: Tensor) -> Tensor:
     return pool + starts.view(len(pool), -1).sum(1)
 
 
-def _of(history: History, won: Tensor) -> History:
+def _of(history: History, won: Tensor, z: Tensor | None) -> History:
     return History(
         history.objective[:, won],
         history.gradient_norm[:, won],
         history.step_length[:, won],
         history.chart[:, won],
+        z,
     )
 
 
-def _decoded(prior: ManifoldPrior, path: tuple[Point, ...], won: Tensor) -> Tensor:
-    points = [point.select(won) for point in path]
-    return torch.stack([prior.decode(point.z, point.chart) for point in points])
+def _decoded(prior: ManifoldPrior, z: Tensor, chart: Tensor) -> Tensor:
+    return torch.stack([prior.decode(*step) for step in zip(z, chart, strict=True)])

@@ -66,7 +66,8 @@ def choose_starts(
     if isinstance(starts, Point):
         return _given(problem, starts)
     pool = _clamped(problem, problem.prior.sample(starts.pool, seed))
-    objective = _objectives(problem, pool)
+    objective = objectives(problem, pool)
+    problem.counts.evaluations.add_(len(pool))
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
     return pool.select(chosen.flatten()), starts.keep
 
@@ -89,13 +90,15 @@ def _clamped(problem: Problem, point: Point) -> Point:
     return Point(point.chart, clamp_to_box(problem.prior, point.z))
 
 
-def _objectives(problem: Problem, pool: Point) -> Tensor:
-    """The objective of each measurement at each point of the pool: ``(B, P)``."""
+def objectives(problem: Problem, pool: Point) -> Tensor:
+    """The objective of each measurement at each of P points: ``(B, P)``.
+
+    Infinite outside the operator's domain. Evaluations are not counted.
+    """
     columns = []
     for rows in torch.split(torch.arange(len(pool), device=pool.z.device), _CHUNK):
         point = pool.select(rows)
         columns.append(_each_at(problem, point))
-    problem.counts.evaluations.add_(len(pool))
     return torch.cat(columns, dim=1)
 
 

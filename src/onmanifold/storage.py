@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -142,43 +143,63 @@ def read_card(folder: Traversable) -> dict[str, Any]:
         DamagedFile: it is not JSON, or lacks a field.
         ValueError: it was written by a later version.
     """
-    try:
-        text = folder.joinpath(CARD).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{folder} holds no {CARD}: it is not a stored prior") from None
-    try:
-        card = json.loads(text)
-    except ValueError as error:
-        raise DamagedFile(f"{folder}: {CARD} is not JSON ({error})") from None
-    missing = [f for f in OWN_FIELDS if f not in card] if isinstance(card, dict) else OWN_FIELDS
-    if missing:
-        raise DamagedFile(f"{folder}: {CARD} lacks {', '.join(missing)}")
-    if card["schema"] != SCHEMA:
-        raise ValueError(
-            f"{folder}: {CARD} has schema {card['schema']!r}, this version reads {SCHEMA}; "
-            "a newer onmanifold may read it"
-        )
+    card = read_record(folder, CARD, "prior", OWN_FIELDS, SCHEMA)
     if card["dtype"] not in DTYPES:
         raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
-    return dict(card)
+    return card
 
 
-def _read_weights(folder: Traversable, expected: str) -> dict[str, Tensor]:
+def read_record(
+    folder: Traversable, name: str, what: str, fields: Sequence[str], schema: int
+) -> dict[str, Any]:
+    """The JSON file ``name`` that says what a folder holds (a stored ``what``).
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is not JSON, or lacks one of ``fields``.
+        ValueError: its ``schema`` is another one, as a later version's is.
+    """
     try:
-        data = folder.joinpath(WEIGHTS).read_bytes()
+        text = folder.joinpath(name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{folder} holds no {name}: it is not a stored {what}") from None
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise DamagedFile(f"{folder}: {name} is not JSON ({error})") from None
+    missing = [f for f in fields if f not in record] if isinstance(record, dict) else fields
+    if missing:
+        raise DamagedFile(f"{folder}: {name} lacks {', '.join(missing)}")
+    if record["schema"] != schema:
+        raise ValueError(
+            f"{folder}: {name} has schema {record['schema']!r}, this version reads {schema}; "
+            "a newer onmanifold may read it"
+        )
+    return dict(record)
+
+
+def read_safetensors(folder: Traversable, name: str, record: str, sha256: str) -> dict[str, Tensor]:
+    """The tensors of the file ``name``, whose checksum the file ``record`` told.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: it was truncated or altered, or is of another format.
+    """
+    try:
+        data = folder.joinpath(name).read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds a {CARD} but no {WEIGHTS}") from None
+        raise FileNotFoundError(f"{folder} holds a {record} but no {name}") from None
     found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    if found != sha256:
         raise DamagedFile(
-            f"{folder}: {WEIGHTS} ({len(data)} bytes) is truncated or altered: its sha256 is "
-            f"{found}, the card says {expected}. It was not read; get the file again"
+            f"{folder}: {name} ({len(data)} bytes) is truncated or altered: its sha256 is "
+            f"{found}, the {record} says {sha256}. It was not read; get the file again"
         )
     try:
         return read_tensors(data)
     except SafetensorError as error:
         raise DamagedFile(
-            f"{folder}: {WEIGHTS} is not a safetensors file ({error}); a pickle is never read"
+            f"{folder}: {name} is not a safetensors file ({error}); a pickle is never read"
         ) from None
 
 
@@ -204,7 +225,7 @@ def load_prior_folder(
         raise FileNotFoundError(f"there is no folder {folder}")
     card = read_card(folder)
     cls = prior_class(card["kind"])
-    state = _read_weights(folder, card["sha256"])
+    state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
     try:
         prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
     except (RuntimeError, TypeError, KeyError, ValueError) as error:

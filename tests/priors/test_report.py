@@ -10,6 +10,7 @@ import torch
 from analytic_priors import Affine, Analytic, Circle
 
 from onmanifold import load_manifold, load_prior
+from onmanifold.plot.style import colours
 from onmanifold.priors.atlas import report_style
 from onmanifold.priors.atlas.report import atlas_report, report_command, write_report
 from onmanifold.priors.atlas.report_figures import figures
@@ -182,7 +183,7 @@ def test_every_kind_of_prior_can_be_drawn(prior, data, tmp_path):
 
 def test_colours_of_many_charts_differ():
     for number in (1, 6, 20):
-        assert len({str(colour) for colour in report_style.colours(number)}) == number
+        assert len({str(colour) for colour in colours(number)}) == number
 
 
 def test_percentages():

@@ -1,0 +1,99 @@
+"""How the winning descents went, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from onmanifold.plot.style import INK, STYLE, colours
+from onmanifold.plot.views import check_index
+from onmanifold.solution import Solution
+
+_MOST = 6  # measurements drawn where none are named
+
+
+@matplotlib.rc_context(STYLE)
+def plot_convergence(solution: Solution, measurements: Sequence[int] | None = None) -> Figure:
+    """Draw objective, gradient norm, step length and chart against the steps of the winning starts.
+
+    Of the objective what is left above its value at the end, which is the best of all starts. A circle
+    marks the first step in another chart.
+
+    Args:
+        solution: what to draw.
+        measurements: which ones, from 0; by default the first six.
+
+    Returns:
+        The figure, not shown and not saved.
+
+    Raises:
+        ValueError: no such measurement, or none at all.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import load_prior, solve
+        >>> solution = solve(lambda x: x, torch.ones(1, 2), load_prior("ring"))
+        >>> [ax.get_ylabel() for ax in plot_convergence(solution).axes]
+        ['objective above the best', 'gradient norm', 'step length', 'chart']
+    """
+    chosen = range(min(_MOST, len(solution))) if measurements is None else measurements
+    chosen = [check_index(solution, b) for b in chosen]
+    if not chosen:
+        raise ValueError("measurements names none: pass numbers from 0, or None")
+    history = solution.history
+    quantities = {
+        "objective above the best": history.objective - solution.objective,
+        "gradient norm": history.gradient_norm,
+        "step length": history.step_length,
+        "chart": history.chart,
+    }
+    figure = Figure(figsize=(9.5, 6.0), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True).flat
+    for ax, (name, values) in zip(axes, quantities.items(), strict=True):
+        for place, (b, colour) in enumerate(zip(chosen, colours(len(chosen)), strict=True)):
+            steps = range(_last(solution, b) + 1)
+            line = values[: len(steps), b].double().cpu()
+            if name == "chart":  # side by side where they share a chart
+                line = line + 0.08 * (place - (len(chosen) - 1) / 2)
+            else:
+                line = torch.where(line > 0, line, torch.nan)
+            changes = history.chart[: len(steps), b].diff().nonzero().squeeze(1) + 1
+            ax.plot(
+                steps,
+                line.numpy(),
+                color=colour,
+                drawstyle="steps-mid" if name == "chart" else "default",
+                marker="o",
+                markerfacecolor="white",
+                markevery=changes.tolist(),
+            )
+        ax.set(ylabel=name, yscale="linear" if name == "chart" else "log")
+    _finish(figure, solution, chosen)
+    return figure
+
+
+def _last(solution: Solution, b: int) -> int:
+    """The last step of a descent, after which the history repeats itself."""
+    return min(int(solution.steps[b]), len(solution.history.objective) - 1)
+
+
+def _finish(figure: Figure, solution: Solution, chosen: list[int]) -> None:
+    """Ticks at whole numbers, and a legend that names what each descent ended as."""
+    for ax in figure.axes[2:]:
+        ax.set_xlabel("step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.axes[3].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles: list[Any] = [
+        Line2D([], [], color=colour, label=f"{b}: {solution.status[b].name}")
+        for b, colour in zip(chosen, colours(len(chosen)), strict=True)
+    ]
+    if any(line.get_markevery() for line in figure.axes[3].lines):
+        mark = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
+        handles.append(Line2D([], [], color=INK, label="change of chart", **mark))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))

@@ -1,0 +1,56 @@
+"""A descent as a film."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+
+from onmanifold._checks import check_number
+from onmanifold.plot.drawing import limits
+from onmanifold.plot.style import STYLE
+from onmanifold.plot.views import check_index, views
+from onmanifold.solution import Solution
+
+_REST = 2.0  # seconds for which the last picture stays
+
+
+@matplotlib.rc_context(STYLE)
+def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: float = 4.0) -> None:
+    """Write a GIF of the winning descent: the reconstruction after each step, on one scale.
+
+    Args:
+        solution: made with ``solve(..., trajectory=True)``.
+        file: what to write, ``.gif``; a file of this name is replaced.
+        measurement: of which one, from 0.
+        fps: steps in a second.
+
+    Raises:
+        ValueError: the trajectory was not kept, no such measurement, or another type of file.
+        FileNotFoundError: the folder of ``file`` does not exist.
+    """
+    b, path = check_index(solution, measurement), Path(file)
+    if solution.trajectory is None:
+        raise ValueError("the trajectory was not kept: solve(..., trajectory=True)")
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"file has to end in .gif, got {path.name!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    check_number(fps, "fps")
+    steps = min(int(solution.steps[b]), len(solution.trajectory) - 1)
+    view, x = views(solution)[0], solution.trajectory[: steps + 1, b]
+    figure = Figure(figsize=(4.0, 4.0), layout="constrained")
+    ax = figure.add_subplot(projection=view.projection)
+    writer = PillowWriter(fps=fps)  # type: ignore[no-untyped-call]
+    with writer.saving(figure, str(path), dpi=80):
+        for t in [
+            *range(steps + 1),
+            *[steps] * round(_REST * fps),
+        ]:  # equal ones become one, longer
+            ax.clear()
+            view.draw(ax, x[t], **limits(x))
+            objective = float(solution.history.objective[t, b])
+            ax.set_title(f"step {t}, objective {objective:.4g}")
+            writer.grab_frame()

@@ -1,0 +1,108 @@
+"""Truth, measurement, reconstruction and its standard deviation, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from onmanifold._checks import check_count
+from onmanifold.plot.drawing import limits
+from onmanifold.plot.style import STYLE
+from onmanifold.plot.views import View, present, views
+from onmanifold.solution import Solution
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A column of the figure: draws measurement ``b``, returns what a colour bar is made from."""
+
+    title: str
+    view: View
+    draw: Callable[[Any, int], ScalarMappable | None]
+    bar: bool = True
+
+
+@matplotlib.rc_context(STYLE)
+def plot_solution(
+    solution: Solution, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4
+) -> Figure:
+    """Draw truth, measurement, reconstruction and standard deviation, a row for each measurement.
+
+    Truth and reconstruction share their scale. Pictures, matrices and volumes are drawn in grey, vectors
+    as curves, points of the plane or of space among samples of the prior; an operator with methods
+    ``draw_x`` or ``draw_y`` draws them itself. A descent that did not converge is marked with its status.
+
+    Args:
+        solution: what to draw.
+        truth: the true unknowns, ``(B, *x_shape)``, drawn first where given.
+        std: standard deviation of the unknowns, ``(B, *x_shape)``; by default the spread of the starts.
+        rows: how many measurements to draw at most.
+
+    Returns:
+        The figure, not shown and not saved.
+
+    Raises:
+        ValueError: ``truth`` or ``std`` of another shape than the solution's ``x``.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import load_prior, solve
+        >>> solution = solve(lambda x: x[:, :1], torch.ones(2, 1), load_prior("ring"))
+        >>> [ax.get_title() for ax in plot_solution(solution, rows=1).axes]
+        ['measurement', 'reconstruction', 'spread of the starts']
+    """
+    for name, values in (("truth", truth), ("std", std)):
+        if values is not None and values.shape != solution.x.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}, the solution {tuple(solution.x.shape)}"
+            )
+    check_count(rows, "rows")
+    panels = _panels(solution, truth, std)
+    count = min(rows, len(solution))
+    figure = Figure(figsize=(3.1 * len(panels), 2.7 * count + 0.2), layout="constrained")
+    for b in range(count):
+        for k, panel in enumerate(panels):
+            place = (count, len(panels), b * len(panels) + k + 1)
+            ax = figure.add_subplot(*place, projection=panel.view.projection)
+            drawn = panel.draw(ax, b)
+            if drawn is not None and panel.bar:
+                figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03)
+            ax.set_title(_title(solution, panel, b))
+    return figure
+
+
+def _panels(solution: Solution, truth: Tensor | None, std: Tensor | None) -> list[_Panel]:
+    x_view, y_view = views(solution)
+    x, y = solution.x, present(solution)
+    spread = solution.spread() if std is None else std
+
+    def scale(b: int) -> dict[str, float]:
+        return limits(x[b], None if truth is None else truth[b])
+
+    panels = [
+        _Panel("measurement", y_view, lambda ax, b: y_view.draw(ax, y[b])),
+        _Panel("reconstruction", x_view, lambda ax, b: x_view.draw(ax, x[b], **scale(b))),
+        _Panel(
+            "spread of the starts" if std is None else "standard deviation",
+            x_view,
+            lambda ax, b: x_view.draw_std(ax, x[b], spread[b]),
+        ),
+    ]
+    if truth is None:
+        return panels
+    true = _Panel("truth", x_view, lambda ax, b: x_view.draw(ax, truth[b], **scale(b)), bar=False)
+    return [true, *panels]
+
+
+def _title(solution: Solution, panel: _Panel, b: int) -> str:
+    """Above the first row what is drawn, and above any reconstruction that did not converge why."""
+    status = solution.status[b]
+    if panel.title == "reconstruction" and not status.converged:
+        return f"{panel.title}\n{status.name}" if b == 0 else status.name
+    return panel.title if b == 0 else ""

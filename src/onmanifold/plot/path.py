@@ -1,0 +1,203 @@
+"""The way of a descent through the latent boxes of its charts, over the objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onmanifold._checks import check_count
+from onmanifold.descent.problem import Problem
+from onmanifold.plot.style import INK, PALETTE, STYLE
+from onmanifold.plot.views import check_index
+from onmanifold.prior import Point
+from onmanifold.solution import Solution
+from onmanifold.starts import objectives
+
+Array = NDArray[np.float64]
+
+_DEPTH = 1e-5  # of the background's range, below which shades no longer differ
+_STRETCH, _CHANGE = PALETTE[1], PALETTE[4]
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """What one descent did in one chart.
+
+    Attributes:
+        problem: the one measurement's.
+        chart: the chart.
+        z: latent points after each step, ``(T + 1, d)``.
+        objective: at these, ``(T + 1,)``.
+        here: which of them lie in this chart, ``(T + 1,)``, boolean.
+    """
+
+    problem: Problem
+    chart: int
+    z: Tensor
+    objective: Tensor
+    here: Tensor
+
+    def stretches(self) -> list[list[int]]:
+        """Steps in a row that were spent in the chart."""
+        steps = self.here.nonzero().squeeze(1).tolist()
+        starts = [i for i, t in enumerate(steps) if i == 0 or steps[i - 1] != t - 1]
+        return [steps[i:j] for i, j in zip(starts, [*starts[1:], len(steps)], strict=True)]
+
+    def half_widths(self) -> Tensor:
+        """Of the latent box, ``(d,)``; where that is unbounded, so that the path fits in well."""
+        box = torch.as_tensor(self.problem.prior.box).to(self.z).expand(self.z.shape[1])
+        reach = 1.3 * self.z[self.here].abs().amax(0)
+        return torch.where(torch.isfinite(box), box, torch.where(reach > 0, reach, 1.0))
+
+    def objective_at(self, z: Tensor) -> Tensor:
+        """``(P, d)`` to ``(P,)``."""
+        return objectives(self.problem, Point(torch.full_like(z[:, 0], self.chart).long(), z))[0]
+
+
+@matplotlib.rc_context(STYLE)
+@torch.no_grad()
+def plot_path(
+    solution: Solution,
+    measurement: int = 0,
+    axes: tuple[int, int] = (0, 1),
+    resolution: int = 41,
+) -> Figure:
+    """Draw the winning descent over the latent box of each chart it visited.
+
+    The background is the objective in the two latent coordinates shown, above the least one drawn; all
+    others are held where the descent left the chart. A chart of one dimension is drawn as the curve of
+    the objective, with the descent on it. Takes ``resolution**2`` evaluations of the operator a chart
+    (1-D: ten times ``resolution``).
+
+    Args:
+        solution: made with ``solve(..., trajectory=True)``.
+        measurement: of which one, from 0.
+        axes: the two latent coordinates shown.
+        resolution: how fine the background is.
+
+    Returns:
+        The figure, not shown and not saved.
+
+    Raises:
+        ValueError: the trajectory was not kept, the problem is not known, or no such measurement or axes.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import load_prior, solve
+        >>> solution = solve(lambda x: x, torch.ones(1, 2), load_prior("ring"), trajectory=True)
+        >>> plot_path(solution, resolution=5).axes[0].get_xlabel()
+        'z[0]'
+    """
+    visits = _visits(solution, check_index(solution, measurement))
+    dim = solution.z.shape[1]
+    check_count(resolution, "resolution", at_least=2)
+    if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
+        raise ValueError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
+    figure = Figure(figsize=(4.6 * len(visits) + 0.6, 4.6), layout="constrained")
+    panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim == 1)[0]
+    for ax, visit in zip(panels, visits, strict=True):
+        ax.set_title(f"chart {visit.chart}")
+        if dim == 1:
+            _draw_curve(ax, visit, 10 * resolution)
+    if dim > 1:
+        _draw_planes(figure, visits, axes, resolution)
+    _legend(figure, len(visits) > 1)
+    return figure
+
+
+def _visits(solution: Solution, b: int) -> list[_Visit]:
+    """The charts in the order in which the descent came to them."""
+    problem, history = solution.problem, solution.history
+    if problem is None:
+        raise ValueError(
+            "the solution does not know its problem: Solution.load(directory, problem=...)"
+        )
+    if history.z is None:
+        raise ValueError("the trajectory was not kept: solve(..., trajectory=True)")
+    stop = min(int(solution.steps[b]), len(history.z) - 1) + 1
+    charts = history.chart[:stop, b]
+    one = problem.select(torch.tensor([b], device=charts.device))
+    seen = dict.fromkeys(charts.tolist())
+    z, objective = history.z[:stop, b], history.objective[:stop, b]
+    return [_Visit(one, k, z, objective, charts == k) for k in seen]
+
+
+def _draw_curve(ax: Any, visit: _Visit, resolution: int) -> None:
+    half = float(visit.half_widths()[0])
+    z = torch.linspace(-half, half, resolution).to(visit.z)
+    ax.plot(*_arrays(z, visit.objective_at(z[:, None])), color=PALETTE[0], linewidth=1.5)
+    _draw_stretches(ax, visit, visit.z[:, 0], visit.objective)
+    ax.set(xlabel="z[0]", xlim=(-half, half))
+    ax.set_ylabel("objective" if ax.get_subplotspec().is_first_col() else "")
+
+
+def _draw_planes(
+    figure: Figure, visits: list[_Visit], axes: tuple[int, int], resolution: int
+) -> None:
+    """The objective in shades of one scale, and the path on it."""
+    planes = [_plane(visit, axes, resolution) for visit in visits]
+    known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for v in visits)]
+    finite = np.concatenate([values[np.isfinite(values)] for values in known])
+    least = finite.min()
+    levels = (finite.max() - least or 1.0) * np.geomspace(_DEPTH, 1.0, 31)
+    for ax, visit, (across, up, values) in zip(figure.axes, visits, planes, strict=True):
+        gap = np.where(np.isfinite(values), values - least, np.nan).clip(levels[0], levels[-1])
+        drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap="Blues_r")
+        _draw_stretches(ax, visit, *visit.z[:, list(axes)].T)
+        ax.set(xlabel=f"z[{axes[0]}]", ylabel=f"z[{axes[1]}]", box_aspect=1)
+        ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
+    figure.colorbar(drawn, ax=figure.axes, label="objective above the least", shrink=0.8)
+
+
+def _plane(visit: _Visit, axes: tuple[int, int], resolution: int) -> tuple[Array, Array, Array]:
+    """Two axes through the box, and the objective on their grid, ``(resolution, resolution)``."""
+    last = visit.z[visit.here][-1]
+    half = visit.half_widths()
+    across, up = (torch.linspace(-1, 1, resolution).to(last) * half[a] for a in axes)
+    z = last.repeat(resolution**2, 1)
+    z[:, axes[0]] = across.repeat(resolution)
+    z[:, axes[1]] = up.repeat_interleave(resolution)
+    values = visit.objective_at(z).view(resolution, resolution)
+    first, second, grid = _arrays(across, up, values)
+    return first, second, grid
+
+
+def _draw_stretches(ax: Any, visit: _Visit, across: Tensor, up: Tensor) -> None:
+    """The path in this chart, its start and its end, and where it came from or went to another one."""
+    first, second = _arrays(across, up)
+    line = {"color": _STRETCH, "linewidth": 1.5, "marker": ".", "zorder": 4}
+    last = len(first) - 1
+    for steps in visit.stretches():
+        ax.plot(first[steps], second[steps], **line)
+        changes = [steps[0]] * (steps[0] > 0) + [steps[-1]] * (steps[-1] < last)
+        ax.plot(first[changes], second[changes], **_MARKS["change of chart"])
+        for t, name in ((0, "start"), (last, "end")):
+            if t in steps:
+                ax.plot(first[t], second[t], **_MARKS[name])
+
+
+_EDGE = {"markeredgecolor": INK, "linestyle": "", "zorder": 5}
+_MARKS: dict[str, dict[str, Any]] = {
+    "start": {"marker": "o", "markersize": 8, "color": "white", **_EDGE},
+    "end": {"marker": "*", "markersize": 14, "color": _STRETCH, **_EDGE},
+    "change of chart": {"marker": "s", "markersize": 7, "color": _CHANGE, **_EDGE},
+}
+
+
+def _legend(figure: Figure, changes: bool) -> None:
+    names = [name for name in _MARKS if changes or name != "change of chart"]
+    handles = [Line2D([], [], label=name, **_MARKS[name]) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _arrays(*values: Tensor) -> tuple[Array, ...]:
+    return tuple(v.detach().double().cpu().numpy() for v in values)

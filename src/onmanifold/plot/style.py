@@ -1,0 +1,31 @@
+"""How pictures look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+# Okabe and Ito's colours, which the colour blind can tell apart; black and yellow aside
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, FAINT, MISSING = "#333333", "#c8c8c8", "#cfe0ee"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+
+
+def colours(number: int) -> list[Any]:
+    """So many colours that can be told apart."""
+    if number <= len(PALETTE):
+        return list(PALETTE[:number])
+    return list(matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, number)))

@@ -1,0 +1,123 @@
+"""How the unknowns and the measurements of a solution are drawn.
+
+An operator may say so itself, by methods ``draw_x(ax, x, **scale)`` and ``draw_y(ax, y, **scale)``
+that draw one unknown or one measurement. ``scale`` holds what :func:`onmanifold.plot.draw` takes:
+``min``, ``max``, ``cmap``; they return what a colour bar is made from, or ``None``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from matplotlib.cm import ScalarMappable
+from torch import Tensor
+
+from onmanifold.operator import OutsideDomain
+from onmanifold.plot.drawing import draw
+from onmanifold.plot.style import FAINT, INK, PALETTE
+from onmanifold.solution import Solution
+
+_CLOUD = 1000  # samples of the prior drawn around a point
+
+
+class View:
+    """Draws values by a function such as :func:`onmanifold.plot.draw`."""
+
+    projection: str | None = None  # of the axes to draw on
+
+    def __init__(self, function: Callable[..., ScalarMappable | None] = draw) -> None:
+        self.draw = function
+
+    def draw_std(self, ax: Any, x: Tensor, std: Tensor) -> ScalarMappable | None:
+        """Draw the standard deviation of ``x``."""
+        return self.draw(ax, std, min=0.0, cmap="magma")
+
+
+class PointView(View):
+    """Draws points of the plane or of space before a cloud of others, ``(N, 2)`` or ``(N, 3)``."""
+
+    def __init__(self, cloud: Tensor) -> None:
+        super().__init__(self._draw_point)
+        self.cloud = cloud.detach().cpu()
+        self.projection = "3d" if cloud.shape[1] == 3 else None
+
+    def draw_std(self, ax: Any, x: Tensor, std: Tensor) -> None:
+        """The point, with a bar of one standard deviation either way along each axis."""
+        self._draw_point(ax, x)
+        ends = x + torch.stack([-std, std])[:, None] * torch.eye(len(x)).to(x)  # (2, n, n)
+        for bar in ends.transpose(0, 1).detach().cpu():
+            ax.plot(*bar.T.numpy(), color=PALETTE[1], linewidth=2)
+
+    def _draw_point(self, ax: Any, x: Tensor, **scale: Any) -> None:
+        ax.scatter(*self.cloud.T.numpy(), s=3, color=FAINT, linewidths=0)
+        ax.plot(*x.detach().cpu()[:, None].numpy(), "o", color=PALETTE[1], markeredgecolor=INK)
+        if self.projection is None:
+            ax.set_aspect("equal", adjustable="datalim")
+            return
+        everything = torch.cat([self.cloud, x.detach().cpu()[None]])
+        size = everything.amax(0) - everything.amin(0)
+        ax.set_box_aspect(torch.where(size > 0, size, 1.0).tolist(), zoom=1.3)
+        ax.set_axis_off()
+
+
+def views(solution: Solution) -> tuple[View, View]:
+    """The views of unknowns and of measurements.
+
+    Of unknowns, the operator's own; points of the plane or of space stand among samples of the prior; all
+    else is a picture or a curve. Measurements alike: where unknowns and measurements are both such
+    points, the cloud is what the operator makes of the samples.
+    """
+    operator = None if solution.problem is None else solution.problem.operator
+    own_x, own_y = getattr(operator, "draw_x", None), getattr(operator, "draw_y", None)
+    if not _are_points(solution.x):
+        return View(own_x or draw), View(own_y or draw)
+    samples = _samples(solution)
+    x_view = View(own_x) if own_x else PointView(samples)
+    if own_y or not _are_points(solution.measurement):
+        return x_view, View(own_y or draw)
+    return x_view, _view_of_images(solution, samples)
+
+
+def _are_points(values: Tensor) -> bool:
+    return values.ndim == 2 and values.shape[1] in (2, 3)
+
+
+def _samples(solution: Solution) -> Tensor:
+    """Samples of the prior; of a solution that does not know it, the reconstructions."""
+    if solution.problem is None:
+        return solution.x
+    prior = solution.problem.prior
+    point = prior.sample(_CLOUD, 0)
+    with torch.no_grad():
+        return prior.decode(point.z, point.chart)
+
+
+def _view_of_images(solution: Solution, samples: Tensor) -> View:
+    """Measurements that are points, among the images of samples under the operator."""
+    if solution.problem is None:
+        return PointView(solution.measurement)
+    try:
+        with torch.no_grad():
+            return PointView(solution.problem.operator.A(samples))
+    except OutsideDomain:
+        return View()
+
+
+def present(solution: Solution) -> Tensor:
+    """The measurements, NaN where nothing was measured: ``(B, *y_shape)``."""
+    y = solution.measurement
+    mask = None if solution.problem is None else getattr(solution.problem.fidelity, "mask", None)
+    return y if mask is None else torch.where(mask, y, torch.nan)
+
+
+def check_index(solution: Solution, measurement: object) -> int:
+    """Raise unless ``measurement`` is the number of one, from 0."""
+    if isinstance(measurement, bool) or not isinstance(measurement, int):
+        raise TypeError(f"measurement has to be an int, got {type(measurement).__name__}")
+    if not 0 <= measurement < len(solution):
+        raise ValueError(
+            f"measurement has to be a number from 0 to {len(solution) - 1}, got {measurement}"
+        )
+    return measurement
