@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,13 @@ class Mask(nn.Module):
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         """``A_adjoint(u)``, for ``(B, m)``."""
         return self.A_adjoint(u)
+
+    def draw_y(self, ax: Any, y: Tensor, **scale: Any) -> Any:
+        """Draw the entries measured in their places; see :mod:`onmanifold.plot`."""
+        from onmanifold.plot import draw
+
+        gaps = y.new_full((prod(self.x_shape),), torch.nan)
+        return draw(ax, gaps.index_copy(0, self.kept, y).reshape(self.x_shape), **scale)
 
     def extra_repr(self) -> str:
         return f"{self.y_shape[0]} of {prod(self.x_shape)} entries, x_shape={self.x_shape}"

@@ -31,6 +31,7 @@ from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import Model
+from onmanifold.operators.eit.plot import draw_picture, draw_voltages
 
 _BATCH = 16  # pictures whose potentials are held at a time where only voltages are wanted
 
@@ -221,6 +222,31 @@ class EIT:
             )
         length = boundary_loop(self.engine.discretization).length
         return Gaussian(std / math.sqrt(length / self.protocol.points))
+
+    # How it is drawn: see onmanifold.plot ------------------------------------------------------
+
+    def draw_x(self, ax: Any, x: Tensor, **scale: Any) -> Any:
+        """Draw a picture in the tank; further channels as numbers beneath. In 3D, slices."""
+        picture, *channels = x.detach().cpu().reshape(-1, *self._image_shape)
+        if picture.ndim == 3:
+            from onmanifold.plot import draw
+
+            return draw(ax, picture, **scale)
+        ones = torch.ones(self.engine.cells, 1, dtype=torch.float64, device=self.engine.device)
+        inside = (self._average.adjoint(ones) > 0).view(self._image_shape).cpu()
+        drawn = draw_picture(ax, self.tank, picture.numpy(), inside.numpy(), **scale)
+        free = ", ".join(f"{float(channel.mean()):.3g}" for channel in channels)
+        if free:
+            ax.text(0.5, -0.04, free, transform=ax.transAxes, ha="center", va="top")
+        return drawn
+
+    def draw_y(self, ax: Any, y: Tensor, **scale: Any) -> Any:
+        """Draw voltages as a matrix, V; above the reference where there is one."""
+        above = y.cpu().double() - (0.0 if self._measured is None else self._measured.cpu())
+        if not isinstance(self.protocol, Continuum):
+            measured = torch.tensor(self.protocol.mask)
+            above = self.protocol.spread(above).where(measured, torch.nan)
+        return draw_voltages(ax, above.numpy())
 
     # Inside -----------------------------------------------------------------------------------
 

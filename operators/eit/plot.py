@@ -1,4 +1,4 @@
-"""Pictures of a geometry: electrodes, mesh and conductivity."""
+"""Pictures of a geometry, of its electrodes, mesh and conductivity, and of voltages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -73,6 +74,50 @@ def plot_eit(
         drawn.set(norm=_norm(values, log), cmap="viridis")
         ax.figure.colorbar(drawn, ax=ax, label=f"conductivity ({unit})", shrink=0.8)
     return ax
+
+
+def draw_picture(
+    ax: Axes,
+    geometry: Geometry,
+    picture: Array,
+    inside: NDArray[np.bool_],
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    cmap: str = "gray",
+) -> AxesImage:
+    """Draw a picture where the body is, and its electrodes as dots.
+
+    Args:
+        ax: where to draw.
+        geometry: the body, in two dimensions.
+        picture: ``(H, W)``, over the body's ``extent``.
+        inside: pixels that the body reaches into, ``(H, W)``.
+        min: value of the darkest shade; by default the smallest.
+        max: value of the lightest shade; by default the largest.
+        cmap: name of the colour map.
+    """
+    (left, bottom), (right, top) = geometry.extent
+    shown = np.where(inside, picture, np.nan)
+    image = ax.imshow(shown, cmap=cmap, vmin=min, vmax=max, extent=(left, right, bottom, top))
+    ax.plot(*geometry.centres.T, ".", color=_ELECTRODE, markersize=5, clip_on=False)
+    ax.set_axis_off()
+    return image
+
+
+def draw_voltages(ax: Axes, voltages: Array) -> AxesImage:
+    """Draw voltages of each injection in a row, ``(I, M)``, V; grey where one is NaN.
+
+    The largest, near the electrodes that drive, are beyond the shades.
+    """
+    from matplotlib import colormaps
+
+    shades: Any = colormaps["RdBu_r"].copy()
+    shades.colorbar_extend = "both"
+    most = float(np.nanquantile(np.abs(voltages), 0.98)) or 1.0
+    image = ax.imshow(voltages, cmap=shades, vmin=-most, vmax=most, aspect="auto")
+    ax.set(xlabel="pattern", ylabel="injection", facecolor="0.9")
+    return image
 
 
 def _owner(mesh: Mesh | Discretization) -> Index:

@@ -112,7 +112,10 @@ def _picture_rows(report: Report) -> Figure:
     charts = range(report.prior.num_charts)
     rows = {f"chart {k}": report.samples[report.sample_chart == k][:COLUMNS] for k in charts}
     rows["held out"] = report.examples[:COLUMNS]
-    limits = {"min": float(report.examples.min()), "max": float(report.examples.max())}
+    limits: dict[str, Any] = {
+        "min": float(report.examples.min()),
+        "max": float(report.examples.max()),
+    }
     figure = Figure(figsize=(WIDTH, WIDTH / COLUMNS * len(rows) + 0.1), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(len(rows), COLUMNS, squeeze=False)

@@ -11,9 +11,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
+from onmanifold.plot.style import FAINT, INK, PALETTE, colours
 from onmanifold.priors.atlas import probes
 from onmanifold.priors.atlas.diagnostics import LINK, Overlap, components
-from onmanifold.plot.style import FAINT, INK, PALETTE, colours
 from onmanifold.priors.atlas.report_style import BARS, WIDTH, percent
 
 if TYPE_CHECKING:

@@ -207,7 +207,7 @@ class Solution:
 
         return plot_path(self, measurement, axes, resolution)
 
-    def animate(self, file: str | Path, measurement: int = 0, fps: float = 4.0) -> None:
+    def animate(self, file: str | Path, measurement: int = 0, fps: int = 4) -> None:
         """Write a descent as a GIF; see :func:`onmanifold.plot.animate`."""
         from onmanifold.plot import animate
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from onmanifold.plot.style import INK, STYLE, colours
 from onmanifold.plot.views import check_index
 from onmanifold.solution import Solution
 
 _MOST = 6  # measurements drawn where none are named
+_CHANGE: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
 
 
 @matplotlib.rc_context(STYLE)
@@ -64,18 +67,25 @@ def plot_convergence(solution: Solution, measurements: Sequence[int] | None = No
             else:
                 line = torch.where(line > 0, line, torch.nan)
             changes = history.chart[: len(steps), b].diff().nonzero().squeeze(1) + 1
-            ax.plot(
-                steps,
-                line.numpy(),
-                color=colour,
-                drawstyle="steps-mid" if name == "chart" else "default",
-                marker="o",
-                markerfacecolor="white",
-                markevery=changes.tolist(),
-            )
-        ax.set(ylabel=name, yscale="linear" if name == "chart" else "log")
+            style = "steps-mid" if name == "chart" else "default"
+            ax.plot(steps, line.numpy(), ".-", color=colour, drawstyle=style)
+            ax.plot(changes.cpu().numpy(), line[changes.cpu()].numpy(), color=colour, **_CHANGE)
+        ax.set_ylabel(name)
+        if name != "chart":
+            _in_decades(ax)
     _finish(figure, solution, chosen)
     return figure
+
+
+def _in_decades(ax: Any) -> None:
+    """A logarithmic axis from one power of ten to another."""
+    values = np.concatenate([line.get_ydata() for line in ax.lines])
+    values = values[np.isfinite(values)]
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if len(values):
+        low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+        ax.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
 
 
 def _last(solution: Solution, b: int) -> int:
@@ -93,7 +103,7 @@ def _finish(figure: Figure, solution: Solution, chosen: list[int]) -> None:
         Line2D([], [], color=colour, label=f"{b}: {solution.status[b].name}")
         for b, colour in zip(chosen, colours(len(chosen)), strict=True)
     ]
-    if any(line.get_markevery() for line in figure.axes[3].lines):
-        mark = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
-        handles.append(Line2D([], [], color=INK, label="change of chart", **mark))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    if bool((solution.history.chart.diff(dim=0)[:, chosen] != 0).any()):
+        handles.append(Line2D([], [], color=INK, label="change of chart", **_CHANGE))
+    rows = math.ceil(len(handles) / 4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))

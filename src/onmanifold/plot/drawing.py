@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import matplotlib
 import torch
@@ -51,7 +52,7 @@ def draw(
     if values.ndim < 2:
         _draw_curve(ax, values.reshape(-1), min, max)
         return None
-    aspect = "equal" if _in_proportion(values) else "auto"
+    aspect: Literal["equal", "auto"] = "equal" if _in_proportion(values) else "auto"
     ax.set_axis_off()
     if values.ndim == 3 and len(values) == 3:
         ax.imshow(_colour(values, min, max).numpy(), aspect=aspect)

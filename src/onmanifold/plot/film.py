@@ -8,17 +8,17 @@ import matplotlib
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-from onmanifold._checks import check_number
+from onmanifold._checks import check_count
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import check_index, views
 from onmanifold.solution import Solution
 
-_REST = 2.0  # seconds for which the last picture stays
+_REST = 2  # seconds for which the last picture stays
 
 
 @matplotlib.rc_context(STYLE)
-def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: float = 4.0) -> None:
+def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: int = 4) -> None:
     """Write a GIF of the winning descent: the reconstruction after each step, on one scale.
 
     Args:
@@ -38,16 +38,16 @@ def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: flo
         raise ValueError(f"file has to end in .gif, got {path.name!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    check_number(fps, "fps")
+    check_count(fps, "fps")
     steps = min(int(solution.steps[b]), len(solution.trajectory) - 1)
     view, x = views(solution)[0], solution.trajectory[: steps + 1, b]
     figure = Figure(figsize=(4.0, 4.0), layout="constrained")
     ax = figure.add_subplot(projection=view.projection)
-    writer = PillowWriter(fps=fps)  # type: ignore[no-untyped-call]
+    writer = PillowWriter(fps=fps)
     with writer.saving(figure, str(path), dpi=80):
         for t in [
             *range(steps + 1),
-            *[steps] * round(_REST * fps),
+            *[steps] * (_REST * fps),
         ]:  # equal ones become one, longer
             ax.clear()
             view.draw(ax, x[t], **limits(x))

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from onmanifold._checks import check_count
@@ -72,7 +73,8 @@ def plot_solution(
             ax = figure.add_subplot(*place, projection=panel.view.projection)
             drawn = panel.draw(ax, b)
             if drawn is not None and panel.bar:
-                figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03)
+                bar = figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}")
+                bar.locator = MaxNLocator(5)
             ax.set_title(_title(solution, panel, b))
     return figure
 

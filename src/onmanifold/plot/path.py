@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -24,8 +25,8 @@ from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
 
-_DEPTH = 1e-5  # of the background's range, below which shades no longer differ
-_STRETCH, _CHANGE = PALETTE[1], PALETTE[4]
+_DECADES = 4  # of the objective above the least that shades tell apart
+_ORANGE, _SHADES = PALETTE[1], "Blues_r"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,15 @@ class _Visit:
         starts = [i for i, t in enumerate(steps) if i == 0 or steps[i - 1] != t - 1]
         return [steps[i:j] for i, j in zip(starts, [*starts[1:], len(steps)], strict=True)]
 
-    def half_widths(self) -> Tensor:
-        """Of the latent box, ``(d,)``; where that is unbounded, so that the path fits in well."""
-        box = torch.as_tensor(self.problem.prior.box).to(self.z).expand(self.z.shape[1])
-        reach = 1.3 * self.z[self.here].abs().amax(0)
-        return torch.where(torch.isfinite(box), box, torch.where(reach > 0, reach, 1.0))
+    def window(self) -> tuple[Tensor, Tensor]:
+        """The latent box, its ends ``(d,)`` each; where that has none, what the path fits in well."""
+        z = self.z[self.here]
+        low, high = z.amin(0), z.amax(0)
+        reach = 0.8 * (high - low).amax()
+        reach = torch.where(reach > 0, reach, 1.0)
+        box = torch.as_tensor(self.problem.prior.box).to(z).expand_as(low)
+        bounded, middle = torch.isfinite(box), (low + high) / 2
+        return torch.where(bounded, -box, middle - reach), torch.where(bounded, box, middle + reach)
 
     def objective_at(self, z: Tensor) -> Tensor:
         """``(P, d)`` to ``(P,)``."""
@@ -102,7 +107,7 @@ def plot_path(
     check_count(resolution, "resolution", at_least=2)
     if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
         raise ValueError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
-    figure = Figure(figsize=(4.6 * len(visits) + 0.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.0 * len(visits) + 0.8, 4.4), layout="constrained")
     panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim == 1)[0]
     for ax, visit in zip(panels, visits, strict=True):
         ax.set_title(f"chart {visit.chart}")
@@ -132,11 +137,16 @@ def _visits(solution: Solution, b: int) -> list[_Visit]:
 
 
 def _draw_curve(ax: Any, visit: _Visit, resolution: int) -> None:
-    half = float(visit.half_widths()[0])
-    z = torch.linspace(-half, half, resolution).to(visit.z)
-    ax.plot(*_arrays(z, visit.objective_at(z[:, None])), color=PALETTE[0], linewidth=1.5)
-    _draw_stretches(ax, visit, visit.z[:, 0], visit.objective)
-    ax.set(xlabel="z[0]", xlim=(-half, half))
+    z = _axis(visit, 0, resolution)
+    place, height = _arrays(z, visit.objective_at(z[:, None]))
+    ax.plot(place, height, color=PALETTE[0], linewidth=1.5)
+    steps, reached = _arrays(visit.z[:, 0], visit.objective)
+    for run in visit.stretches():  # along the curve
+        way = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(steps[[*run, run[-1]]])])
+        ax.plot(way, np.interp(way, place, height), **_WAY)
+        ax.plot(steps[run], reached[run], **_STEPS)
+        _mark(ax, run, steps, reached)
+    ax.set(xlabel="z[0]", xlim=(place[0], place[-1]))
     ax.set_ylabel("objective" if ax.get_subplotspec().is_first_col() else "")
 
 
@@ -148,21 +158,28 @@ def _draw_planes(
     known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for v in visits)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
     least = finite.min()
-    levels = (finite.max() - least or 1.0) * np.geomspace(_DEPTH, 1.0, 31)
+    top = np.ceil(np.log10(finite.max() - least or 1.0))
+    levels = np.logspace(top - _DECADES, top, 8 * _DECADES + 1)
     for ax, visit, (across, up, values) in zip(figure.axes, visits, planes, strict=True):
         gap = np.where(np.isfinite(values), values - least, np.nan).clip(levels[0], levels[-1])
-        drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap="Blues_r")
-        _draw_stretches(ax, visit, *visit.z[:, list(axes)].T)
+        drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap=_SHADES)
+        first, second = _arrays(*visit.z[:, list(axes)].T)
+        for run in visit.stretches():
+            ax.plot(first[run], second[run], **_WAY)
+            ax.plot(first[run], second[run], **_STEPS)
+            _mark(ax, run, first, second)
         ax.set(xlabel=f"z[{axes[0]}]", ylabel=f"z[{axes[1]}]", box_aspect=1)
         ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
-    figure.colorbar(drawn, ax=figure.axes, label="objective above the least", shrink=0.8)
+    ticks = levels[:: len(levels) // _DECADES]
+    figure.colorbar(
+        drawn, ax=figure.axes, ticks=ticks, label="objective above the least", shrink=0.8
+    )
 
 
 def _plane(visit: _Visit, axes: tuple[int, int], resolution: int) -> tuple[Array, Array, Array]:
     """Two axes through the box, and the objective on their grid, ``(resolution, resolution)``."""
     last = visit.z[visit.here][-1]
-    half = visit.half_widths()
-    across, up = (torch.linspace(-1, 1, resolution).to(last) * half[a] for a in axes)
+    across, up = (_axis(visit, a, resolution) for a in axes)
     z = last.repeat(resolution**2, 1)
     z[:, axes[0]] = across.repeat(resolution)
     z[:, axes[1]] = up.repeat_interleave(resolution)
@@ -171,25 +188,37 @@ def _plane(visit: _Visit, axes: tuple[int, int], resolution: int) -> tuple[Array
     return first, second, grid
 
 
-def _draw_stretches(ax: Any, visit: _Visit, across: Tensor, up: Tensor) -> None:
-    """The path in this chart, its start and its end, and where it came from or went to another one."""
-    first, second = _arrays(across, up)
-    line = {"color": _STRETCH, "linewidth": 1.5, "marker": ".", "zorder": 4}
-    last = len(first) - 1
-    for steps in visit.stretches():
-        ax.plot(first[steps], second[steps], **line)
-        changes = [steps[0]] * (steps[0] > 0) + [steps[-1]] * (steps[-1] < last)
-        ax.plot(first[changes], second[changes], **_MARKS["change of chart"])
-        for t, name in ((0, "start"), (last, "end")):
-            if t in steps:
-                ax.plot(first[t], second[t], **_MARKS[name])
+def _axis(visit: _Visit, coordinate: int, resolution: int) -> Tensor:
+    """Evenly spaced values of one latent coordinate, through the window."""
+    low, high = (float(end[coordinate]) for end in visit.window())
+    return torch.linspace(low, high, resolution).to(visit.z)
 
 
-_EDGE = {"markeredgecolor": INK, "linestyle": "", "zorder": 5}
-_MARKS: dict[str, dict[str, Any]] = {
-    "start": {"marker": "o", "markersize": 8, "color": "white", **_EDGE},
-    "end": {"marker": "*", "markersize": 14, "color": _STRETCH, **_EDGE},
-    "change of chart": {"marker": "s", "markersize": 7, "color": _CHANGE, **_EDGE},
+def _mark(ax: Any, run: list[int], across: Array, up: Array) -> None:
+    """Where the descent began and ended, and where it came from or left for another chart."""
+    last = len(across) - 1
+    places = {"start": [0], "end": [last], "change of chart": [run[0]] * (run[0] > 0)}
+    places["change of chart"] += [run[-1]] * (run[-1] < last)
+    for name, steps in places.items():
+        there = [t for t in steps if t in run]
+        ax.plot(across[there], up[there], **_MARKS[name])
+
+
+_WAY: dict[str, Any] = {"color": _ORANGE, "linewidth": 2.5, "zorder": 4}
+_STEPS: dict[str, Any] = {
+    "color": _ORANGE,
+    "marker": "o",
+    "markersize": 4,
+    "linestyle": "",
+    "zorder": 4,
+}
+_MARKS: dict[str, dict[str, Any]] = {  # small ones above large ones: they may coincide
+    name: {"markeredgecolor": INK, "linestyle": "", **look}
+    for name, look in {
+        "start": {"marker": "o", "markersize": 10, "color": "white", "zorder": 5},
+        "end": {"marker": "*", "markersize": 17, "color": _ORANGE, "zorder": 6},
+        "change of chart": {"marker": "s", "markersize": 5, "color": PALETTE[4], "zorder": 7},
+    }.items()
 }
 
 

@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from torch import Tensor
 
 from onmanifold.operator import OutsideDomain
-from onmanifold.plot.drawing import draw
+from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
 from onmanifold.solution import Solution
 
@@ -32,7 +32,8 @@ class View:
 
     def draw_std(self, ax: Any, x: Tensor, std: Tensor) -> ScalarMappable | None:
         """Draw the standard deviation of ``x``."""
-        return self.draw(ax, std, min=0.0, cmap="magma")
+        most = limits(std).get("max") or 1.0
+        return self.draw(ax, std, min=0.0, max=most, cmap="magma")
 
 
 class PointView(View):
@@ -48,17 +49,19 @@ class PointView(View):
         self._draw_point(ax, x)
         ends = x + torch.stack([-std, std])[:, None] * torch.eye(len(x)).to(x)  # (2, n, n)
         for bar in ends.transpose(0, 1).detach().cpu():
-            ax.plot(*bar.T.numpy(), color=PALETTE[1], linewidth=2)
+            ax.plot(*bar.T.numpy(), color=PALETTE[1], linewidth=2, zorder=3)
 
     def _draw_point(self, ax: Any, x: Tensor, **scale: Any) -> None:
         ax.scatter(*self.cloud.T.numpy(), s=3, color=FAINT, linewidths=0)
-        ax.plot(*x.detach().cpu()[:, None].numpy(), "o", color=PALETTE[1], markeredgecolor=INK)
+        point = {"marker": "o", "color": PALETTE[1], "markeredgecolor": INK, "zorder": 3}
+        ax.plot(*x.detach().cpu()[:, None].numpy(), **point)
         if self.projection is None:
             ax.set_aspect("equal", adjustable="datalim")
             return
         everything = torch.cat([self.cloud, x.detach().cpu()[None]])
         size = everything.amax(0) - everything.amin(0)
-        ax.set_box_aspect(torch.where(size > 0, size, 1.0).tolist(), zoom=1.3)
+        ax.computed_zorder = False  # the point stays visible
+        ax.set_box_aspect(torch.where(size > 0, size, 1.0).tolist(), zoom=1.5)
         ax.set_axis_off()
 
 
