@@ -39,6 +39,9 @@ class OutsideDomain(ValueError):
 class ForwardOperator(Protocol):
     """What the solver asks of an operator ``A`` (batch first, everywhere).
 
+    An operator may have ``linearize(x)``, see :class:`Linearization`, and ``draw_x`` and ``draw_y``, see
+    :mod:`onmanifold.plot.views`.
+
     Attributes:
         x_shape: shape of one unknown, without the batch.
         y_shape: shape of one measurement, without the batch.

@@ -31,6 +31,14 @@ def test_two_balls_eit(tmp_path):
     assert (tmp_path / "balls.png").stat().st_size > 10_000
 
 
+def test_look_at_results(tmp_path):
+    printed = run("look_at_results.py", "results", 1, cwd=tmp_path)
+    assert "1 of 1 converged" in printed and "to the last bit: True" in printed
+    names = {"panels.png", "path.png", "points.png", "convergence.png", "charts.png", "descent.gif"}
+    assert all((tmp_path / "results" / name).stat().st_size > 5_000 for name in names)
+    assert (tmp_path / "results" / "solution" / "solution.json").is_file()
+
+
 def test_own_operator(tmp_path):
     printed = run("own_operator.py", cwd=tmp_path)
     assert "FAIL" not in printed and "3 of 3 converged" in printed
