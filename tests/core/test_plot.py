@@ -343,6 +343,13 @@ def test_a_background_with_holes():
     s.plot_path(resolution=9).draw_without_rendering()
 
 
+def test_a_background_that_is_finite_nowhere_is_refused():
+    prior = Affine(dim=2, size=4)
+    s = solve(lambda x: x * torch.nan, torch.ones(1, 4, dtype=FLOAT), prior, trajectory=True)
+    with pytest.raises(ValueError, match="finite nowhere"):
+        s.plot_path(resolution=3)
+
+
 def test_a_path_needs_a_trajectory_and_a_problem(pictures, tmp_path):
     with pytest.raises(ValueError, match=r"trajectory=True"):
         pictures.plot_path()

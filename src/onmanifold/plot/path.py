@@ -93,7 +93,8 @@ def plot_path(
         The figure, not shown and not saved.
 
     Raises:
-        ValueError: the trajectory was not kept, the problem is not known, or no such measurement or axes.
+        ValueError: the trajectory was not kept, the problem is not known, no such measurement or axes, or
+            an objective that is finite nowhere.
 
     Example:
         >>> import torch
@@ -157,6 +158,8 @@ def _draw_planes(
     planes = [_plane(visit, axes, resolution) for visit in visits]
     known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for v in visits)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
+    if len(finite) == 0:
+        raise ValueError("the objective is finite nowhere in the charts visited: nothing to draw")
     least = finite.min()
     top = np.ceil(np.log10(finite.max() - least or 1.0))
     levels = np.logspace(top - _DECADES, top, 8 * _DECADES + 1)
