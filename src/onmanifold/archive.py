@@ -84,6 +84,11 @@ def load_solution(directory: str | Path, problem: Problem | None = None) -> Solu
         FileNotFoundError: the folder or one of its files is missing.
         DamagedFile: a file was truncated or altered, or is of another format.
         ValueError: it was written by a later version, or ``problem`` has other measurements.
+
+    Example:
+        >>> load_solution("nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no folder nowhere
     """
     folder = Path(directory)
     if not folder.is_dir():

@@ -30,6 +30,17 @@ def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: int
     Raises:
         ValueError: the trajectory was not kept, no such measurement, or another type of file.
         FileNotFoundError: the folder of ``file`` does not exist.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> from onmanifold import MaxSteps, load_prior, solve
+        >>> ring = load_prior("ring")
+        >>> solution = solve(lambda x: x, torch.ones(1, 2), ring, stop=MaxSteps(1), trajectory=True)
+        >>> with TemporaryDirectory() as folder:
+        ...     animate(solution, f"{folder}/ring.gif")
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['ring.gif']
     """
     b, path = check_index(solution, measurement), Path(file)
     if solution.trajectory is None:
