@@ -12,7 +12,15 @@ from onmanifold.descent import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
-from onmanifold.fidelity import Fidelity, Gaussian, StudentT
+from onmanifold.fidelity import (
+    CorrelatedGaussian,
+    Fidelity,
+    FunctionFidelity,
+    Gaussian,
+    Poisson,
+    StudentT,
+    p_value,
+)
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -39,9 +47,11 @@ __all__ = [
     "ByLCurve",
     "ChartRetraction",
     "ConjugateGradient",
+    "CorrelatedGaussian",
     "Discrepancy",
     "Fidelity",
     "ForwardOperator",
+    "FunctionFidelity",
     "Gaussian",
     "GradientNorm",
     "Latent",
@@ -52,6 +62,7 @@ __all__ = [
     "MaxSteps",
     "OutsideDomain",
     "Point",
+    "Poisson",
     "ProjectionRetraction",
     "Relaxed",
     "RiemannianGradientDescent",
@@ -65,6 +76,7 @@ __all__ = [
     "load_manifold",
     "load_operator",
     "load_prior",
+    "p_value",
     "prior_names",
     "relax",
     "simulate",

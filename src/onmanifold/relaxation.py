@@ -170,6 +170,10 @@ class Marginal:
         assert self.rows is not None
         return self.fidelity.select(self.rows).expected(measurement)
 
+    def deviation(self, measurement: Tensor) -> Tensor:
+        assert self.rows is not None
+        return self.fidelity.select(self.rows).deviation(measurement)
+
     def off(self, residual: Tensor) -> Tensor:
         """The w that explains ``y - A(D_k(z))`` best, ``(B, *x_shape)``."""
         rows = torch.arange(len(residual), device=residual.device)

@@ -34,7 +34,7 @@ def solve(
     measurement: Tensor,
     prior: ManifoldPrior,
     *,
-    fidelity: Fidelity | None = None,
+    fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | WeightRule | None = None,
     method: Method[Any] | None = None,
     starts: Starts | int | Point | None = None,
@@ -59,7 +59,9 @@ def solve(
             entries hold any finite number and are marked by the fidelity's mask.
         prior: the learned manifold.
         fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
-            the result a maximum a posteriori estimate; without one it is the least-squares fit.
+            the result a maximum a posteriori estimate; without one it is the least-squares fit. A
+            function made of torch operations, of predictions and measurements ``(B, *y_shape)`` to
+            ``(B,)``, serves too (:class:`FunctionFidelity`).
         prior_weight: weight of the prior's log-density, a number, or ``(B,)``, one a measurement, or a
             rule that chooses it: :class:`ByDiscrepancy`, :class:`ByLCurve`. By default 1 with a
             fidelity, and 0 without: only a noise level can weigh the data against the prior.

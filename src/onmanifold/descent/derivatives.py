@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold.descent.quadratic import magnitude
 from onmanifold.descent.state import Rows
 
 if TYPE_CHECKING:
@@ -87,5 +88,7 @@ def model_at(problem: Problem, trial: Trial) -> Model:
     bent = fidelity.curvature(y, measurement, tangents)
     rows = tangents.reshape(*columns.shape[:2], -1)
     curvature = rows @ bent.reshape(rows.shape).mT
+    if getattr(fidelity, "indefinite", False):
+        curvature = magnitude(torch.nan_to_num(curvature))
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
     return Model(gradient, curvature, metric, *problem.penalty_derivatives(trial.point))

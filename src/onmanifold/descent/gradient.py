@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onmanifold._checks import check_number
 from onmanifold.descent.derivatives import Slope
-from onmanifold.descent.method import attempt, parabola, slope_arrival
+from onmanifold.descent.method import attempt, curvature_guess, parabola, slope_arrival
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, times
 from onmanifold.descent.state import State
@@ -61,10 +61,7 @@ class RiemannianGradientDescent:
 
     def init(self, problem: Problem, point: Point) -> GradientState:
         state = self._arrive(problem, problem.at(point))
-        # For a quadratic misfit with minimum 0 this is half the inverse of its curvature.
-        squared = state.gradient_norm.square()
-        rate = torch.where((state.misfit > 0) & (squared > 0), state.misfit / squared, 1.0)
-        return replace(state, rate=rate)
+        return replace(state, rate=1 / curvature_guess(state))
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
         slope = state.slope

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onmanifold._checks import check_count, check_number
 from onmanifold.descent.derivatives import Slope
-from onmanifold.descent.method import attempt, parabola, slope_arrival
+from onmanifold.descent.method import attempt, curvature_guess, parabola, slope_arrival
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, times
 from onmanifold.descent.state import State
@@ -70,10 +70,7 @@ class LBFGS:
 
     def init(self, problem: Problem, point: Point) -> LBFGSState:
         state = self._arrive(problem, problem.at(point))
-        # For a quadratic misfit with minimum 0 this is twice its curvature.
-        squared = state.gradient_norm.square()
-        scale = torch.where((state.misfit > 0) & (squared > 0), squared / state.misfit, 1.0)
-        return replace(state, scale=scale)
+        return replace(state, scale=curvature_guess(state))
 
     def step(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         slope = state.slope

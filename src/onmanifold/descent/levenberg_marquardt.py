@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onmanifold._checks import check_number
 from onmanifold.descent.derivatives import Model
-from onmanifold.descent.method import arrival, attempt, parabola
+from onmanifold.descent.method import arrival, attempt, curvature_guess, parabola
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, model_decrease
 from onmanifold.descent.state import State
@@ -69,7 +69,9 @@ class LevenbergMarquardt:
 
     def init(self, problem: Problem, point: Point) -> LMState:
         state, scale = self._arrive(problem, problem.at(point))
-        return replace(state, damping=self.damping * scale)
+        # Of a misfit without curvature, as a sum of distances, only the slope says how far to go.
+        damping = torch.where(scale > 0, self.damping * scale, curvature_guess(state))
+        return replace(state, damping=damping)
 
     def step(self, problem: Problem, state: LMState) -> LMState:
         model = state.model

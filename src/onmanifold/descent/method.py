@@ -58,6 +58,15 @@ def slope_arrival(problem: Problem, trial: Trial) -> tuple[State, Slope]:
     return arrival(problem, trial, slope, promise=unknown), slope
 
 
+def curvature_guess(state: State) -> Tensor:
+    """A curvature in units of the metric where only the slope is known, ``(B,)``.
+
+    For a quadratic misfit with minimum 0 this is twice its curvature along the slope.
+    """
+    squared = state.gradient_norm.square()
+    return torch.where((state.misfit > 0) & (squared > 0), squared / state.misfit, 1.0)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempted step of B members, judged.

@@ -14,7 +14,7 @@ from onmanifold._checks import check_batch, check_callable, check_number
 from onmanifold.descent.derivatives import Model, Slope, model_at, slope_at
 from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
-from onmanifold.fidelity import Fidelity, Gaussian
+from onmanifold.fidelity import Fidelity, as_fidelity
 from onmanifold.operator import (
     ForwardOperator,
     Linearization,
@@ -248,7 +248,7 @@ def pose(
     operator: OperatorLike,
     measurement: Tensor,
     prior: ManifoldPrior,
-    fidelity: Fidelity | None = None,
+    fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | None = None,
     retraction: Retraction | None = None,
 ) -> Problem:
@@ -265,18 +265,13 @@ def pose(
     if prior_weight is None:
         prior_weight = 0.0 if fidelity is None else 1.0
     weight = _weights(prior_weight, measurement)
-    fidelity = Gaussian() if fidelity is None else fidelity
-    if not isinstance(fidelity, Fidelity):
-        raise TypeError(
-            f"fidelity has to be one such as Gaussian(std), got {type(fidelity).__name__}"
-        )
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     return Problem(
         operator,
         measurement,
         prior,
-        fidelity.bind(measurement),
+        as_fidelity(fidelity).bind(measurement),
         weight,
         ChartRetraction() if retraction is None else retraction,
         members,

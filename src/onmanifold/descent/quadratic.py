@@ -89,6 +89,20 @@ def clip_to_psd(matrix: Tensor) -> Tensor:
     return clipped
 
 
+def magnitude(matrix: Tensor) -> Tensor:
+    """A symmetric matrix ``(B, d, d)`` with its eigenvalues' absolute values.
+
+    As curvature it keeps steps bounded along directions that bend downwards, and as long as the distance
+    over which the slope changes by its own size.
+
+    Reference: Y. Dauphin et al., Identifying and attacking the saddle point problem in high-dimensional
+    non-convex optimization, NeurIPS 2014.
+    """
+    values, vectors = torch.linalg.eigh(matrix)
+    result: Tensor = (vectors * values.abs().unsqueeze(1)) @ vectors.mT
+    return result
+
+
 def _free(gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     # On a border, with descent pointing outwards: not free.
     return ~(((upper <= 0) & (gradient < 0)) | ((lower >= 0) & (gradient > 0)))

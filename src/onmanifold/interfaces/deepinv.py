@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onmanifold._autodiff import jvp
+from onmanifold._autodiff import jvp, vjp
 from onmanifold._checks import check_shape
+from onmanifold.geometry import nearest
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import ForwardOperator, OperatorLike
 from onmanifold.operator import as_operator as as_forward_operator
@@ -23,6 +24,9 @@ try:
     from deepinv.physics import LinearPhysics, Physics
 except ImportError as error:
     raise missing("deepinv", error) from error
+
+
+_NEARER = 5  # steps from what the encoder says to the nearest point of the manifold
 
 
 def _with_channel(x: Tensor) -> Tensor:
@@ -63,9 +67,20 @@ class PhysicsOperator(nn.Module):
         return self.A(v) if self.linear else jvp(self.A, x, v)[1]
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """The physics' own ``A_vjp``."""
+        """The physics' own adjoint or ``A_vjp``; where it has none, by differentiation."""
+        if not self._has_adjoint:  # deepinv would derive one, in float32
+            return vjp(self.A, x, u)
         result: Tensor = self.physics.A_vjp(_with_channel(x), u)
         return result.reshape(x.shape)
+
+    @property
+    def _has_adjoint(self) -> bool:
+        kind = type(self.physics)
+        own = kind.A_vjp not in (Physics.A_vjp, LinearPhysics.A_vjp)
+        if not self.linear:
+            return own
+        given = getattr(self.physics, "A_adj", None) is not None
+        return own or given or kind.A_adjoint is not LinearPhysics.A_adjoint
 
 
 def as_operator(
@@ -190,7 +205,9 @@ class ManifoldIndicator(Prior):  # type: ignore[misc]
     @torch.no_grad()
     def prox(self, x: Tensor, *options: Any, **more: Any) -> Tensor:
         """The projection of each ``(B, C, H, W)`` onto the manifold, whatever the step length."""
-        point = self.prior.locate(x.reshape(len(x), *self.prior.x_shape))
+        unknown = x.reshape(len(x), *self.prior.x_shape)
+        # An encoder need not lead to the nearest point, only a few steps away from it.
+        point = nearest(self.prior, self.prior.locate(unknown), unknown, steps=_NEARER)
         return self.prior.decode(point.z, point.chart).reshape(x.shape)
 
 

@@ -145,15 +145,15 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
     def transport(self, point_a: Vector, point_b: Vector, tangent_vector_a: Vector) -> Vector:
         """``J v``, projected onto the tangent space at the other point."""
-        here, _ = self._frame(point_a.tobytes())
-        there, metric = self._frame(point_b.tobytes())
+        here, _ = self._frame(_key(point_a))
+        there, metric = self._frame(_key(point_b))
         v = torch.from_numpy(np.array(tangent_vector_a)).to(here).unsqueeze(0)
         moved = geometry.pull_back(there, geometry.push_forward(here, v))
         return _vector(geometry.solve_spd(metric, moved))
 
     def euclidean_to_riemannian_gradient(self, point: Vector, euclidean_gradient: Vector) -> Vector:
         """``G^-1 g`` of the partial derivatives ``g`` in the latent coordinates."""
-        _, metric = self._frame(point.tobytes())
+        _, metric = self._frame(_key(point))
         g = torch.from_numpy(np.array(euclidean_gradient)).to(metric).unsqueeze(0)
         return _vector(geometry.riemannian_gradient(metric, g))
 
@@ -168,7 +168,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
         ``Gamma(v)^T g`` is the derivative of ``<J(z) v, J w>`` in the first ``z``, where ``w = G^-1 g``.
         """
-        columns, metric = self._frame(point.tobytes())
+        columns, metric = self._frame(_key(point))
         g, hv, v = (
             torch.from_numpy(np.array(a)).to(metric).unsqueeze(0)
             for a in (euclidean_gradient, euclidean_hessian, tangent_vector)
@@ -183,7 +183,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         return _vector(geometry.solve_spd(metric, hv - bent))
 
     def _metric(self, point: Vector) -> Vector:
-        matrix: Vector = self._frame(point.tobytes())[1][0].cpu().numpy()
+        matrix: Vector = self._frame(_key(point))[1][0].cpu().numpy()
         return matrix
 
     @torch.no_grad()
@@ -246,23 +246,28 @@ def as_problem(
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def cost(z: Vector) -> float:
         try:
-            return float(at(z.tobytes()).objective)
+            return float(at(_key(z)).objective)
         except OutsideDomain:
             return float("inf")
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def slope(z: Vector) -> Vector:
         with torch.no_grad():  # no decorator: pymanopt looks at the signature
-            here = posed.slope(at(z.tobytes()))
+            here = posed.slope(at(_key(z)))
         return _vector(here.gradient + here.slope)
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def bend(z: Vector, v: Vector) -> Vector:
-        here = model(z.tobytes())
+        here = model(_key(z))
         matrix = (here.curvature + here.bend)[0].cpu().numpy()
         return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
 
     return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)
+
+
+def _key(z: Vector) -> bytes:
+    """What a point is remembered by, whatever the precision of the array."""
+    return np.asarray(z, dtype=np.float64).tobytes()
 
 
 def _vector(z: Tensor) -> Vector:

@@ -74,7 +74,7 @@ class MatrixFree:
 
 def _columns(multiply: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Multiply the members of a batch, as columns, and give them their shape back."""
-    block = multiply(x.detach().flatten(1).cpu().numpy().T)
+    block = multiply(x.flatten(1).cpu().numpy().T)
     return torch.from_numpy(np.ascontiguousarray(block.T)).to(x).reshape(len(x), *shape)
 
 

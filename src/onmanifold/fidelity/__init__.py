@@ -1,0 +1,26 @@
+"""What a residual costs: the data term of the objective.
+
+A fidelity compares predictions ``p = A(x)`` with measurements ``y``. The solver asks for its value,
+its gradient in ``p`` and its curvature in ``p`` (a symmetric matrix, applied to tangents), and
+nothing else: a user's class with the members of :class:`Fidelity`, or a bare function of ``p`` and
+``y``, serves as well as those here.
+"""
+
+from onmanifold.fidelity.correlated import CorrelatedGaussian
+from onmanifold.fidelity.function import FunctionFidelity, as_fidelity
+from onmanifold.fidelity.gaussian import Gaussian
+from onmanifold.fidelity.goodness import p_value
+from onmanifold.fidelity.poisson import Poisson
+from onmanifold.fidelity.protocol import Fidelity
+from onmanifold.fidelity.student import StudentT
+
+__all__ = [
+    "CorrelatedGaussian",
+    "Fidelity",
+    "FunctionFidelity",
+    "Gaussian",
+    "Poisson",
+    "StudentT",
+    "as_fidelity",
+    "p_value",
+]

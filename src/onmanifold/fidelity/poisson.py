@@ -1,0 +1,121 @@
+"""Counts: photons, decays, electrons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from onmanifold.fidelity.deviance import FLOOR, estimated_moments, half_deviance
+from onmanifold.fidelity.entries import (
+    bind_entries,
+    bind_mask,
+    check_entries,
+    check_mask,
+    present,
+    present_tangents,
+    select_rows,
+    total,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Poisson:
+    """Counts with mean ``lambda = gain p + background``: half the Poisson deviance,
+
+        Phi(p, y) = sum lambda - y + y log(y / lambda)
+
+    over the entries present, the negative log-likelihood up to a constant: zero where every mean is its
+    count, positive elsewhere. The measurement holds the counts themselves, neither divided by an exposure
+    nor with a background subtracted.
+
+    Learned manifolds may predict a little less than nothing, where a logarithm is not defined. So a count
+    whose mean is below 1/2 counts as if its errors were normal with variance 1/2: Phi goes on as a
+    parabola there, with the same value and slope at 1/2, defined for every p and convex. The slope is
+    ``gain (lambda - y) / max(lambda, 1/2)`` everywhere and zero on average at the truth, so that this
+    gives up some precision where means are below 1/2, but pulls no result aside.
+
+    The curvature is the expected one (Fisher's information), ``gain^2 / max(lambda, 1/2)``.
+
+    Args:
+        gain: counts for each unit of the prediction (exposure, efficiency): a positive number, or a
+            tensor that broadcasts to ``y_shape`` or to ``(B, *y_shape)``.
+        background: mean number of counts that come without any signal (dark counts, stray light), at
+            least 0; as ``gain``.
+        mask: boolean, True where an entry was measured; broadcasts to ``y_shape``, or is
+            ``(B, *y_shape)``. A missing entry may hold any finite number.
+
+    Raises:
+        TypeError: if ``gain`` or ``background`` is not a number, or ``mask`` is not a boolean tensor.
+        ValueError: if ``gain`` is not positive or ``background`` negative, or (on use) a shape does not
+            fit, or a count is negative.
+
+    Example:
+        >>> import torch
+        >>> counts = torch.tensor([[0.0, 4.0, 9.0]])
+        >>> Poisson(gain=2.0, background=1.0).value(torch.tensor([[1.0, 1.5, 2.5]]), counts)
+        tensor([3.3992])
+    """
+
+    gain: float | Tensor = 1.0
+    background: float | Tensor = 0.0
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_entries(self.gain, "Poisson: gain")
+        check_entries(self.background, "Poisson: background", zero=True)
+        check_mask(self.mask, "Poisson: mask")
+
+    def bind(self, measurement: Tensor) -> Poisson:
+        mask = bind_mask(self.mask, measurement, "Poisson: mask")
+        least = present(mask, measurement).amin()
+        if bool(least < 0):
+            raise ValueError(
+                f"Poisson: the measurement holds {float(least):g}, expected counts of at least 0: if a "
+                "background was subtracted, add it again and pass it as background"
+            )
+        return replace(
+            self,
+            gain=bind_entries(self.gain, measurement, "Poisson: gain"),
+            background=bind_entries(self.background, measurement, "Poisson: background"),
+            mask=mask,
+        )
+
+    def select(self, rows: Tensor) -> Poisson:
+        return replace(
+            self,
+            gain=select_rows(self.gain, rows),
+            background=select_rows(self.background, rows),
+            mask=select_rows(self.mask, rows),
+        )
+
+    def value(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return total(present(self.mask, half_deviance(self._mean(prediction), measurement)))
+
+    def gradient(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        mean = self._mean(prediction)
+        slope = self.gain * (mean - measurement) / mean.clamp(min=FLOOR)
+        return present(self.mask, slope)
+
+    def curvature(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
+        bend = self.gain / self._mean(prediction).clamp(min=FLOOR) * self.gain
+        return present_tangents(self.mask, bend.unsqueeze(1) * tangents)
+
+    def expected(self, measurement: Tensor) -> Tensor:
+        """The value's mean at the truth, estimated from the counts, shape ``(B,)``.
+
+        It depends on the true means: close to 1/2 for each entry with many counts, down to 0 for one
+        without any light. What each count adds here is off by at most 0.01 on average, whatever its mean.
+        """
+        return total(present(self.mask, estimated_moments(measurement)[0]))
+
+    def deviation(self, measurement: Tensor) -> Tensor:
+        """Standard deviation of the value about :meth:`expected`, shape ``(B,)``.
+
+        That of the estimate is included; so it is up to a half more than that of the value alone for
+        means about 1. It is estimated from the counts, to 10 % for means above 0.1.
+        """
+        return total(present(self.mask, estimated_moments(measurement)[1])).sqrt()
+
+    def _mean(self, prediction: Tensor) -> Tensor:
+        return self.gain * prediction + self.background

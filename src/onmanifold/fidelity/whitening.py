@@ -1,0 +1,198 @@
+"""Maps that turn correlated errors into independent ones of standard deviation 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold.fidelity.entries import bind_entries, check_entries
+from onmanifold.prior import by_chart
+
+
+class Whitening(Protocol):
+    """W with ``W^T W = C^-1`` among the entries present, and 0 elsewhere; of each of B members."""
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """W times vectors ``(B, T, m)``."""
+        ...
+
+    def transposed(self, vectors: Tensor) -> Tensor:
+        """``W^T`` times vectors ``(B, T, m)``."""
+        ...
+
+    def select(self, rows: Tensor) -> Self:
+        """The same for the members ``rows`` (an index)."""
+        ...
+
+
+def check_covariance(matrix: object, name: str) -> None:
+    """Raise unless ``matrix`` is a symmetric one ``(m, m)``, or B of them."""
+    matrix = _check_matrix(matrix, name)
+    if matrix.shape[-2] != matrix.shape[-1]:
+        raise ValueError(
+            f"{name} has shape {tuple(matrix.shape)}, expected (m, m), or (B, m, m) for B measurements"
+        )
+    skew = (matrix - matrix.mT).abs()
+    if bool((skew > 1000 * torch.finfo(matrix.dtype).eps * matrix.abs().amax()).any()):
+        raise ValueError(
+            f"{name} is not symmetric, entries that mirror each other differ by up to "
+            f"{float(skew.amax()):.3g}: pass (C + C.mT) / 2 if that is rounding"
+        )
+
+
+def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: str) -> Whitening:
+    """Factorize a covariance ``(m, m)`` or ``(B, m, m)`` among the entries present.
+
+    Args:
+        matrix: the covariance.
+        mask: which entries are present, ``(1 or B, m)``.
+        measurement: ``(B, *y_shape)``.
+        name: class and argument, for the message.
+
+    Raises:
+        ValueError: another size than the measurement's, or not positive definite.
+    """
+    matrix = matrix.to(measurement.device)
+    _check_size(matrix, measurement, name)
+    masks, number = _distinct(mask, measurement, shared=matrix.ndim == 2)
+    # Missing entries become independent ones, so that the others' block is their covariance.
+    both = masks.unsqueeze(1) & masks.unsqueeze(2)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    lower, info = torch.linalg.cholesky_ex(torch.where(both, matrix, eye))
+    if bool(info.any()):
+        raise ValueError(
+            f"{name} is not positive definite: the leading block of order {int(info.amax())} has an "
+            "eigenvalue of 0 or less. Add the variance of each entry's own noise to the diagonal, or take "
+            "CorrelatedGaussian.low_rank(std, factor)"
+        )
+    return _Triangular(masks, number, lower.to(measurement.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalPlusLowRank:
+    """``diag(std^2) + factor factor^T``, the factor ``(m, k)`` or ``(B, m, k)``."""
+
+    std: float | Tensor
+    factor: Tensor
+
+    def __post_init__(self) -> None:
+        check_entries(self.std, "CorrelatedGaussian: std")
+        _check_matrix(self.factor, "CorrelatedGaussian: factor")
+
+    def whitening(self, mask: Tensor | None, measurement: Tensor) -> Whitening:
+        """Factorize it among the entries present; arguments as for :func:`factorize`."""
+        factor = self.factor.to(measurement.device)
+        _check_size(factor, measurement, "CorrelatedGaussian: factor")
+        std = bind_entries(self.std, measurement, "CorrelatedGaussian: std").flatten(1)
+        shared = factor.ndim == 2 and len(std) == 1
+        masks, number = _distinct(mask, measurement, shared=shared)
+        scaled = torch.where(masks.unsqueeze(2), factor / std.unsqueeze(2), 0.0)
+        basis, size, _ = torch.linalg.svd(scaled, full_matrices=False)
+        # (1 + V V^T)^(-1/2) along the basis, less 1. This form of Woodbury's identity loses no digits
+        # where the low rank part is much larger than the diagonal.
+        shrink = (1 + size.square()).rsqrt() - 1
+        return _Shrinking(
+            masks,
+            number,
+            std.expand(len(masks), -1),
+            basis.to(measurement.dtype),
+            shrink.to(measurement.dtype),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Grouped:
+    """Members that share a mask and a covariance share what was made of them.
+
+    Attributes:
+        masks: which entries are present in each group, ``(K, m)``.
+        number: the group of each member, ``(B,)``.
+    """
+
+    masks: Tensor
+    number: Tensor
+
+    def select(self, rows: Tensor) -> Self:
+        return replace(self, number=self.number[rows])
+
+    def _by_group(self, apply: Callable[[Tensor, int], Tensor], vectors: Tensor) -> Tensor:
+        def among_present(rows: Tensor, k: int) -> Tensor:
+            return torch.where(self.masks[k], apply(torch.where(self.masks[k], rows, 0.0), k), 0.0)
+
+        return by_chart(among_present, vectors, self.number, len(self.masks))
+
+
+@dataclass(frozen=True, eq=False)
+class _Triangular(_Grouped):
+    """``W = L^-1`` of Cholesky's ``C = L L^T``, ``(K, m, m)``."""
+
+    lower: Tensor
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        return self._by_group(lambda v, k: _solve(self.lower[k], v, upper=False), vectors)
+
+    def transposed(self, vectors: Tensor) -> Tensor:
+        return self._by_group(lambda v, k: _solve(self.lower[k].mT, v, upper=True), vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shrinking(_Grouped):
+    """``W = (1 + Q diag(shrink) Q^T) / std`` with orthonormal columns Q, ``(K, m, k)``."""
+
+    std: Tensor
+    basis: Tensor
+    shrink: Tensor
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        return self._by_group(lambda v, k: self._shrunk(v / self.std[k], k), vectors)
+
+    def transposed(self, vectors: Tensor) -> Tensor:
+        return self._by_group(lambda v, k: self._shrunk(v, k) / self.std[k], vectors)
+
+    def _shrunk(self, vectors: Tensor, k: int) -> Tensor:
+        return vectors + (vectors @ self.basis[k] * self.shrink[k]) @ self.basis[k].mT
+
+
+def _solve(matrix: Tensor, vectors: Tensor, upper: bool) -> Tensor:
+    """``matrix^-1`` times vectors ``(n, T, m)``, in one go."""
+    columns = vectors.flatten(0, 1).mT
+    solved: Tensor = torch.linalg.solve_triangular(matrix, columns, upper=upper)
+    return solved.mT.reshape(vectors.shape)
+
+
+def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
+    """The distinct masks ``(K, m)`` and the number of each member's, ``(B,)``.
+
+    Where the covariance is not shared, each member has its own.
+    """
+    batch, m = len(measurement), measurement[0].numel()
+    if mask is None:
+        mask = torch.ones((1, m), dtype=torch.bool, device=measurement.device)
+    if not shared:
+        return mask.expand(batch, -1), torch.arange(batch, device=mask.device)
+    masks, number = torch.unique(mask, dim=0, return_inverse=True)
+    return masks, number.expand(batch)
+
+
+def _check_matrix(matrix: object, name: str) -> Tensor:
+    if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
+        got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise TypeError(f"{name} has to be a floating-point tensor, got {got}")
+    if matrix.ndim not in (2, 3):
+        raise ValueError(f"{name} has shape {tuple(matrix.shape)}, expected two or three axes")
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError(f"{name} holds NaN or infinity")
+    return matrix
+
+
+def _check_size(matrix: Tensor, measurement: Tensor, name: str) -> None:
+    batch, m = len(measurement), measurement[0].numel()
+    if matrix.shape[-2] != m or (matrix.ndim == 3 and len(matrix) != batch):
+        raise ValueError(
+            f"{name} has shape {tuple(matrix.shape)}, expected {m} rows, as many as a measurement of "
+            f"shape {tuple(measurement.shape[1:])} has entries, for all {batch} measurements or each"
+        )
