@@ -34,7 +34,7 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
-from onmanifold.solution import Solution, Status
+from onmanifold.solution import NotExplained, Solution, Status
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
 from onmanifold.weights import ByDiscrepancy, ByLCurve
@@ -60,6 +60,7 @@ __all__ = [
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
+    "NotExplained",
     "OutsideDomain",
     "Point",
     "Poisson",

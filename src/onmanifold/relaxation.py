@@ -107,7 +107,7 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
     bent = line.y - problem.operator.A(on) - line.jvp(off.unsqueeze(1)).squeeze(1)
     target = problem.measurement - bent  # ... taken off the data.
     marginal = Marginal(problem.fidelity, line, variance, _inverse(problem, line, variance))
-    found = solve(
+    found = solve(  # its misfit counts w as noise
         problem.operator,
         target,
         problem.prior,

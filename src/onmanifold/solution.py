@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from onmanifold.descent.problem import Problem
 
 
+UNLIKELY = 0.01  # p-value below which a measurement counts as not explained
+
+
+class NotExplained(UserWarning):
+    """No point of the manifold that was found explains a measurement within its noise."""
+
+
 class Status(IntEnum):
     """Why a descent ended; its members carry a message.
 
@@ -106,6 +113,8 @@ class Solution:
         objective: misfit plus weighted penalty, ``(B,)``.
         misfit: the fidelity's value alone, ``(B,)``.
         expected_misfit: what the misfit is on average at the truth, ``(B,)``.
+        p_value: probability that noise alone makes a misfit at least as large, ``(B,)``; NaN where the
+            fidelity does not say.
         status: why each descent ended, B of them.
         steps: steps attempted by the winning start, ``(B,)``, integer.
         operator_calls: evaluations of the operator, pool and all starts together, ``(B,)``,
@@ -126,6 +135,7 @@ class Solution:
     objective: Tensor
     misfit: Tensor
     expected_misfit: Tensor
+    p_value: Tensor
     status: tuple[Status, ...]
     steps: Tensor
     operator_calls: Tensor
@@ -148,6 +158,16 @@ class Solution:
     def reason(self) -> tuple[str, ...]:
         """Why each descent ended, in words."""
         return tuple(s.message for s in self.status)
+
+    @property
+    def explained(self) -> Tensor:
+        """Whether the noise explains the misfit, unless in one of a hundred cases, ``(B,)``, boolean.
+
+        Where it does not, no point of the manifold that was found explains the measurement: the truth lies
+        off it, the noise is larger than stated, the operator is another, or all starts missed it. Always
+        true where ``p_value`` is unknown.
+        """
+        return ~(self.p_value < UNLIKELY)
 
     @property
     def dropped(self) -> Tensor:
@@ -178,6 +198,10 @@ class Solution:
             f"{self.expected_misfit[b]:>12.6g} {self.steps[b]:>6} {self.operator_calls[b]:>6}  "
             f"{status.name}: {status.message}"
             for b, status in enumerate(self.status)
+        ]
+        lines += [
+            f"measurement {b}: not explained by the noise, p = {self.p_value[b]:.2g}"
+            for b in (~self.explained).nonzero().flatten().tolist()
         ]
         lines += [
             f"measurement {b}: {count} of {self.ends.status.shape[1]} starts were not finite"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +17,11 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrea
 from onmanifold.descent.halving import Halving
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
-from onmanifold.fidelity import Fidelity
+from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import Retraction
-from onmanifold.solution import Ends, History, Solution, Status
+from onmanifold.solution import UNLIKELY, Ends, History, NotExplained, Solution, Status
 from onmanifold.starts import Starts, as_starts, choose_starts
 from onmanifold.testing import check_operator
 from onmanifold.weights import WeightRule
@@ -83,6 +84,9 @@ def solve(
         The :class:`Solution`, with a status for each measurement. An interrupt from the keyboard returns
         the best so far.
 
+    Warns:
+        NotExplained: no point that was found explains some measurement within its noise.
+
     Raises:
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
             prior's.
@@ -140,7 +144,24 @@ def solve(
             return solution
 
         solution = run(problem, start)
-        return solution if rule is None else _by_rule(rule, problem, solution, run)
+        if rule is not None:
+            solution = _by_rule(rule, problem, solution, run)
+        _warn(solution)
+        return solution
+
+
+def _warn(solution: Solution) -> None:
+    """Say which measurements the noise does not explain."""
+    rows = (~solution.explained).nonzero().flatten().tolist()
+    if rows:
+        some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        warnings.warn(
+            f"{len(rows)} of {len(solution)} measurements ({some}) are not explained by a point of this "
+            f"manifold and the noise (p < {UNLIKELY}): the truth lies off the manifold, the noise is larger "
+            "than stated, the operator is another, or more starts are needed",
+            NotExplained,
+            stacklevel=3,
+        )
 
 
 def _by_rule(
@@ -208,6 +229,7 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
         objective=state.objective[won],
         misfit=state.misfit[won],
         expected_misfit=problem.fidelity.expected(problem.measurement),
+        p_value=_p_value(problem, state.misfit[won]),
         status=tuple(_STATUS[code] for code in descent.status[won].tolist()),
         steps=state.steps[won],
         operator_calls=_total(problem.counts.evaluations, members.counts.evaluations),
@@ -224,6 +246,12 @@ def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) 
         trajectory=None if z is None else _decoded(prior, z, history.chart),
         problem=problem,
     )
+
+
+def _p_value(problem: Problem, misfit: Tensor) -> Tensor:
+    if not problem.noise_known:
+        return torch.full_like(misfit, torch.nan)
+    return p_value(problem.fidelity, misfit, problem.measurement)
 
 
 def _total(pool: Tensor, starts: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from onmanifold import (
     Gaussian,
     LevenbergMarquardt,
     MaxSteps,
+    NotExplained,
     OutsideDomain,
     Point,
     RiemannianGradientDescent,
@@ -487,3 +489,29 @@ def test_halving_drops_the_worse_half_and_none_that_promises_more():
     assert halving.dropped(state, running, 6).tolist() == [False, False, True, True]
     assert not halving.dropped(state, running, 9).any()
     assert not halving.dropped(state, running + 1, 3).any()
+
+
+# Measurements that the manifold does not explain --------------------------------------------------
+
+
+def test_genuine_measurements_are_explained_and_others_are_not():
+    prior = Sphere()
+    x, y = measured(prior, n=100)
+    genuine = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
+    assert genuine.explained.sum() >= 95
+    off = x + 0.5 * torch.nn.functional.normalize(x, dim=2)  # above the sphere
+    y = simulate(as_operator(warp, prior.x_shape, dtype=prior.dtype), off, 0.05, 0)
+    with pytest.warns(NotExplained, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"):
+        wrong = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
+    assert (~wrong.explained).sum() >= 95
+    assert "not explained by the noise" in wrong.summary()
+
+
+def test_nothing_is_said_without_a_noise_level():
+    prior = Sphere()
+    _, y = measured(prior)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = solve(warp, 100 * y, prior, prior_weight=1.0)
+    assert solution.p_value.isnan().all()
+    assert solution.explained.all()

@@ -73,6 +73,7 @@ class Problem:
         retraction: how points move along tangents.
         members: each row's number among the N that the counts are kept for, ``(B,)``.
         counts: operator calls so far.
+        noise_known: whether the fidelity was given; without, its scale means nothing.
     """
 
     operator: ForwardOperator
@@ -83,6 +84,7 @@ class Problem:
     retraction: Retraction
     members: Tensor = field(repr=False)
     counts: Counts = field(repr=False)
+    noise_known: bool = True
 
     def __len__(self) -> int:
         return len(self.measurement)
@@ -276,6 +278,7 @@ def pose(
         ChartRetraction() if retraction is None else retraction,
         members,
         _no_counts(members),
+        noise_known=fidelity is not None,
     )
 
 
