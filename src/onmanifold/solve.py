@@ -116,7 +116,7 @@ def solve(
     rule = prior_weight if isinstance(prior_weight, WeightRule) else None
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_starts(starts)
-    with _evaluation(prior):
+    with evaluation(prior):
         problem = pose(operator, measurement, prior, fidelity, weight, retraction)
         start, each = choose_starts(problem, starts, seed)
         if debug:
@@ -160,7 +160,7 @@ def _warn(solution: Solution) -> None:
             f"manifold and the noise (p < {UNLIKELY}): the truth lies off the manifold, the noise is larger "
             "than stated, the operator is another, or more starts are needed",
             NotExplained,
-            stacklevel=3,
+            stacklevel=4,  # one is that of no_grad
         )
 
 
@@ -190,7 +190,7 @@ def _by_rule(
 
 
 @contextmanager
-def _evaluation(prior: ManifoldPrior) -> Iterator[None]:
+def evaluation(prior: ManifoldPrior) -> Iterator[None]:
     """Hold ``prior`` in evaluation mode, and leave it as it was."""
     training = getattr(prior, "training", False)
     if training:

@@ -145,9 +145,10 @@ class Problem:
         box = torch.as_tensor(self.prior.box, dtype=point.z.dtype, device=point.z.device)
         return (-box - point.z).clamp(max=0.0), (box - point.z).clamp(min=0.0)
 
-    def at(self, point: Point) -> Trial:
-        """Linearize the operator at ``point``: one linearization a member."""
-        x = self.prior.decode(point.z, point.chart)
+    def at(self, point: Point, x: Tensor | None = None) -> Trial:
+        """Linearize the operator at ``point``, decoded ``x``: one linearization a member."""
+        if x is None:
+            x = self.prior.decode(point.z, point.chart)
         return self._trial(point, x, torch.zeros_like(point.chart, dtype=torch.bool))
 
     def after(self, point: Point, v: Tensor, may_switch: Tensor) -> Trial:

@@ -1,0 +1,83 @@
+"""Intervals that hold a share of many draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_number
+from onmanifold.prior import ManifoldPrior, Point
+
+_PIXELS = 2**12  # sorted at once
+
+
+def check_level(level: float) -> None:
+    """Raise unless ``level`` is a probability."""
+    check_number(level, "level", 0.0, 1.0)
+
+
+def central(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """Ends of the interval that leaves ``(1 - level) / 2`` of the weight on either side.
+
+    Args:
+        values: draws along the last axis, ``(..., N)``.
+        weights: theirs, broadcasts to the values; no weight at all gives NaN.
+        level: share of the weight inside.
+
+    Returns:
+        Lower and upper ends, ``(...)`` each.
+    """
+    ordered, order = values.sort(dim=-1)
+    weight = weights.expand_as(values).gather(-1, order)
+    total = weight.sum(-1, keepdim=True)
+    middle = (weight.cumsum(-1) - 0.5 * weight) / total
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        at = torch.full_like(total, share)
+        right = torch.searchsorted(middle.contiguous(), at).clamp(1, values.shape[-1] - 1)
+        low, high = middle.gather(-1, right - 1), middle.gather(-1, right)
+        part = ((at - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
+        end = torch.lerp(ordered.gather(-1, right - 1), ordered.gather(-1, right), part)
+        ends.append(torch.where(total > 0, end, torch.nan).squeeze(-1))
+    return ends[0], ends[1]
+
+
+def by_chart(
+    chart: Tensor, z: Tensor, weights: Tensor, charts: int, level: float
+) -> tuple[Tensor, Tensor]:
+    """Intervals of the latent coordinates in each chart, given that the point lies in it.
+
+    Args:
+        chart: of N draws for each measurement, ``(B, N)``.
+        z: their coordinates, ``(B, N, d)``.
+        weights: theirs, ``(B, N)``.
+        charts: how many charts there are.
+        level: share inside.
+
+    Returns:
+        Lower and upper ends, ``(B, K, d)`` each, NaN for charts without a draw.
+    """
+    values = z.mT.contiguous()
+    sides = [
+        central(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level)
+        for k in range(charts)
+    ]
+    return torch.stack([s[0] for s in sides], dim=1), torch.stack([s[1] for s in sides], dim=1)
+
+
+def of_pixels(
+    prior: ManifoldPrior, draws: Point, batch: int, level: float
+) -> tuple[Tensor, Tensor]:
+    """Intervals of the unknown's entries, from the same number of draws for each of ``batch`` measurements.
+
+    Returns:
+        Lower and upper ends, ``(B, *x_shape)`` each.
+    """
+    sides = []
+    for rows in torch.arange(len(draws), device=draws.z.device).view(batch, -1):
+        x = prior.decode(draws.z[rows], draws.chart[rows]).flatten(1).mT
+        even = x.new_ones(1, len(rows))
+        parts = [torch.stack(central(part, even, level)) for part in x.split(_PIXELS)]
+        sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))
+    both = torch.stack(sides, dim=1)
+    return both[0], both[1]

@@ -1,0 +1,281 @@
+"""Laplace's approximation: a normal law at each mode, weighted by its evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import log, pi
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmanifold import geometry
+from onmanifold._checks import as_generator, check_count
+from onmanifold.descent.problem import Problem
+from onmanifold.geometry import clamp_to_box
+from onmanifold.posterior.border import CutNormal
+from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
+from onmanifold.posterior.modes import find_modes
+from onmanifold.posterior.target import Local, box_of, in_box, posed
+from onmanifold.prior import Point
+from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
+
+_REDRAWS = 20  # of samples that fell out of the latent box
+_SEEN = 1e-8  # weight below which a mode is not decoded
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """The posterior over (chart, z) of B measurements as a mixture of normal laws, one at each mode.
+
+    Around a mode ``z*`` of chart k the objective ``f = Phi(A(D_k(z)), y) - log q_k(z)`` is replaced by
+    ``f(z*) + v.H v / 2`` with ``H`` the Gauss-Newton curvature of Phi plus the positive part of the Hessian
+    of ``-log q``, so that the mode has the covariance ``H^-1`` and the log-evidence
+    ``-f(z*) + d/2 log(2 pi) - 1/2 log det H``. In directions that data and prior leave open, the curvature
+    is that of a uniform density on the latent box.
+
+    Charts that overlap both carry mass, as they do in the prior: the same ``x`` is then two modes, one in
+    each chart. Weights and evidences compare charts rightly where each ``q_k`` is a density times its
+    mixture weight, as in an atlas; the likelihood's constants (``(2 pi std^2)^(-m/2)``), which are not in
+    Phi, are the same for all charts and missing in the evidence.
+
+    A coordinate whose mode lies on the border of the box has a normal law cut off there, with the slope
+    that the objective has, independent of other such coordinates; the free ones follow it as H says.
+    Mass beyond other borders is not taken off the evidence.
+
+    Attributes:
+        problem: what was solved.
+        chart: chart of each of M modes, the best first, ``(B, M)``; where a measurement has fewer its
+            first is repeated, without mass.
+        mode: where the density is highest, ``(B, M, d)``, float64.
+        covariance: of each mode's law, ``(B, M, d, d)``, float64.
+        mean: its mean, the mode itself unless that lies on the border, ``(B, M, d)``, float64.
+        log_mass: each mode's evidence, ``(B, M)``, -inf without mass.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Gaussian, solve
+        >>> from onmanifold import load_prior
+        >>> from onmanifold.posterior import laplace
+        >>> prior = load_prior("two-circles")
+        >>> y = torch.tensor([[1.5]])  # the first coordinate: a point below, or one above
+        >>> solution = solve(lambda x: x[:, :1], y, prior, fidelity=Gaussian(0.05))
+        >>> laplace(solution).std().shape
+        torch.Size([1, 2])
+    """
+
+    problem: Problem = field(repr=False)
+    chart: Tensor
+    mode: Tensor
+    mean: Tensor
+    covariance: Tensor
+    log_mass: Tensor
+    _parts: _Parts = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.chart)
+
+    @property
+    def weights(self) -> Tensor:
+        """Each mode's share of the mass, ``(B, M)``, float64; rows sum to one."""
+        return self.log_mass.softmax(dim=1)
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """Logarithm of the integral of ``q_k exp(-Phi)`` over each chart, -inf without a mode: ``(B, K)``."""
+        charts = range(self.problem.prior.num_charts)
+        each = [torch.where(self.chart == k, self.log_mass, -torch.inf) for k in charts]
+        return torch.stack(each, dim=1).logsumexp(dim=2)
+
+    @property
+    def total_log_evidence(self) -> Tensor:
+        """The same over all charts, ``(B,)``."""
+        return self.log_mass.logsumexp(dim=1)
+
+    @torch.no_grad()
+    def std(self) -> Tensor:
+        """Standard deviation of each entry of the unknown, ``(B, *x_shape)``.
+
+        By the law of total variance: ``J C J^T`` within each mode, with the decoder's Jacobian, plus the
+        scatter of the modes.
+        """
+        prior = self.problem.prior
+        weights = self.weights.to(prior.dtype)
+        chosen = weights > _SEEN
+        point = Point(self.chart[chosen], self.mean[chosen].to(prior.dtype))
+        with evaluation(prior):
+            x, columns = geometry.decode_with_jacobian(prior, point)
+        root = self._parts.root()[chosen].to(prior.dtype)
+        within = torch.einsum("nd...,nde->ne...", columns, root).square().sum(1)
+        owner = chosen.nonzero()[:, 0]
+        weight = weights[chosen].view(-1, *[1] * len(prior.x_shape))
+        none = x.new_zeros(len(self), *prior.x_shape)
+        mean = none.index_add(0, owner, weight * x)
+        between = (x - mean[owner]).square()
+        return none.index_add(0, owner, weight * (within + between)).sqrt()
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        """``n`` points for each measurement in turn, B * n in all, inside the latent box."""
+        check_count(n, "n")
+        source = as_generator(generator, self.mode.device)
+        modes = torch.multinomial(self.weights, n, replacement=True, generator=source)
+        return self._draw(modes, source)
+
+    @torch.no_grad()
+    def x(self, n: int, generator: torch.Generator | int | None = None) -> Tensor:
+        """``n`` samples of each unknown, ``(B, n, *x_shape)``."""
+        point, prior = self.sample(n, generator), self.problem.prior
+        with evaluation(prior):
+            x = prior.decode(point.z, point.chart)
+        return x.view(len(self), n, *prior.x_shape)
+
+    @torch.no_grad()
+    def interval(
+        self, level: float = 0.9, draws: int = 1000, generator: torch.Generator | int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Central intervals of each entry of the unknown, two ``(B, *x_shape)``, by decoded samples."""
+        check_level(level)
+        with evaluation(self.problem.prior):
+            draw = self.sample(draws, generator)
+            return of_pixels(self.problem.prior, draw, len(self), level)
+
+    @torch.no_grad()
+    def latent_interval(
+        self, level: float = 0.9, draws: int = 1000, generator: torch.Generator | int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Central intervals of the coordinates in each chart, given that the point lies in it.
+
+        By ``draws`` samples of each mode: two ``(B, K, d)``, NaN for charts without a mode.
+        """
+        check_level(level)
+        check_count(draws, "draws")
+        batch, modes, dim = self.mode.shape
+        source = as_generator(generator, self.mode.device)
+        every = torch.arange(modes, device=self.mode.device).repeat_interleave(draws)
+        z = self._draw(every.expand(batch, -1), source).z.view(batch, -1, dim)
+        share = (self.log_mass - self.log_evidence.gather(1, self.chart)).exp()
+        charts = self.problem.prior.num_charts
+        return by_chart(self.chart[:, every], z, share[:, every].to(z), charts, level)
+
+    def _draw(self, modes: Tensor, source: torch.Generator) -> Point:
+        """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
+        prior = self.problem.prior
+        rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
+        parts = self._parts.select((rows, modes))
+        z = parts.sample(source)
+        for _ in range(_REDRAWS):
+            z = torch.where(in_box(self.problem, z).unsqueeze(-1), z, parts.sample(source))
+        chart = self.chart[rows, modes].flatten()
+        return Point(chart, clamp_to_box(prior, z.flatten(0, 1).to(prior.dtype)))
+
+
+def laplace(solution: Solution) -> Laplace:
+    """Approximate the posterior of ``solution`` by a normal law at each mode; see :class:`Laplace`.
+
+    The modes are those that the starts ended in, each descended on and looked at from every other chart;
+    two of a chart that are nearer than two standard deviations are one.
+
+    Raises:
+        TypeError: ``solution`` is not what :func:`~onmanifold.solve` returns.
+        ValueError: it carries no problem (it was stored and loaded), was solved without a noise level or
+            with a ``prior_weight`` other than 1, a measurement's starts all failed, or neither data nor
+            prior nor box confine the posterior.
+    """
+    problem = posed(solution)
+    with torch.no_grad(), evaluation(problem.prior):
+        modes, table = find_modes(problem, solution)
+    _check_confined(problem, modes)
+    return _mixture(problem, modes, table)
+
+
+def _check_confined(problem: Problem, modes: Local) -> None:
+    if bool(torch.isfinite(box_of(problem)).all()):
+        return
+    values = torch.linalg.eigvalsh(modes.hessian)
+    if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
+        raise ValueError(
+            "the posterior has a direction that neither the data nor the prior confines: give the prior "
+            "a finite box, or a density that falls"
+        )
+
+
+def _mixture(problem: Problem, modes: Local, table: Tensor) -> Laplace:
+    parts = _parts(problem, modes)
+    log_mass = parts.log_mass() - modes.objective
+    order = torch.where(table < 0, table[:, :1], table)
+    each = parts.select(order)
+    return Laplace(
+        problem=problem,
+        chart=modes.chart[order],
+        mode=each.mode,
+        mean=each.mean(),
+        covariance=each.root() @ each.root().mT,
+        log_mass=torch.where(table < 0, -torch.inf, log_mass[order]),
+        _parts=each,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Normal laws ``mode + basis u``: the entries of u are independent, standard normal or cut off.
+
+    Attributes:
+        mode: ``(..., d)``.
+        basis: ``(..., d, d)``.
+        inward: away from the border where the mode lies on one, +-1, else 0, ``(..., d)``.
+        cut: the law of u there, in that direction.
+    """
+
+    mode: Tensor
+    basis: Tensor
+    inward: Tensor
+    cut: CutNormal
+
+    def select(self, index: Any) -> _Parts:
+        cut = CutNormal(self.cut.slope[index], self.cut.curvature[index])
+        return _Parts(self.mode[index], self.basis[index], self.inward[index], cut)
+
+    def mean(self) -> Tensor:
+        return self.mode + _times(self.basis, self.inward * self.cut.mean())
+
+    def root(self) -> Tensor:
+        """A square root R of the covariance ``R R^T``, ``(..., d, d)``."""
+        variance = torch.where(self.inward == 0, 1.0, self.cut.variance())
+        return self.basis * variance.sqrt().unsqueeze(-2)
+
+    def log_mass(self) -> Tensor:
+        """Logarithm of the integral, with density 1 at the mode."""
+        free = 0.5 * log(2 * pi) + self.basis.diagonal(dim1=-2, dim2=-1).log()
+        return torch.where(self.inward == 0, free, self.cut.log_mass()).sum(-1)
+
+    def sample(self, source: torch.Generator) -> Tensor:
+        normal = torch.empty_like(self.mode).normal_(generator=source)
+        upper = 1 - torch.empty_like(self.mode).uniform_(generator=source)
+        cut = self.inward * self.cut.quantile(upper)
+        return self.mode + _times(self.basis, torch.where(self.inward == 0, normal, cut))
+
+
+def _parts(problem: Problem, modes: Local) -> _Parts:
+    """The law at each mode: coordinates on the border are cut off there, the free ones follow them."""
+    z, hessian = modes.z.double(), modes.hessian
+    bound = modes.z.abs() >= box_of(problem).to(modes.z)
+    inward = torch.where(bound, -z.sign(), 0.0)
+    both = ~bound.unsqueeze(1) & ~bound.unsqueeze(2)
+    free = torch.where(both, hessian, torch.diag_embed(bound.double()))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
+    crossed = torch.where(~bound.unsqueeze(2) & bound.unsqueeze(1), hessian, 0.0)
+    follow = -inverse @ crossed
+    eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(
+        1
+    )  # Schur complement's diagonal
+    cut = CutNormal(
+        torch.where(bound, (inward * modes.gradient).clamp(min=0.0), 0.0),
+        torch.where(bound, eased, 1.0),
+    )
+    return _Parts(z, torch.linalg.cholesky(inverse) + follow, inward, cut)
+
+
+def _times(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,129 @@
+"""The modes of a posterior: where the starts ended, looked at from every chart, each one once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
+from onmanifold.descent.problem import Problem
+from onmanifold.descent.subproblem import composite_step
+from onmanifold.geometry import clamp_to_box
+from onmanifold.operator import OutsideDomain
+from onmanifold.posterior.target import Local, local
+from onmanifold.prior import Point
+from onmanifold.solution import Solution
+
+_STEPS = 100
+_NEVER = 10**9  # steps until a change of chart is tried
+_RESTING = 0.1  # nats by which the objective may still fall at what counts as a mode
+_APART = 2.0  # standard deviations: a mixture of two equal normals that are nearer has one mode
+
+
+def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
+    """The distinct modes of each of B measurements.
+
+    The starts' ends are descended further, each within its chart. What is found is then looked at
+    from every other chart, since charts that overlap share the mass, and the descent repeated there.
+
+    Returns:
+        The modes of all measurements, one after another, each one's best first; and numbers of theirs
+        in a table ``(B, M)``, -1 where a measurement has fewer than M.
+    """
+    batch, starts = solution.ends.chart.shape
+    owner = torch.arange(batch, device=solution.z.device).repeat_interleave(starts)
+    sound = torch.isfinite(solution.ends.objective.flatten())
+    ends = Point(solution.ends.chart.flatten(), solution.ends.z.flatten(0, 1)).select(sound)
+    modes, owner = _distinct(*_settled(problem, ends, owner[sound]), batch)
+    views, theirs = _views(problem, modes, owner)
+    if len(views):
+        more, theirs = _settled(problem, views, theirs)
+        modes, owner = Local.cat([modes, more]), torch.cat([owner, theirs])
+        modes, owner = _distinct(modes, owner, batch)
+    without = sorted(set(range(batch)) - set(owner.tolist()))
+    if without:
+        raise ValueError(
+            f"measurements {without}: no start came to rest at a mode; solve them again with more steps"
+        )
+    return modes, _table(owner, batch)
+
+
+def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor]:
+    """Each mode in the coordinates of every other chart."""
+    prior = problem.prior
+    points = [
+        Point(torch.full_like(modes.chart, k), clamp_to_box(prior, prior.encode_chart(modes.x, k)))
+        for k in range(prior.num_charts)
+    ]
+    chart, z = torch.cat([p.chart for p in points]), torch.cat([p.z for p in points])
+    other = (chart != modes.chart.repeat(len(points))) & torch.isfinite(z).all(dim=1)
+    return Point(chart[other], z[other]), owner.repeat(len(points))[other]
+
+
+def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tensor]:
+    """Descend to the mode next to each point, within its chart; those that come to rest, and whose."""
+    state, kept = _begun(problem, point, owner)
+    owner = owner[kept]
+    members = problem.select(owner)
+    method = LevenbergMarquardt()
+    going = torch.isfinite(state.objective)
+    for _ in range(_STEPS):
+        rows = (going & ~_done(state)).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        state = state.merge(rows, method.step(members.select(rows), state.select(rows)))
+    resting = (going & (state.promise <= _RESTING)).nonzero().squeeze(1)
+    state, owner = state.select(resting), owner[resting]
+    members = problem.select(owner)
+    # What is left to descend is too little to be seen in the objective, but the model knows the way.
+    v, _ = composite_step(members, state.point, state.model, state.model.curvature)
+    last = Point(state.point.chart, clamp_to_box(problem.prior, state.point.z + v))
+    trial = members.at(last)
+    return local(members, trial, problem.prior.decode(last.z, last.chart)), owner
+
+
+def _begun(problem: Problem, point: Point, owner: Tensor) -> tuple[LMState, Tensor]:
+    """The descents' beginnings where the operator is defined, and which of the points those are."""
+    kept = torch.arange(len(owner), device=owner.device)
+    while True:
+        try:
+            members = problem.select(owner[kept])
+            state = LevenbergMarquardt().init(members, point.select(kept))
+        except OutsideDomain as error:
+            kept = kept[~error.members]
+            continue
+        return replace(state, wait=state.wait + _NEVER), kept
+
+
+def _done(state: LMState) -> Tensor:
+    left = torch.minimum(state.decrease, state.promise)
+    return state.stalled | (left <= state.resolution)
+
+
+def _distinct(modes: Local, owner: Tensor, batch: int) -> tuple[Local, Tensor]:
+    """Each mode once, the best first: the others of its chart within two standard deviations are it."""
+    order = modes.objective.argsort(stable=True)
+    order = order[owner[order].argsort(stable=True)]
+    modes, owner = modes.select(order), owner[order]
+    table = _table(owner, batch)
+    some = table.clamp(min=0)
+    z, chart = modes.z.double()[some], modes.chart[some]
+    apart = z.unsqueeze(1) - z.unsqueeze(2)
+    squared = torch.einsum("bijd,bide,bije->bij", apart, modes.hessian[some], apart)
+    same = (chart.unsqueeze(1) == chart.unsqueeze(2)) & (squared < _APART**2)
+    kept = table >= 0
+    for i in range(table.shape[1] - 1):
+        kept[:, i + 1 :] &= ~(kept[:, i : i + 1] & same[:, i, i + 1 :])
+    chosen = table[kept]
+    return modes.select(chosen), owner[chosen]
+
+
+def _table(owner: Tensor, batch: int) -> Tensor:
+    """Numbers of each measurement's members in a row ``(B, M)``, filled up by -1; ``owner`` ascends."""
+    counts = torch.bincount(owner, minlength=batch)
+    numbers = torch.arange(len(owner), device=owner.device)
+    table = numbers.new_full((batch, int(counts.max())), -1)
+    table[owner, numbers - (counts.cumsum(0) - counts)[owner]] = numbers
+    return table

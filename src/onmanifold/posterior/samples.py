@@ -1,0 +1,158 @@
+"""What a sampler brings home, and whether it may be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count
+from onmanifold.descent.problem import Problem
+from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
+from onmanifold.prior import Point
+from onmanifold.solve import evaluation
+
+MIXED = 1.01  # largest R-hat at which chains pass for having mixed
+
+
+class NotMixed(UserWarning):
+    """The chains of some measurements do not agree yet: their R-hat exceeds 1.01."""
+
+
+@dataclass(frozen=True)
+class PosteriorSamples:
+    """Draws from the posteriors of B measurements: C chains of N draws each.
+
+    Attributes:
+        problem: what was solved.
+        chart: ``(B, C, N)``, integer.
+        z: latent coordinates there, ``(B, C, N, d)``.
+        log_density: logarithm of the posterior's density over (chart, z), up to a constant, ``(B, C, N)``.
+        projections: x along some random directions, the same in all charts, ``(B, C, N, P)``.
+        mean: of all draws of x, ``(B, *x_shape)``.
+        std: their standard deviation, ``(B, *x_shape)``.
+        step: length of the local moves, in standard deviations, ``(B,)``.
+        local_acceptance: share of the local moves that were accepted, ``(B,)``.
+        global_acceptance: share of the global ones, ``(B,)``.
+        operator_calls: linearizations of the operator, warm-up included, ``(B,)``, integer.
+        seconds: wall time.
+    """
+
+    problem: Problem = field(repr=False)
+    chart: Tensor
+    z: Tensor
+    log_density: Tensor
+    projections: Tensor
+    mean: Tensor
+    std: Tensor
+    step: Tensor
+    local_acceptance: Tensor
+    global_acceptance: Tensor
+    operator_calls: Tensor
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.chart)
+
+    @cached_property
+    def rhat(self) -> Tensor:
+        """R-hat by ranks (Vehtari and others, Bayesian Analysis 16, 2021), ``(B, 1 + P)``.
+
+        Of ``log_density`` and each of ``projections``, which mean the same in all charts; infinite for
+        chains that do not move.
+        """
+        return self._diagnose("rhat").nan_to_num(nan=torch.inf)
+
+    @cached_property
+    def ess(self) -> Tensor:
+        """Effective number of draws of all chains together, of the same quantities, ``(B, 1 + P)``."""
+        return self._diagnose("ess")
+
+    @property
+    def mixed(self) -> Tensor:
+        """Whether no R-hat of a measurement exceeds 1.01, ``(B,)``, boolean."""
+        return (self.rhat <= MIXED).all(dim=1)
+
+    @property
+    def chart_shares(self) -> Tensor:
+        """Share of the draws in each chart, ``(B, K)``."""
+        charts = torch.arange(self.problem.prior.num_charts, device=self.chart.device)
+        return (self.chart.flatten(1).unsqueeze(2) == charts).to(self.z.dtype).mean(dim=1)
+
+    @torch.no_grad()
+    def x(self, n: int) -> Tensor:
+        """``n`` draws of each unknown, evenly spread over all chains, ``(B, n, *x_shape)``."""
+        point, prior = self.points(n), self.problem.prior
+        with evaluation(prior):
+            return prior.decode(point.z, point.chart).view(len(self), n, *prior.x_shape)
+
+    def points(self, n: int) -> Point:
+        """``n`` draws for each measurement in turn, B * n, evenly spread over all chains."""
+        check_count(n, "n")
+        chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
+        if n > chart.shape[1]:
+            raise ValueError(f"n is {n}, there are {chart.shape[1]} draws of each measurement")
+        some = torch.linspace(0, chart.shape[1] - 1, n, device=z.device).round().long()
+        return Point(chart[:, some].flatten(), z[:, some].flatten(0, 1))
+
+    @torch.no_grad()
+    def interval(self, level: float = 0.9, draws: int = 1000) -> tuple[Tensor, Tensor]:
+        """Central intervals of each entry of the unknown, two ``(B, *x_shape)``.
+
+        Args:
+            level: share of the posterior inside.
+            draws: how many to decode, all if there are fewer.
+        """
+        check_level(level)
+        check_count(draws, "draws")
+        point = self.points(min(draws, self.chart[0].numel()))
+        with evaluation(self.problem.prior):
+            return of_pixels(self.problem.prior, point, len(self), level)
+
+    def latent_interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Central intervals of the coordinates in each chart, given that the point lies in it.
+
+        Two ``(B, K, d)``, NaN for charts without a draw.
+        """
+        check_level(level)
+        chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
+        even = torch.ones_like(z[..., 0])
+        return by_chart(chart, z, even, self.problem.prior.num_charts, level)
+
+    def summary(self) -> str:
+        """A line for each measurement."""
+        head = "       R-hat   least ESS  step  accepted: local  global  calls"
+        worst, least = self.rhat.amax(dim=1), self.ess.amin(dim=1)
+        lines = [
+            f"{b:>4} {worst[b]:>7.3f} {least[b]:>11.0f} {self.step[b]:>5.2f} "
+            f"{self.local_acceptance[b]:>15.2f} {self.global_acceptance[b]:>7.2f} "
+            f"{self.operator_calls[b]:>6}"
+            for b in range(len(self))
+        ]
+        return "\n".join([head, *lines, f"{int(self.mixed.sum())} of {len(self)} mixed"])
+
+    def _diagnose(self, name: str) -> Tensor:
+        values = torch.cat([self.log_density.unsqueeze(3), self.projections], dim=3)
+        ordered = values.double().permute(0, 3, 1, 2).cpu().numpy()
+        with np.errstate(invalid="ignore", divide="ignore"):  # chains that do not move
+            result = getattr(diagnostics(), name)(ordered, chain_axis=-2, draw_axis=-1)
+        return torch.as_tensor(result)
+
+
+def diagnostics() -> Any:
+    """ArviZ's statistics of arrays.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        from arviz_stats.base.array import array_stats
+    except ImportError as error:
+        raise ImportError(
+            "R-hat and effective sample sizes need arviz-stats: install onmanifold[posterior]"
+        ) from error
+    return array_stats
