@@ -2,7 +2,6 @@
 
 import math
 import sys
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -157,7 +156,7 @@ def test_charts_that_overlap_share_the_mass():
 
 
 def test_a_mode_on_the_border_has_a_law_cut_off_there():
-    prior = Affine(dim=2, size=2, box=1.0)
+    prior = Affine(dim=2, size=2, box=torch.tensor([1.0, math.inf], dtype=DOUBLE))
     y = prior.decode_chart(torch.tensor([[3.0, 0.2]], dtype=DOUBLE), 0)
     found = laplace(solve(lambda x: x, y, prior, fidelity=Gaussian(0.8)))
     assert found.mode[0, 0, 0] == 1
@@ -174,7 +173,7 @@ def test_a_mode_on_the_border_has_a_law_cut_off_there():
     total = (mass.sum() * (2 / 800) * (18 / 1800)).log()
     assert torch.allclose(found.total_log_evidence[0], total, atol=2e-3)
     drawn = found.sample(20000, 0)
-    assert (drawn.z.abs() <= 1).all()
+    assert (drawn.z[:, 0].abs() <= 1).all()
     assert abs(drawn.z[:, 0].mean() - mean[0]) < 0.01
 
 
@@ -227,7 +226,7 @@ def two_points():
     def operator(x):  # the point above is the likelier
         return torch.cat([x[:, :1], 0.02 * x[:, 1:]], dim=1)
 
-    y = torch.tensor([[-0.1, 0.004]], dtype=DOUBLE)
+    y = torch.tensor([[-0.1, 0.03]], dtype=DOUBLE)
     return operator, prior, y, solve(operator, y, prior, fidelity=Gaussian(0.04), stop=STOP)
 
 
@@ -281,9 +280,12 @@ def test_local_moves_alone_are_exact():
     assert total_variation(samples, mass, prior.box, 20) < 0.05
 
 
+@pytest.mark.filterwarnings("ignore::onmanifold.posterior.NotMixed")
 def test_same_seed_same_draws_and_another_seed_others():
     solution = two_points()[3]
-    first, again, other = (sample_posterior(solution, draws=200, seed=s) for s in (4, 4, 5))
+    first, again, other = (
+        sample_posterior(solution, draws=50, warmup=20, seed=s) for s in (4, 4, 5)
+    )
     assert torch.equal(first.z, again.z) and torch.equal(first.chart, again.chart)
     assert not torch.equal(first.z, other.z)
 
@@ -347,12 +349,30 @@ def test_chains_that_do_not_agree_are_announced():
     assert not samples.mixed.any()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::onmanifold.posterior.NotMixed")
+def test_intervals_of_90_percent_hold_the_truth_in_85_to_95():
+    prior = Sine()
+    truth = prior.sample(200, 7)
+    truth = Point(truth.chart, torch.erfinv(truth.z / 3.01) * math.sqrt(2))  # from even to normal
+    x = prior.decode(truth.z, truth.chart)
+    operator = as_operator(lambda x: (x + x**3)[:, :2], (3,), dtype=DOUBLE)
+    solution = solve(operator, simulate(operator, x, 0.5, 8), prior, fidelity=Gaussian(0.5))
+    found = laplace(solution)
+    for result in (found, sample_posterior(solution, 400, 2, 50, approximation=found)):
+        low, high = result.latent_interval(0.9)
+        inside = ((low[:, 0] <= truth.z) & (truth.z <= high[:, 0])).double().mean()
+        assert 0.85 <= inside <= 0.95
+        low, high = result.interval(0.9)
+        assert 0.85 <= ((low <= x) & (x <= high)).double().mean() <= 0.95
+
+
 # Intervals ----------------------------------------------------------------------------------------
 
 
 @given(st.integers(2, 60), st.floats(0.05, 0.99), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
-def test_weighted_intervals_count_a_repeated_draw_like_its_weight(n, level, seed):
+def test_intervals_hold_their_share_and_leave_out_what_has_no_weight(n, level, seed):
     source = torch.Generator().manual_seed(seed)
     values = torch.randn(3, n, generator=source, dtype=DOUBLE)
     low, high = central(values, torch.ones(n, dtype=DOUBLE), level)
@@ -360,7 +380,7 @@ def test_weighted_intervals_count_a_repeated_draw_like_its_weight(n, level, seed
     if n >= 50:
         inside = ((values >= low[:, None]) & (values <= high[:, None])).double().mean(1)
         assert ((inside - level).abs() <= 2.0 / n + 1e-9).all()
-    weights = (torch.arange(n) % 2).double() + torch.where(torch.arange(n) % 2 == 0, 1e-12, 0.0)
+    weights = (torch.arange(n) % 2).double()
     some = central(values, weights, level)
     if n >= 6:
         odd = central(values[:, 1::2], torch.ones(n // 2, dtype=DOUBLE), level)
@@ -415,12 +435,11 @@ def test_counts_are_checked(options, message):
         sample_posterior(solved(fidelity=Gaussian(0.1)), **options)
 
 
+@pytest.mark.filterwarnings("ignore::onmanifold.posterior.NotMixed")
 def test_levels_and_numbers_of_draws_are_checked():
     solution = solved(fidelity=Gaussian(0.1))
     found = laplace(solution)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotMixed)
-        samples = sample_posterior(solution, draws=10, chains=1, warmup=2)
+    samples = sample_posterior(solution, draws=10, chains=1, warmup=2)
     for result in (found, samples):
         for ask in (result.interval, result.latent_interval):
             with pytest.raises(ValueError, match="level has to be above 0 and below 1, got 90"):

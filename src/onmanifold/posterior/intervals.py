@@ -28,17 +28,12 @@ def central(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tens
         Lower and upper ends, ``(...)`` each.
     """
     ordered, order = values.sort(dim=-1)
-    weight = weights.expand_as(values).gather(-1, order)
-    total = weight.sum(-1, keepdim=True)
-    middle = (weight.cumsum(-1) - 0.5 * weight) / total
+    mass = weights.expand_as(values).gather(-1, order).cumsum(-1)
+    total = mass[..., -1:]
     ends = []
     for share in ((1 - level) / 2, (1 + level) / 2):
-        at = torch.full_like(total, share)
-        right = torch.searchsorted(middle.contiguous(), at).clamp(1, values.shape[-1] - 1)
-        low, high = middle.gather(-1, right - 1), middle.gather(-1, right)
-        part = ((at - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
-        end = torch.lerp(ordered.gather(-1, right - 1), ordered.gather(-1, right), part)
-        ends.append(torch.where(total > 0, end, torch.nan).squeeze(-1))
+        at = torch.searchsorted(mass, share * total).clamp(max=values.shape[-1] - 1)
+        ends.append(torch.where(total > 0, ordered.gather(-1, at), torch.nan).squeeze(-1))
     return ends[0], ends[1]
 
 

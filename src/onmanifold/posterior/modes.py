@@ -11,8 +11,7 @@ from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import clamp_to_box
-from onmanifold.operator import OutsideDomain
-from onmanifold.posterior.target import Local, local
+from onmanifold.posterior.target import Local, local, visit
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -36,17 +35,19 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
     owner = torch.arange(batch, device=solution.z.device).repeat_interleave(starts)
     sound = torch.isfinite(solution.ends.objective.flatten())
     ends = Point(solution.ends.chart.flatten(), solution.ends.z.flatten(0, 1)).select(sound)
-    modes, owner = _distinct(*_settled(problem, ends, owner[sound]), batch)
-    views, theirs = _views(problem, modes, owner)
-    if len(views):
-        more, theirs = _settled(problem, views, theirs)
-        modes, owner = Local.cat([modes, more]), torch.cat([owner, theirs])
-        modes, owner = _distinct(modes, owner, batch)
-    without = sorted(set(range(batch)) - set(owner.tolist()))
-    if without:
+    found = _settled(problem, ends, owner[sound])
+    if found is not None:
+        found = _distinct(*found, batch)
+        more = _settled(problem, *_views(problem, *found))
+        if more is not None:
+            modes, owner = Local.cat([found[0], more[0]]), torch.cat([found[1], more[1]])
+            found = _distinct(modes, owner, batch)
+    without = sorted(set(range(batch)) - set(found[1].tolist() if found else ()))
+    if found is None or without:
         raise ValueError(
             f"measurements {without}: no start came to rest at a mode; solve them again with more steps"
         )
+    modes, owner = found
     return modes, _table(owner, batch)
 
 
@@ -62,12 +63,16 @@ def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor
     return Point(chart[other], z[other]), owner.repeat(len(points))[other]
 
 
-def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tensor]:
+def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tensor] | None:
     """Descend to the mode next to each point, within its chart; those that come to rest, and whose."""
-    state, kept = _begun(problem, point, owner)
-    owner = owner[kept]
+    found = visit(problem.select(owner), point) if len(point) else None
+    if found is None:
+        return None
+    point, owner = point.select(found.rows), owner[found.rows]
     members = problem.select(owner)
     method = LevenbergMarquardt()
+    state = method.init(members, point)
+    state = replace(state, wait=state.wait + _NEVER)
     going = torch.isfinite(state.objective)
     for _ in range(_STEPS):
         rows = (going & ~_done(state)).nonzero().squeeze(1)
@@ -75,26 +80,17 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
             break
         state = state.merge(rows, method.step(members.select(rows), state.select(rows)))
     resting = (going & (state.promise <= _RESTING)).nonzero().squeeze(1)
+    if len(resting) == 0:
+        return None
     state, owner = state.select(resting), owner[resting]
     members = problem.select(owner)
     # What is left to descend is too little to be seen in the objective, but the model knows the way.
     v, _ = composite_step(members, state.point, state.model, state.model.curvature)
     last = Point(state.point.chart, clamp_to_box(problem.prior, state.point.z + v))
-    trial = members.at(last)
-    return local(members, trial, problem.prior.decode(last.z, last.chart)), owner
-
-
-def _begun(problem: Problem, point: Point, owner: Tensor) -> tuple[LMState, Tensor]:
-    """The descents' beginnings where the operator is defined, and which of the points those are."""
-    kept = torch.arange(len(owner), device=owner.device)
-    while True:
-        try:
-            members = problem.select(owner[kept])
-            state = LevenbergMarquardt().init(members, point.select(kept))
-        except OutsideDomain as error:
-            kept = kept[~error.members]
-            continue
-        return replace(state, wait=state.wait + _NEVER), kept
+    there = visit(members, last)
+    if there is None:
+        return None
+    return local(members.select(there.rows), there.trial, there.x), owner[there.rows]
 
 
 def _done(state: LMState) -> Tensor:
