@@ -24,10 +24,8 @@ from onmanifold.solve import evaluation
 
 _TARGET = 0.574  # acceptance at which Langevin steps do best (Roberts and Rosenthal, 1998)
 _LONGEST = 2.0  # standard deviations
-_GOOD, _SELDOM = (
-    0.4,
-    4,
-)  # with global moves that are accepted so often, local ones each so-many-th draw
+# Where so many global moves are accepted, a local one is made for each so-many-th draw only.
+_GOOD, _SELDOM = 0.4, 5
 _PROJECTIONS = 8
 
 
