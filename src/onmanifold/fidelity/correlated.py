@@ -78,7 +78,7 @@ class CorrelatedGaussian:
 
     def bind(self, measurement: Tensor) -> CorrelatedGaussian:
         mask = bind_mask(self.mask, measurement, "CorrelatedGaussian: mask")
-        flat, covariance = None if mask is None else mask.flatten(1), self.covariance
+        flat, covariance = None if mask is None else mask.reshape(len(mask), -1), self.covariance
         if isinstance(covariance, DiagonalPlusLowRank):
             whitening = covariance.whitening(flat, measurement)
         else:

@@ -23,7 +23,10 @@ def half_deviance(mean: Tensor, counts: Tensor) -> Tensor:
 def _excess(mean: Tensor, counts: Tensor) -> Tensor:
     inside = mean.clamp(min=FLOOR)
     u = (counts - inside) / inside  # log1p(u) keeps the digits of many counts close to their mean
-    deviance: Tensor = inside * (torch.special.xlog1py(1 + u, u) - u)
+    log = u.clamp(
+        min=torch.finfo(u.dtype).eps - 1
+    ).log1p()  # of no counts: finite, and counts for nothing
+    deviance: Tensor = counts * log - inside * u
     return deviance + (mean - inside) * (mean + inside - 2 * counts) / (2 * inside)
 
 
@@ -35,8 +38,9 @@ def estimated_moments(counts: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         An estimate of the half deviance's mean, and one of the variance of the half deviance about that
-        estimate, both of the shape of ``counts``. Their sums over many entries are close to those of the
-        true moments: for means up to 40 the first is off by at most 0.008 an entry on average.
+        estimate, both of the shape of ``counts``. Summed over the distribution of the counts, the first is
+        off by at most 0.01, whatever the mean; the square root of the second by 10 % for means above 1/2,
+        and too large below: by a third at 0.2, by three quarters at 0.1.
     """
     mean, variance = (table.to(counts)[_index(counts)] for table in _tables())
     many = counts >= _MANY

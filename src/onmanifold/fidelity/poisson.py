@@ -26,8 +26,8 @@ class Poisson:
         Phi(p, y) = sum lambda - y + y log(y / lambda)
 
     over the entries present, the negative log-likelihood up to a constant: zero where every mean is its
-    count, positive elsewhere. The measurement holds the counts themselves, neither divided by an exposure
-    nor with a background subtracted.
+    count, positive elsewhere (less 1/4 for each count of 0, see below). The measurement holds the counts
+    themselves, neither divided by an exposure nor with a background subtracted.
 
     Learned manifolds may predict a little less than nothing, where a logarithm is not defined. So a count
     whose mean is below 1/2 counts as if its errors were normal with variance 1/2: Phi goes on as a
@@ -112,8 +112,8 @@ class Poisson:
     def deviation(self, measurement: Tensor) -> Tensor:
         """Standard deviation of the value about :meth:`expected`, shape ``(B,)``.
 
-        That of the estimate is included; so it is up to a half more than that of the value alone for
-        means about 1. It is estimated from the counts, to 10 % for means above 0.1.
+        That :meth:`expected` is an estimate is part of it. Estimated from the counts itself: to 10 % where
+        means are above 1/2, and too large where all are below, by three quarters at 0.1.
         """
         return total(present(self.mask, estimated_moments(measurement)[1])).sqrt()
 

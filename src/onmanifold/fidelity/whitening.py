@@ -87,7 +87,8 @@ class DiagonalPlusLowRank:
         """Factorize it among the entries present; arguments as for :func:`factorize`."""
         factor = self.factor.to(measurement.device)
         _check_size(factor, measurement, "CorrelatedGaussian: factor")
-        std = bind_entries(self.std, measurement, "CorrelatedGaussian: std").flatten(1)
+        std = bind_entries(self.std, measurement, "CorrelatedGaussian: std")
+        std = std.reshape(len(std), -1)
         shared = factor.ndim == 2 and len(std) == 1
         masks, number = _distinct(mask, measurement, shared=shared)
         scaled = torch.where(masks.unsqueeze(2), factor / std.unsqueeze(2), 0.0)
