@@ -328,7 +328,7 @@ def test_points_outside_the_operators_domain_are_never_drawn():
     y = torch.tensor([[0.4]], dtype=DOUBLE)
     prior = Sine()
     solution = solve(Root(), y, prior, fidelity=Gaussian(0.3), stop=STOP)
-    samples = sample_posterior(solution, draws=250, chains=16, warmup=50)
+    samples = sample_posterior(solution, draws=600, chains=16, warmup=50)
     assert (samples.z > -0.2).all()
     mass, _ = on_a_grid(
         lambda x: (x[:, :1] + 0.2).clamp(min=0).sqrt() - torch.where(x[:, :1] > -0.2, 0.0, 1e3),

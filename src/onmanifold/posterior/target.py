@@ -38,14 +38,14 @@ def posed(solution: Solution) -> Problem:
         raise ValueError(
             "the solution carries no problem (a stored one does not): call solve() again"
         )
-    if not problem.noise_known or problem.prior_weight == 0:
+    if not problem.noise_known or not problem.weighted:
         raise ValueError(
             "a posterior needs the noise level and the prior: call solve() again with "
             "fidelity=Gaussian(std) and without prior_weight"
         )
-    if problem.prior_weight != 1:
+    if bool((problem.prior_weight != 1).any()):
         raise ValueError(
-            f"with prior_weight={problem.prior_weight:g} the objective is no posterior's: call solve() "
+            f"with prior_weight={_told(problem)} the objective is no posterior's: call solve() "
             "again without prior_weight, and put what you know of the noise into the fidelity"
         )
     status = solution.ends.status
@@ -146,3 +146,8 @@ def box_of(problem: Problem) -> Tensor:
 def in_box(problem: Problem, z: Tensor) -> Tensor:
     """Which of the latent points ``(B, d)`` lie inside the box: ``(B,)``."""
     return (z.abs() <= box_of(problem).to(z)).all(dim=-1)
+
+
+def _told(problem: Problem) -> str:
+    """The weights that a problem has, in short."""
+    return ", ".join(f"{weight:g}" for weight in problem.prior_weight.unique()[:3].tolist())
