@@ -13,7 +13,7 @@ def p_value(fidelity: Fidelity, misfit: Tensor, measurement: Tensor) -> Tensor:
 
     By the gamma distribution with the misfit's mean and standard deviation under the noise: for
     :class:`Gaussian` and :class:`CorrelatedGaussian` exactly the tail of chi-square, for the others an
-    approximation, good to about 0.02 with tens of entries (:class:`Poisson` says more of its own). A
+    approximation, good to about 0.03 with tens of entries (:class:`Poisson` says more of its own). A
     reconstruction fits some of the noise too, which leaves the misfit smaller than the truth's, and the
     p-value larger, the more so the more dimensions the manifold has per entry.
 
