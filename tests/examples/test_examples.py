@@ -39,6 +39,13 @@ def test_look_at_results(tmp_path):
     assert (tmp_path / "results" / "solution" / "solution.json").is_file()
 
 
+def test_coordinates(tmp_path):
+    told = run("coordinates.py", tmp_path, cwd=tmp_path)
+    apart = [float(line.split()[-1]) for line in told.splitlines() if "apart" in line]
+    assert apart[0] < 1e-3 < 0.1 < apart[1]
+    assert (tmp_path / "coordinates.png").stat().st_size > 10_000
+
+
 def test_own_operator(tmp_path):
     printed = run("own_operator.py", cwd=tmp_path)
     assert "FAIL" not in printed and "3 of 3 converged" in printed
