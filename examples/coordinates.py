@@ -2,8 +2,8 @@
 
 python examples/coordinates.py [OUTPUT_FOLDER]
 
-The upper half of a sphere in two parametrizations: by stereographic projection, and the same warped. Riemannian
-gradient descent takes the same path with both; gradient descent in the latent coordinates does not.
+The upper half of a sphere in two parametrizations: by stereographic projection, and the same warped.
+Riemannian gradient descent takes the same path with both; gradient descent in the latent coordinates does not.
 """
 
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from onmanifold import (
     Latent,
@@ -29,18 +30,18 @@ class HalfSphere(ManifoldPrior):
 
     x_shape, dim = (3,), 2
 
-    def decode_chart(self, z, chart):
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         square = z.square().sum(1, keepdim=True)
         return torch.cat([2 * z, 1 - square], dim=1) / (1 + square)
 
-    def encode_chart(self, x, chart):
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         x = x / x.norm(dim=1, keepdim=True)
         return x[:, :2] / (1 + x[:, 2:])
 
-    def log_prob_chart(self, z, chart):
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
         return torch.zeros_like(z[:, 0])
 
-    def sample(self, n, generator=None):
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         grid = torch.linspace(-0.9, 0.9, n, dtype=self.dtype)
         return Point(torch.zeros(n, dtype=torch.long), torch.stack([grid, -grid], dim=1))
 
@@ -48,11 +49,11 @@ class HalfSphere(ManifoldPrior):
 class Warped(HalfSphere):
     """The same points, other coordinates: z = (sinh 2u, 0.3 v + u^2)."""
 
-    def decode_chart(self, w, chart):
+    def decode_chart(self, w: Tensor, chart: int) -> Tensor:
         z = torch.stack([torch.sinh(2 * w[:, 0]), 0.3 * w[:, 1] + w[:, 0].square()], dim=1)
         return super().decode_chart(z, chart)
 
-    def encode_chart(self, x, chart):
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         z = super().encode_chart(x, chart)
         u = torch.asinh(z[:, 0]) / 2
         return torch.stack([u, (z[:, 1] - u.square()) / 0.3], dim=1)
@@ -83,7 +84,7 @@ for axes, (title, method) in zip(figure.subplots(1, 2), methods.items(), strict=
             trajectory=True,
         )
         paths.append(solution.trajectory)
-        for b, path in enumerate(solution.trajectory.unbind(1)):
+        for path in solution.trajectory.unbind(1):
             width = 3 if style == "-" else 1.3
             axes.plot(path[:, 0], path[:, 1], style, color=("C0", "C1")[style == "--"], lw=width)
             axes.plot(*path[0, :2], "ko", ms=5)

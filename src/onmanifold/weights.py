@@ -63,6 +63,11 @@ class ByDiscrepancy(WeightRule):
         check_count(self.rounds, "ByDiscrepancy: rounds")
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
+        if bool(solution.expected_misfit.isnan().any()):
+            raise ValueError(
+                "ByDiscrepancy: the fidelity does not say what misfit the noise leaves; take one that "
+                "does, such as Gaussian(std), or ByLCurve()"
+            )
         weight = torch.full_like(solution.misfit, self.first)
         low, high = torch.full_like(weight, self.low), torch.full_like(weight, self.high)
         for _ in range(self.rounds):

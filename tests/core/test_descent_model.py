@@ -17,6 +17,7 @@ from onmanifold import (
 from onmanifold.descent import descend, pose
 from onmanifold.descent.quadratic import (
     clip_to_psd,
+    magnitude,
     minimize_on_box,
     model_decrease,
     projected_norm,
@@ -217,3 +218,15 @@ def test_curvature_along_is_that_of_the_model():
     v, model = randn(4, prior.dim), problem.model(trial)
     exact = ((model.curvature @ v[:, :, None]).squeeze(2) * v).sum(1)
     torch.testing.assert_close(problem.curvature_along(trial, v), exact)
+
+
+def test_magnitude_does_not_know_the_coordinates():
+    matrix = randn(4, 3, 3)
+    matrix, metric, change = matrix + matrix.mT, positive(4, 3, seed=1), randn(4, 3, 3, seed=2)
+    there = magnitude(change.mT @ matrix @ change, change.mT @ metric @ change)
+    assert torch.allclose(change.mT @ magnitude(matrix, metric) @ change, there)
+    eye = torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
+    values = torch.linalg.eigvalsh(matrix).abs().sort().values
+    assert torch.allclose(torch.linalg.eigvalsh(magnitude(matrix, eye)), values)
+    definite = positive(4, 3, seed=3)
+    assert torch.allclose(magnitude(definite, metric), definite)

@@ -182,3 +182,14 @@ def test_p_values_of_a_solution_tell_a_wrong_noise_level():
     right, wrong = (solve(identity, y, prior, fidelity=Gaussian(s)) for s in (0.1, 0.06))
     p = [p_value(s.problem.fidelity, s.misfit, s.measurement) for s in (right, wrong)]
     assert (p[0] > 0.05).all() and (p[1] < 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    "fidelity", [Gaussian(torch.ones(SIZE)), StudentT(0.1), Poisson(2.0)], ids=str
+)
+def test_a_bound_fidelity_serves_again(fidelity):
+    prior = Affine(dim=3, size=SIZE)
+    y = points(prior).abs()
+    first = solve(identity, y, prior, fidelity=fidelity)
+    again = solve(identity, y, prior, fidelity=first.problem.fidelity)
+    assert torch.equal(first.objective, again.objective)

@@ -83,6 +83,13 @@ def test_bad_weights_are_refused(weight, message):
         solve(operator, y, prior, fidelity=Gaussian(0.3), prior_weight=weight)
 
 
+def test_discrepancy_needs_to_know_what_the_noise_leaves():
+    prior, operator, _, y = blurred()
+    rule = ByDiscrepancy()
+    with pytest.raises(ValueError, match="does not say what misfit the noise leaves"):
+        solve(operator, y, prior, fidelity=lambda p, y: (p - y).square().sum(1), prior_weight=rule)
+
+
 @pytest.mark.parametrize(
     "make",
     [

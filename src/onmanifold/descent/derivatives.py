@@ -89,6 +89,6 @@ def model_at(problem: Problem, trial: Trial) -> Model:
     rows = tangents.reshape(*columns.shape[:2], -1)
     curvature = rows @ bent.reshape(rows.shape).mT
     if getattr(fidelity, "indefinite", False):
-        curvature = magnitude(torch.nan_to_num(curvature))
+        curvature = magnitude(curvature.nan_to_num(0.0, 0.0, 0.0), metric)
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
     return Model(gradient, curvature, metric, *problem.penalty_derivatives(trial.point))

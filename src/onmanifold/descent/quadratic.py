@@ -89,17 +89,24 @@ def clip_to_psd(matrix: Tensor) -> Tensor:
     return clipped
 
 
-def magnitude(matrix: Tensor) -> Tensor:
-    """A symmetric matrix ``(B, d, d)`` with its eigenvalues' absolute values.
+def magnitude(matrix: Tensor, metric: Tensor) -> Tensor:
+    """A symmetric matrix ``(B, d, d)`` with its eigenvalues' absolute values, relative to a metric.
 
     As curvature it keeps steps bounded along directions that bend downwards, and as long as the distance
-    over which the slope changes by its own size.
+    over which the slope changes by its own size, whatever the coordinates are.
 
     Reference: Y. Dauphin et al., Identifying and attacking the saddle point problem in high-dimensional
     non-convex optimization, NeurIPS 2014.
     """
-    values, vectors = torch.linalg.eigh(matrix)
-    result: Tensor = (vectors * values.abs().unsqueeze(1)) @ vectors.mT
+    scales, axes = torch.linalg.eigh(metric)
+    least = scales[:, -1:].abs() * (metric.shape[1] * torch.finfo(metric.dtype).eps)
+    root = axes * scales.maximum(least).clamp(min=torch.finfo(metric.dtype).tiny).sqrt().unsqueeze(
+        1
+    )
+    inverse = root / root.square().sum(1, keepdim=True)  # columns of root are orthogonal
+    values, vectors = torch.linalg.eigh(inverse.mT @ matrix @ inverse)
+    back = root @ vectors
+    result: Tensor = (back * values.abs().unsqueeze(1)) @ back.mT
     return result
 
 

@@ -52,7 +52,7 @@ def bind_mask(mask: Tensor | None, measurement: Tensor, name: str) -> Tensor | N
 def _per_row(value: Tensor, measurement: Tensor, name: str) -> Tensor:
     """Give ``value`` a leading axis: 1 where all measurements share it, else B."""
     batch, y_shape = len(measurement), tuple(measurement.shape[1:])
-    if tuple(value.shape) == (batch, *y_shape):
+    if tuple(value.shape) in ((batch, *y_shape), (1, *y_shape)):  # the latter: bound before
         return value
     try:
         return value.expand(y_shape).unsqueeze(0)
