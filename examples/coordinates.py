@@ -3,7 +3,7 @@
 python examples/coordinates.py [OUTPUT_FOLDER]
 
 The upper half of a sphere in two parametrizations: by stereographic projection, and the same warped.
-Riemannian gradient descent takes the same path with both; gradient descent in the latent coordinates does not.
+Riemannian gradient descent takes the same path with both; descent in the latent coordinates does not.
 """
 
 import sys
