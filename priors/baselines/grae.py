@@ -72,4 +72,5 @@ def embedding(x: Tensor, dim: int, neighbours: int, seed: int) -> Tensor:
     # umap repeats itself on one thread only
     found = UMAP(n_neighbors=neighbours, n_components=dim, random_state=seed, n_jobs=1)
     z = torch.from_numpy(found.fit_transform(x.cpu().numpy()))
-    return (z - z.mean(dim=0)) / z.std()
+    z = z - z.mean(dim=0)  # first: what it is off by is no spread
+    return z / z.std()
