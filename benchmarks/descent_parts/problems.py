@@ -121,7 +121,8 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     from onmanifold.operators.eit import EIT, Saturating, Tank, read_ktc
     from onmanifold.priors.background import WithBackground
 
-    folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data")) / "ktc2023"
+    folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
+    folder = folder / "ktc2023" / "training"
     if not folder.is_dir():
         print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
         return

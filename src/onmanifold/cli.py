@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # torch sets up its forward-mode derivatives with what it deprecates itself
     warnings.filterwarnings("ignore", r"`torch\.jit.*` is deprecated", FutureWarning)
+    # What noise does not explain stands in what is printed.
+    warnings.filterwarnings("ignore", r"\d+ of \d+ measurements .* are not explained", UserWarning)
     try:
         code = _app(given)(args=given or ["--help"], prog_name="onmanifold", standalone_mode=False)
     except typer.Abort:
