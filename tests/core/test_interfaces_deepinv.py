@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from analytic_priors import Affine, Circle
+from analytic_priors import Affine, Circle, Sine
 
 from onmanifold import (
     Autodiff,
@@ -222,3 +222,23 @@ def test_a_shipped_prior_deblurs_in_deepinvs_descent():
 def test_no_prior_is_refused():
     with pytest.raises(TypeError, match="prior has to be a ManifoldPrior, got str"):
         as_deepinv_prior("bar")
+
+
+def test_the_projection_is_the_nearest_point_not_what_the_encoder_says():
+    prior = Sine()  # its encoder takes the first coordinate, whatever the others are
+    z = torch.linspace(-2.5, 2.5, 100_001, dtype=torch.float64).unsqueeze(1)
+    curve = prior.decode_chart(z, 0)
+    x = curve[20_000:80_001:10_000] + 0.2 * randn(7, 3)
+    nearest = torch.cdist(x, curve).amin(dim=1)
+    found = as_deepinv_prior(prior).prox(x)
+    assert ((found - x).norm(dim=1) < nearest * (1 + 1e-4)).all()
+    said = prior.decode_chart(prior.encode_chart(x, 0), 0)
+    assert ((said - x).norm(dim=1) > 1.05 * nearest).any()
+
+
+def test_a_physics_without_an_adjoint_of_its_own_is_differentiated_in_double_precision():
+    physics = deepinv.physics.LinearPhysics(
+        A=lambda x, **_: x.cumsum(-1)[..., ::2], img_size=(1, 4, 6)
+    )
+    operator = as_operator(physics, (4, 6), dtype=torch.float64)
+    check_operator(operator, randn(3, 4, 6))
