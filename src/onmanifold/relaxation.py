@@ -11,7 +11,7 @@ from torch import Tensor
 from onmanifold._checks import check_count
 from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
-from onmanifold.fidelity import Fidelity, Gaussian
+from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -106,19 +106,20 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
     # What the effect of w is beyond its derivative, ...
     bent = line.y - problem.operator.A(on) - line.jvp(off.unsqueeze(1)).squeeze(1)
     target = problem.measurement - bent  # ... taken off the data.
-    marginal = Marginal(problem.fidelity, line, variance, _inverse(problem, line, variance))
-    found = solve(  # its misfit counts w as noise
+    found = solve(
         problem.operator,
         target,
         problem.prior,
-        fidelity=marginal,
+        fidelity=_marginal(problem, line, variance),  # w counts as noise
         prior_weight=problem.prior_weight,
         starts=point,
         stop=MaxSteps(100) | SmallDecrease(1e-10),
         retraction=problem.retraction,
     )
-    residual = target - problem.operator.A(found.x)
-    return Point(found.chart, found.z), marginal.off(residual)
+    assert found.problem is not None
+    pull = found.problem.fidelity.gradient(problem.operator.A(found.x), target)
+    off = -variance * line.vjp(pull.unsqueeze(1)).squeeze(1)  # the w that explains the rest best
+    return Point(found.chart, found.z), off
 
 
 def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> Relaxed:
@@ -128,30 +129,47 @@ def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> R
     return Relaxed(on + off, on, off, misfit, misfit + price + problem.penalty(point), point)
 
 
+def _marginal(problem: Problem, line: Linearization, variance: Tensor) -> Fidelity:
+    """Normal errors with covariance ``C + A' S A'^T``: as a matrix, or matrix-free where that is large."""
+    noise, y = problem.fidelity, problem.measurement
+    assert isinstance(noise, Gaussian)
+    if y[0].numel() > _DENSE:
+        return Marginal(noise, line, variance)
+    std = torch.as_tensor(noise.std).to(y).expand_as(y).flatten(1)
+    spread = _spread(line, variance, y[:1] if problem.operator.linear else y)
+    covariance = torch.diag_embed(std.square()) + 0.5 * (spread + spread.mT)
+    return CorrelatedGaussian(covariance, noise.mask)
+
+
+def _spread(line: Linearization, variance: Tensor, y: Tensor) -> Tensor:
+    """``A' S A'^T``, ``(B, m, m)``, for the first members, those of ``y``."""
+    m, shape = y[0].numel(), y.shape[1:]
+    line = line.select(torch.arange(len(y), device=y.device))
+    eye = torch.eye(m, dtype=y.dtype, device=y.device).view(m, *shape)
+    parts = [part.expand(len(y), *part.shape) for part in eye.split(_CHUNK)]
+    rows = [line.jvp(variance * line.vjp(part)) for part in parts]
+    return torch.cat(rows, dim=1).reshape(len(y), m, m)
+
+
 @dataclass(frozen=True, eq=False)
 class Marginal:
-    """A Gaussian data term in which unknowns may also lie off the manifold: a :class:`Fidelity`.
+    """Normal errors with covariance ``C + A' S A'^T``, applied by conjugate gradients: a :class:`Fidelity`.
 
     Attributes:
-        fidelity: of the noise alone, bound to the measurements.
-        line: the operator's linearization, B members.
-        variance: of w, ``(*x_shape)``.
-        inverse: applies ``(C + A' S A'^T)^-1`` of the members given (an index) to ``(n, T, *y_shape)``.
-        rows: the members, an index.
+        noise: of covariance C, bound to the measurements.
+        line: the operator's linearization, whose derivative is A'.
+        variance: S, ``(*x_shape)``.
     """
 
-    fidelity: Fidelity
+    noise: Gaussian
     line: Linearization
     variance: Tensor
-    inverse: Callable[[Tensor, Tensor], Tensor]
-    rows: Tensor | None = None
 
     def bind(self, measurement: Tensor) -> Marginal:
-        return replace(self, rows=torch.arange(len(measurement), device=measurement.device))
+        return self
 
     def select(self, rows: Tensor) -> Marginal:
-        assert self.rows is not None
-        return replace(self, rows=self.rows[rows])
+        return replace(self, noise=self.noise.select(rows), line=self.line.select(rows))
 
     def value(self, prediction: Tensor, measurement: Tensor) -> Tensor:
         residual = prediction - measurement
@@ -159,84 +177,27 @@ class Marginal:
         return 0.5 * (residual * weighed).reshape(len(residual), -1).sum(1)
 
     def gradient(self, prediction: Tensor, measurement: Tensor) -> Tensor:
-        assert self.rows is not None
-        return self.inverse(self.rows, (prediction - measurement).unsqueeze(1)).squeeze(1)
+        residual = (prediction - measurement).unsqueeze(1)
+        return self.curvature(prediction, measurement, residual).squeeze(1)
 
     def curvature(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
-        assert self.rows is not None
-        return self.inverse(self.rows, tangents)
+        """``C^-1 (t - A' w)`` with the w that explains t best."""
+        scale = self.variance.sqrt()
 
-    def expected(self, measurement: Tensor) -> Tensor:
-        assert self.rows is not None
-        return self.fidelity.select(self.rows).expected(measurement)
-
-    def deviation(self, measurement: Tensor) -> Tensor:
-        assert self.rows is not None
-        return self.fidelity.select(self.rows).deviation(measurement)
-
-    def off(self, residual: Tensor) -> Tensor:
-        """The w that explains ``y - A(D_k(z))`` best, ``(B, *x_shape)``."""
-        rows = torch.arange(len(residual), device=residual.device)
-        weighed = self.inverse(rows, residual.unsqueeze(1))
-        return self.variance * self.line.vjp(weighed).squeeze(1)
-
-
-def _inverse(
-    problem: Problem, line: Linearization, variance: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """What applies ``(C + A' S A'^T)^-1``; missing entries have infinite C, and give 0."""
-    if problem.measurement[0].numel() <= _DENSE:
-        return _dense_inverse(problem, line, variance)
-    return _iterative_inverse(problem, line, variance)
-
-
-def _dense_inverse(
-    problem: Problem, line: Linearization, variance: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """By factorization of ``I + C^-1 A' S A'^T``, m x m."""
-    y, shape = problem.measurement, problem.measurement.shape[1:]
-    m = y[0].numel()
-    some = y[:1] if problem.operator.linear else y
-    eye = torch.eye(m, dtype=y.dtype, device=y.device).view(m, *shape)
-    seen = line.select(torch.arange(len(some), device=y.device))
-    spread = torch.cat(
-        [
-            seen.jvp(variance * seen.vjp(part.expand(len(some), *part.shape)))
-            for part in eye.split(_CHUNK)
-        ],
-        dim=1,
-    ).expand(len(y), *[-1] * (len(shape) + 1))
-    weighed = problem.fidelity.curvature(y, y, spread).reshape(len(y), m, m).mT
-    factors, pivots = torch.linalg.lu_factor(weighed + eye.reshape(m, m))
-
-    def inverse(rows: Tensor, t: Tensor) -> Tensor:
-        c = problem.fidelity.select(rows).curvature(y[rows], y[rows], t)
-        solved = torch.linalg.lu_solve(factors[rows], pivots[rows], c.flatten(2).mT)
-        inverted: Tensor = solved.mT.reshape(t.shape)
-        return inverted
-
-    return inverse
-
-
-def _iterative_inverse(
-    problem: Problem, line: Linearization, variance: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """``C^-1 (t - A' w)`` with the w that explains t best, found by conjugate gradients."""
-    y, scale = problem.measurement, variance.sqrt()
-
-    def inverse(rows: Tensor, t: Tensor) -> Tensor:
-        part, fidelity, at = line.select(rows), problem.fidelity.select(rows), y[rows]
-
-        def weigh(u: Tensor) -> Tensor:
-            return fidelity.curvature(at, at, u)
+        def weigh(t: Tensor) -> Tensor:
+            return self.noise.curvature(prediction, measurement, t)
 
         def normal(v: Tensor) -> Tensor:
-            return v + scale * part.vjp(weigh(part.jvp(scale * v)))
+            return v + scale * self.line.vjp(weigh(self.line.jvp(scale * v)))
 
-        v = conjugate_gradients(normal, scale * part.vjp(weigh(t)))
-        return weigh(t - part.jvp(scale * v))
+        v = conjugate_gradients(normal, scale * self.line.vjp(weigh(tangents)))
+        return weigh(tangents - self.line.jvp(scale * v))
 
-    return inverse
+    def expected(self, measurement: Tensor) -> Tensor:
+        return self.noise.expected(measurement)
+
+    def deviation(self, measurement: Tensor) -> Tensor:
+        return self.noise.deviation(measurement)
 
 
 def conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor) -> Tensor:

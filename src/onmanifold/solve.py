@@ -23,7 +23,6 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import Retraction
 from onmanifold.solution import UNLIKELY, Ends, History, NotExplained, Solution, Status
 from onmanifold.starts import Starts, as_starts, choose_starts
-from onmanifold.testing import check_operator
 from onmanifold.weights import WeightRule
 
 _STATUS = {int(status): status for status in Status}
@@ -120,6 +119,8 @@ def solve(
         problem = pose(operator, measurement, prior, fidelity, weight, retraction)
         start, each = choose_starts(problem, starts, seed)
         if debug:
+            from onmanifold.testing import check_operator  # not at every start of the program
+
             check_operator(problem.operator, prior.decode(start.z[:3], start.chart[:3]))
         halve = starts.halve_after if isinstance(starts, Starts) and each > 1 else None
 
