@@ -1,0 +1,148 @@
+"""solve(): interrupted, halved, refused by its own checks, not explained by the noise."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+from analytic_priors import Circle, Sine, Sphere
+from solve_cases import measured, warp
+
+from onmanifold import (
+    Autodiff,
+    Gaussian,
+    LevenbergMarquardt,
+    MaxSteps,
+    NotExplained,
+    Point,
+    Starts,
+    Status,
+    simulate,
+    solve,
+)
+from onmanifold.descent import pose
+from onmanifold.descent.halving import Halving
+from onmanifold.operator import as_operator
+from onmanifold.testing import LawViolation
+
+# Ends that were not asked for ---------------------------------------------------------------------
+
+
+def fitted(**options):
+    y = torch.tensor([[2.0, 1.0], [0.3, -2.0]], dtype=torch.float64)
+    return solve(lambda x: x, y, Circle(), fidelity=Gaussian(0.1), **options)
+
+
+def test_an_error_of_the_callback_carries_the_solution_so_far():
+    def callback(state):
+        if state.steps.max() == 2:
+            raise RuntimeError("no more of this")
+
+    with pytest.raises(RuntimeError, match="no more of this") as caught:
+        fitted(callback=callback, stop=MaxSteps(50))
+    solution = caught.value.solution
+    assert solution.status == (Status.STOPPED_BY_CALLBACK,) * 2
+    assert len(solution.history.objective) == 3
+    assert (solution.history.objective[-1] < solution.history.objective[0]).all()
+
+
+def test_an_interrupt_returns_the_best_so_far():
+    def callback(state):
+        if state.steps.max() == 2:
+            raise KeyboardInterrupt
+
+    solution = fitted(callback=callback, stop=MaxSteps(50))
+    assert solution.status == (Status.INTERRUPTED,) * 2
+    assert not solution.converged.any()
+    assert torch.equal(solution.objective, solution.history.objective[-1])
+    assert "interrupted" in solution.summary()
+
+
+def test_debug_names_a_wrong_derivative():
+    class Wrong(Autodiff):
+        x_shape, y_shape, linear = (2,), (2,), False
+
+        def A(self, x):
+            return x**2
+
+        def A_vjp(self, x, u):
+            return 3 * x * u
+
+    y = torch.ones(1, 2, dtype=torch.float64)
+    with pytest.raises(LawViolation, match="dot test"):
+        solve(Wrong(), y, Circle(), debug=True)
+    Wrong.A_vjp = Autodiff.A_vjp
+    assert solve(Wrong(), y, Circle(), debug=True).converged.all()
+
+
+def test_starts_that_are_not_finite_are_dropped_and_counted():
+    def half(x):
+        return torch.where(x[:, :1] > 0, x, torch.nan)
+
+    y = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    angles = torch.tensor([[0.5], [-0.5], [1.9], [-1.9]], dtype=torch.float64)
+    starts = Point(torch.zeros(4, dtype=torch.long), angles)
+    solution = solve(half, y, Circle(), fidelity=Gaussian(0.1), starts=starts)
+    assert solution.dropped.tolist() == [2]
+    assert solution.converged.all()
+    assert "2 of 4 starts were not finite" in solution.summary()
+
+
+def test_halving_finds_the_same_with_fewer_calls():
+    y = torch.stack(
+        [3 * torch.linspace(-1, 1, 5).double(), torch.linspace(-2, 2, 5).double()], dim=1
+    )
+    y = torch.cat([y, y.flip(0).cos()], dim=1)[:, :3]
+    whole = solve(lambda x: x, y, Sine(), fidelity=Gaussian(0.3), starts=16)
+    halved = solve(
+        lambda x: x, y, Sine(), fidelity=Gaussian(0.3), starts=Starts(64, 16, halve_after=2)
+    )
+    assert torch.allclose(halved.objective, whole.objective, rtol=1e-4)
+    assert (halved.operator_calls <= whole.operator_calls).all()
+    assert halved.operator_calls.sum() < 0.95 * whole.operator_calls.sum()
+    assert (halved.ends.status == Status.DROPPED).any()
+    assert Status.DROPPED not in halved.status
+
+
+def test_halving_drops_the_worse_half_and_none_that_promises_more():
+    state = LevenbergMarquardt().init(
+        pose(lambda x: x, torch.ones(4, 2).double(), Circle()), Circle().sample(4, 0)
+    )
+    state = dataclasses.replace(
+        state,
+        objective=torch.tensor([1.0, 5.0, 4.0, 2.0]).double(),
+        promise=torch.tensor([0.1, 4.5, 0.1, 0.1]).double(),
+    )
+    running = torch.zeros(4, dtype=torch.long)
+    halving = Halving(starts=4, after=3)
+    assert not halving.dropped(state, running, 2).any()
+    assert halving.dropped(state, running, 3).tolist() == [False, False, True, False]
+    assert halving.dropped(state, running, 6).tolist() == [False, False, True, True]
+    assert not halving.dropped(state, running, 9).any()
+    assert not halving.dropped(state, running + 1, 3).any()
+
+
+# Measurements that the manifold does not explain --------------------------------------------------
+
+
+def test_genuine_measurements_are_explained_and_others_are_not():
+    prior = Sphere()
+    x, y = measured(prior, n=100)
+    genuine = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
+    assert genuine.explained.sum() >= 95
+    off = x + 0.5 * torch.nn.functional.normalize(x, dim=2)  # above the sphere
+    y = simulate(as_operator(warp, prior.x_shape, dtype=prior.dtype), off, 0.05, 0)
+    with pytest.warns(NotExplained, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"):
+        wrong = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
+    assert (~wrong.explained).sum() >= 95
+    assert "not explained by the noise" in wrong.summary()
+
+
+def test_nothing_is_said_without_a_noise_level():
+    prior = Sphere()
+    _, y = measured(prior)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = solve(warp, 100 * y, prior, prior_weight=1.0)
+    assert solution.p_value.isnan().all()
+    assert solution.explained.all()
