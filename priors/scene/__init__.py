@@ -1,0 +1,7 @@
+"""Scenes: pictures of several separate objects, each with a place, a size and a learned outline."""
+
+from onmanifold.priors.scene.arrangement import Arrangement
+from onmanifold.priors.scene.radial import RadialOutlines
+from onmanifold.priors.scene.scene import Scene
+
+__all__ = ["Arrangement", "RadialOutlines", "Scene"]

@@ -1,0 +1,91 @@
+"""Where objects stand and how large they are: a density of centres and sizes that keeps them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Objects in the unit disk: sizes log-normal, centres uniform, apart from each other and from the wall.
+
+    The size is the radius R of a disk of the object's area. An energy keeps disks of ``reach * R`` from
+    overlapping, and from crossing the wall: half the square of the overlap's depth over ``softness``. Outlines
+    are not disks, so that ``reach`` is below one.
+
+    Attributes:
+        radius: median of R, in radii of the disk that the scene fills.
+        spread: standard deviation of log R.
+        reach: share of R that nothing else may enter.
+        softness: of that, in the same unit as the radius.
+        counts: relative frequency of 0, 1, 2, ... objects.
+
+    Example:
+        >>> Arrangement().energy(torch.zeros(1, 2, 2), torch.full((1, 2), 0.2)) > 1
+        tensor([True])
+    """
+
+    radius: float = 0.25
+    spread: float = 0.35
+    reach: float = 0.8
+    softness: float = 0.03
+    counts: tuple[float, ...] = (0.02, 0.3, 0.3, 0.2, 0.12, 0.06)
+
+    def size(self, t: Tensor) -> Tensor:
+        """R of standard normal coordinates."""
+        return self.radius * (self.spread * t).exp()
+
+    def size_coordinate(self, radius: Tensor) -> Tensor:
+        """The inverse of :meth:`size`."""
+        return (radius / self.radius).log() / self.spread
+
+    def energy(self, centre: Tensor, radius: Tensor) -> Tensor:
+        """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``."""
+        own = self.reach * radius
+        n = radius.shape[1]
+        squared = centre.square().sum(2)
+        # beyond the wall; the square root has no derivative at 0, which the middle of the tank is
+        out = ((squared + 1e-8).sqrt() + own - 1).clamp(min=0)
+        total = out.square().sum(1)
+        for i in range(n):
+            for j in range(i):
+                apart = ((centre[:, i] - centre[:, j]).square().sum(1) + 1e-8).sqrt()
+                total = total + (own[:, i] + own[:, j] - apart).clamp(min=0).square()
+        return total / (2 * self.softness**2)
+
+    def log_prob(self, centre: Tensor, t: Tensor) -> Tensor:
+        """Log-density of centres ``(B, n, 2)`` and size coordinates ``(B, n)``, up to :meth:`log_partition`."""
+        normal = -0.5 * (t.square() + log(2 * pi)).sum(1)
+        return normal - t.shape[1] * log(pi) - self.energy(centre, self.size(t))
+
+    def log_partition(self, n: int, draws: int = 20_000, seed: int = 0) -> float:
+        """Log of the share of independent arrangements that the energy leaves, by simulation."""
+        if n == 0:
+            return 0.0
+        centre, t = self.independent(draws, n, torch.Generator().manual_seed(seed))
+        # what of the plane lies beyond the disk counts, too, as far as the energy lets objects go
+        return float((-self.energy(centre, self.size(t))).exp().mean().clamp(min=1e-12).log())
+
+    def independent(
+        self, draws: int, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Centres ``(draws, n, 2)``, uniform in the disk, and size coordinates ``(draws, n)``."""
+        shape = (draws, n)
+        distance = torch.rand(shape, generator=generator, dtype=torch.float64).sqrt()
+        angle = 2 * pi * torch.rand(shape, generator=generator, dtype=torch.float64)
+        t = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.stack([distance * angle.cos(), distance * angle.sin()], dim=2), t.clamp(-3, 3)
+
+    def sample(self, draws: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same with the energy, by rejection."""
+        centre, t = torch.zeros(0, n, 2).double(), torch.zeros(0, n).double()
+        while len(centre) < draws:
+            c, s = self.independent(max(256, 4 * draws), n, generator)
+            chance = torch.rand(len(c), generator=generator, dtype=torch.float64)
+            kept = chance < (-self.energy(c, self.size(s))).exp()
+            centre, t = torch.cat([centre, c[kept]]), torch.cat([t, s[kept]])
+        return centre[:draws], t[:draws]

@@ -1,0 +1,130 @@
+"""Jumps from one list of objects to others: birth, death, split, merge, change of kind."""
+
+from __future__ import annotations
+
+from math import cos, pi, sin
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from onmanifold.priors.scene.recognition import block_of
+
+if TYPE_CHECKING:
+    from onmanifold.priors.scene.scene import Scene
+
+NEWBORN = 0.14  # radius of a new object, in radii of the scene
+SPACING = 0.2  # of the places where new ones are tried
+
+Listed = list[tuple[int, Tensor]]
+"""Objects, each its kind and its block of coordinates."""
+
+
+def listed(scene: Scene, z: Tensor, chart: int) -> Listed:
+    """The objects of a point ``(dim,)``."""
+    kinds = [kind for kind, count in enumerate(scene.counts[chart]) for _ in range(count)]
+    return [(kind, z[i * scene.block : (i + 1) * scene.block]) for i, kind in enumerate(kinds)]
+
+
+def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
+    """Other lists of objects to descend from, by the move that makes them."""
+    objects = listed(scene, z, chart)
+    masks = scene.masks(z[None, : scene.chart_dims[chart]], chart)[0] if objects else None
+    found = {f"birth {k}": births(scene, objects, masks, k) for k in range(scene.kinds)}
+    found["death"] = [objects[:i] + objects[i + 1 :] for i in range(len(objects))]
+    found["split"] = [one for i in range(len(objects)) for one in splits(scene, objects, masks, i)]
+    found["merge"] = [
+        merged(scene, objects, masks, i, j)
+        for i in range(len(objects))
+        for j in range(i)
+        if objects[i][0] == objects[j][0] and near(scene, objects[i][1], objects[j][1])
+    ]
+    found["kind"] = [
+        objects[:i] + [(k, block)] + objects[i + 1 :]
+        for i, (kind, block) in enumerate(objects)
+        for k in range(scene.kinds)
+        if k != kind
+    ]
+    most = len(scene.arrangement.counts) - 1
+    return {move: [o for o in lists if len(o) <= most] for move, lists in found.items()}
+
+
+def births(scene: Scene, objects: Listed, masks: Tensor | None, kind: int) -> list[Listed]:
+    """A small disk of a kind wherever there is room for it."""
+    taken = torch.zeros(scene.size, scene.size) if masks is None else masks.amax(0)
+    found = []
+    for x, y in places():
+        row, column = (int((1 - y) / 2 * scene.size), int((1 + x) / 2 * scene.size))
+        if taken[row, column] < 0.5:
+            block = torch.zeros(scene.block)
+            block[0], block[1] = x, y
+            block[2] = scene.arrangement.size_coordinate(torch.tensor(NEWBORN))
+            found.append([*objects, (kind, block)])
+    return found
+
+
+def places() -> list[tuple[float, float]]:
+    """A triangular lattice in the disk."""
+    found = []
+    rows = int(1 / (SPACING * 0.866)) + 1
+    for i in range(-rows, rows + 1):
+        y = i * SPACING * 0.866
+        for j in range(-rows - 1, rows + 2):
+            x = (j + 0.5 * (i % 2)) * SPACING
+            if x * x + y * y < (1 - NEWBORN) ** 2:
+                found.append((x, y))
+    return found
+
+
+def splits(scene: Scene, objects: Listed, masks: Tensor, i: int) -> list[Listed]:
+    """Object i cut into two halves, along its longer and its shorter axis."""
+    kind, block = objects[i]
+    mask = masks[i]
+    pixels = (torch.arange(scene.size) + 0.5) * 2 / scene.size - 1
+    y, x = torch.meshgrid(-pixels, pixels, indexing="ij")
+    mass = mask.sum().clamp(min=1e-6)
+    cx, cy = (mask * x).sum() / mass, (mask * y).sum() / mass
+    xx, yy, xy = ((mask * u * v).sum() / mass for u, v in ((x - cx, x - cx), (y - cy, y - cy), (x - cx, y - cy)))
+    angle = 0.5 * torch.atan2(2 * xy, xx - yy)
+    found = []
+    for turn in (0.0, 0.5 * pi):
+        side = (x - cx) * torch.cos(angle + turn) + (y - cy) * torch.sin(angle + turn)
+        halves = [((mask > 0.5) & (side > 0)).numpy(), ((mask > 0.5) & (side <= 0)).numpy()]
+        if min(h.sum() for h in halves) < 4:
+            continue
+        parts = [(kind, _shrunk(block_of(scene, half), 0.9)) for half in halves]
+        found.append(objects[:i] + parts + objects[i + 1 :])
+    return found
+
+
+def _shrunk(block: Tensor, share: float) -> Tensor:
+    block = block.clone()
+    block[2] += torch.tensor(share).log() / 0.35
+    block[3:] *= 0.5
+    return block
+
+
+def near(scene: Scene, one: Tensor, other: Tensor) -> bool:
+    """Whether two objects are close enough to be one."""
+    reach = scene.arrangement.size(one[2]) + scene.arrangement.size(other[2])
+    return bool((one[:2] - other[:2]).norm() < 1.5 * reach)
+
+
+def merged(scene: Scene, objects: Listed, masks: Tensor, i: int, j: int) -> Listed:
+    """Objects i and j as one."""
+    both = ((masks[i] > 0.5) | (masks[j] > 0.5)).numpy()
+    rest = [o for k, o in enumerate(objects) if k not in (i, j)]
+    block = block_of(scene, both)
+    block[3:] *= 0.7
+    return [*rest, (objects[i][0], block)]
+
+
+def point_of(scene: Scene, objects: Listed) -> tuple[int, Tensor]:
+    """Chart and coordinates ``(dim,)`` of a list of objects."""
+    order = sorted(range(len(objects)), key=lambda i: objects[i][0])
+    counts = tuple(sum(kind == k for kind, _ in objects) for k in range(scene.kinds))
+    z = torch.zeros(scene.dim)
+    if objects:
+        blocks = torch.cat([objects[i][1] for i in order])
+        z[: len(blocks)] = blocks
+    return scene.counts.index(counts), z

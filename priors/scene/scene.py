@@ -1,0 +1,150 @@
+"""A prior of pictures of several objects: an atlas with a chart for each number of objects of each kind."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import lgamma, log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.scene.arrangement import Arrangement
+from onmanifold.priors.scene.placement import Placement
+from onmanifold.priors.scene.recognition import recognize
+
+
+class Scene(ManifoldPrior):
+    """Pictures of up to N separate objects of C kinds, ``(C, size, size)``: a soft mask of each kind.
+
+    A chart is a number of objects of each kind. In it a point is a list of objects, kind after kind, each a
+    block of coordinates: its centre (2), its size (1), its code on a manifold of outlines (d). Charts
+    do not overlap; a descent goes from one to another by jumps (:mod:`onmanifold.jumps`).
+
+    The density is that of unordered scenes: a chart's is that of the list, times the number of orders.
+
+    Args:
+        outlines: manifold of single outlines, as :class:`Placement` takes them.
+        kinds: C.
+        size: pixels along each side of the unit disk's bounding square.
+        arrangement: density of places and sizes.
+        edge: width of the masks' edges, pixels.
+
+    Example:
+        >>> from onmanifold.priors.scene import RadialOutlines
+        >>> scene = Scene(RadialOutlines(), kinds=2, size=48)
+        >>> scene.num_charts, scene.counts[:4]
+        (21, ((0, 0), (0, 1), (1, 0), (0, 2)))
+    """
+
+    charts_overlap = False
+
+    def __init__(
+        self,
+        outlines: ManifoldPrior,
+        kinds: int = 1,
+        size: int = 96,
+        arrangement: Arrangement | None = None,
+        edge: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.outlines, self.kinds, self.size, self.edge = outlines, kinds, size, edge
+        self.arrangement = arrangement or Arrangement()
+        most = len(self.arrangement.counts) - 1
+        counts = [c for c in product(range(most + 1), repeat=kinds) if sum(c) <= most]
+        self.counts: tuple[tuple[int, ...], ...] = tuple(sorted(counts, key=lambda c: (sum(c), c)))
+        self.block = 3 + outlines.dim
+        self.x_shape, self.dim = (kinds, size, size), most * self.block
+        self.num_charts = len(self.counts)
+        self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
+        self.inverse_error = 0.1
+        self._place = Placement(outlines.x_shape[-1], size, edge)
+        code = torch.as_tensor(outlines.box, dtype=outlines.dtype).expand(outlines.dim)
+        block = torch.cat([torch.tensor([1.0, 1.0, 3.0]).to(code), code])
+        self.register_buffer("half_widths", block.repeat(most))
+        self._log_weights = self._weights()
+
+    half_widths: Tensor
+
+    @property
+    def box(self) -> Tensor:  # type: ignore[override]
+        """Half-widths of the latent box, ``(d,)``."""
+        return self.half_widths
+
+    def _weights(self) -> list[float]:
+        """Log of each chart's weight, over what the arrangement's energy leaves, times the number of orders."""
+        total = sum(self.arrangement.counts)
+        partition = [self.arrangement.log_partition(n) for n in range(len(self.arrangement.counts))]
+        found = []
+        for counts in self.counts:
+            n = sum(counts)
+            frequency = log(max(self.arrangement.counts[n], 1e-300) / total)
+            # each object's kind is chosen evenly: n! / prod c! assignments; prod c! orders of the list
+            shared = lgamma(n + 1) - n * log(self.kinds)
+            found.append(frequency + shared - partition[n])
+        return found
+
+    # One chart ------------------------------------------------------------------------------------
+
+    def parts(self, z: Tensor, chart: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres ``(B, n, 2)``, size coordinates ``(B, n)`` and codes ``(B, n, d)`` of a list of objects."""
+        blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
+        return blocks[..., :2], blocks[..., 2], blocks[..., 3:]
+
+    def masks(self, z: Tensor, chart: int) -> Tensor:
+        """The soft mask of each object by itself, ``(B, n, size, size)``."""
+        centre, t, code = self.parts(z, chart)
+        n = centre.shape[1]
+        outline = self.outlines.decode_chart(code.flatten(0, 1), 0).squeeze(1)
+        placed = self._place(outline, centre.flatten(0, 1), self.arrangement.size(t).flatten())
+        return placed.unflatten(0, (-1, n))
+
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
+        counts = self.counts[chart]
+        if sum(counts) == 0:
+            return z.new_zeros(len(z), *self.x_shape)
+        masks = self.masks(z, chart)
+        pictures, first = [], 0
+        for count in counts:
+            absent = 1 - masks[:, first : first + count]
+            pictures.append(1 - absent.prod(1))
+            first += count
+        return torch.stack(pictures, dim=1)
+
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
+        return recognize(self, x, chart)
+
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
+        weight = self._log_weights[chart]
+        if sum(self.counts[chart]) == 0:
+            return z.new_full((len(z),), weight)
+        centre, t, code = self.parts(z, chart)
+        codes = self.outlines.log_prob_chart(code.flatten(0, 1), 0).unflatten(0, (-1, t.shape[1]))
+        return self.arrangement.log_prob(centre, t) + codes.sum(1) + weight
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        source = as_generator(generator)
+        number = torch.multinomial(
+            torch.tensor(self.arrangement.counts), n, replacement=True, generator=source
+        )
+        kind = torch.randint(0, self.kinds, (n, len(self.arrangement.counts) - 1), generator=source)
+        z = torch.zeros(n, self.dim, dtype=self.dtype)
+        chart = torch.zeros(n, dtype=torch.long)
+        for count in set(number.tolist()):
+            rows = (number == count).nonzero().squeeze(1)
+            held = torch.stack([(kind[rows, :count] == k).sum(1) for k in range(self.kinds)], dim=1)
+            chart[rows] = torch.tensor([self.counts.index(tuple(c)) for c in held.tolist()])
+            if count:
+                centre, t = self.arrangement.sample(len(rows), count, source)
+                code = self.outlines.sample(len(rows) * count, source).z.unflatten(0, (-1, count))
+                blocks = torch.cat([centre.to(code), t[..., None].to(code), code], dim=2)
+                z[rows, : count * self.block] = blocks.flatten(1)
+        return Point(chart.to(self.device), z.to(self.device))
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        return x.new_full((len(x), self.num_charts), 1 / self.num_charts)
+
+    def config(self) -> dict[str, Any]:
+        raise NotImplementedError
