@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import as_generator
-from onmanifold.prior import ManifoldPrior, Point, widened
+from onmanifold.prior import Jumping, ManifoldPrior, Point, widened
 from onmanifold.registry import kind_of, prior_class
 
 
@@ -36,6 +36,7 @@ class WithNuisance(ManifoldPrior):
         super().__init__()
         self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
+        self.charts_overlap, self.kinked = prior.charts_overlap, prior.kinked
         self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).cpu()
         if inner.ndim == 2 or len(set(prior.chart_dims)) > 1:  # each chart has a box of its own
@@ -48,7 +49,7 @@ class WithNuisance(ManifoldPrior):
 
     @abstractmethod
     def join(self, picture: Tensor, parameters: Tensor) -> Tensor:
-        """Pictures of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``."""
+        """Pictures of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``, linear in both."""
 
     @abstractmethod
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,6 +70,16 @@ class WithNuisance(ManifoldPrior):
             self.prior.decode_chart(z[:, :d], chart), z.new_tensor(self.deviations) * z[:, d:]
         )
 
+    def columns_chart(self, z: Tensor, chart: int) -> Tensor:
+        d, q = self.prior.chart_dims[chart], len(self.deviations)
+        inner = self.prior.columns_chart(z[:, :d], chart)
+        scale = z.new_tensor(self.deviations)
+        picture = torch.cat([inner, inner.new_zeros(len(z), q, *self.prior.x_shape)], dim=1)
+        parameters = torch.cat([z.new_zeros(1 + d, q), torch.diag(scale)]).expand(len(z), -1, -1)
+        parameters = torch.cat([(scale * z[:, d:]).unsqueeze(1), parameters[:, 1:]], dim=1)
+        joined = self.join(picture.flatten(0, 1), parameters.flatten(0, 1))
+        return joined.unflatten(0, (len(z), 1 + d + q))
+
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         picture, parameters = self.split(x)
         z = self.prior.encode_chart(picture, chart)
@@ -86,6 +97,18 @@ class WithNuisance(ManifoldPrior):
         drawn = drawn.clamp(-self.reach, self.reach).to(point.z)
         z = widened(point.z, self.dim)
         return Point(point.chart, z.masked_scatter(self._added(point.chart), drawn))
+
+    def jumps(self, point: Point) -> dict[str, Point]:
+        """Those of the inner prior; the parameters stay."""
+        added = self._added(point.chart)
+        inner = Point(point.chart, torch.where(added, 0.0, point.z)[:, : self.prior.dim])
+        kept = point.z[added]
+        found = self.prior.jumps(inner) if isinstance(self.prior, Jumping) else {}
+        return {name: self._with(points, kept) for name, points in found.items()}
+
+    def _with(self, points: Point, parameters: Tensor) -> Point:
+        z, added = widened(points.z, self.dim), self._added(points.chart)
+        return Point(points.chart, z.masked_scatter(added, parameters.repeat(len(points))))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return self.prior.responsibilities(self.split(x)[0])

@@ -21,11 +21,11 @@ class WithParameters(WithNuisance):
     latent coordinates hold them in units of their standard deviations.
 
     Args:
-        prior: the manifold of pictures, of ``(1, H, W)`` (or ``(1, D, H, W)``).
+        prior: the manifold of pictures, of ``(C, H, W)`` (or ``(C, D, H, W)``).
         std: standard deviation of each parameter.
 
     Raises:
-        ValueError: pictures of several channels, or a standard deviation that is not positive.
+        ValueError: pictures without channels, or a standard deviation that is not positive.
 
     Example:
         >>> from onmanifold import load_prior
@@ -35,9 +35,9 @@ class WithParameters(WithNuisance):
     """
 
     def __init__(self, prior: ManifoldPrior, std: Sequence[float]) -> None:
-        if len(prior.x_shape) < 2 or prior.x_shape[0] != 1:
+        if len(prior.x_shape) < 2:
             raise ValueError(
-                f"WithParameters: expected a prior of pictures (1, H, W), got x_shape {prior.x_shape}"
+                f"WithParameters: expected a prior of pictures (C, H, W), got x_shape {prior.x_shape}"
             )
         std = tuple(float(s) for s in std)
         bad = [s for s in std if not (math.isfinite(s) and s > 0)]
@@ -46,7 +46,7 @@ class WithParameters(WithNuisance):
                 "WithParameters: std has to hold a positive number for each parameter, got "
                 f"{bad[0] if bad else 'none'}"
             )
-        super().__init__(prior, std, (1 + len(std), *prior.x_shape[1:]))
+        super().__init__(prior, std, (prior.x_shape[0] + len(std), *prior.x_shape[1:]))
         self.std = std
 
     def join(self, picture: Tensor, parameters: Tensor) -> Tensor:
@@ -54,7 +54,8 @@ class WithParameters(WithNuisance):
         return torch.cat([picture, constant.expand(-1, -1, *picture.shape[2:])], dim=1)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x[:, :1], x[:, 1:].flatten(2).mean(dim=2)
+        c = self.prior.x_shape[0]
+        return x[:, :c], x[:, c:].flatten(2).mean(dim=2)
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"std": list(self.std)}

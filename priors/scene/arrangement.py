@@ -46,16 +46,13 @@ class Arrangement:
     def energy(self, centre: Tensor, radius: Tensor) -> Tensor:
         """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``."""
         own = self.reach * radius
-        n = radius.shape[1]
-        squared = centre.square().sum(2)
-        # beyond the wall; the square root has no derivative at 0, which the middle of the tank is
-        out = ((squared + 1e-8).sqrt() + own - 1).clamp(min=0)
-        total = out.square().sum(1)
-        for i in range(n):
-            for j in range(i):
-                apart = ((centre[:, i] - centre[:, j]).square().sum(1) + 1e-8).sqrt()
-                total = total + (own[:, i] + own[:, j] - apart).clamp(min=0).square()
-        return total / (2 * self.softness**2)
+        # the square root has no derivative at 0, where the middle of the tank is
+        out = ((centre.square().sum(2) + 1e-8).sqrt() + own - 1).clamp(min=0)
+        first, second = torch.triu_indices(own.shape[1], own.shape[1], 1, device=own.device)
+        between = (centre[:, first] - centre[:, second]).square().sum(2)
+        apart = (between + 1e-8).sqrt()
+        into = (own[:, first] + own[:, second] - apart).clamp(min=0)
+        return (out.square().sum(1) + into.square().sum(1)) / (2 * self.softness**2)
 
     def log_prob(self, centre: Tensor, t: Tensor) -> Tensor:
         """Log-density of centres ``(B, n, 2)`` and size coordinates ``(B, n)``, up to :meth:`log_partition`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import cos, pi, sin
+from math import pi
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from onmanifold.prior import Point, widened
 
 from onmanifold.priors.scene.recognition import block_of
 
@@ -119,12 +121,13 @@ def merged(scene: Scene, objects: Listed, masks: Tensor, i: int, j: int) -> List
     return [*rest, (objects[i][0], block)]
 
 
-def point_of(scene: Scene, objects: Listed) -> tuple[int, Tensor]:
-    """Chart and coordinates ``(dim,)`` of a list of objects."""
-    order = sorted(range(len(objects)), key=lambda i: objects[i][0])
-    counts = tuple(sum(kind == k for kind, _ in objects) for k in range(scene.kinds))
-    z = torch.zeros(scene.dim)
-    if objects:
-        blocks = torch.cat([objects[i][1] for i in order])
-        z[: len(blocks)] = blocks
-    return scene.counts.index(counts), z
+def points_of(scene: Scene, lists: list[Listed]) -> Point:
+    """Charts and coordinates of lists of objects."""
+    charts, rows = [], []
+    for objects in lists:
+        ordered = sorted(objects, key=lambda o: o[0])
+        counts = tuple(sum(kind == k for kind, _ in objects) for k in range(scene.kinds))
+        charts.append(scene.counts.index(counts))
+        blocks = [block for _, block in ordered]
+        rows.append(widened(torch.cat(blocks)[None], scene.dim)[0] if blocks else torch.zeros(scene.dim))
+    return Point(torch.tensor(charts), torch.stack(rows))

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onmanifold._autodiff import value_and_columns
 from onmanifold._checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.scene import moves
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.recognition import recognize
@@ -40,6 +42,7 @@ class Scene(ManifoldPrior):
     """
 
     charts_overlap = False
+    kinked = False
 
     def __init__(
         self,
@@ -88,18 +91,15 @@ class Scene(ManifoldPrior):
 
     # One chart ------------------------------------------------------------------------------------
 
-    def parts(self, z: Tensor, chart: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Centres ``(B, n, 2)``, size coordinates ``(B, n)`` and codes ``(B, n, d)`` of a list of objects."""
-        blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
-        return blocks[..., :2], blocks[..., 2], blocks[..., 3:]
-
     def masks(self, z: Tensor, chart: int) -> Tensor:
         """The soft mask of each object by itself, ``(B, n, size, size)``."""
-        centre, t, code = self.parts(z, chart)
-        n = centre.shape[1]
-        outline = self.outlines.decode_chart(code.flatten(0, 1), 0).squeeze(1)
-        placed = self._place(outline, centre.flatten(0, 1), self.arrangement.size(t).flatten())
-        return placed.unflatten(0, (-1, n))
+        blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
+        return self._mask(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
+
+    def _mask(self, blocks: Tensor) -> Tensor:
+        """Soft masks ``(N, size, size)`` of objects ``(N, 3 + d)``."""
+        outline = self.outlines.decode_chart(blocks[:, 3:], 0).squeeze(1)
+        return self._place(outline, blocks[:, :2], self.arrangement.size(blocks[:, 2]))
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         counts = self.counts[chart]
@@ -113,6 +113,28 @@ class Scene(ManifoldPrior):
             first += count
         return torch.stack(pictures, dim=1)
 
+    def columns_chart(self, z: Tensor, chart: int) -> Tensor:
+        """An object's coordinates move its own mask alone: each mask is differentiated by its own block."""
+        counts, n = self.counts[chart], sum(self.counts[chart])
+        if n == 0:
+            return z.new_zeros(len(z), 1, *self.x_shape)
+        blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
+        both = value_and_columns(self._mask, blocks).unflatten(0, (len(z), n))
+        masks, slopes = both[:, :, 0], both[:, :, 1:]
+        columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
+        first = 0
+        for kind, count in enumerate(counts):
+            own = range(first, first + count)
+            absent = 1 - masks[:, first : first + count]
+            columns[:, 0, kind] = 1 - absent.prod(1)
+            for i in own:
+                others = [absent[:, j - first] for j in own if j != i]
+                free = torch.stack(others).prod(0) if others else torch.ones_like(absent[:, 0])
+                rows = slice(1 + i * self.block, 1 + (i + 1) * self.block)
+                columns[:, rows, kind] = slopes[:, i] * free[:, None]
+            first += count
+        return columns
+
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         return recognize(self, x, chart)
 
@@ -120,9 +142,10 @@ class Scene(ManifoldPrior):
         weight = self._log_weights[chart]
         if sum(self.counts[chart]) == 0:
             return z.new_full((len(z),), weight)
-        centre, t, code = self.parts(z, chart)
-        codes = self.outlines.log_prob_chart(code.flatten(0, 1), 0).unflatten(0, (-1, t.shape[1]))
-        return self.arrangement.log_prob(centre, t) + codes.sum(1) + weight
+        blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
+        code = self.outlines.log_prob_chart(blocks[..., 3:].flatten(0, 1), 0)
+        places = self.arrangement.log_prob(blocks[..., :2], blocks[..., 2])
+        return places + code.unflatten(0, blocks.shape[:2]).sum(1) + weight
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
@@ -142,6 +165,11 @@ class Scene(ManifoldPrior):
                 blocks = torch.cat([centre.to(code), t[..., None].to(code), code], dim=2)
                 z[rows, : count * self.block] = blocks.flatten(1)
         return Point(chart.to(self.device), z.to(self.device))
+
+    def jumps(self, point: Point) -> dict[str, Point]:
+        """Where else to look from one point: births, deaths, splits, merges, changes of kind."""
+        lists = moves.jumps(self, point.z[0], int(point.chart[0]))
+        return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)

@@ -70,3 +70,21 @@ def _load() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+
+
+def value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Stack ``f(z)`` and its d partial derivatives: ``(B, d)`` to ``(B, 1 + d, *shape)``."""
+
+    def partial(axis: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(function, z, axis.expand_as(z))
+
+    if z.shape[1] == 0:  # a chart that is one point
+        return function(z).unsqueeze(1)
+    outputs: Any = (None, 1)  # the value is the same along every axis
+    axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    try:
+        value, columns = torch.func.vmap(partial, out_dims=outputs)(axes)
+    except RuntimeError:  # some operation has no vmap (or there is no memory): one axis at a time
+        pairs = [partial(axis) for axis in axes]
+        value, columns = pairs[0][0], torch.stack([column for _, column in pairs], dim=1)
+    return torch.cat([value.unsqueeze(1), columns], dim=1)

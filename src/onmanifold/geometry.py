@@ -14,13 +14,10 @@ VAEs for Inverse Problems, JMLR 25 (2024), section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import gradient, gradient_and_hessian, jvp
+from onmanifold._autodiff import gradient, gradient_and_hessian
 from onmanifold.prior import ManifoldPrior, Point, widened
 
 _RIM = 0.1  # outermost share of the latent box
@@ -32,11 +29,7 @@ def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
     Returns:
         ``x = D_k(z)``, shape ``(B, *x_shape)``, and the columns of J, shape ``(B, d, *x_shape)``.
     """
-
-    def value_and_columns(z: Tensor, chart: int) -> Tensor:
-        return _value_and_columns(lambda t: prior.decode_chart(t, chart), z)
-
-    both = prior.map_charts(value_and_columns, point.z, point.chart, 1 + prior.dim)
+    both = prior.map_charts(prior.columns_chart, point.z, point.chart, 1 + prior.dim)
     return both[:, 0], both[:, 1:]
 
 
@@ -64,24 +57,6 @@ def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
     d = prior.dim
     both = prior.map_charts(both_of_chart, point.z, point.chart, 1 + d, d)
     return both[:, 0], both[:, 1:]
-
-
-def _value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Stack ``f(z)`` and its d partial derivatives: ``(B, d)`` to ``(B, 1 + d, *shape)``."""
-
-    def partial(axis: Tensor) -> tuple[Tensor, Tensor]:
-        return jvp(function, z, axis.expand_as(z))
-
-    if z.shape[1] == 0:  # a chart that is one point
-        return function(z).unsqueeze(1)
-    outputs: Any = (None, 1)  # the value is the same along every axis
-    axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    try:
-        value, columns = torch.func.vmap(partial, out_dims=outputs)(axes)
-    except RuntimeError:  # some operation has no vmap (or there is no memory): one axis at a time
-        pairs = [partial(axis) for axis in axes]
-        value, columns = pairs[0][0], torch.stack([column for _, column in pairs], dim=1)
-    return torch.cat([value.unsqueeze(1), columns], dim=1)
 
 
 def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:
@@ -272,7 +247,7 @@ def transition(
         boolean.
     """
     stay = torch.zeros_like(point.chart, dtype=torch.bool)
-    if prior.num_charts == 1 or len(point) == 0:
+    if prior.num_charts == 1 or not prior.charts_overlap or len(point) == 0:
         return point, stay
     explained = prior.responsibilities(x)
     best, chart = explained.max(dim=1)
@@ -316,6 +291,8 @@ def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, 
         The points of the neighbours, and which of the given points have one, ``(B,)`` boolean; for
         the others, they themselves.
     """
+    if not prior.charts_overlap:
+        return point, torch.zeros_like(point.chart, dtype=torch.bool)
     close = on_border(prior, point, _RIM).any(dim=1) & ~seen.all(dim=1)
     rows = close.nonzero().squeeze(1)
     if len(rows) == 0:

@@ -12,16 +12,17 @@ first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from onmanifold._autodiff import value_and_columns
 from onmanifold._checks import check_batch
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
+        charts_overlap: whether a point of one chart may lie in others, too, so that a descent may pass from
+            one to another. Where not, only jumps do that (:func:`onmanifold.posterior.explore`).
+        kinked: whether the latent density's slope may jump, as that of an atlas does; steps then look for
+            kinks.
     """
 
     x_shape: tuple[int, ...]
@@ -74,6 +79,8 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
+    charts_overlap: bool = True
+    kinked: bool = True
 
     @cached_property
     def chart_dims(self) -> tuple[int, ...]:
@@ -101,6 +108,13 @@ class ManifoldPrior(nn.Module, ABC):
     def responsibilities(self, x: Tensor) -> Tensor:
         """How well each chart explains ``x``: ``(B, *x_shape) -> (B, K)``, rows sum to one."""
         return torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+
+    def columns_chart(self, z: Tensor, chart: int) -> Tensor:
+        """D_k and its partial derivatives, ``(B, d_k)`` to ``(B, 1 + d_k, *x_shape)``.
+
+        By forward differentiation; a subclass may know a cheaper way.
+        """
+        return value_and_columns(lambda t: self.decode_chart(t, chart), z)
 
     def settle(self, z: Tensor, chart: Tensor) -> Tensor:
         """Latent points ``(B, d)`` brought back near the codes of the data, where only those count.
@@ -200,6 +214,15 @@ class ManifoldPrior(nn.Module, ABC):
             return widened(apply(rows[:, : self.chart_dims[k]], k), *sizes)
 
         return by_chart(own, z, chart, self.num_charts)
+
+
+@runtime_checkable
+class Jumping(Protocol):
+    """A prior that knows where else to look: charts that do not overlap are reached by jumps alone."""
+
+    def jumps(self, point: Point) -> Mapping[str, Point]:
+        """Candidates to descend from, by the name of the move that makes them, for one point."""
+        ...
 
 
 def widened(value: Tensor, *sizes: int) -> Tensor:

@@ -71,7 +71,11 @@ def composite_step(
         cut = going & ~covered
         share = torch.ones_like(s)
         if bool(cut.any()):
-            share = _half_turn(problem, point, v, s, slope, turn, bent)
+            share = (
+                _half_turn(problem, point, v, s, slope, turn, bent)
+                if problem.prior.kinked
+                else torch.full_like(s, 0.5)
+            )
         up, down = (share < 1) & (s > 0), (share < 1) & (s < 0)
         free = covered[:, None]
         high = torch.where(free, box[1] - v, torch.where(up, share * s, high))

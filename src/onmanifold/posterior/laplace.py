@@ -188,7 +188,7 @@ def laplace(solution: Solution) -> Laplace:
     with torch.no_grad(), evaluation(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
-    return _mixture(problem, modes, table)
+    return mixture(problem, modes, table)
 
 
 def _check_confined(problem: Problem, modes: Local) -> None:
@@ -203,7 +203,13 @@ def _check_confined(problem: Problem, modes: Local) -> None:
         )
 
 
-def _mixture(problem: Problem, modes: Local, table: Tensor) -> Laplace:
+def log_evidence(problem: Problem, modes: Local) -> Tensor:
+    """Laplace's logarithm of the integral of ``q_k exp(-Phi)`` around each mode, ``(B,)``."""
+    return _parts(problem, modes).log_mass() - modes.objective
+
+
+def mixture(problem: Problem, modes: Local, table: Tensor) -> Laplace:
+    """The normal laws at modes, those of each measurement in a row of ``table``, filled up by -1."""
     parts = _parts(problem, modes)
     log_mass = parts.log_mass() - modes.objective
     order = torch.where(table < 0, table[:, :1], table)

@@ -38,7 +38,8 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
     found = _settled(problem, ends, owner[sound])
     if found is not None:
         found = _distinct(*found, batch)
-        more = _settled(problem, *_views(problem, *found))
+        overlap = problem.prior.charts_overlap
+        more = _settled(problem, *_views(problem, *found)) if overlap else None
         if more is not None:
             modes, owner = Local.cat([found[0], more[0]]), torch.cat([found[1], more[1]])
             found = _distinct(modes, owner, batch)

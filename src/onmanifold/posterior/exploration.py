@@ -1,0 +1,187 @@
+"""Modes in charts that do not touch each other, found by jumps and compared by evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
+from onmanifold.descent.problem import Problem
+from onmanifold.posterior.laplace import Laplace, log_evidence, mixture
+from onmanifold.posterior.target import Local, local, posed, visit
+from onmanifold.prior import Jumping, Point
+from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
+from onmanifold.starts import objectives
+
+_GLANCE = 4  # steps that every candidate gets
+_HOPELESS = 30.0  # nats above the mode left, after those steps
+_SAME = 0.04  # relative distance of two unknowns that count as one
+
+
+@dataclass
+class _Found:
+    """The modes of one measurement, with their log-evidence and whether jumps were tried from them."""
+
+    modes: list[Local] = field(default_factory=list)
+    evidence: list[float] = field(default_factory=list)
+    left: list[bool] = field(default_factory=list)
+
+    def add(self, mode: Local, evidence: float) -> bool:
+        """Note a mode unless it is known; of two that are the same the better one stays."""
+        for i, known in enumerate(self.modes):
+            if int(known.chart[0]) == int(mode.chart[0]) and _same(known.x, mode.x):
+                if evidence > self.evidence[i]:
+                    self.modes[i], self.evidence[i] = mode, evidence
+                return False
+        self.modes.append(mode)
+        self.evidence.append(evidence)
+        self.left.append(False)
+        return True
+
+    def next(self, slack: float) -> int | None:
+        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
+        best = max(self.evidence)
+        waiting = [i for i, left in enumerate(self.left) if not left]
+        waiting = [i for i in waiting if self.evidence[i] >= best - slack]
+        return max(waiting, key=self.evidence.__getitem__, default=None)
+
+    def within(self, slack: float) -> Local:
+        """The modes within ``slack`` nats of the best, best first."""
+        order = sorted(range(len(self.modes)), key=lambda i: -self.evidence[i])
+        kept = [i for i in order if self.evidence[i] >= self.evidence[order[0]] - slack]
+        return Local.cat([self.modes[i] for i in kept])
+
+
+@torch.no_grad()
+def explore(
+    solution: Solution,
+    *,
+    rounds: int = 12,
+    slack: float = 6.0,
+    tries: int = 3,
+    width: int = 6,
+    steps: int = 30,
+) -> Laplace:
+    """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
+
+    From the mode of most evidence the prior's jumps are tried: of each kind of jump the ``tries`` candidates of
+    least objective are descended from, a few steps each, the best ``width`` of them to the end. What they end in is
+    a mode with a Laplace evidence of its own; jumps go on from the best mode from which none was tried, until no mode
+    within ``slack`` nats of the best is left, or ``rounds`` are over.
+
+    Args:
+        solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
+        rounds: modes from which jumps are tried, at most, for each measurement.
+        slack: modes of less evidence, in nats, are not jumped from.
+        tries: candidates of each kind of jump to descend from.
+        width: of all these, how many to follow to the end.
+        steps: of a descent, at most.
+
+    Returns:
+        The posterior over all modes found, within ``2 * slack`` nats of the best.
+
+    Raises:
+        TypeError: the prior has no jumps.
+        ValueError: as :func:`laplace`.
+    """
+    problem = posed(solution)
+    if not isinstance(problem.prior, Jumping):
+        raise TypeError(
+            f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
+            "laplace(solution)"
+        )
+    for name, value in (("rounds", rounds), ("tries", tries), ("width", width), ("steps", steps)):
+        check_count(value, f"explore: {name}")
+    check_number(slack, "explore: slack")
+    parts = []
+    with evaluation(problem.prior):
+        for b in range(len(problem)):
+            search = _Search(problem.select(torch.tensor([b])), tries, width, steps)
+            ends = Point(solution.ends.chart[b], solution.ends.z[b])
+            parts.append(search.run(ends, rounds, slack))
+    return _gathered(problem, parts)
+
+
+class _Search:
+    """The search for one measurement."""
+
+    def __init__(self, problem: Problem, tries: int, width: int, steps: int) -> None:
+        self.problem, self.tries, self.width, self.steps = problem, tries, width, steps
+        self.found = _Found()
+
+    def run(self, ends: Point, rounds: int, slack: float) -> Local:
+        self._settle(ends)
+        if not self.found.modes:
+            raise ValueError("explore: no start came to rest at a mode; solve again with more steps")
+        for _ in range(rounds):
+            number = self.found.next(slack)
+            if number is None:
+                break
+            self.found.left[number] = True
+            self._jump(self.found.modes[number])
+        return self.found.within(2 * slack)
+
+    def _jump(self, mode: Local) -> None:
+        """Try the prior's jumps from a mode."""
+        prior = self.problem.prior
+        assert isinstance(prior, Jumping)
+        families = [self._best(points) for points in prior.jumps(mode.point).values() if len(points)]
+        if not families:
+            return
+        candidates = _joined(families)
+        point, objective = self._descend(candidates, _GLANCE)
+        order = objective.nan_to_num(nan=torch.inf).argsort()[: self.width]
+        hopeful = order[objective[order] <= float(mode.objective) + _HOPELESS]
+        if len(hopeful):
+            self._settle(point.select(hopeful))
+
+    def _best(self, points: Point) -> Point:
+        """Of one family the candidates of least objective."""
+        if len(points) <= self.tries:
+            return points
+        objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
+        return points.select(objective.argsort(stable=True)[: self.tries])
+
+    def _settle(self, point: Point) -> None:
+        """Descend to the end, and note the modes there."""
+        point, _ = self._descend(point, self.steps)
+        there = visit(self._members(len(point)), point)
+        if there is None:
+            return
+        modes = local(self._members(len(there.rows)), there.trial, there.x)
+        evidence = log_evidence(self.problem, modes)
+        for i in evidence.argsort(descending=True).tolist():
+            self.found.add(modes.select(torch.tensor([i])), float(evidence[i]))
+
+    def _descend(self, point: Point, steps: int) -> tuple[Point, Tensor]:
+        stop = MaxSteps(steps) | SmallDecrease(4e-4)
+        descent = descend(self._members(len(point)).repeat(1), LevenbergMarquardt(), stop, point)
+        return descent.state.point, descent.state.objective
+
+    def _members(self, n: int) -> Problem:
+        return self.problem.select(torch.zeros(n, dtype=torch.long, device=self.problem.members.device))
+
+
+def _joined(points: list[Point]) -> Point:
+    return Point(torch.cat([p.chart for p in points]), torch.cat([p.z for p in points]))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    size = one.square().sum() + other.square().sum()
+    return bool((one - other).square().sum() <= _SAME * size)
+
+
+def _gathered(problem: Problem, parts: list[Local]) -> Laplace:
+    """The mixture of the modes of all measurements."""
+    most = max(len(p.chart) for p in parts)
+    table = torch.full((len(parts), most), -1)
+    first = 0
+    for b, part in enumerate(parts):
+        n = len(part.chart)
+        table[b, :n] = torch.arange(first, first + n)
+        first += n
+    return mixture(problem, Local.cat(parts), table)
