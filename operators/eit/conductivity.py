@@ -249,6 +249,57 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Inclusions:
+    """Resistive and conductive objects in water, each kind a soft mask, and a drift of the water.
+
+    ``x`` has three channels: p and q in [0, 1], how far a pixel belongs to resistive and to conductive objects,
+    and t, the drift, a constant image. Then
+
+        s = background * exp(t) * (1 - a p) / (1 - b q),    a = resistive, b = conductive:
+
+    conductivity is linear in p, resistivity in q, about as pixels that objects cover in part act on the
+    currents around them. ``Scene`` makes the masks, ``WithParameters(scene, [std])`` adds the drift.
+
+    Attributes:
+        background: conductivity of the water, S/m.
+        resistive: a in [0, 1): objects conduct ``1 - a`` times as well as water.
+        conductive: b in [0, 1): objects conduct ``1 / (1 - b)`` times as well as water.
+
+    Example:
+        >>> Inclusions(0.8)(torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+        tensor([0.8000, 0.0040])
+    """
+
+    background: float = 1.0
+    resistive: float = 0.995
+    conductive: float = 0.99
+
+    channels = 3
+
+    def __post_init__(self) -> None:
+        _require_finite(self)
+        _require_positive(self.background, "background")
+        for name in ("resistive", "conductive"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        water, down, up = self._factors(x)
+        return water * down / up
+
+    def derivative(self, x: Tensor) -> Tensor:
+        water, down, up = self._factors(x)
+        by_resistive = -self.resistive * water / up
+        by_conductive = self.conductive * water * down / up**2
+        return torch.stack([by_resistive, by_conductive, water * down / up], dim=-2)
+
+    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Conductivity of the water, and what the two kinds of objects multiply and divide it by."""
+        p, q, t = x.unbind(-2)
+        return self.background * t.exp(), 1 - self.resistive * p, 1 - self.conductive * q
+
+
+@dataclass(frozen=True)
 class Scaled:
     """Another map's conductivity times a factor, such as a drift of the water's conductivity.
 
@@ -284,7 +335,7 @@ def channels_of(conductivity: ConductivityMap) -> int:
     return int(getattr(conductivity, "channels", 1))
 
 
-def _require_finite(options: Affine | Exponential | Saturating) -> None:
+def _require_finite(options: Affine | Exponential | Saturating | Inclusions) -> None:
     for name, value in vars(options).items():
         if not math.isfinite(value):
             raise ValueError(f"{type(options).__name__} needs a finite {name}, got {value}")
