@@ -77,7 +77,7 @@ def solve(
     operator: Annotated[str, typer.Option(help="Name of the forward operator.")],
     prior: Annotated[str, typer.Option(help="Name of a pretrained prior, or its folder.")],
     measurement: Annotated[Path, typer.Option(help="A .npy, .npz, .mat or .png file.")],
-    output: Annotated[Path, typer.Option(help="Folder for picture, numbers and arrays.")],
+    output: Annotated[Path, typer.Option(help="Folder for pictures, numbers and arrays.")],
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
@@ -100,7 +100,7 @@ def solve(
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
-    """Reconstruct what was measured: picture.png, numbers.json and arrays.npz."""
+    """Reconstruct what was measured: picture.png, convergence.png, numbers.json and arrays.npz."""
     from torch import nn
 
     import onmanifold
@@ -133,6 +133,7 @@ def solve(
     }
     files = {
         "picture.png": _png(solution.plot()),
+        "convergence.png": _png(solution.plot_convergence()),
         "numbers.json": _json(asked, solution),
         "arrays.npz": _npz(solution),
     }
