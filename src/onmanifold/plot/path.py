@@ -21,6 +21,7 @@ from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
@@ -110,12 +111,13 @@ def plot_path(
         raise ValueError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
     figure = Figure(figsize=(4.0 * len(visits) + 0.8, 4.4), layout="constrained")
     panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim == 1)[0]
-    for ax, visit in zip(panels, visits, strict=True):
-        ax.set_title(f"chart {visit.chart}")
-        if dim == 1:
-            _draw_curve(ax, visit, 10 * resolution)
-    if dim > 1:
-        _draw_planes(figure, visits, axes, resolution)
+    with evaluation(visits[0].problem.prior):
+        for ax, visit in zip(panels, visits, strict=True):
+            ax.set_title(f"chart {visit.chart}")
+            if dim == 1:
+                _draw_curve(ax, visit, 10 * resolution)
+        if dim > 1:
+            _draw_planes(figure, visits, axes, resolution)
     _legend(figure, len(visits) > 1)
     return figure
 
