@@ -114,16 +114,11 @@ def balls_part(pictures: int, seed: int) -> None:
         kind: Balls.of(draw(pictures, stream(seed, "held-out")), seed)
         for kind, draw in BALLS.items()
     }
-    fidelities = {
-        "": lambda problem: Gaussian(problem.noise),
-        ", what the meshes disagree about by guess": lambda problem: Gaussian(problem.std),
-        ", errors of decoder and mesh known": lambda problem: with_errors(problem.noise, errors),
-    }
-    for told, fidelity in fidelities.items():
-        head(f"balls, noise {NOISE:.1%}{told}")
+    for known in (False, True):
+        head(f"balls, noise {NOISE:.1%}{', errors of decoder and mesh known' if known else ''}")
         for kind, problem in problems.items():
-            y = problem.measurement
-            report(kind, problem.operator, y, prior, fidelity(problem), starts)
+            fidelity = with_errors(problem.noise, errors) if known else Gaussian(problem.noise)
+            report(kind, problem.operator, problem.measurement, prior, fidelity, starts)
 
 
 def main() -> None:
