@@ -55,7 +55,7 @@ class WithBackground(WithNuisance):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # the constant is what the known pixels show above what the prior itself shows there
-        origin = self.prior.decode_chart(x.new_zeros(1, self.prior.dim), 0)
+        origin = self.prior.decode_chart(x.new_zeros(1, self.prior.chart_dims[0]), 0)
         constant = (x[:, self.known] - origin[:, self.known]).mean(dim=1)
         return x - constant.reshape(-1, *[1] * len(self.x_shape)), constant[:, None]
 

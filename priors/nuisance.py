@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import as_generator
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, widened
 from onmanifold.registry import kind_of, prior_class
 
 
 class WithNuisance(ManifoldPrior):
-    """A prior's pictures, changed by q parameters, which become the last q latent coordinates.
+    """A prior's pictures, changed by q parameters, which become the last q coordinates of each chart.
 
     The parameters are independent and normal; a coordinate counts standard deviations. A subclass says how
     they change a picture (:meth:`join`) and how they are read off it (:meth:`split`, an exact inverse).
@@ -36,9 +36,14 @@ class WithNuisance(ManifoldPrior):
         super().__init__()
         self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
-        inner = torch.as_tensor(prior.box, dtype=prior.dtype).expand(prior.dim).cpu()
-        outer = inner.new_full((len(std),), self.reach)
-        self.register_buffer("half_widths", torch.cat([inner, outer]))
+        self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
+        inner = torch.as_tensor(prior.box, dtype=prior.dtype).cpu()
+        if inner.ndim == 2 or len(set(prior.chart_dims)) > 1:  # each chart has a box of its own
+            box = widened(inner.expand(prior.num_charts, prior.dim), self.dim)
+            box = torch.where(self._added(torch.arange(prior.num_charts)), self.reach, box)
+        else:
+            box = torch.cat([inner.expand(prior.dim), inner.new_full((len(std),), self.reach)])
+        self.register_buffer("half_widths", box)
         self.train(prior.training)
 
     @abstractmethod
@@ -51,11 +56,15 @@ class WithNuisance(ManifoldPrior):
 
     @property
     def box(self) -> Tensor:  # type: ignore[override]
-        """Half-widths of the latent box, ``(d + q,)``."""
+        """Half-widths of the latent box, ``(d + q,)``, or ``(K, d + q)`` where charts differ."""
         return self.half_widths
 
+    def _added(self, chart: Tensor) -> Tensor:
+        """Which coordinates of charts ``(B,)`` are parameters, ``(B, d + q)``, boolean."""
+        return self.used(chart) & ~widened(self.prior.used(chart), self.dim)
+
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
-        d = self.prior.dim
+        d = self.prior.chart_dims[chart]
         return self.join(
             self.prior.decode_chart(z[:, :d], chart), z.new_tensor(self.deviations) * z[:, d:]
         )
@@ -66,7 +75,7 @@ class WithNuisance(ManifoldPrior):
         return torch.cat([z, parameters / z.new_tensor(self.deviations)], dim=1)
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
-        d = self.prior.dim
+        d = self.prior.chart_dims[chart]
         normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)
         return self.prior.log_prob_chart(z[:, :d], chart) + normal
 
@@ -74,10 +83,9 @@ class WithNuisance(ManifoldPrior):
         source = as_generator(generator)
         point = self.prior.sample(n, source)
         drawn = torch.randn((n, len(self.deviations)), generator=source)
-        return Point(
-            point.chart,
-            torch.cat([point.z, drawn.clamp(-self.reach, self.reach).to(point.z)], dim=1),
-        )
+        drawn = drawn.clamp(-self.reach, self.reach).to(point.z)
+        z = widened(point.z, self.dim)
+        return Point(point.chart, z.masked_scatter(self._added(point.chart), drawn))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return self.prior.responsibilities(self.split(x)[0])

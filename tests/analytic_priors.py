@@ -7,6 +7,7 @@ import math
 import torch
 
 from onmanifold._checks import as_generator
+from onmanifold.geometry import views
 from onmanifold.prior import ManifoldPrior, Point
 
 
@@ -99,6 +100,72 @@ class Affine(Analytic):
         source = as_generator(generator)
         z = torch.randn(n, self.dim, generator=source, dtype=torch.float64).to(self.dtype)
         return Point(torch.zeros(n, dtype=torch.long), z.clamp(-self.box, self.box))
+
+
+class Sheets(Analytic):
+    """Affine charts, each of its own dimension, with standard normal densities and mixture weights."""
+
+    def __init__(self, dims=(2, 2), shares=(0.3, 0.7), size=5):
+        super().__init__()
+        self.sheets = torch.nn.ModuleList(Affine(d, size, seed=k) for k, d in enumerate(dims))
+        self.x_shape, self.dim, self.box = (size,), max(dims), math.inf
+        self.num_charts, self.chart_dims, self.shares = len(dims), dims, shares
+
+    def decode_chart(self, z, chart):
+        return self.sheets[chart].decode_chart(z, 0)
+
+    def encode_chart(self, x, chart):
+        return self.sheets[chart].encode_chart(x, 0)
+
+    def log_prob_chart(self, z, chart):
+        constant = math.log(self.shares[chart]) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+        return constant - 0.5 * z.square().sum(1)
+
+    def responsibilities(self, x):
+        each = [-(s.decode_chart(s.encode_chart(x, 0), 0) - x).square().sum(1) for s in self.sheets]
+        return torch.stack(each, dim=1).softmax(dim=1)
+
+    def sample(self, n, generator=None):
+        source = as_generator(generator)
+        z = torch.randn(n, self.dim, generator=source, dtype=torch.float64)
+        chart = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=source)
+        return Point(chart, z * self.used(chart))
+
+
+class Union(Analytic):
+    """A curve, a surface and a point: charts of dimension 1, 2 and 0.
+
+    The surface is a piece of the paraboloid z = 0.3 (x^2 + y^2); the curve lies on it up to its border, and
+    goes on beyond; the point is far from both. Even densities on the box, and mixture weights.
+    """
+
+    x_shape, dim, num_charts, chart_dims, box = (3,), 2, 3, (1, 2, 0), 1.0
+    shares = (0.3, 0.5, 0.2)
+
+    def decode_chart(self, z, chart):
+        if chart == 2:
+            return z.new_tensor([0.0, 0.0, 2.0]).expand(len(z), 3)
+        flat = z if chart == 1 else torch.cat([1 + z, 0 * z], dim=1)
+        return torch.cat([flat, 0.3 * flat.square().sum(1, keepdim=True)], dim=1)
+
+    def encode_chart(self, x, chart):
+        return (x[:, :1] - 1, x[:, :2], x[:, :0])[chart]
+
+    def log_prob_chart(self, z, chart):
+        constant = math.log(self.shares[chart]) - z.shape[1] * math.log(2 * self.box)
+        return z.new_full((len(z),), constant)
+
+    def responsibilities(self, x):
+        return (-20 * views(self, x)[1].square()).softmax(dim=1)
+
+    def sample(self, n, generator=None):
+        source = as_generator(generator)
+        chart = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=source)
+        z = 2 * torch.rand(n, self.dim, generator=source, dtype=torch.float64) - 1
+        return Point(chart, (z * self.box * self.used(chart)).to(self.dtype))
+
+    def config(self):
+        return {}
 
 
 ANALYTIC = {"circle": Circle, "sine": Sine, "sphere": Sphere, "affine": Affine}

@@ -3,44 +3,13 @@
 import math
 
 import torch
-from analytic_priors import Affine, Analytic, Circle
+from analytic_priors import Circle
 
-from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, solve
+from onmanifold import Gaussian, MaxSteps, SmallDecrease, solve
 from onmanifold.operator import as_operator
 
 DOUBLE = torch.float64
 STOP = MaxSteps(100) | SmallDecrease(1e-10)
-
-
-class Sheets(Analytic):
-    """Two affine charts, each with its own standard normal density and mixture weight."""
-
-    num_charts, shares = 2, (0.3, 0.7)
-
-    def __init__(self, dim=2, size=5):
-        super().__init__()
-        self.sheets = torch.nn.ModuleList(Affine(dim, size, seed=k) for k in range(2))
-        self.x_shape, self.dim, self.box = (size,), dim, math.inf
-
-    def decode_chart(self, z, chart):
-        return self.sheets[chart].decode_chart(z, 0)
-
-    def encode_chart(self, x, chart):
-        return self.sheets[chart].encode_chart(x, 0)
-
-    def log_prob_chart(self, z, chart):
-        constant = math.log(self.shares[chart]) - 0.5 * self.dim * math.log(2 * math.pi)
-        return constant - 0.5 * z.square().sum(1)
-
-    def responsibilities(self, x):
-        each = [-(s.decode_chart(s.encode_chart(x, 0), 0) - x).square().sum(1) for s in self.sheets]
-        return torch.stack(each, dim=1).softmax(dim=1)
-
-    def sample(self, n, generator=None):
-        source = torch.Generator().manual_seed(generator or 0)
-        z = torch.randn(n, self.dim, generator=source, dtype=DOUBLE)
-        chart = torch.rand(n, generator=source) < self.shares[1]
-        return Point(chart.long(), z)
 
 
 def linear(prior, size=4, seed=5):

@@ -275,7 +275,8 @@ def latent_usage(prior: ManifoldPrior, x: Tensor, n: int = 200) -> tuple[LatentU
     usages = []
     for k, samples in enumerate(chart_samples(prior, max(n, 1000))):
         own = codes[nearest == k, k]
-        inside = clamp_to_box(prior, own)
+        there = torch.full((len(own),), k, device=own.device)
+        inside = clamp_to_box(prior, Point(there, own)).z
         reference = deviation(samples)
         lengths = [j.square().sum(dim=1) for j in jacobians(prior, inside[:n], k)]
         moves = torch.cat([own.new_empty(0, prior.dim), *lengths])

@@ -51,7 +51,7 @@ def chart_samples(
         chart = torch.cat([point.chart for point in found])
         if int(torch.bincount(chart, minlength=prior.num_charts).min()) >= n:
             break
-    z = clamp_to_box(prior, torch.cat([point.z for point in found]))
+    z = clamp_to_box(prior, Point(chart, torch.cat([point.z for point in found]))).z
     return [z[chart == k][:n] for k in range(prior.num_charts)]
 
 
@@ -70,10 +70,12 @@ def chart_distances(prior: ManifoldPrior, x: Tensor) -> tuple[Tensor, Tensor]:
     check_batch(x, prior.x_shape, "x", finite=True)
     codes, distances = [], []
     for part in parts(x, prod(prior.x_shape)):
-        each = [prior.encode_chart(part, k) for k in range(prior.num_charts)]
-        near = [prior.decode_chart(clamp_to_box(prior, z), k) for k, z in enumerate(each)]
-        codes.append(torch.stack(each, dim=1))
-        distances.append(torch.stack([(y - part).flatten(1).norm(dim=1) for y in near], dim=1))
+        charts = torch.arange(prior.num_charts, device=part.device)[:, None].expand(-1, len(part))
+        each = [Point(chart, prior.encode(part, chart)) for chart in charts]
+        near = [clamp_to_box(prior, point) for point in each]
+        codes.append(torch.stack([point.z for point in each], dim=1))
+        off = [(prior.decode(p.z, p.chart) - part).flatten(1).norm(dim=1) for p in near]
+        distances.append(torch.stack(off, dim=1))
     return torch.cat(codes), torch.cat(distances)
 
 

@@ -48,6 +48,8 @@ def gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 def gradient_and_hessian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of f that maps each row of ``(B, d)`` to a number: ``(B, d)`` and ``(B, d, d)``."""
+    if z.shape[1] == 0:
+        return z, torch.diag_embed(z)
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         slope = _gradient(function(z).sum(), z)

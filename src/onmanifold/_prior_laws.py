@@ -14,6 +14,7 @@ from torch import Tensor
 from onmanifold._autodiff import jvp
 from onmanifold._checks import as_generator
 from onmanifold._laws import SLOPE, Laws, distance, norms, randn, remainder_slope, tolerance
+from onmanifold.geometry import half_widths
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import ChartRetraction, ProjectionRetraction, Retraction
 
@@ -24,6 +25,10 @@ def _inverse_tolerance(dtype: torch.dtype) -> float:
 
 def measure(laws: Laws, prior: ManifoldPrior, n: int, seed: int) -> None:
     """Measure every law; raise at once if samples cannot be drawn, decoded and encoded."""
+    dims = prior.chart_dims
+    fit = len(dims) == prior.num_charts and min(dims) >= 0 and max(dims) == prior.dim
+    laws.true("chart_dims: K numbers from 0 to d, the largest is d", fit)
+    laws.verdict()  # nothing below makes sense otherwise
     points = prior.sample(n, seed)
     _sampling(laws, prior, points, n, seed)
     laws.verdict()  # nothing below makes sense without samples
@@ -53,28 +58,34 @@ def _sampling(laws: Laws, prior: ManifoldPrior, points: Point, n: int, seed: int
     numbered = numbered and bool(((points.chart >= 0) & (points.chart < prior.num_charts)).all())
     laws.true("sample: charts are numbers from 0 to K-1", numbered)
     laws.true("sample: z of shape (n, d), finite", _fits(points.z, (n, prior.dim), prior))
+    sound = all(law.holds for law in laws.laws)
+    if sound:
+        beyond = points.z[~prior.used(points.chart)]
+        laws.true("sample: 0 in coordinates that a chart does not have", not bool(beyond.any()))
     same = torch.equal(points.z, again.z) and torch.equal(points.chart, again.chart)
     laws.true("sample: same seed, same points", same)
     laws.true("sample: another seed, other points", not torch.equal(points.z, other.z))
-    if not (numbered and laws.laws[1].holds):
+    if not sound:
         return
     x = prior.decode(points.z, points.chart)
     laws.true("decode: (B, *x_shape), finite", _fits(x, (n, *prior.x_shape), prior))
-    z = prior.encode(x, points.chart)
-    laws.true("encode: (B, d), finite", _fits(z, (n, prior.dim), prior))
+    for k, d in enumerate(prior.chart_dims):
+        z = prior.encode_chart(x, k)
+        laws.true(f"encode: (B, {d}), finite, chart {k}", _fits(z, (n, d), prior))
 
 
-def _finite_box(prior: ManifoldPrior) -> Tensor:
-    """Half-width of the latent box, 1 where it is infinite."""
-    box = torch.as_tensor(prior.box, dtype=prior.dtype, device=prior.device)
+def _finite_box(prior: ManifoldPrior, chart: Tensor, like: Tensor) -> Tensor:
+    """Half-widths of the charts' latent boxes, 1 where they are infinite: ``(..., d)``."""
+    box = half_widths(prior, chart, like)
     return torch.where(torch.isfinite(box), box, torch.ones_like(box))
 
 
 def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int) -> Tensor:
-    """Samples of chart ``k`` and points spread over its box, ``(>= n, d)``."""
-    own = points.z[points.chart == k]
+    """Samples of chart ``k`` and points spread over its box, ``(>= n, d_k)``."""
+    chart = torch.full((n,), k, device=points.z.device)
     u = torch.rand((n, prior.dim), generator=as_generator(seed + k), dtype=torch.float64)
-    return torch.cat([own, (2 * u.to(points.z) - 1) * _finite_box(prior)])
+    spread = (2 * u.to(points.z) - 1) * _finite_box(prior, chart, points.z)
+    return torch.cat([points.z[points.chart == k], spread])[:, : prior.chart_dims[k]]
 
 
 def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
@@ -87,7 +98,7 @@ def _chart(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> No
 def _exact_inverse(laws: Laws, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     tol = _inverse_tolerance(prior.dtype)
     x = prior.decode_chart(z, k)
-    scale = max(1.0, float(z.abs().max()))
+    scale = max(1.0, float(z.abs().max()) if z.numel() else 0.0)
     laws.at_most(f"E(D(z)) = z, chart {k}", distance(prior.encode_chart(x, k), z, scale), tol)
     beside = x + 0.01 * float(x.std()) * randn(x, x.shape, as_generator(seed))
     once = prior.decode_chart(prior.encode_chart(beside, k), k)
@@ -138,6 +149,8 @@ def _locate(laws: Laws, prior: ManifoldPrior, points: Point) -> None:
     found = prior.locate(x)
     error = distance(prior.decode(found.z, found.chart), x)
     laws.at_most("locate finds D(z) again", error, 10 * _inverse_tolerance(prior.dtype))
+    beyond = found.z[~prior.used(found.chart)]
+    laws.true("locate: 0 in coordinates that a chart does not have", not bool(beyond.any()))
 
 
 def _few(points: Point) -> Point:
@@ -150,7 +163,7 @@ def _retractions(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> 
     """R_x(0) = x and first-order rigidity of both retractions, on a float64 copy of the prior."""
     exact = copy.deepcopy(prior).double()
     points = _few(points)
-    box = _finite_box(exact)
+    box = _finite_box(exact, points.chart, points.z.double())
     inner = torch.clamp(points.z.double(), -0.9 * box, 0.9 * box)
     point = Point(points.chart, exact.settle(inner, points.chart))
     u = torch.rand(point.z.shape, generator=as_generator(seed + 2), dtype=torch.float64)

@@ -40,7 +40,11 @@ def priors(
         cells = [known, card["kind"], " x ".join(map(str, card["x_shape"]))]
         values = f"{_range(card.get('value_range'))} {card.get('unit', '')}".strip()
         table.add_row(
-            *cells, str(card["dim"]), str(card["num_charts"]), values, card.get("description", "")
+            *cells,
+            _range(sorted({min(card.get("chart_dims", [card["dim"]])), card["dim"]})),
+            str(card["num_charts"]),
+            values,
+            card.get("description", ""),
         )
     Console().print(table)
 

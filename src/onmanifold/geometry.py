@@ -4,6 +4,9 @@ A point is ``x = D_k(z)``. The Jacobian ``J`` of ``D_k`` spans the tangent space
 are given by their latent coordinates ``v``, standing for ``J v`` in the unknown's space, whose
 inner product makes ``G = J^T J`` the metric of the latent coordinates.
 
+Where charts differ in dimension, what belongs to coordinates that a chart does not have is 0: columns of J,
+gradients, tangents.
+
 Reference: G. S. Alberti, J. Hertrich, M. Santacesaria, S. Sciutto, Manifold Learning by Mixture
     Models of
 VAEs for Inverse Problems, JMLR 25 (2024), section 4.
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor
 
 from onmanifold._autodiff import gradient, gradient_and_hessian, jvp
-from onmanifold.prior import ManifoldPrior, Point, by_chart
+from onmanifold.prior import ManifoldPrior, Point, widened
 
 _RIM = 0.1  # outermost share of the latent box
 
@@ -33,7 +36,7 @@ def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
     def value_and_columns(z: Tensor, chart: int) -> Tensor:
         return _value_and_columns(lambda t: prior.decode_chart(t, chart), z)
 
-    both = by_chart(value_and_columns, point.z, point.chart, prior.num_charts)
+    both = prior.map_charts(value_and_columns, point.z, point.chart, 1 + prior.dim)
     return both[:, 0], both[:, 1:]
 
 
@@ -48,7 +51,7 @@ def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
     def of_chart(z: Tensor, chart: int) -> Tensor:
         return gradient(lambda t: prior.log_prob_chart(t, chart), z)
 
-    return by_chart(of_chart, point.z, point.chart, prior.num_charts)
+    return prior.map_charts(of_chart, point.z, point.chart, prior.dim)
 
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
@@ -58,7 +61,8 @@ def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
         slope, bend = gradient_and_hessian(lambda t: prior.log_prob_chart(t, chart), z)
         return torch.cat([slope.unsqueeze(1), bend], dim=1)
 
-    both = by_chart(both_of_chart, point.z, point.chart, prior.num_charts)
+    d = prior.dim
+    both = prior.map_charts(both_of_chart, point.z, point.chart, 1 + d, d)
     return both[:, 0], both[:, 1:]
 
 
@@ -68,6 +72,8 @@ def _value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tenso
     def partial(axis: Tensor) -> tuple[Tensor, Tensor]:
         return jvp(function, z, axis.expand_as(z))
 
+    if z.shape[1] == 0:  # a chart that is one point
+        return function(z).unsqueeze(1)
     outputs: Any = (None, 1)  # the value is the same along every axis
     axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     try:
@@ -78,10 +84,34 @@ def _value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tenso
     return torch.cat([value.unsqueeze(1), columns], dim=1)
 
 
-def pullback_metric(columns: Tensor) -> Tensor:
-    """G = J^T J: the columns ``(B, d, *x_shape)`` to ``(B, d, d)``."""
+def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:
+    """G = J^T J: the columns ``(B, n, *x_shape)`` to ``(B, d, d)``.
+
+    Args:
+        columns: of J; the first n if all others are 0.
+        used: which coordinates each chart has, ``(B, d)`` boolean, if not all of n; the others get
+            the metric's own size on the diagonal, so that it stays regular.
+    """
     flat = columns.flatten(2)
-    return flat @ flat.mT
+    metric = flat @ flat.mT
+    return metric if used is None else filled(metric, used)
+
+
+def filled(matrix: Tensor, used: Tensor, size: float | None = None) -> Tensor:
+    """Matrices ``(B, n, n)`` made ``(B, d, d)``, with ``size`` on the diagonal of unused coordinates.
+
+    Args:
+        matrix: zero in rows and columns of unused coordinates.
+        used: which coordinates count, ``(B, d)`` boolean.
+        size: by default the largest entry of the matrix's own diagonal; 1 where all are 0.
+    """
+    matrix = widened(matrix, *2 * used.shape[1:])
+    if bool(used.all()):
+        return matrix
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    largest = diagonal.amax(1, keepdim=True)
+    own = torch.where(largest > 0, largest, 1.0) if size is None else size
+    return matrix + torch.diag_embed(torch.where(used, 0.0, own).to(matrix))
 
 
 def push_forward(columns: Tensor, v: Tensor) -> Tensor:
@@ -142,15 +172,43 @@ def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
     return torch.cholesky_solve(columns, factor).reshape(rhs.shape)
 
 
-def clamp_to_box(prior: ManifoldPrior, z: Tensor) -> Tensor:
-    """The point of the latent box ``|z| <= box`` nearest to ``z`` ``(B, d)``."""
-    box = torch.as_tensor(prior.box, dtype=z.dtype, device=z.device)
-    return torch.clamp(z, -box, box)
+def half_widths(prior: ManifoldPrior, chart: Tensor, like: Tensor) -> Tensor:
+    """Half-widths of the charts' latent boxes, ``(..., d)``, 0 for coordinates that a chart does not have.
+
+    Args:
+        prior: the atlas.
+        chart: numbers of charts, ``(...)``.
+        like: a tensor of the dtype and on the device wanted.
+    """
+    box = torch.as_tensor(prior.box, dtype=like.dtype, device=like.device)
+    return torch.where(prior.used(chart), box[chart] if box.ndim == 2 else box, 0.0)
 
 
-def settled(prior: ManifoldPrior, chart: Tensor, z: Tensor) -> Point:
-    """The point at ``z`` ``(B, d)``, brought into the box, and near the codes of the data."""
-    return Point(chart, clamp_to_box(prior, prior.settle(clamp_to_box(prior, z), chart)))
+def clamp_to_box(prior: ManifoldPrior, point: Point) -> Point:
+    """The points of the latent boxes ``|z| <= box`` nearest to the given ones."""
+    box = half_widths(prior, point.chart, point.z)
+    return Point(point.chart, torch.clamp(point.z, -box, box))
+
+
+def settled(prior: ManifoldPrior, point: Point) -> Point:
+    """The points, brought into their boxes, and near the codes of the data."""
+    inside = clamp_to_box(prior, point)
+    return clamp_to_box(prior, Point(point.chart, prior.settle(inside.z, point.chart)))
+
+
+def seen_from(prior: ManifoldPrior, x: Tensor, chart: Tensor) -> Point:
+    """``x`` ``(B, *x_shape)`` in the coordinates of the given charts ``(B,)``, brought into their boxes."""
+    return clamp_to_box(prior, Point(chart, prior.encode(x, chart)))
+
+
+def views(prior: ManifoldPrior, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x`` seen from every chart: coordinates ``(B, K, d)`` in its box, the distance there ``(B, K)``."""
+    codes, distances = [], []
+    for k in range(prior.num_charts):
+        there = seen_from(prior, x, torch.full((len(x),), k, device=x.device))
+        codes.append(there.z)
+        distances.append((prior.decode(there.z, there.chart) - x).flatten(1).norm(dim=1))
+    return torch.stack(codes, dim=1), torch.stack(distances, dim=1)
 
 
 @torch.no_grad()
@@ -171,14 +229,14 @@ def nearest(
     mu = x.new_full((len(x),), damping)
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
-    point = settled(prior, point.chart, point.z)
+    point, used = settled(prior, point), prior.used(point.chart)
     for _ in range(steps):
         here, columns = decode_with_jacobian(prior, point)
         rest = x - here
         metric = pullback_metric(columns)
-        scale = mu * metric.diagonal(dim1=1, dim2=2).mean(dim=1)
+        scale = mu * mean_diagonal(metric, used)
         v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
-        tried = settled(prior, point.chart, point.z + v)
+        tried = settled(prior, Point(point.chart, point.z + v))
         miss = (x - prior.decode(tried.z, tried.chart)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
         point = Point(point.chart, torch.where(better[:, None], tried.z, point.z))
@@ -187,6 +245,11 @@ def nearest(
         if not bool(moved.any()):
             break
     return point
+
+
+def mean_diagonal(matrix: Tensor, used: Tensor) -> Tensor:
+    """Mean of the diagonal of matrices ``(B, d, d)`` over used coordinates, 0 at the others: ``(B,)``."""
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1) / used.sum(-1).clamp(min=1)
 
 
 def transition(
@@ -215,35 +278,27 @@ def transition(
     best, chart = explained.max(dim=1)
     present = explained.gather(1, point.chart.unsqueeze(1)).squeeze(1)
     moves = best > present + margin
-    stuck = (on_border(prior, point.z) & ~moves).nonzero().squeeze(1)
+    stuck = (on_border(prior, point).any(dim=1) & ~moves).nonzero().squeeze(1)
     if len(stuck):
         chart = chart.index_copy(0, stuck, _nearest_other(prior, point.chart[stuck], x[stuck]))
         moves = moves.index_fill(0, stuck, True)
     rows = moves.nonzero().squeeze(1)
     if len(rows) == 0:
         return point, stay
-    z = clamp_to_box(prior, prior.encode(x[rows], chart[rows]))
+    z = seen_from(prior, x[rows], chart[rows]).z
     return Point(torch.where(moves, chart, point.chart), point.z.index_copy(0, rows, z)), moves
 
 
-def on_border(prior: ManifoldPrior, z: Tensor) -> Tensor:
-    """Whether some coordinate of ``z`` ``(B, d)`` lies on the border of the box: ``(B,)``."""
-    box = torch.as_tensor(prior.box, dtype=z.dtype, device=z.device)
-    return (z.abs() >= box).any(dim=1)
+def on_border(prior: ManifoldPrior, point: Point, rim: float = 0.0) -> Tensor:
+    """Which coordinates lie on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
+    box = half_widths(prior, point.chart, point.z)
+    return (point.z.abs() >= (1 - rim) * box) & prior.used(point.chart)
 
 
 def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
     """Of the charts other than the present, the one whose projection is nearest to ``x``."""
-    return _distances(prior, x).scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
-
-
-def _distances(prior: ManifoldPrior, x: Tensor) -> Tensor:
-    """Distance of ``x`` to its projection onto each chart, boxes respected: ``(B, K)``."""
-    distances = []
-    for k in range(prior.num_charts):
-        z = clamp_to_box(prior, prior.encode_chart(x, k))
-        distances.append((prior.decode_chart(z, k) - x).flatten(1).norm(dim=1))
-    return torch.stack(distances, dim=1)
+    _, distances = views(prior, x)
+    return distances.scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
 
 
 def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, Tensor]:
@@ -261,19 +316,18 @@ def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, 
         The points of the neighbours, and which of the given points have one, ``(B,)`` boolean; for
         the others, they themselves.
     """
-    box = torch.as_tensor(prior.box, dtype=point.z.dtype, device=point.z.device)
-    close = (point.z.abs() >= (1 - _RIM) * box).any(dim=1) & ~seen.all(dim=1)
+    close = on_border(prior, point, _RIM).any(dim=1) & ~seen.all(dim=1)
     rows = close.nonzero().squeeze(1)
     if len(rows) == 0:
         return point, close
     own = point.select(rows)
     x, middle = (prior.decode(z, own.chart) for z in (own.z, torch.zeros_like(own.z)))
-    distances = torch.where(seen[rows], torch.inf, _distances(prior, x)).nan_to_num(nan=torch.inf)
+    distances = torch.where(seen[rows], torch.inf, views(prior, x)[1]).nan_to_num(nan=torch.inf)
     gap, chart = distances.min(dim=1)
     near = gap < (x - middle).flatten(1).norm(dim=1)
     if not bool(near.any()):
         return point, torch.zeros_like(close)
     rows, chart = rows[near], chart[near]
-    z = clamp_to_box(prior, prior.encode(x[near], chart))
+    z = seen_from(prior, x[near], chart).z
     moved = Point(point.chart.index_copy(0, rows, chart), point.z.index_copy(0, rows, z))
     return moved, torch.zeros_like(close).index_fill(0, rows, True)

@@ -4,6 +4,9 @@ A :class:`ManifoldPrior` is an atlas of ``K`` charts. Chart ``k`` is a decoder `
 coordinates ``z`` in a box of R^d to the unknown's space and an encoder ``E_k`` back; a single
 autoencoder is an atlas with ``K = 1``. A subclass writes its charts one at a time (``decode_chart``
 and friends); this base class serves batches whose members sit in different charts.
+
+Charts may be of different dimension, such as pictures of one, two, or no objects: chart ``k`` then has the
+first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from onmanifold._checks import check_batch
 
@@ -29,7 +34,7 @@ class Point:
 
     Attributes:
         chart: number of the chart each point sits in, ``(B,)``, integer.
-        z: its latent coordinates there, ``(B, d)``.
+        z: its latent coordinates there, ``(B, d)``; 0 beyond the chart's own dimension.
     """
 
     chart: Tensor
@@ -55,10 +60,11 @@ class ManifoldPrior(nn.Module, ABC):
 
     Attributes:
         x_shape: shape of one unknown, without the batch.
-        dim: latent dimension d.
+        dim: latent dimension d, of the largest chart.
         num_charts: number of charts K.
-        box: half-width of the latent box, a number or a ``(d,)`` tensor: descent keeps
-            ``|z| <= box``.
+        chart_dims: dimension d_k of each chart, K numbers from 0 to d; by default all are d.
+        box: half-width of the latent box, a number, a ``(d,)`` tensor, or ``(K, d)``, a row a chart: descent
+            keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
     """
@@ -69,19 +75,24 @@ class ManifoldPrior(nn.Module, ABC):
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
 
+    @cached_property
+    def chart_dims(self) -> tuple[int, ...]:
+        """Dimension of each chart; a subclass sets another tuple, of the class or of an instance."""
+        return (self.dim,) * self.num_charts
+
     # What a subclass writes, one chart at a time ------------------------------------------------
 
     @abstractmethod
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
-        """D_k: ``(B, d) -> (B, *x_shape)``."""
+        """D_k: ``(B, d_k) -> (B, *x_shape)``."""
 
     @abstractmethod
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
-        """E_k: ``(B, *x_shape) -> (B, d)``, a left inverse of D_k."""
+        """E_k: ``(B, *x_shape) -> (B, d_k)``, a left inverse of D_k."""
 
     @abstractmethod
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
-        """Log-density of the latent points, mixture weight included: ``(B, d) -> (B,)``."""
+        """Log-density of the latent points, mixture weight included: ``(B, d_k) -> (B,)``."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
@@ -107,15 +118,19 @@ class ManifoldPrior(nn.Module, ABC):
 
     def decode(self, z: Tensor, chart: Tensor) -> Tensor:
         """The manifold's points: ``(B, d)`` and ``(B,)`` to ``(B, *x_shape)``."""
-        return self._by_chart(self.decode_chart, z, chart)
+        return self.map_charts(self.decode_chart, z, chart)
 
     def encode(self, x: Tensor, chart: Tensor) -> Tensor:
         """Latent coordinates in the given charts: ``(B, *x_shape)`` and ``(B,)`` to ``(B, d)``."""
-        return self._by_chart(self.encode_chart, x, chart)
+
+        def encode(rows: Tensor, k: int) -> Tensor:
+            return widened(self.encode_chart(rows, k), self.dim)
+
+        return by_chart(encode, x, chart, self.num_charts)
 
     def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
         """Log-density of latent points, mixture weight included: ``(B,)``."""
-        return self._by_chart(self.log_prob_chart, z, chart)
+        return self.map_charts(self.log_prob_chart, z, chart)
 
     def project(self, x: Tensor, chart: Tensor) -> Tensor:
         """D_k(E_k(x)), ``(B, *x_shape)``: idempotent when ``E_k`` is an exact left inverse."""
@@ -127,16 +142,12 @@ class ManifoldPrior(nn.Module, ABC):
 
         Where the encoders are learned and not exact, the point is moved on to the nearest one of the chart.
         """
-        from onmanifold.geometry import clamp_to_box, nearest
+        from onmanifold.geometry import nearest, views
 
         check_batch(x, self.x_shape, "x")
-        codes = [clamp_to_box(self, self.encode_chart(x, k)) for k in range(self.num_charts)]
-        distances = [
-            (self.decode_chart(z, k) - x).flatten(1).norm(dim=1) for k, z in enumerate(codes)
-        ]
-        chart = torch.stack(distances, dim=1).argmin(dim=1)
-        rows = torch.arange(len(x), device=x.device)
-        found = Point(chart, torch.stack(codes, dim=1)[rows, chart])
+        z, distances = views(self, x)
+        chart = distances.argmin(dim=1)
+        found = Point(chart, z[torch.arange(len(x), device=x.device), chart])
         if self.inverse_error == 0:
             return found
         return nearest(self, found, x)
@@ -170,11 +181,49 @@ class ManifoldPrior(nn.Module, ABC):
         floats = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
         return next(floats, torch.empty(0))
 
-    def _by_chart(
-        self, apply: Callable[[Tensor, int], Tensor], value: Tensor, chart: Tensor
+    def used(self, chart: Tensor) -> Tensor:
+        """Which of the d coordinates the charts ``(...)`` have: ``(..., d)``, boolean."""
+        if min(self.chart_dims) == self.dim:
+            return torch.ones(*chart.shape, self.dim, dtype=torch.bool, device=chart.device)
+        axes = torch.arange(self.dim, device=chart.device)
+        dims = torch.tensor(self.chart_dims, device=chart.device)
+        return axes < dims[chart].unsqueeze(-1)
+
+    def map_charts(
+        self, apply: Callable[[Tensor, int], Tensor], z: Tensor, chart: Tensor, *sizes: int
     ) -> Tensor:
-        """Apply a per-chart map to a batch whose rows belong to different charts."""
-        return by_chart(apply, value, chart, self.num_charts)
+        """Apply a per-chart map to latent points ``(B, d)`` that sit in different charts.
+
+        Each chart is given its own coordinates ``(B, d_k)``. Results are filled up with zeros to ``sizes``
+        along their axes after the batch, as far as these are given.
+        """
+
+        def own(rows: Tensor, k: int) -> Tensor:
+            return widened(apply(rows[:, : self.chart_dims[k]], k), *sizes)
+
+        return by_chart(own, z, chart, self.num_charts)
+
+
+def widened(value: Tensor, *sizes: int) -> Tensor:
+    """Append zeros along the axes after the batch, so that these have the given sizes.
+
+    Example:
+        >>> widened(torch.ones(1, 2), 3)
+        tensor([[1., 1., 0.]])
+    """
+    missing = [size - have for size, have in zip(sizes, value.shape[1:], strict=False)]
+    if not any(missing):
+        return value
+    rest = [0, 0] * (value.ndim - 1 - len(missing))
+    return functional.pad(value, rest + [n for m in reversed(missing) for n in (0, m)])
+
+
+def numbers(chart: Tensor, num_charts: int) -> list[int]:
+    """The charts that occur, in order; ``ValueError`` if there is none of that number."""
+    present = sorted(set(chart.tolist()))
+    if present and not 0 <= present[0] <= present[-1] < num_charts:
+        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+    return present
 
 
 def by_chart(
@@ -185,9 +234,7 @@ def by_chart(
         raise ValueError(
             f"chart has shape {tuple(chart.shape)}, expected ({len(value)},): one number a point"
         )
-    present = sorted(set(chart.tolist()))
-    if present and not 0 <= present[0] <= present[-1] < num_charts:
-        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+    present = numbers(chart, num_charts)
     if len(present) == 1:
         return apply(value, present[0])
     rows = [(chart == k).nonzero().squeeze(1) for k in present]

@@ -38,7 +38,7 @@ class ChartRetraction:
     """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        return settled(prior, point.chart, point.z + v)
+        return settled(prior, Point(point.chart, point.z + v))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ProjectionRetraction:
         if prior.inverse_error > 0:
             straight = point.z + v
             z = straight + z - prior.encode(decode(straight), point.chart)
-        return settled(prior, point.chart, z)
+        return settled(prior, Point(point.chart, z))
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,26 @@ class AveragedRetraction:
         share = prior.responsibilities(x)
         total, weights = torch.zeros_like(x), torch.zeros_like(share[:, 0])
         for k in range(prior.num_charts):
-            at = torch.where((point.chart == k)[:, None], point.z, prior.encode_chart(x, k))
-            inside = (clamp_to_box(prior, at) == at).all(dim=1)
-            rows = ((share[:, k] > _COUNTS) & inside | (point.chart == k)).nonzero().squeeze(1)
+            own, there = point.chart == k, torch.full_like(point.chart, k)
+            at = Point(there, torch.where(own[:, None], point.z, prior.encode(x, there)))
+            inside = (clamp_to_box(prior, at).z == at.z).all(dim=1)
+            rows = ((share[:, k] > _COUNTS) & inside | own).nonzero().squeeze(1)
             if len(rows) == 0:
                 continue
-            own = (point.chart == k)[rows, None]
-            gone = _gone(prior, k, at[rows], h[rows], torch.where(own, v[rows], torch.nan))
+            given = torch.where(own[rows, None], v[rows], torch.nan)
+            gone = _gone(prior, at.select(rows), h[rows], given)
             weight = share[rows, k].clamp(min=_COUNTS)
             total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * gone)
             weights = weights.index_add(0, rows, weight)
         mean = x + total / weights.view(-1, *[1] * (x.ndim - 1))
         z = prior.encode(mean, point.chart) - prior.encode(x, point.chart)
-        return settled(prior, point.chart, point.z + z)
+        return settled(prior, Point(point.chart, point.z + z))
 
 
-def _gone(prior: ManifoldPrior, chart: int, z: Tensor, h: Tensor, v: Tensor) -> Tensor:
-    """How far a chart leads from ``z`` along the tangent ``h``, or ``v`` where given: ``(B, *x_shape)``."""
-    there = torch.full_like(z[:, 0], chart, dtype=torch.long)
-    start, columns = decode_with_jacobian(prior, Point(there, z))
-    along = solve_spd(pullback_metric(columns), pull_back(columns, h))
-    end = settled(prior, there, z + torch.where(v.isnan(), along, v))
-    return prior.decode_chart(end.z, chart) - start
+def _gone(prior: ManifoldPrior, point: Point, h: Tensor, v: Tensor) -> Tensor:
+    """How far a chart leads from ``point`` along ``h``, or ``v`` where given: ``(B, *x_shape)``."""
+    start, columns = decode_with_jacobian(prior, point)
+    metric = pullback_metric(columns, prior.used(point.chart))
+    along = solve_spd(metric, pull_back(columns, h))
+    end = settled(prior, Point(point.chart, point.z + torch.where(v.isnan(), along, v)))
+    return prior.decode(end.z, end.chart) - start

@@ -11,7 +11,7 @@ from onmanifold._checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import clamp_to_box
 from onmanifold.operator import OutsideDomain
-from onmanifold.prior import Point
+from onmanifold.prior import Point, numbers
 
 _CHUNK = 64  # samples that the operator sees at once
 
@@ -65,7 +65,7 @@ def choose_starts(
     """Where the descents start: S points for each of B measurements in turn (B * S), and S."""
     if isinstance(starts, Point):
         return _given(problem, starts)
-    pool = _clamped(problem, problem.prior.sample(starts.pool, seed))
+    pool = clamp_to_box(problem.prior, problem.prior.sample(starts.pool, seed))
     objective = objectives(problem, pool)
     problem.counts.evaluations.add_(len(pool))
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
@@ -83,11 +83,8 @@ def _given(problem: Problem, point: Point) -> tuple[Point, int]:
         raise TypeError(
             f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
         )
-    return _clamped(problem, point), each
-
-
-def _clamped(problem: Problem, point: Point) -> Point:
-    return Point(point.chart, clamp_to_box(problem.prior, point.z))
+    numbers(point.chart, problem.prior.num_charts)
+    return clamp_to_box(problem.prior, point), each
 
 
 def objectives(problem: Problem, pool: Point) -> Tensor:

@@ -212,8 +212,9 @@ def test_box_of_its_own_for_each_coordinate():
     prior = Sphere()
     prior.box = torch.tensor([0.5, 2.0])
     z = torch.tensor([[-3.0, 3.0], [0.1, 0.2]], dtype=torch.float64)
+    point = Point(torch.zeros(2, dtype=torch.long), z)
     expected = torch.tensor([[-0.5, 2.0], [0.1, 0.2]], dtype=torch.float64)
-    assert torch.equal(clamp_to_box(prior, z), expected)
+    assert torch.equal(clamp_to_box(prior, point).z, expected)
 
 
 # Changes of chart ---------------------------------------------------------------------------------

@@ -4,13 +4,12 @@ import math
 
 import pytest
 import torch
-from analytic_priors import Affine, Circle
+from analytic_priors import Affine, Circle, Sheets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from posterior_cases import (
     DOUBLE,
     STOP,
-    Sheets,
     by_hand,
     linear,
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.descent.quadratic import magnitude
 from onmanifold.descent.state import Rows
+from onmanifold.prior import widened
 
 if TYPE_CHECKING:
     from onmanifold.descent.problem import Problem, Trial
@@ -23,7 +24,7 @@ class Slope(Rows):
     Attributes:
         gradient: of the misfit, ``(B, d)``.
         slope: the penalty's gradient, ``(B, d)``.
-        metric: G = J^T J, ``(B, d, d)``.
+        metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
         columns: J, ``(B, d, *x_shape)``.
     """
 
@@ -54,7 +55,7 @@ class Model(Rows):
     Attributes:
         gradient: of the misfit, ``(B, d)``.
         curvature: of the misfit, the Gauss-Newton matrix, ``(B, d, d)``.
-        metric: G = J^T J, ``(B, d, d)``.
+        metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
         slope: the penalty's gradient, ``(B, d)``.
         bend: the positive part of the penalty's Hessian, ``(B, d, d)``.
     """
@@ -68,27 +69,44 @@ class Model(Rows):
 
 def slope_at(problem: Problem, trial: Trial) -> Slope:
     """First derivatives at ``trial``, by one adjoint of the operator a member."""
-    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    columns, used = _tangents(problem, trial)
+    metric = geometry.pullback_metric(columns, used)
     residual = problem.fidelity.gradient(trial.linearization.y, problem.measurement)
     image_gradient = trial.linearization.vjp(residual.unsqueeze(1)).squeeze(1)
     return Slope(
-        gradient=geometry.pull_back(columns, image_gradient),
+        gradient=widened(geometry.pull_back(columns, image_gradient), problem.prior.dim),
         slope=problem.penalty_gradient(trial.point),
-        metric=geometry.pullback_metric(columns),
-        columns=columns,
+        metric=metric,
+        columns=widened(columns, problem.prior.dim),
     )
 
 
 def model_at(problem: Problem, trial: Trial) -> Model:
-    """Second derivatives at ``trial``, by d tangents through the operator a member."""
-    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
-    metric = geometry.pullback_metric(columns)
+    """Second derivatives at ``trial``, by d tangents through the operator a member.
+
+    As many as the largest chart among the members has coordinates, and at least one.
+    """
+    columns, used = _tangents(problem, trial)
+    d, n = problem.prior.dim, columns.shape[1]
+    metric = geometry.pullback_metric(columns, used)
     tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
     y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
     bent = fidelity.curvature(y, measurement, tangents)
     rows = tangents.reshape(*columns.shape[:2], -1)
     curvature = rows @ bent.reshape(rows.shape).mT
     if getattr(fidelity, "indefinite", False):
-        curvature = magnitude(curvature.nan_to_num(0.0, 0.0, 0.0), metric)
+        curvature = magnitude(curvature.nan_to_num(0.0, 0.0, 0.0), metric[:, :n, :n])
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
-    return Model(gradient, curvature, metric, *problem.penalty_derivatives(trial.point))
+    return Model(
+        widened(gradient, d),
+        widened(curvature, d, d),
+        metric,
+        *problem.penalty_derivatives(trial.point),
+    )
+
+
+def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:
+    """J's columns up to the last that some member's chart has, and which each has, ``(B, d)``."""
+    used = problem.prior.used(trial.point.chart)
+    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    return columns[:, : max(int(used.any(0).sum()), 1)], used

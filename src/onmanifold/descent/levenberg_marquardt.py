@@ -14,7 +14,7 @@ from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.quadratic import inner, model_decrease
 from onmanifold.descent.state import State
 from onmanifold.descent.subproblem import composite_step
-from onmanifold.geometry import solve_spd
+from onmanifold.geometry import mean_diagonal, solve_spd
 from onmanifold.prior import Point
 
 
@@ -103,7 +103,7 @@ class LevenbergMarquardt:
     def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
         """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
         model = problem.model(trial)
-        scale = _mean_curvature(model)
+        scale = _mean_curvature(model, problem.prior.used(trial.point.chart))
         _, promise = _propose(problem, trial.point, model, _floor(scale))
         basic = arrival(problem, trial, model, promise)
         return LMState(
@@ -129,12 +129,10 @@ def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
     return torch.where(squared > 0, inner(matrix, v, v) / squared, 0.0)
 
 
-def _mean_curvature(model: Model) -> Tensor:
+def _mean_curvature(model: Model, used: Tensor) -> Tensor:
     """Of the misfit along unit tangents, trace(G^{-1} F^T C F) / d, whatever the coordinates: ``(B,)``."""
     relative = solve_spd(model.metric, model.curvature)
-    return (
-        relative.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
-    )
+    return mean_diagonal(relative, used).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
 
 
 def _floor(scale: Tensor) -> Tensor:

@@ -141,8 +141,11 @@ class Problem:
         return torch.where(weight == 0, 0.0, -weight * log_prob)  # the density may vanish
 
     def bounds(self, point: Point) -> tuple[Tensor, Tensor]:
-        """How far each coordinate may fall and rise inside the latent box: two ``(B, d)``."""
-        box = torch.as_tensor(self.prior.box, dtype=point.z.dtype, device=point.z.device)
+        """How far each coordinate may fall and rise inside the latent box: two ``(B, d)``.
+
+        Not at all where the chart does not have it.
+        """
+        box = geometry.half_widths(self.prior, point.chart, point.z)
         return (-box - point.z).clamp(max=0.0), (box - point.z).clamp(min=0.0)
 
     def at(self, point: Point, x: Tensor | None = None) -> Trial:
@@ -226,14 +229,19 @@ class Problem:
         return (tangent * bent).flatten(1).sum(1)
 
     def _in_parts[R: Rows](self, trial: Trial, derive: Callable[[Problem, Trial], R]) -> R:
-        """Derive a bounded number of members at once: their Jacobians take the most memory."""
+        """Derive a bounded number of members at once: their Jacobians take the most memory.
+
+        And those at once whose charts are of one dimension, so that small charts take few tangents.
+        """
         columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
         size = max(_COLUMN_BUDGET // columns, 1)
-        if len(self) <= size:
+        dims = self.prior.used(trial.point.chart).sum(1)
+        alike = [(dims == d).nonzero().squeeze(1) for d in dims.unique()]
+        parts = [rows for group in alike for rows in torch.split(group, size)]
+        if len(parts) <= 1:
             return derive(self, trial)
-        parts = torch.split(torch.arange(len(self), device=self.members.device), size)
         derived = [derive(self.select(rows), trial.select(rows)) for rows in parts]
-        return derived[0].cat(derived)
+        return derived[0].cat(derived).select(torch.cat(parts).argsort())
 
 
 def _where(condition: Tensor, point: Point, other: Point) -> Point:

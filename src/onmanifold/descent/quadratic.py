@@ -111,5 +111,6 @@ def magnitude(matrix: Tensor, metric: Tensor) -> Tensor:
 
 
 def _free(gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    # On a border, with descent pointing outwards: not free.
-    return ~(((upper <= 0) & (gradient < 0)) | ((lower >= 0) & (gradient > 0)))
+    # On a border, with descent pointing outwards, or with no room at all: not free.
+    outwards = ((upper <= 0) & (gradient < 0)) | ((lower >= 0) & (gradient > 0))
+    return ~outwards & (lower < upper)

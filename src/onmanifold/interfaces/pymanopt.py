@@ -23,7 +23,7 @@ from onmanifold.descent.problem import Trial, pose
 from onmanifold.fidelity import Fidelity
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import OperatorLike, OutsideDomain
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, widened
 from onmanifold.retraction import ChartRetraction, Retraction
 
 try:
@@ -55,7 +55,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
     Raises:
         TypeError: not a prior.
-        ValueError: it has no such chart.
+        ValueError: it has no such chart, or one that is a single point.
 
     Example:
         >>> from onmanifold import load_prior
@@ -76,7 +76,10 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
             raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
         if not 0 <= chart < prior.num_charts:
             raise ValueError(f"charts are numbered 0 to {prior.num_charts - 1}, got {chart}")
-        super().__init__(f"chart {chart} of a learned {type(prior).__name__}", prior.dim)
+        dim = prior.chart_dims[chart]
+        if dim == 0:
+            raise ValueError(f"chart {chart} is a single point: nothing to descend along")
+        super().__init__(f"chart {chart} of a learned {type(prior).__name__}", dim)
         self.prior = copy.deepcopy(prior).double().eval().requires_grad_(False)
         self.chart = chart
         self._retraction = ChartRetraction() if retraction is None else retraction
@@ -84,9 +87,10 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         self._frame = lru_cache(_REMEMBERED)(self._differentiate)
 
     def point(self, z: Vector) -> Point:
-        """Latent coordinates ``(d,)`` as a batch of one point, such as ``solve`` takes for a start."""
+        """The chart's coordinates ``(d,)`` as a batch of one point, such as ``solve`` takes for a start."""
         coordinates = torch.tensor(z, dtype=torch.float64, device=self.prior.device).unsqueeze(0)
-        return Point(torch.tensor([self.chart], device=self.prior.device), coordinates)
+        chart = torch.tensor([self.chart], device=self.prior.device)
+        return Point(chart, widened(coordinates, self.prior.dim))
 
     def decode(self, z: Vector | Tensor) -> Tensor:
         """The unknown ``x_shape`` at ``z`` ``(d,)``; torch differentiates it if ``z`` is a tensor."""
@@ -115,9 +119,9 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         """A sample of the prior in this chart."""
         for _ in range(100):
             sample = self.prior.sample(64, self._generator)
-            inside = sample.z[sample.chart == self.chart]
+            inside = (sample.chart == self.chart).nonzero().squeeze(1)
             if len(inside):
-                return _vector(geometry.clamp_to_box(self.prior, inside[:1]))
+                return self._own(geometry.clamp_to_box(self.prior, sample.select(inside[:1])).z)
         raise RuntimeError(f"6400 samples of the prior, and none lies in chart {self.chart}")
 
     def random_tangent_vector(self, point: Vector) -> Vector:
@@ -141,7 +145,8 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
     def retraction(self, point: Vector, tangent_vector: Vector) -> Vector:
         """The point that the retraction leads to, inside the box."""
         v = torch.from_numpy(np.array(tangent_vector)).to(self.prior.device).unsqueeze(0)
-        return _vector(self._retraction(self.prior, self.point(point), v).z)
+        v = widened(v, self.prior.dim)
+        return self._own(self._retraction(self.prior, self.point(point), v).z)
 
     def transport(self, point_a: Vector, point_b: Vector, tangent_vector_a: Vector) -> Vector:
         """``J v``, projected onto the tangent space at the other point."""
@@ -179,8 +184,12 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
             tangent = jvp(lambda t: self.prior.decode_chart(t, self.chart), z, v)[1]
             return (tangent * normal).flatten(1).sum(1)
 
-        bent = gradient(along, self.point(point).z)
+        bent = gradient(along, self.point(point).z[:, : self.dim])
         return _vector(geometry.solve_spd(metric, hv - bent))
+
+    def _own(self, z: Tensor) -> Vector:
+        """The chart's own coordinates of ``z`` ``(1, d)``."""
+        return _vector(z[:, : self.dim])
 
     def _metric(self, point: Vector) -> Vector:
         matrix: Vector = self._frame(_key(point))[1][0].cpu().numpy()
@@ -190,7 +199,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
     def _differentiate(self, coordinates: bytes) -> tuple[Tensor, Tensor]:
         """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``; bytes can be looked up, arrays cannot."""
         point = self.point(np.frombuffer(coordinates))
-        columns = geometry.jacobian(self.prior, point)
+        columns = geometry.jacobian(self.prior, point)[:, : self.dim]
         return columns, geometry.pullback_metric(columns)
 
 
@@ -254,12 +263,12 @@ def as_problem(
     def slope(z: Vector) -> Vector:
         with torch.no_grad():  # no decorator: pymanopt looks at the signature
             here = posed.slope(at(_key(z)))
-        return _vector(here.gradient + here.slope)
+        return _vector((here.gradient + here.slope)[:, : manifold.dim])
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def bend(z: Vector, v: Vector) -> Vector:
         here = model(_key(z))
-        matrix = (here.curvature + here.bend)[0].cpu().numpy()
+        matrix = (here.curvature + here.bend)[0, : manifold.dim, : manifold.dim].cpu().numpy()
         return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
 
     return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)

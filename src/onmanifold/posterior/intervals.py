@@ -38,26 +38,29 @@ def central(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tens
 
 
 def by_chart(
-    chart: Tensor, z: Tensor, weights: Tensor, charts: int, level: float
+    prior: ManifoldPrior, chart: Tensor, z: Tensor, weights: Tensor, level: float
 ) -> tuple[Tensor, Tensor]:
     """Intervals of the latent coordinates in each chart, given that the point lies in it.
 
     Args:
+        prior: the atlas, of K charts.
         chart: of N draws for each measurement, ``(B, N)``.
         z: their coordinates, ``(B, N, d)``.
         weights: theirs, ``(B, N)``.
-        charts: how many charts there are.
         level: share inside.
 
     Returns:
-        Lower and upper ends, ``(B, K, d)`` each, NaN for charts without a draw.
+        Lower and upper ends, ``(B, K, d)`` each, NaN for charts without a draw and for coordinates that a
+        chart does not have.
     """
     values = z.mT.contiguous()
+    charts = torch.arange(prior.num_charts, device=chart.device)
     sides = [
-        central(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level)
-        for k in range(charts)
+        central(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level) for k in charts
     ]
-    return torch.stack([s[0] for s in sides], dim=1), torch.stack([s[1] for s in sides], dim=1)
+    low, high = (torch.stack(ends, dim=1) for ends in zip(*sides, strict=True))
+    used = prior.used(charts)
+    return torch.where(used, low, torch.nan), torch.where(used, high, torch.nan)
 
 
 def of_pixels(

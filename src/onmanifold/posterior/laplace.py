@@ -32,8 +32,8 @@ class Laplace:
     Around a mode ``z*`` of chart k the objective ``f = Phi(A(D_k(z)), y) - log q_k(z)`` is replaced by
     ``f(z*) + v.H v / 2`` with ``H`` the Gauss-Newton curvature of Phi plus the positive part of the Hessian
     of ``-log q``, so that the mode has the covariance ``H^-1`` and the log-evidence
-    ``-f(z*) + d/2 log(2 pi) - 1/2 log det H``. In directions that data and prior leave open, the curvature
-    is that of a uniform density on the latent box.
+    ``-f(z*) + d_k/2 log(2 pi) - 1/2 log det H``, all over the chart's own d_k coordinates. In directions
+    that data and prior leave open, the curvature is that of a uniform density on the latent box.
 
     Charts that overlap both carry mass, as they do in the prior: the same ``x`` is then two modes, one in
     each chart. Weights and evidences compare charts rightly where each ``q_k`` is a density times its
@@ -49,7 +49,8 @@ class Laplace:
         chart: chart of each of M modes, the best first, ``(B, M)``; where a measurement has fewer its
             first is repeated, without mass.
         mode: where the density is highest, ``(B, M, d)``, float64.
-        covariance: of each mode's law, ``(B, M, d, d)``, float64.
+        covariance: of each mode's law, ``(B, M, d, d)``, float64; 0 for coordinates that its chart does not
+            have.
         mean: its mean, the mode itself unless that lies on the border, ``(B, M, d)``, float64.
         log_mass: each mode's evidence, ``(B, M)``, -inf without mass.
 
@@ -147,7 +148,8 @@ class Laplace:
     ) -> tuple[Tensor, Tensor]:
         """Central intervals of the coordinates in each chart, given that the point lies in it.
 
-        By ``draws`` samples of each mode: two ``(B, K, d)``, NaN for charts without a mode.
+        By ``draws`` samples of each mode: two ``(B, K, d)``, NaN for charts without a mode and for
+        coordinates that a chart does not have.
         """
         check_level(level)
         check_count(draws, "draws")
@@ -156,19 +158,18 @@ class Laplace:
         every = torch.arange(modes, device=self.mode.device).repeat_interleave(draws)
         z = self._draw(every.expand(batch, -1), source).z.view(batch, -1, dim)
         share = (self.log_mass - self.log_evidence.gather(1, self.chart)).exp()
-        charts = self.problem.prior.num_charts
-        return by_chart(self.chart[:, every], z, share[:, every].to(z), charts, level)
+        return by_chart(self.problem.prior, self.chart[:, every], z, share[:, every].to(z), level)
 
     def _draw(self, modes: Tensor, source: torch.Generator) -> Point:
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
         prior = self.problem.prior
         rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
-        parts = self._parts.select((rows, modes))
+        parts, chart = self._parts.select((rows, modes)), self.chart[rows, modes]
         z = parts.sample(source)
         for _ in range(_REDRAWS):
-            z = torch.where(in_box(self.problem, z).unsqueeze(-1), z, parts.sample(source))
-        chart = self.chart[rows, modes].flatten()
-        return Point(chart, clamp_to_box(prior, z.flatten(0, 1).to(prior.dtype)))
+            inside = in_box(self.problem, chart, z)
+            z = torch.where(inside.unsqueeze(-1), z, parts.sample(source))
+        return clamp_to_box(prior, Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
 
 
 def laplace(solution: Solution) -> Laplace:
@@ -191,9 +192,10 @@ def laplace(solution: Solution) -> Laplace:
 
 
 def _check_confined(problem: Problem, modes: Local) -> None:
-    if bool(torch.isfinite(box_of(problem)).all()):
+    if bool(torch.isfinite(box_of(problem, modes.chart)).all()):
         return
-    values = torch.linalg.eigvalsh(modes.hessian)
+    used = problem.prior.used(modes.chart)
+    values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, used))
     if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
         raise ValueError(
             "the posterior has a direction that neither the data nor the prior confines: give the prior "
@@ -223,7 +225,7 @@ class _Parts:
 
     Attributes:
         mode: ``(..., d)``.
-        basis: ``(..., d, d)``.
+        basis: ``(..., d, d)``, columns of coordinates that the chart does not have 0.
         inward: away from the border where the mode lies on one, +-1, else 0, ``(..., d)``.
         cut: the law of u there, in that direction.
     """
@@ -247,7 +249,8 @@ class _Parts:
 
     def log_mass(self) -> Tensor:
         """Logarithm of the integral, with density 1 at the mode."""
-        free = 0.5 * log(2 * pi) + self.basis.diagonal(dim1=-2, dim2=-1).log()
+        size = self.basis.diagonal(dim1=-2, dim2=-1)
+        free = torch.where(size > 0, 0.5 * log(2 * pi) + size.log(), 0.0)
         return torch.where(self.inward == 0, free, self.cut.log_mass()).sum(-1)
 
     def sample(self, source: torch.Generator) -> Tensor:
@@ -260,12 +263,14 @@ class _Parts:
 def _parts(problem: Problem, modes: Local) -> _Parts:
     """The law at each mode: coordinates on the border are cut off there, the free ones follow them."""
     z, hessian = modes.z.double(), modes.hessian
-    bound = modes.z.abs() >= box_of(problem).to(modes.z)
+    bound = geometry.on_border(problem.prior, modes.point)
+    used = problem.prior.used(modes.chart)
     inward = torch.where(bound, -z.sign(), 0.0)
-    both = ~bound.unsqueeze(1) & ~bound.unsqueeze(2)
-    free = torch.where(both, hessian, torch.diag_embed(bound.double()))
+    kept = used & ~bound
+    both = kept.unsqueeze(1) & kept.unsqueeze(2)
+    free = geometry.filled(torch.where(both, hessian, 0.0), kept, size=1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
-    crossed = torch.where(~bound.unsqueeze(2) & bound.unsqueeze(1), hessian, 0.0)
+    crossed = torch.where(kept.unsqueeze(2) & bound.unsqueeze(1), hessian, 0.0)
     follow = -inverse @ crossed
     eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(
         1
@@ -274,7 +279,8 @@ def _parts(problem: Problem, modes: Local) -> _Parts:
         torch.where(bound, (inward * modes.gradient).clamp(min=0.0), 0.0),
         torch.where(bound, eased, 1.0),
     )
-    return _Parts(z, torch.linalg.cholesky(inverse) + follow, inward, cut)
+    basis = torch.where(used.unsqueeze(1), torch.linalg.cholesky(inverse) + follow, 0.0)
+    return _Parts(z, basis, inward, cut)
 
 
 def _times(matrix: Tensor, v: Tensor) -> Tensor:

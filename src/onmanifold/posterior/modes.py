@@ -10,7 +10,7 @@ from torch import Tensor
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.subproblem import composite_step
-from onmanifold.geometry import clamp_to_box
+from onmanifold.geometry import clamp_to_box, seen_from
 from onmanifold.posterior.target import Local, local, visit
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -53,11 +53,8 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
 
 def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor]:
     """Each mode in the coordinates of every other chart."""
-    prior = problem.prior
-    points = [
-        Point(torch.full_like(modes.chart, k), clamp_to_box(prior, prior.encode_chart(modes.x, k)))
-        for k in range(prior.num_charts)
-    ]
+    charts = range(problem.prior.num_charts)
+    points = [seen_from(problem.prior, modes.x, torch.full_like(modes.chart, k)) for k in charts]
     chart, z = torch.cat([p.chart for p in points]), torch.cat([p.z for p in points])
     other = (chart != modes.chart.repeat(len(points))) & torch.isfinite(z).all(dim=1)
     return Point(chart[other], z[other]), owner.repeat(len(points))[other]
@@ -86,7 +83,7 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
     members = problem.select(owner)
     # What is left to descend is too little to be seen in the objective, but the model knows the way.
     v, _ = composite_step(members, state.point, state.model, state.model.curvature)
-    last = Point(state.point.chart, clamp_to_box(problem.prior, state.point.z + v))
+    last = clamp_to_box(problem.prior, Point(state.point.chart, state.point.z + v))
     there = visit(members, last)
     if there is None:
         return None

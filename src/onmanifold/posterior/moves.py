@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log, pi
+from math import pi
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from onmanifold import geometry
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.state import Rows
 from onmanifold.posterior.laplace import Laplace
@@ -16,9 +17,8 @@ from onmanifold.posterior.target import Local, Visit, in_box, local, visit
 from onmanifold.prior import Point
 
 _EVEN = 0.1  # share of the proposals that all modes have alike: a weight may be far too small
-_FREEDOM = (
-    4  # degrees of freedom, beyond the dimension: of more, tails are light in high dimensions
-)
+# Degrees of freedom, beyond the chart's dimension: of more, tails are light in high dimensions.
+_FREEDOM = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Chains(Rows):
         x: decoded, ``(N, *x_shape)``.
         objective: minus the logarithm of the posterior's density, ``(N,)``.
         known: whether the following are those of the point, ``(N,)``, boolean; only walks need them.
-        factor: L of the metric ``M = L L^T``, which is the Hessian, ``(N, d, d)``.
+        factor: L of the metric ``M = L L^T``, which is the Hessian, ``(N, d, d)``; 1 on the diagonal of
+            coordinates that the chart does not have, so that they count nothing in its determinant.
         drift: ``-M^-1 gradient``, ``(N, d)``.
     """
 
@@ -58,9 +59,10 @@ class Chains(Rows):
         return cls(trial.point.chart, z, x, objective, known, nothing, nothing[:, 0])
 
     @classmethod
-    def ready(cls, here: Local) -> Self:
+    def ready(cls, problem: Problem, here: Local) -> Self:
         """Chains at given points, their metrics known."""
-        factor = torch.linalg.cholesky(here.hessian)
+        used = problem.prior.used(here.chart)
+        factor = torch.linalg.cholesky(geometry.filled(here.hessian, used, size=1.0))
         drift = -torch.cholesky_solve(here.gradient.unsqueeze(2), factor).squeeze(2)
         known = torch.ones_like(here.chart, dtype=torch.bool)
         return cls(here.chart, here.z, here.x, here.objective, known, factor, drift)
@@ -89,8 +91,8 @@ def walk(
     if len(new):
         members, there = problem.select(new), chains.select(new)
         now = local(members, members.at(there.point, there.x), there.x)
-        chains = chains.merge(new, Chains.ready(now))
-    noise = _normal(chains.drift.shape, step, source)
+        chains = chains.merge(new, Chains.ready(members, now))
+    noise = _normal(chains.drift.shape, step, source) * problem.prior.used(chains.chart)
     lot = torch.empty_like(step).uniform_(generator=source)
     away = torch.linalg.solve_triangular(chains.factor.mT, noise.unsqueeze(2), upper=True)
     target = _mean_step(chains, step) + step.unsqueeze(1) * away.squeeze(2)
@@ -99,7 +101,8 @@ def walk(
     if found is None:
         return chains, torch.zeros_like(step)
     rows, before = found.rows, chains.select(found.rows)
-    moved = Chains.ready(local(problem.select(rows), found.trial, found.x))
+    members = problem.select(rows)
+    moved = Chains.ready(members, local(members, found.trial, found.x))
     odds = _log_step(moved, before.z, step[rows]) - _log_step(before, moved.z, step[rows])
     return _decide(chains, rows, moved, odds, lot)
 
@@ -140,15 +143,20 @@ def _decide(
 class Proposal:
     """Student's distributions at the modes of Laplace's approximation, for N chains.
 
+    Each is a density on the d_k coordinates of its chart; the others are 0.
+
     Attributes:
         chart: of each mode, ``(N, M)``.
+        used: which coordinates its chart has, ``(N, M, d)``, boolean.
         mean: ``(N, M, d)``.
-        factor: L of each mode's scale matrix ``L L^T``, ``(N, M, d, d)``.
+        factor: L of each mode's scale matrix ``L L^T``, ``(N, M, d, d)``; 1 on the diagonal of coordinates
+            that the chart does not have.
         log_weight: ``(N, M)``, -inf for none.
         dtype: of the points that are drawn.
     """
 
     chart: Tensor
+    used: Tensor
     mean: Tensor
     factor: Tensor
     log_weight: Tensor
@@ -160,36 +168,40 @@ class Proposal:
         weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
         even = real / real.sum(1, keepdim=True)
         rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
+        used = approximation.problem.prior.used(approximation.chart)
+        unused = torch.diag_embed((~used).to(weights))
         return cls(
             approximation.chart[rows],
+            used[rows],
             approximation.mean[rows],
-            torch.linalg.cholesky(approximation.covariance)[rows],
+            torch.linalg.cholesky(approximation.covariance + unused)[rows],
             ((1 - _EVEN) * weights + _EVEN * even).log()[rows],
             approximation.problem.prior.dtype,
         )
 
     @property
-    def freedom(self) -> int:
-        """Degrees of freedom."""
-        return self.mean.shape[-1] + _FREEDOM
+    def freedom(self) -> Tensor:
+        """Degrees of freedom of each, ``(N, M)``."""
+        return self.used.sum(2) + _FREEDOM
 
     def sample(self, source: torch.Generator) -> Point:
         """A point for each chain."""
         rows = torch.arange(len(self.mean), device=self.mean.device)
         modes = torch.multinomial(self.log_weight.exp(), 1, generator=source).squeeze(1)
-        normal = _normal((len(rows), self.mean.shape[2]), self.mean, source)
-        square = _normal((len(rows), self.freedom), self.mean, source).square().mean(1)
+        d, freedom = self.mean.shape[2], self.freedom[rows, modes].unsqueeze(1)
+        normal = _normal((len(rows), d), self.mean, source) * self.used[rows, modes]
+        counts = torch.arange(d + _FREEDOM, device=rows.device) < freedom
+        squares = _normal(counts.shape, self.mean, source).square() * counts
         away = (self.factor[rows, modes] @ normal.unsqueeze(2)).squeeze(2)
-        z = self.mean[rows, modes] + away / square.sqrt().unsqueeze(1)
+        z = self.mean[rows, modes] + away / (squares.sum(1, keepdim=True) / freedom).sqrt()
         return Point(self.chart[rows, modes], z.to(self.dtype))
 
     def log_prob(self, point: Point) -> Tensor:
         """Logarithm of the density over charts and coordinates, one point a chain: ``(N,)``."""
-        d, n = self.mean.shape[-1], self.freedom
+        d, n = self.used.sum(2), self.freedom.double()
         away = (point.z.double().unsqueeze(1) - self.mean).unsqueeze(3)
         squared = torch.linalg.solve_triangular(self.factor, away, upper=False).square().sum((2, 3))
-        half = torch.tensor([n / 2, (n + d) / 2], dtype=torch.float64).lgamma()
-        constant = float(half[1] - half[0]) - 0.5 * d * log(n * pi)
+        constant = ((n + d) / 2).lgamma() - (n / 2).lgamma() - 0.5 * d * (n * pi).log()
         size = self.factor.diagonal(dim1=2, dim2=3).log().sum(2)
         each = constant - size - 0.5 * (n + d) * (squared / n).log1p() + self.log_weight
         there = self.chart == point.chart.unsqueeze(1)
@@ -202,7 +214,7 @@ def _normal(shape: tuple[int, ...], like: Tensor, source: torch.Generator) -> Te
 
 def _reached(problem: Problem, point: Point) -> Visit | None:
     """What :func:`visit` returns for the points that lie in the latent box."""
-    inside = in_box(problem, point.z).nonzero().squeeze(1)
+    inside = in_box(problem, point.chart, point.z).nonzero().squeeze(1)
     if len(inside) == 0:
         return None
     found = visit(problem.select(inside), point.select(inside))

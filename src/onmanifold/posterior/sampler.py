@@ -110,8 +110,7 @@ def _begun(
     members: Problem, approximation: Laplace, proposal: Proposal, source: torch.Generator
 ) -> Chains:
     """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
-    drawn = proposal.sample(source)
-    drawn = Point(drawn.chart, clamp_to_box(members.prior, drawn.z))
+    drawn = clamp_to_box(members.prior, proposal.sample(source))
     each = len(members) // len(approximation)
     found = visit(members, drawn)
     rows = found.rows if found else torch.empty_like(drawn.chart[:0])

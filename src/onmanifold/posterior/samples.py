@@ -116,12 +116,12 @@ class PosteriorSamples:
     def latent_interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Central intervals of the coordinates in each chart, given that the point lies in it.
 
-        Two ``(B, K, d)``, NaN for charts without a draw.
+        Two ``(B, K, d)``, NaN for charts without a draw and for coordinates that a chart does not have.
         """
         check_level(level)
         chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
         even = torch.ones_like(z[..., 0])
-        return by_chart(chart, z, even, self.problem.prior.num_charts, level)
+        return by_chart(self.problem.prior, chart, z, even, level)
 
     def summary(self) -> str:
         """A line for each measurement."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onmanifold import geometry
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.state import Rows
 from onmanifold.operator import OutsideDomain
@@ -71,7 +72,8 @@ class Local(Rows):
         objective: minus the logarithm of the density, up to a constant, ``(B,)``.
         gradient: of the objective in the latent coordinates, ``(B, d)``.
         hessian: Gauss-Newton curvature of the misfit plus the positive part of that of ``-log q``,
-            with no direction less certain than the latent box, ``(B, d, d)``.
+            with no direction less certain than the latent box, ``(B, d, d)``; 0 for coordinates that the
+            chart does not have.
     """
 
     chart: Tensor
@@ -120,32 +122,36 @@ def local(problem: Problem, trial: Trial, x: Tensor) -> Local:
     """Derivatives of the posterior at ``trial``, by d tangents a member."""
     model = problem.model(trial)
     gradient = (model.gradient + model.slope).double()
-    hessian = _no_wider_than(box_of(problem), (model.curvature + model.bend).double())
-    point = trial.point
+    point, curvature = trial.point, (model.curvature + model.bend).double()
+    used = problem.prior.used(point.chart)
+    hessian = _no_wider_than(box_of(problem, point.chart), used, curvature)
     return Local(point.chart, point.z, x, trial.objective.double(), gradient, hessian)
 
 
-def _no_wider_than(box: Tensor, hessian: Tensor) -> Tensor:
-    """Raise the curvatures ``(B, d, d)`` to 3 / box^2, the precision of a uniform density on the box."""
-    scale = torch.where(torch.isfinite(box), box, 1.0)
-    least = torch.where(torch.isfinite(box).all(), 3.0, 0.0)
-    scaled = scale[:, None] * hessian * scale
+def _no_wider_than(box: Tensor, used: Tensor, hessian: Tensor) -> Tensor:
+    """Raise the curvatures ``(B, d, d)`` to 3 / box^2, the precision of a uniform density on the box.
+
+    Only where coordinates are used, ``(B, d)``; the others stay 0.
+    """
+    scale = torch.where(torch.isfinite(box) & used, box, 1.0)
+    least = torch.where(torch.isfinite(box).all(1, keepdim=True), 3.0, 0.0)
+    scaled = scale.unsqueeze(2) * hessian * scale.unsqueeze(1)
     values, vectors = torch.linalg.eigh(0.5 * (scaled + scaled.mT))
     least = torch.maximum(least, values[:, -1:] * torch.finfo(values.dtype).eps)
     raised = (vectors * torch.maximum(values, least).unsqueeze(1)) @ vectors.mT
-    result: Tensor = raised / scale[:, None] / scale
-    return result
+    result: Tensor = raised / scale.unsqueeze(2) / scale.unsqueeze(1)
+    return torch.where(used.unsqueeze(1) & used.unsqueeze(2), result, 0.0)
 
 
-def box_of(problem: Problem) -> Tensor:
-    """Half-widths of the latent box, ``(d,)``, float64."""
-    box = torch.as_tensor(problem.prior.box, dtype=torch.float64, device=problem.measurement.device)
-    return box.expand(problem.prior.dim)
+def box_of(problem: Problem, chart: Tensor) -> Tensor:
+    """Half-widths of the charts' latent boxes, ``(..., d)``, as :func:`geometry.half_widths`, float64."""
+    like = torch.empty(0, dtype=torch.float64, device=chart.device)
+    return geometry.half_widths(problem.prior, chart, like)
 
 
-def in_box(problem: Problem, z: Tensor) -> Tensor:
-    """Which of the latent points ``(B, d)`` lie inside the box: ``(B,)``."""
-    return (z.abs() <= box_of(problem).to(z)).all(dim=-1)
+def in_box(problem: Problem, chart: Tensor, z: Tensor) -> Tensor:
+    """Which of the latent points ``(..., d)`` lie inside the boxes of their charts ``(...)``: ``(...)``."""
+    return (z.abs() <= geometry.half_widths(problem.prior, chart, z)).all(dim=-1)
 
 
 def _told(problem: Problem) -> str:
