@@ -28,26 +28,34 @@ class Balls:
         truth: the pictures.
         operator: inverts the voltages, as differences to those of the empty disk.
         measurement: voltages of the pictures.
-        std: standard deviation of a difference: noise, and what the meshes disagree about.
+        noise: standard deviation of a difference, by the noise of the two that it is made of.
+        std: the same, with what the meshes disagree about.
     """
 
     truth: torch.Tensor
     operator: EIT
     measurement: torch.Tensor
+    noise: torch.Tensor
     std: torch.Tensor
 
     @classmethod
     def make(cls, pictures: int, seed: int, mesh: str = "coarse") -> Balls:
-        """The problem; the seed is that of pictures and noise."""
+        """The problem of two balls; the seed is that of pictures and noise."""
+        return cls.of(TwoBalls().sample(pictures, stream(seed, "held-out"))[0], seed, mesh)
+
+    @classmethod
+    def of(
+        cls, truth: torch.Tensor, seed: int, mesh: str = "coarse", noise: float = NOISE
+    ) -> Balls:
+        """The problem of given pictures ``(B, 1, 128, 128)``; the seed is that of the noise."""
         data = TwoBalls()
-        truth, _ = data.sample(pictures, stream(seed, "held-out"))
         setup = {"x_shape": data.x_shape, "conductivity": Affine(offset=0.2, slope=1.6)}
         fine = EIT(Tank.unit(), Protocol.adjacent(32), mesh="fine", **setup)
         generator = torch.Generator().manual_seed(seed)
 
         def measure(x: torch.Tensor) -> torch.Tensor:
             exact = fine.A(x)
-            return exact * (1 + NOISE * torch.randn(exact.shape, generator=generator))
+            return exact * (1 + noise * torch.randn(exact.shape, generator=generator))
 
         empty = measure(torch.full((1, *data.x_shape), data.background))[0]
         measurement = measure(truth)
@@ -59,8 +67,8 @@ class Balls:
             background=1.0,
             **setup,
         )
-        std = 2**0.5 * NOISE * empty.abs() + 1e-4 * empty.abs().max()
-        return cls(truth, operator, measurement, std)
+        spread = 2**0.5 * noise * empty.abs()
+        return cls(truth, operator, measurement, spread, spread + 1e-4 * empty.abs().max())
 
 
 def main() -> None:

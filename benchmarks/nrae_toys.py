@@ -78,10 +78,15 @@ class Toy:
         }
 
 
+def around(neighbours: int, kernel: float) -> NeighborhoodOptions:
+    """So many neighbours, of which a step draws two."""
+    return NeighborhoodOptions(neighbours, kernel, drawn=2)
+
+
 SINE = Toy(
     lambda seed: Sine(seed=seed),
-    linear=NeighborhoodOptions(neighbours=8, kernel=0.5, drawn=2),
-    quadratic=NeighborhoodOptions(neighbours=15, kernel=0.5, drawn=2),
+    linear=around(8, 0.5),
+    quadratic=around(15, 0.5),
     hidden=64,
     depth=2,
     steps=3000,
@@ -89,8 +94,8 @@ SINE = Toy(
 )
 SPIRAL = Toy(
     lambda seed: Spiral(seed=seed),
-    linear=NeighborhoodOptions(neighbours=15, kernel=2.0, drawn=2),
-    quadratic=NeighborhoodOptions(neighbours=10, kernel=5.0, drawn=2),
+    linear=around(15, 2.0),
+    quadratic=around(10, 5.0),
     hidden=64,
     depth=3,
     steps=3000,
@@ -98,8 +103,8 @@ SPIRAL = Toy(
 )
 ROTATED = Toy(
     lambda seed: RotatedDigit(number=seed),
-    linear=NeighborhoodOptions(neighbours=6, kernel=2.0, drawn=2),
-    quadratic=NeighborhoodOptions(neighbours=6, kernel=2.0, drawn=2),
+    linear=around(6, 2.0),
+    quadratic=around(6, 2.0),
     hidden=64,
     depth=3,
     steps=1500,

@@ -9,13 +9,12 @@ that of the rendering nearest to the restored picture: the best of many, moved b
 import sys
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from onmanifold import Gaussian, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
-from onmanifold.priors.manifolds import Sundial, stream
+from onmanifold.priors.manifolds import Sundial, nearest_rendering, stream
 
 NOISE = 0.1
 
@@ -28,16 +27,8 @@ measurement = simulate(operator, truth, NOISE, generator=0)
 solution = solve(operator, measurement, prior, fidelity=Gaussian(NOISE))
 print(solution.summary())
 
-pictures, lights = sundial.sample(5000, stream(0, "seeding"))
-nearest = torch.cdist(solution.x.flatten(1), pictures.flatten(1)).argmin(dim=1)
-found = lights[nearest].requires_grad_()
-search = torch.optim.Adam([found], lr=0.01)
-for _ in range(200):
-    search.zero_grad()
-    direction = found / found.norm(dim=1, keepdim=True)
-    (sundial.render(direction) - solution.x).square().sum().backward()
-    search.step()
-angle = sundial.distance_between(direction.detach(), light).rad2deg()
+found = nearest_rendering(sundial, solution.x)
+angle = sundial.distance_between(found, light).rad2deg()
 print("error of the direction: " + ", ".join(f"{a:.1f}" for a in angle) + " degrees")
 
 figure = Figure(figsize=(9.0, 5.0), layout="constrained")

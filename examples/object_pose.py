@@ -9,13 +9,12 @@ of the rendering nearest to the restored picture: the best of many, moved by a l
 import sys
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from onmanifold import Gaussian, Starts, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
-from onmanifold.priors.manifolds import RotatingObject, stream
+from onmanifold.priors.manifolds import RotatingObject, nearest_rendering, stream
 
 NOISE = 0.1
 
@@ -28,16 +27,8 @@ measurement = simulate(operator, truth, NOISE, generator=0)
 solution = solve(operator, measurement, prior, fidelity=Gaussian(NOISE), starts=Starts(512, 24))
 print(solution.summary())
 
-pictures, rotations = body.sample(5000, stream(0, "seeding"))
-nearest = torch.cdist(solution.x.flatten(1), pictures.flatten(1)).argmin(dim=1)
-found = rotations[nearest].requires_grad_()  # unit quaternions
-search = torch.optim.Adam([found], lr=0.01)
-for _ in range(200):
-    search.zero_grad()
-    pose = found / found.norm(dim=1, keepdim=True)
-    (body.render(pose) - solution.x).square().sum().backward()
-    search.step()
-angle = body.distance_between(pose.detach(), rotation).rad2deg()
+found = nearest_rendering(body, solution.x)
+angle = body.distance_between(found, rotation).rad2deg()
 print("error of the pose: " + ", ".join(f"{a:.1f}" for a in angle) + " degrees")
 
 figure = Figure(figsize=(9.0, 5.0), layout="constrained")

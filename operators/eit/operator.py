@@ -225,6 +225,16 @@ class EIT:
 
     # How it is drawn: see onmanifold.plot ------------------------------------------------------
 
+    @property
+    def label_x(self) -> str:
+        """Unit of a picture, where its values are the conductivity."""
+        return "S/m" if self.conductivity == Affine() else ""
+
+    @property
+    def label_y(self) -> str:
+        """Unit of what :meth:`draw_y` draws."""
+        return "V" if self._measured is None else "V above the reference"
+
     def draw_x(self, ax: Any, x: Tensor, **scale: Any) -> Any:
         """Draw a picture in the tank; further channels as numbers beneath. In 3D, slices."""
         picture, *channels = x.detach().cpu().reshape(-1, *self._image_shape)

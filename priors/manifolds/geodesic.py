@@ -54,6 +54,42 @@ class GeodesicManifold(Protocol):
         ...
 
 
+def nearest_rendering(
+    data: GeodesicManifold, x: Tensor, candidates: int = 5000, steps: int = 200
+) -> Tensor:
+    """Of which coordinates each picture is, or nearly is: those of the rendering nearest to it.
+
+    The best of many renderings, moved by a local search (Adam) on the sphere of coordinates.
+
+    Args:
+        data: rendered from unit vectors, such as :class:`Sundial` and :class:`RotatingObject`.
+        x: pictures, ``(n, *x_shape)``.
+        candidates: renderings, drawn at random, that the search may start from.
+        steps: of the local search.
+
+    Returns:
+        Unit vectors, ``(n, m)``.
+
+    Example:
+        >>> from onmanifold.priors.manifolds import Sundial
+        >>> sundial = Sundial(size=16)
+        >>> x, light = sundial.sample(2, torch.Generator().manual_seed(1))
+        >>> found = nearest_rendering(sundial, x, candidates=500, steps=50)
+        >>> bool((sundial.distance_between(found, light) < 0.02).all())
+        True
+    """
+    renderings, coordinates = data.sample(candidates, torch.Generator().manual_seed(0))
+    nearest = torch.cdist(x.flatten(1), renderings.to(x).flatten(1)).argmin(dim=1)
+    found = coordinates.to(x)[nearest].requires_grad_()
+    search = torch.optim.Adam([found], lr=0.01)
+    with torch.enable_grad():
+        for _ in range(steps):
+            search.zero_grad()
+            (data.render(unit(found)) - x).square().sum().backward()
+            search.step()
+    return unit(found.detach())
+
+
 def check_eps(eps: float, injectivity_radius: float) -> None:
     """Raise unless ``0 < eps <= injectivity_radius``."""
     check_number(eps, "eps")

@@ -34,6 +34,7 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
+from onmanifold.score import score_test
 from onmanifold.solution import NotExplained, Solution, Status
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
@@ -80,6 +81,7 @@ __all__ = [
     "p_value",
     "prior_names",
     "relax",
+    "score_test",
     "simulate",
     "solve",
 ]

@@ -40,7 +40,11 @@ def priors(
         cells = [known, card["kind"], " x ".join(map(str, card["x_shape"]))]
         values = f"{_range(card.get('value_range'))} {card.get('unit', '')}".strip()
         table.add_row(
-            *cells, str(card["dim"]), str(card["num_charts"]), values, card.get("description", "")
+            *cells,
+            _range(sorted({min(card.get("chart_dims", [card["dim"]])), card["dim"]})),
+            str(card["num_charts"]),
+            values,
+            card.get("description", ""),
         )
     Console().print(table)
 
@@ -77,7 +81,7 @@ def solve(
     operator: Annotated[str, typer.Option(help="Name of the forward operator.")],
     prior: Annotated[str, typer.Option(help="Name of a pretrained prior, or its folder.")],
     measurement: Annotated[Path, typer.Option(help="A .npy, .npz, .mat or .png file.")],
-    output: Annotated[Path, typer.Option(help="Folder for picture, numbers and arrays.")],
+    output: Annotated[Path, typer.Option(help="Folder for pictures, numbers and arrays.")],
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
@@ -100,7 +104,7 @@ def solve(
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
-    """Reconstruct what was measured: picture.png, numbers.json and arrays.npz."""
+    """Reconstruct what was measured: picture.png, convergence.png, numbers.json and arrays.npz."""
     from torch import nn
 
     import onmanifold
@@ -133,6 +137,7 @@ def solve(
     }
     files = {
         "picture.png": _png(solution.plot()),
+        "convergence.png": _png(solution.plot_convergence()),
         "numbers.json": _json(asked, solution),
         "arrays.npz": _npz(solution),
     }

@@ -39,8 +39,8 @@ class OutsideDomain(ValueError):
 class ForwardOperator(Protocol):
     """What the solver asks of an operator ``A`` (batch first, everywhere).
 
-    An operator may have ``linearize(x)``, see :class:`Linearization`, and ``draw_x`` and ``draw_y``, see
-    :mod:`onmanifold.plot.views`.
+    An operator may have ``linearize(x)``, see :class:`Linearization`, and ``draw_x``, ``draw_y``,
+    ``label_x`` and ``label_y``, see :mod:`onmanifold.plot.views`.
 
     Attributes:
         x_shape: shape of one unknown, without the batch.

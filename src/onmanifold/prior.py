@@ -197,6 +197,8 @@ class ManifoldPrior(nn.Module, ABC):
 
     def used(self, chart: Tensor) -> Tensor:
         """Which of the d coordinates the charts ``(...)`` have: ``(..., d)``, boolean."""
+        if min(self.chart_dims) == self.dim:
+            return torch.ones(*chart.shape, self.dim, dtype=torch.bool, device=chart.device)
         axes = torch.arange(self.dim, device=chart.device)
         dims = torch.tensor(self.chart_dims, device=chart.device)
         return axes < dims[chart].unsqueeze(-1)
@@ -239,6 +241,14 @@ def widened(value: Tensor, *sizes: int) -> Tensor:
     return functional.pad(value, rest + [n for m in reversed(missing) for n in (0, m)])
 
 
+def numbers(chart: Tensor, num_charts: int) -> list[int]:
+    """The charts that occur, in order; ``ValueError`` if there is none of that number."""
+    present = sorted(set(chart.tolist()))
+    if present and not 0 <= present[0] <= present[-1] < num_charts:
+        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+    return present
+
+
 def by_chart(
     apply: Callable[[Tensor, int], Tensor], value: Tensor, chart: Tensor, num_charts: int
 ) -> Tensor:
@@ -247,9 +257,7 @@ def by_chart(
         raise ValueError(
             f"chart has shape {tuple(chart.shape)}, expected ({len(value)},): one number a point"
         )
-    present = sorted(set(chart.tolist()))
-    if present and not 0 <= present[0] <= present[-1] < num_charts:
-        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+    present = numbers(chart, num_charts)
     if len(present) == 1:
         return apply(value, present[0])
     rows = [(chart == k).nonzero().squeeze(1) for k in present]

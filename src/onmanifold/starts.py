@@ -11,7 +11,7 @@ from onmanifold._checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import clamp_to_box
 from onmanifold.operator import OutsideDomain
-from onmanifold.prior import Point
+from onmanifold.prior import Point, numbers
 
 _CHUNK = 64  # samples that the operator sees at once
 
@@ -83,6 +83,7 @@ def _given(problem: Problem, point: Point) -> tuple[Point, int]:
         raise TypeError(
             f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
         )
+    numbers(point.chart, problem.prior.num_charts)
     return clamp_to_box(problem.prior, point), each
 
 

@@ -60,7 +60,7 @@ def save_prior(
         TypeError: the configuration or the card is not JSON-able, or the dtype is not a float of 32
             or 64 bits.
     """
-    taken = sorted(set(card or {}) & set(OWN_FIELDS))
+    taken = sorted(set(card or {}) & {*OWN_FIELDS, "chart_dims"})
     if taken:
         raise ValueError(f"the card's fields {taken} are written from the prior: leave them out")
     if prior.dtype not in DTYPES.values():
@@ -90,11 +90,18 @@ def save_prior(
         "x_shape": list(prior.x_shape),
         "dim": prior.dim,
         "num_charts": prior.num_charts,
+        **_unequal(prior),
         "dtype": str(prior.dtype).removeprefix("torch."),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(full, indent=2, allow_nan=False) + "\n"
     write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
+
+
+def _unequal(prior: ManifoldPrior) -> dict[str, list[int]]:
+    """The card's field ``chart_dims``, where charts differ in dimension."""
+    dims = list(prior.chart_dims)
+    return {} if len(set(dims)) == 1 else {"chart_dims": dims}
 
 
 def check_folder(directory: str | Path) -> Path:
@@ -232,8 +239,9 @@ def load_prior_folder(
         raise DamagedFile(
             f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
         ) from error
-    for field in ("x_shape", "dim", "num_charts"):
-        told, built = card[field], getattr(prior, field)
+    equal = [card["dim"]] * card["num_charts"]
+    for field in ("x_shape", "dim", "num_charts", "chart_dims"):
+        told, built = card.get(field, equal), getattr(prior, field)
         if (tuple(told) if isinstance(told, list) else told) != built:
             raise DamagedFile(
                 f"{folder}: {CARD} says {field} {told}, its configuration gives {built}"

@@ -39,11 +39,14 @@ def refused(capsys, *arguments):
     return err
 
 
-def test_solve_writes_picture_numbers_and_arrays(measured, tmp_path, capsys):
+def test_solve_writes_pictures_numbers_and_arrays(measured, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     assert run(*measured, "--noise", 0.01, "--output", out, "--seed", 3) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["arrays.npz", "numbers.json", "picture.png"]
-    assert (out / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    pictures = ["convergence.png", "picture.png"]
+    written = sorted(p.name for p in out.iterdir())
+    assert written == sorted(["arrays.npz", "numbers.json", *pictures])
+    for picture in pictures:
+        assert (out / picture).read_bytes()[:4] == b"\x89PNG"
     with np.load(out / "arrays.npz") as arrays:
         np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
         assert {"z", "chart", "spread"} <= set(arrays)

@@ -74,6 +74,29 @@ def test_nonlinear_physics_obey_the_laws():
     print(check_operator(operator))
 
 
+class Growth(deepinv.physics.Physics):
+    """Grows exponentially; counts how often its own derivative is asked for."""
+
+    asked = 0
+
+    def A(self, x, **_):
+        return torch.exp(x)
+
+    def A_jvp(self, x, v):
+        self.asked += 1
+        return torch.exp(x) * v
+
+
+def test_a_nonlinear_physics_own_derivative_is_used():
+    physics = Growth()
+    operator = as_operator(physics, (3, 4), dtype=torch.float64)
+    check_operator(operator)
+    assert physics.asked > 0
+    again = as_operator(as_physics(Saturation()), (4, 5), dtype=torch.float64)
+    x, v = randn(2, 4, 5), randn(2, 4, 5, seed=1)
+    assert torch.equal(again.A_jvp(x, v).squeeze(1), Saturation().A_jvp(x, v))
+
+
 def test_a_physics_without_noise_is_what_the_operator_is():
     physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(0.5))
     x = randn(2, 4, 4)
@@ -158,6 +181,24 @@ def test_least_squares_of_deepinv_inverts_our_blur():
     y = physics.A(x)
     found = physics.A_dagger(y, max_iter=200, tol=1e-8)
     assert float((physics.A(found) - y).norm()) < 0.01 * float(y.norm())
+
+
+def test_options_of_the_solver_reach_deepinv():
+    x = randn(2, 1, 24, 20)
+    y = as_physics(blur()).A(x)
+
+    def rest(**options):
+        physics = as_physics(blur(), solver="CG", tol=1e-8, **options)
+        return float((physics.A(physics.A_dagger(y)) - y).norm())
+
+    assert rest(max_iter=200) < 0.5 * rest(max_iter=20)
+    slow = as_physics(Saturation(), max_iter=3, sensor_model=torch.sign)
+    assert slow.max_iter == 3
+    assert set(slow(randn(1, 1, 4, 5)).unique().tolist()) == {-1.0, 1.0}
+    with pytest.raises(TypeError, match="unknown option iterations; known: sensor_model, solver"):
+        as_physics(blur(), iterations=3)
+    with pytest.raises(TypeError, match="unknown option implicit_backward_solver"):
+        as_physics(Saturation(), implicit_backward_solver=False)
 
 
 def test_total_variation_of_deepinv_runs_on_our_blur():

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from onmanifold.operators import Mask
-from onmanifold.operators.eit import EIT, Labels, Protocol, Tank
+from onmanifold.operators.eit import EIT, Affine, Labels, Protocol, Tank
 
 
 @pytest.fixture
@@ -38,6 +38,8 @@ def test_conductivities_fill_the_tank(ax):
     shown = image(ax)
     assert np.isnan(shown[[0, 0, -1, -1], [0, -1, 0, -1]]).all()
     assert np.array_equal(shown[4:12, 4:12], x[0, 4:12, 4:12])
+    assert (operator.label_x, operator.label_y) == ("S/m", "V")
+    assert electrical(Protocol.adjacent(32), conductivity=Affine(0.2, 1.6)).label_x == ""
     assert drawn.get_clim() == (0, 3) and drawn.get_extent() == [-1, 1, -1, 1]
     assert np.allclose(np.hypot(*ax.lines[0].get_data()), 1) and len(ax.lines[0].get_xdata()) == 32
 

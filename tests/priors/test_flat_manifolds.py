@@ -11,6 +11,7 @@ from onmanifold.priors.manifolds import (
     RotatingObject,
     Sundial,
     TorusDisk,
+    nearest_rendering,
     stream,
 )
 from onmanifold.priors.manifolds.geodesic import sphere_angle, sphere_step
@@ -172,6 +173,20 @@ def test_quaternions_turn_like_matrices():
         ((rotation_matrix(p) @ rotation_matrix(q).mT).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
     )
     torch.testing.assert_close(data.distance_between(p, q), angle)
+
+
+@pytest.mark.parametrize(
+    "data", [Sundial(size=16), RotatingObject(size=16)], ids=["sundial", "object"]
+)
+def test_coordinates_are_those_of_the_nearest_rendering(data):
+    coordinates = draw(data, 5)
+    x = data.render(coordinates)
+    found = nearest_rendering(data, x, candidates=1000, steps=100)
+    assert torch.allclose(found.norm(dim=1), torch.ones(5).double())
+    assert not found.requires_grad
+    assert float(data.distance_between(found, coordinates).max()) < 0.02
+    off = (data.render(found) - x).flatten(1).norm(dim=1)
+    assert (off < 0.02 * x.flatten(1).norm(dim=1)).all()
 
 
 def test_steps_on_the_sphere_have_their_length_and_all_directions():

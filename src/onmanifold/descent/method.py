@@ -123,14 +123,15 @@ def attempt(
 ) -> Attempt:
     """Try the step ``v``; it stands if it gains at least ``sufficient * promised``.
 
-    Where the dtype cannot tell the promise from zero, and where the chart changed (of which the
-    model knows nothing), it stands if the objective does not rise.
+    Where the chart changed, of which the model knows nothing, it stands if it gains anything; where the
+    dtype cannot tell the promise from zero, if the objective does not rise.
     """
     promised = promised.clamp(min=0.0)
     trial = problem.after(state.point, v, state.wait == 0)
     gain = state.objective - trial.objective
-    blind = trial.switched | (promised <= state.resolution)
-    accepted = ((gain > 0) & (gain >= sufficient * promised)) | (blind & (gain >= 0))
+    enough = (gain >= sufficient * promised) | trial.switched
+    blind = promised <= state.resolution
+    accepted = ((gain > 0) & enough) | (blind & (gain >= 0))
     accepted = accepted & torch.isfinite(trial.objective)
     rows = accepted.nonzero().squeeze(1)
     return Attempt(trial, gain, promised, length(metric, v), accepted, rows)

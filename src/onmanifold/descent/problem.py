@@ -238,7 +238,7 @@ class Problem:
         dims = self.prior.used(trial.point.chart).sum(1)
         alike = [(dims == d).nonzero().squeeze(1) for d in dims.unique()]
         parts = [rows for group in alike for rows in torch.split(group, size)]
-        if len(parts) == 1:
+        if len(parts) <= 1:
             return derive(self, trial)
         derived = [derive(self.select(rows), trial.select(rows)) for rows in parts]
         return derived[0].cat(derived).select(torch.cat(parts).argsort())

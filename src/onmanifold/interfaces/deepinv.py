@@ -63,8 +63,14 @@ class PhysicsOperator(nn.Module):
         return y
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """``A(v)`` of a linear physics, else by forward differentiation."""
-        return self.A(v) if self.linear else jvp(self.A, x, v)[1]
+        """``A(v)`` of a linear physics, the ``A_jvp`` of one that has it, else by differentiation."""
+        if self.linear:
+            return self.A(v)
+        own = getattr(self.physics, "A_jvp", None)  # the base class has none
+        if own is None:
+            return jvp(self.A, x, v)[1]
+        result: Tensor = own(_with_channel(x), _with_channel(v))
+        return result
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         """The physics' own adjoint or ``A_vjp``; where it has none, by differentiation."""
@@ -130,8 +136,8 @@ def as_operator(
 class OperatorPhysics(Physics):  # type: ignore[misc]
     """A forward operator as a deepinv physics; see :func:`as_physics`."""
 
-    def __init__(self, operator: ForwardOperator, noise_model: Any = None) -> None:
-        super().__init__(noise_model=noise_model)
+    def __init__(self, operator: ForwardOperator, noise_model: Any = None, **options: Any) -> None:
+        super().__init__(noise_model=noise_model, **options)
         self.operator = operator
         self.img_size = tuple(operator.x_shape)
         if len(self.img_size) == 2:
@@ -165,8 +171,15 @@ class LinearOperatorPhysics(OperatorPhysics, LinearPhysics):  # type: ignore[mis
         return self.A_vjp(y.new_zeros(len(y), *self.img_size), y)
 
 
+_OPTIONS = ("sensor_model", "solver", "max_iter", "tol")
+_LINEAR_OPTIONS = (*_OPTIONS, "implicit_backward_solver")
+
+
 def as_physics(
-    operator: OperatorLike, x_shape: tuple[int, ...] | None = None, noise_model: Any = None
+    operator: OperatorLike,
+    x_shape: tuple[int, ...] | None = None,
+    noise_model: Any = None,
+    **options: Any,
 ) -> OperatorPhysics:
     """An operator as a deepinv physics, a ``LinearPhysics`` if it is linear.
 
@@ -174,12 +187,14 @@ def as_physics(
         operator: anything that ``onmanifold.as_operator`` takes; its derivatives are used, not deepinv's.
         x_shape: shape of one unknown, where that has to be said.
         noise_model: such as ``deepinv.physics.GaussianNoise(0.1)``; none by default.
+        options: of deepinv's physics: ``solver``, ``max_iter``, ``tol`` of its pseudoinverse,
+            ``sensor_model``; for a linear operator also ``implicit_backward_solver``.
 
     Returns:
         The physics; ``.to(device)`` moves the operator if that is a torch module.
 
     Raises:
-        TypeError: no operator.
+        TypeError: no operator, or another option.
 
     Example:
         >>> import torch
@@ -189,7 +204,12 @@ def as_physics(
         torch.Size([2, 1, 16, 16])
     """
     adapted = as_forward_operator(operator, x_shape)
-    return (LinearOperatorPhysics if adapted.linear else OperatorPhysics)(adapted, noise_model)
+    known = _LINEAR_OPTIONS if adapted.linear else _OPTIONS
+    unknown = ", ".join(sorted(set(options) - set(known)))
+    if unknown:  # deepinv would ignore them
+        raise TypeError(f"as_physics: unknown option {unknown}; known: {', '.join(known)}")
+    kind = LinearOperatorPhysics if adapted.linear else OperatorPhysics
+    return kind(adapted, noise_model, **options)
 
 
 # Our manifolds there ------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def plot_solution(
 
     Truth and reconstruction share their scale. Pictures, matrices and volumes are drawn in grey, vectors
     as curves, points of the plane or of space among samples of the prior; an operator with methods
-    ``draw_x`` or ``draw_y`` draws them itself. A descent that did not converge is marked with its status.
+    ``draw_x`` or ``draw_y`` draws them itself (:mod:`onmanifold.plot.views`).
+    A descent that did not converge is marked with its status.
 
     Args:
         solution: what to draw.
@@ -73,7 +74,10 @@ def plot_solution(
             ax = figure.add_subplot(*place, projection=panel.view.projection)
             drawn = panel.draw(ax, b)
             if drawn is not None and panel.bar:
-                bar = figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}")
+                label = panel.view.label
+                bar = figure.colorbar(
+                    drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}", label=label
+                )
                 bar.locator = MaxNLocator(5)
             ax.set_title(_title(solution, panel, b))
     return figure

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from onmanifold._checks import check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.geometry import half_widths
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
@@ -36,7 +38,7 @@ class _Visit:
     Attributes:
         problem: the one measurement's.
         chart: the chart.
-        z: latent points after each step, ``(T + 1, d)``.
+        z: latent points after each step, ``(T + 1, d)``, of which the chart has the first ``dim``.
         objective: at these, ``(T + 1,)``.
         here: which of them lie in this chart, ``(T + 1,)``, boolean.
     """
@@ -46,6 +48,11 @@ class _Visit:
     z: Tensor
     objective: Tensor
     here: Tensor
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the chart."""
+        return self.problem.prior.chart_dims[self.chart]
 
     def stretches(self) -> list[list[int]]:
         """Steps in a row that were spent in the chart."""
@@ -59,7 +66,8 @@ class _Visit:
         low, high = z.amin(0), z.amax(0)
         reach = 0.8 * (high - low).amax()
         reach = torch.where(reach > 0, reach, 1.0)
-        box = torch.as_tensor(self.problem.prior.box).to(z).expand_as(low)
+        box = half_widths(self.problem.prior, torch.tensor(self.chart, device=z.device), z)
+        box = torch.where(box > 0, box, torch.inf)  # of a single point, some room around it
         bounded, middle = torch.isfinite(box), (low + high) / 2
         return torch.where(bounded, -box, middle - reach), torch.where(bounded, box, middle + reach)
 
@@ -79,14 +87,14 @@ def plot_path(
     """Draw the winning descent over the latent box of each chart it visited.
 
     The background is the objective in the two latent coordinates shown, above the least one drawn; all
-    others are held where the descent left the chart. A chart of one dimension is drawn as the curve of
-    the objective, with the descent on it. Takes ``resolution**2`` evaluations of the operator a chart
-    (1-D: ten times ``resolution``).
+    others are held where the descent left the chart. A chart of one dimension, or of none, is drawn as the
+    curve of the objective, with the descent on it. Takes ``resolution**2`` evaluations of the operator a
+    chart (1-D: ten times ``resolution``).
 
     Args:
         solution: made with ``solve(..., trajectory=True)``.
         measurement: of which one, from 0.
-        axes: the two latent coordinates shown.
+        axes: the two latent coordinates shown; the first two in charts that do not have them.
         resolution: how fine the background is.
 
     Returns:
@@ -104,18 +112,20 @@ def plot_path(
         'z[0]'
     """
     visits = _visits(solution, check_index(solution, measurement))
-    dim = solution.z.shape[1]
+    dim = max(visit.dim for visit in visits)
     check_count(resolution, "resolution", at_least=2)
     if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
         raise ValueError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
     figure = Figure(figsize=(4.0 * len(visits) + 0.8, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim == 1)[0]
-    for ax, visit in zip(panels, visits, strict=True):
-        ax.set_title(f"chart {visit.chart}")
-        if dim == 1:
-            _draw_curve(ax, visit, 10 * resolution)
-    if dim > 1:
-        _draw_planes(figure, visits, axes, resolution)
+    panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim <= 1)[0]
+    with evaluation(visits[0].problem.prior):
+        for ax, visit in zip(panels, visits, strict=True):
+            ax.set_title(f"chart {visit.chart}")
+            if visit.dim <= 1:
+                _draw_curve(ax, visit, 10 * resolution)
+        planes = [(ax, visit) for ax, visit in zip(panels, visits, strict=True) if visit.dim > 1]
+        if planes:
+            _draw_planes(figure, planes, axes, resolution)
     _legend(figure, len(visits) > 1)
     return figure
 
@@ -152,18 +162,19 @@ def _draw_curve(ax: Any, visit: _Visit, resolution: int) -> None:
 
 
 def _draw_planes(
-    figure: Figure, visits: list[_Visit], axes: tuple[int, int], resolution: int
+    figure: Figure, panels: list[tuple[Any, _Visit]], axes: tuple[int, int], resolution: int
 ) -> None:
     """The objective in shades of one scale, and the path on it."""
-    planes = [_plane(visit, axes, resolution) for visit in visits]
-    known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for v in visits)]
+    shown = [axes if max(axes) < visit.dim else (0, 1) for _, visit in panels]
+    planes = [_plane(v, pair, resolution) for (_, v), pair in zip(panels, shown, strict=True)]
+    known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for _, v in panels)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
     if len(finite) == 0:
         raise ValueError("the objective is finite nowhere in the charts visited: nothing to draw")
     least = finite.min()
     top = np.ceil(np.log10(finite.max() - least or 1.0))
     levels = np.logspace(top - _DECADES, top, 8 * _DECADES + 1)
-    for ax, visit, (across, up, values) in zip(figure.axes, visits, planes, strict=True):
+    for (ax, visit), axes, (across, up, values) in zip(panels, shown, planes, strict=True):
         gap = np.where(np.isfinite(values), values - least, np.nan).clip(levels[0], levels[-1])
         drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap=_SHADES)
         first, second = _arrays(*visit.z[:, list(axes)].T)
@@ -175,7 +186,11 @@ def _draw_planes(
         ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
     ticks = levels[:: len(levels) // _DECADES]
     figure.colorbar(
-        drawn, ax=figure.axes, ticks=ticks, label="objective above the least", shrink=0.8
+        drawn,
+        ax=[ax for ax, _ in panels],
+        ticks=ticks,
+        label="objective above the least",
+        shrink=0.8,
     )
 
 

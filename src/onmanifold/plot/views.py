@@ -2,7 +2,8 @@
 
 An operator may say so itself, by methods ``draw_x(ax, x, **scale)`` and ``draw_y(ax, y, **scale)``
 that draw one unknown or one measurement. ``scale`` holds what :func:`onmanifold.plot.draw` takes:
-``min``, ``max``, ``cmap``; they return what a colour bar is made from, or ``None``.
+``min``, ``max``, ``cmap``; they return what a colour bar is made from, or ``None``. Attributes ``label_x``
+and ``label_y``, such as ``"V"``, are written beside the colour bars.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
 from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
 
 _CLOUD = 1000  # samples of the prior drawn around a point
 
@@ -27,8 +29,11 @@ class View:
 
     projection: str | None = None  # of the axes to draw on
 
-    def __init__(self, function: Callable[..., ScalarMappable | None] = draw) -> None:
+    def __init__(
+        self, function: Callable[..., ScalarMappable | None] = draw, label: str = ""
+    ) -> None:
         self.draw = function
+        self.label = label  # of its colour bars
 
     def draw_std(self, ax: Any, x: Tensor, std: Tensor) -> ScalarMappable | None:
         """Draw the standard deviation of ``x``."""
@@ -74,13 +79,16 @@ def views(solution: Solution) -> tuple[View, View]:
     """
     operator = None if solution.problem is None else solution.problem.operator
     own_x, own_y = getattr(operator, "draw_x", None), getattr(operator, "draw_y", None)
+    x_view = View(own_x or draw, getattr(operator, "label_x", ""))
+    y_view = View(own_y or draw, getattr(operator, "label_y", ""))
     if not _are_points(solution.x):
-        return View(own_x or draw), View(own_y or draw)
+        return x_view, y_view
     samples = _samples(solution)
-    x_view = View(own_x) if own_x else PointView(samples)
-    if own_y or not _are_points(solution.measurement):
-        return x_view, View(own_y or draw)
-    return x_view, _view_of_images(solution, samples)
+    if own_x is None:
+        x_view = PointView(samples)
+    if own_y is None and _are_points(solution.measurement):
+        y_view = _view_of_images(solution, samples)
+    return x_view, y_view
 
 
 def _are_points(values: Tensor) -> bool:
@@ -92,8 +100,8 @@ def _samples(solution: Solution) -> Tensor:
     if solution.problem is None:
         return solution.x
     prior = solution.problem.prior
-    point = prior.sample(_CLOUD, 0)
-    with torch.no_grad():
+    with torch.no_grad(), evaluation(prior):
+        point = prior.sample(_CLOUD, 0)
         return prior.decode(point.z, point.chart)
 
 

@@ -51,7 +51,8 @@ def sample_posterior(
         draws: kept, of each chain.
         chains: of each measurement; they start from draws of the mixture.
         warmup: draws before, not kept, in which the local moves are adapted.
-        seed: same seed, same draws.
+        seed: same seed, same draws of the same batch. All chains share the random numbers: a measurement's
+            draws are others, of the same law, where it is sampled alone or among others.
         approximation: ``laplace(solution)`` if it is known already.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/wrong_model.py``."""

@@ -1,0 +1,128 @@
+"""Whether a solution's residual looks like something off the manifold, as the operator would show it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from onmanifold._checks import as_generator, check_count
+from onmanifold.descent.problem import Problem
+from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
+from onmanifold.geometry import decode_with_jacobian, solve_spd
+from onmanifold.operator import Linearization, linearize
+from onmanifold.prior import Point
+from onmanifold.solution import Solution
+from onmanifold.solve import evaluation
+
+_BUDGET = 2**23  # numbers in the tangents that the operator sees at once
+
+
+@torch.no_grad()
+def score_test(solution: Solution, probes: int = 16) -> Tensor:
+    """Probability that noise alone leaves so much in the residual of what the operator shows of unknowns.
+
+    ``solution.p_value`` weighs all entries of a measurement alike. Where an operator smooths, few
+    combinations of them tell of the unknown, and what a wrong model leaves there drowns in the noise of the
+    rest. Here the residual is carried back to the unknown's space, ``s = A'^T grad Phi``, and its part that
+    no move along the manifold explains is squared and summed: the score test of ``w = 0`` in
+    ``x = D_k(z) + w`` with white w, of all tests the most powerful one where w is small. Under the noise
+    alone the sum is close to a gamma variable, whose moments follow from traces of ``A'^T F A'`` (F is
+    Fisher's information), estimated by random probes. The operator is taken as linear around the solution.
+
+    Source: X. Lin, Variance component testing in generalised linear models with random effects, Biometrika
+    84 (1997); for the traces R. Meyer and others, Hutch++: optimal stochastic trace estimation, SOSA (2021).
+
+    Args:
+        solution: of :func:`onmanifold.solve`, with :class:`Gaussian`, :class:`CorrelatedGaussian` or
+            :class:`Poisson` fidelity.
+        probes: directions in the unknown's space; the operator's derivative and adjoint are applied to
+            three times as many. With 16 the p-values are good to some hundredths.
+
+    Returns:
+        p-values, ``(B,)``; NaN where all that the operator shows can be had by moving along the manifold.
+
+    Raises:
+        ValueError: the solution carries no problem, or one with another fidelity or none; ``probes`` below 1.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Gaussian, load_prior, solve
+        >>> circles = load_prior("two-circles")
+        >>> y = torch.tensor([[1.5, 1.0], [1.5, 2.0]])  # close to a circle, and between both
+        >>> solution = solve(lambda x: x, y, circles, fidelity=Gaussian(0.1))
+        >>> (score_test(solution) > 0.01).tolist()
+        [True, False]
+    """
+    problem = _checked(solution)
+    check_count(probes, "score_test: probes")
+    n = solution.x[0].numel()
+    source = as_generator(0, solution.x.device)
+    random = solution.x.new_empty(2, probes, n).normal_(generator=source)
+    each = max(_BUDGET // (probes * max(n, solution.measurement[0].numel())), 1)
+    rows = torch.arange(len(solution), device=solution.x.device).split(each)
+    with evaluation(problem.prior):
+        return torch.cat([_Score(problem.select(r), solution, r).p_value(random) for r in rows])
+
+
+def _checked(solution: Solution) -> Problem:
+    problem = solution.problem
+    if problem is None:
+        raise ValueError(
+            "score_test: the solution carries no problem (a stored one does not): call solve() again"
+        )
+    known = isinstance(problem.fidelity, Gaussian | CorrelatedGaussian | Poisson)
+    if not problem.noise_known or not known:
+        got = type(problem.fidelity).__name__ if problem.noise_known else "none"
+        raise ValueError(
+            "score_test: needs the noise's Fisher information, that is a Gaussian, CorrelatedGaussian or "
+            f"Poisson fidelity; the solution has {got}"
+        )
+    return problem
+
+
+class _Score:
+    """The score of some measurements; unknowns and their tangents are flat, of length n."""
+
+    def __init__(self, problem: Problem, solution: Solution, rows: Tensor) -> None:
+        self.problem = problem
+        x, columns = decode_with_jacobian(
+            problem.prior, Point(solution.chart[rows], solution.z[rows])
+        )
+        self.line: Linearization = linearize(problem.operator, x)
+        self.shape = x.shape[1:]
+        self.columns = columns.flatten(2)
+        self.moved = self.information(self.columns)
+
+    def information(self, v: Tensor) -> Tensor:
+        """``A'^T F A' v``, ``(B, T, n)``."""
+        tangents = self.line.jvp(v.reshape(*v.shape[:2], *self.shape))
+        bent = self.problem.fidelity.curvature(self.line.y, self.problem.measurement, tangents)
+        return self.line.vjp(bent).flatten(2)
+
+    def off(self, w: Tensor) -> Tensor:
+        """Scores ``w`` ``(B, T, n)`` less what a move along the manifold explains."""
+        metric = self.columns @ self.moved.mT
+        return w - solve_spd(metric, self.columns @ w.mT).mT @ self.moved
+
+    def p_value(self, random: Tensor) -> Tensor:
+        """``(B,)``, by normal random numbers ``(2, probes, n)``."""
+        pull = self.problem.fidelity.gradient(self.line.y, self.problem.measurement)
+        square = _total(self.off(self.line.vjp(pull.unsqueeze(1)).flatten(2)).square())
+        first, second = (r.expand(len(square), *r.shape) for r in random)
+        shown = self.information(first)
+        # The largest part of the covariance is computed, the rest estimated.
+        basis = torch.linalg.qr(self.off(shown).mT).Q.mT
+        rest = second - (second @ basis.mT) @ basis
+        known, guessed = (self.off(self.information(v)) for v in (basis, rest))
+        probes = random.shape[1]
+        mean = _total(basis * known) + _total(rest * guessed) / probes
+        half_variance = _total(known.square()) + _total(guessed.square()) / probes
+        rate = mean / (2 * half_variance)
+        p = torch.special.gammaincc(rate * mean, rate * square)
+        everything = _total(first * shown) / probes
+        nothing = mean <= 100 * torch.finfo(shown.dtype).eps * everything
+        return torch.where(nothing, torch.nan, p).to(shown.dtype)
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.double().sum((1, 2))
