@@ -9,6 +9,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from onmanifold._checks import check_count, check_number
 from onmanifold.priors.manifolds.base import pixel_grid, uniform
 from onmanifold.priors.manifolds.polygon import normalized, signed_distance, turned
 from onmanifold.priors.manifolds.tank import blobs
@@ -32,7 +33,8 @@ class Outline:
     Attributes:
         size: the picture has ``size x size`` pixels.
         half_width: of the grid, in equal-area radii.
-        reach: no point of a shape is farther from its centroid; longer ones are drawn anew.
+        reach: no point of a shape is farther from its centroid; longer ones are drawn anew. Above 1.8, so
+            that every family has some, and below ``half_width``.
 
     Example:
         >>> x, coordinates = Outline().sample(3, torch.Generator().manual_seed(0))
@@ -43,6 +45,11 @@ class Outline:
     size: int = 40
     half_width: float = 2.5
     reach: float = 2.3
+
+    def __post_init__(self) -> None:
+        check_count(self.size, "Outline: size")
+        check_number(self.half_width, "Outline: half_width", 1.8)
+        check_number(self.reach, "Outline: reach", 1.8, self.half_width)
 
     @property
     def x_shape(self) -> tuple[int, ...]:

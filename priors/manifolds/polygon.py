@@ -10,7 +10,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-PART = 4_000_000  # distances that are computed at once
+PART = 500_000  # distances that are computed at once: they stay in the cache
 
 
 def area(corners: Tensor) -> Tensor:
@@ -67,7 +67,10 @@ def signed_distance(corners: Tensor, points: Tensor) -> Tensor:
 def _signed_distance(corners: Tensor, points: Tensor) -> Tensor:
     side = corners.roll(-1, dims=1) - corners
     length = side.norm(dim=2)
-    unit = side / length.clamp(min=torch.finfo(corners.dtype).tiny)[:, :, None]
+    unit = side / length[:, :, None]
+    unit = torch.where(
+        length[:, :, None] > 0, unit, unit.new_tensor([1.0, 0.0])
+    )  # a corner repeated
     normal = torch.stack([-unit[..., 1], unit[..., 0]], dim=2)
     along = unit @ points.T - (unit * corners).sum(dim=2, keepdim=True)  # (n, K, m)
     left = normal @ points.T - (normal * corners).sum(dim=2, keepdim=True)

@@ -156,7 +156,7 @@ def _polygons(
 
 
 def blobs(theta: Tensor, generator: torch.Generator) -> Tensor:
-    """Radii of smooth outlines at angles ``(n, m)``: the exponential of a random Fourier series of order five."""
+    """Radii of smooth outlines at angles ``(n, m)``: exponentials of random Fourier series of order five."""
     order = torch.arange(1, 6)
     shape = (len(theta), 5, 1)
     spread = (0.35 / order**1.3)[:, None]
