@@ -56,9 +56,9 @@ class AutoencoderConfig:
 class Autoencoder(ManifoldPrior):
     """A decoder network and an encoder network that was trained to invert it.
 
-    Latent coordinates are the encoder's, centred or whitened; the box is as wide as the codes of the examples, and the
-    latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How exact the inverse
-    is, ``inverse_error`` says.
+    Latent coordinates are the encoder's, centred or whitened; the box is as wide as the codes of the
+    examples, and the latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How
+    exact the inverse is, ``inverse_error`` says.
 
     Example:
         >>> prior = Autoencoder(AutoencoderConfig(x_shape=(3,), dim=2, options={"hidden": 8}))
@@ -154,7 +154,7 @@ class Autoencoder(ManifoldPrior):
         self.error.copy_(self._round_trip(drawn).median() / drawn.norm(dim=1).median())
 
     def _whiten(self, codes: Tensor) -> None:
-        """Let the decoder's first and the encoder's last linear layer undo mean and covariance of the codes."""
+        """Let the outer linear layers of both networks undo mean and covariance of the codes."""
         mean = codes.mean(dim=0)
         factor = torch.linalg.cholesky(torch.cov(codes.T).view(self.dim, self.dim))
         first = next(m for m in self.decoder.modules() if isinstance(m, nn.Linear))
