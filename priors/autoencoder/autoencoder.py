@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onmanifold._checks import as_generator, check_count
 from onmanifold.prior import ManifoldPrior, Point
@@ -31,6 +31,8 @@ class AutoencoderConfig:
         components: Gaussians of the latent density.
         tube: whether points that leave a tube around the codes of the examples are brought back to it: for
             codes that are a thin set of lower dimension than ``dim``.
+        whiten: whether the codes of the examples are given mean zero and unit covariance after training, by
+            linear maps that the networks take in: the same manifold in other coordinates.
     """
 
     x_shape: tuple[int, ...]
@@ -39,6 +41,7 @@ class AutoencoderConfig:
     options: dict[str, Any] = field(default_factory=lambda: {"hidden": 256})
     components: int = 10
     tube: bool = False
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x_shape", tuple(self.x_shape))
@@ -53,9 +56,9 @@ class AutoencoderConfig:
 class Autoencoder(ManifoldPrior):
     """A decoder network and an encoder network that was trained to invert it.
 
-    Latent coordinates are the encoder's, centred; the box is as wide as the codes of the examples, and the
-    latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How exact the inverse
-    is, ``inverse_error`` says.
+    Latent coordinates are the encoder's, centred or whitened; the box is as wide as the codes of the
+    examples, and the latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How
+    exact the inverse is, ``inverse_error`` says.
 
     Example:
         >>> prior = Autoencoder(AutoencoderConfig(x_shape=(3,), dim=2, options={"hidden": 8}))
@@ -138,13 +141,29 @@ class Autoencoder(ManifoldPrior):
     def settle_on(self, x: Tensor, seed: int) -> None:
         """Take centre, box, density and tube from examples ``(n, *x_shape)``, after training."""
         codes = self.codes(x)
-        self.centre.copy_((codes.amax(dim=0) + codes.amin(dim=0)) / 2)
-        codes = codes - self.centre
+        if self.settings.whiten:
+            self._whiten(codes)
+            codes = self.codes(x)
+        else:
+            self.centre.copy_((codes.amax(dim=0) + codes.amin(dim=0)) / 2)
+            codes = codes - self.centre
         self.half_widths.copy_(MARGIN * codes.abs().amax(dim=0))
         self.density.fit(codes, seed)
         self.radius.copy_(2 * self._round_trip(codes).quantile(0.99))
         drawn = self.sample(1000, seed).z
         self.error.copy_(self._round_trip(drawn).median() / drawn.norm(dim=1).median())
+
+    def _whiten(self, codes: Tensor) -> None:
+        """Let the outer linear layers of both networks undo mean and covariance of the codes."""
+        mean = codes.mean(dim=0)
+        factor = torch.linalg.cholesky(torch.cov(codes.T).view(self.dim, self.dim))
+        first = next(m for m in self.decoder.modules() if isinstance(m, nn.Linear))
+        last = [m for m in self.encoder.modules() if isinstance(m, nn.Linear)][-1]
+        first.bias.add_(first.weight @ mean)
+        first.weight.copy_(first.weight @ factor)
+        last.bias.sub_(mean)
+        for value in (last.weight.data, last.bias.data[:, None]):
+            value.copy_(torch.linalg.solve_triangular(factor, value, upper=False))
 
     def _round_trip(self, z: Tensor) -> Tensor:
         """``|E(D(z)) - z|``, ``(n,)``."""

@@ -117,7 +117,7 @@ def outlines(n: int, generator: torch.Generator) -> Tensor:
             _ellipses(theta, generator),
             _polygons(theta, 0.85, 6, generator),
             _polygons(theta, 0.4, 8, generator),
-            _blobs(theta, generator),
+            blobs(theta, generator),
         ]
     )
     family = torch.randint(0, len(families), (n,), generator=generator)
@@ -155,8 +155,8 @@ def _polygons(
     return outline
 
 
-def _blobs(theta: Tensor, generator: torch.Generator) -> Tensor:
-    """Smooth outlines: the exponential of a random Fourier series of order five."""
+def blobs(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """Radii of smooth outlines at angles ``(n, m)``: exponentials of random Fourier series of order five."""
     order = torch.arange(1, 6)
     shape = (len(theta), 5, 1)
     spread = (0.35 / order**1.3)[:, None]

@@ -57,6 +57,26 @@ def test_an_autoencoder_is_stored_with_its_card(trained, tmp_path):
     torch.testing.assert_close(again.decode(*_args(point)), trained.decode(*_args(point)))
 
 
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_whitened_codes_are_coordinates_of_the_same_manifold(kind):
+    options = {"hidden": 16} | ({"channels": [8, 8], "patch": 2} if kind == "conv" else {})
+    config = AutoencoderConfig((1, 8, 8), 3, kind, options, components=1)
+    torch.manual_seed(0)
+    plain = Autoencoder(config).double()
+    white = Autoencoder(replace(config, whiten=True)).double()
+    white.load_state_dict(plain.state_dict())
+    x = torch.randn(500, 1, 8, 8, dtype=torch.float64)
+    for model in (plain, white):
+        model.requires_grad_(False).settle_on(x, seed=0)
+    codes = white.codes(x)
+    assert (plain.codes(x).T.cov() - torch.eye(3)).abs().max() > 0.5
+    torch.testing.assert_close(codes.mean(dim=0), torch.zeros(3).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(codes.T.cov(), torch.eye(3).double(), rtol=0, atol=1e-9)
+    zeros = torch.zeros(len(x), dtype=torch.long)
+    torch.testing.assert_close(white.project(x, zeros), plain.project(x, zeros))
+    assert white.centre.abs().max() == 0 and (white.box > 2).all()
+
+
 def _args(point):
     return point.z, point.chart
 

@@ -24,7 +24,7 @@ from onmanifold.priors.recipe import Recipe
 from onmanifold.registry import load_manifold, manifold_names
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
-NAMES += ["rotating-object", "sundial", "torus-disk"]
+NAMES += ["outline", "rotating-object", "sundial", "torus-disk"]
 FINITE = ["examples", "fashion-mnist", "mnist", "rotated-digit", "sine", "spiral"]
 
 

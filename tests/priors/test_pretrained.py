@@ -27,7 +27,7 @@ from onmanifold.testing import check_prior
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
 ATLASES = ["bar", *POINTS, "tank", "two-balls"]
 FLAT = ["rotating-object", "sundial", "torus-disk"]
-NAMES = [*ATLASES, *FLAT, "mnist"]
+NAMES = [*ATLASES, *FLAT, "mnist", "outline"]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
 ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
