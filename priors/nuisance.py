@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmanifold._checks import as_generator
 from onmanifold.prior import Jumping, ManifoldPrior, Point, widened
-from onmanifold.registry import kind_of, prior_class
+from onmanifold.registry import built, kind_of
 
 
 class WithNuisance(ManifoldPrior):
@@ -77,8 +77,9 @@ class WithNuisance(ManifoldPrior):
         picture = torch.cat([inner, inner.new_zeros(len(z), q, *self.prior.x_shape)], dim=1)
         parameters = torch.cat([z.new_zeros(1 + d, q), torch.diag(scale)]).expand(len(z), -1, -1)
         parameters = torch.cat([(scale * z[:, d:]).unsqueeze(1), parameters[:, 1:]], dim=1)
-        joined = self.join(picture.flatten(0, 1), parameters.flatten(0, 1))
-        return joined.unflatten(0, (len(z), 1 + d + q))
+        joined: Tensor = self.join(picture.flatten(0, 1), parameters.flatten(0, 1))
+        columns: Tensor = joined.unflatten(0, (len(z), 1 + d + q))
+        return columns
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         picture, parameters = self.split(x)
@@ -119,8 +120,6 @@ class WithNuisance(ManifoldPrior):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build what :meth:`config` describes, with the inner prior's random weights."""
-        inner = prior_class(config["prior"]["kind"])
-        make = getattr(inner, "from_config", None)
-        options = config["prior"]["config"]
+        inner = built(config["prior"]["kind"], config["prior"]["config"])
         build: Any = cls  # a subclass takes the prior and std
-        return cast(Self, build(inner(**options) if make is None else make(options), config["std"]))
+        return cast(Self, build(inner, config["std"]))

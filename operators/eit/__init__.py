@@ -36,7 +36,9 @@ from onmanifold.operators.eit.measurements.ktc import (
     read_ktc,
     read_ktc_truth,
 )
+from onmanifold.operators.eit.measurements.ktc_labels import ktc_best_labels
 from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.model_error import transfer_errors
 from onmanifold.operators.eit.measurements.noise import channel_offsets, fit_noise, noise_std
 from onmanifold.operators.eit.mesh.files import read_mesh
 from onmanifold.operators.eit.mesh.generate import generate_mesh
@@ -82,6 +84,7 @@ __all__ = [
     "flag_channels",
     "from_options",
     "generate_mesh",
+    "ktc_best_labels",
     "ktc_classes",
     "ktc_level_mask",
     "ktc_picture",
@@ -96,4 +99,5 @@ __all__ = [
     "read_mesh",
     "reciprocity",
     "save_measurement",
+    "transfer_errors",
 ]

@@ -252,8 +252,8 @@ class Labels:
 class Inclusions:
     """Resistive and conductive objects in water, each kind a soft mask, and a drift of the water.
 
-    ``x`` has three channels: p and q in [0, 1], how far a pixel belongs to resistive and to conductive objects,
-    and t, the drift, a constant image. Then
+    ``x`` has three channels: p and q in [0, 1], how far a pixel belongs to resistive and to conductive
+    objects, and t, the drift, a constant image. Then
 
         s = background * exp(t) * (1 - a p) / (1 - b q),    a = resistive, b = conductive:
 

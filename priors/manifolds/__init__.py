@@ -4,7 +4,6 @@ from onmanifold.priors.manifolds.bar import Bar
 from onmanifold.priors.manifolds.base import DataManifold, part_of, pixel_grid, stream
 from onmanifold.priors.manifolds.examples import Examples
 from onmanifold.priors.manifolds.geodesic import GeodesicManifold, nearest_rendering
-from onmanifold.priors.manifolds.geodesic import GeodesicManifold
 from onmanifold.priors.manifolds.outline import Outline
 from onmanifold.priors.manifolds.ring import Ring
 from onmanifold.priors.manifolds.rotating_object import RotatingObject

@@ -8,14 +8,16 @@ from math import log, pi
 import torch
 from torch import Tensor
 
+from onmanifold._checks import check_number
+
 
 @dataclass(frozen=True)
 class Arrangement:
     """Objects in the unit disk: sizes log-normal, centres uniform, apart from each other and from the wall.
 
     The size is the radius R of a disk of the object's area. An energy keeps disks of ``reach * R`` from
-    overlapping, and from crossing the wall: half the square of the overlap's depth over ``softness``. Outlines
-    are not disks, so that ``reach`` is below one.
+    overlapping, and from crossing the wall: half the square of the overlap's depth over ``softness``.
+    Outlines are not disks, so that ``reach`` is below one.
 
     Attributes:
         radius: median of R, in radii of the disk that the scene fills.
@@ -34,6 +36,16 @@ class Arrangement:
     reach: float = 0.8
     softness: float = 0.03
     counts: tuple[float, ...] = (0.02, 0.3, 0.3, 0.2, 0.12, 0.06)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", tuple(self.counts))
+        for name in ("radius", "spread", "softness"):
+            check_number(getattr(self, name), f"Arrangement: {name}")
+        if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
+            raise ValueError(
+                "Arrangement: counts has to hold frequencies of 0, 1, ... objects, none negative, got "
+                f"{self.counts}"
+            )
 
     def size(self, t: Tensor) -> Tensor:
         """R of standard normal coordinates."""
@@ -55,7 +67,7 @@ class Arrangement:
         return (out.square().sum(1) + into.square().sum(1)) / (2 * self.softness**2)
 
     def log_prob(self, centre: Tensor, t: Tensor) -> Tensor:
-        """Log-density of centres ``(B, n, 2)`` and size coordinates ``(B, n)``, up to :meth:`log_partition`."""
+        """Log-density of centres ``(B, n, 2)`` and size coordinates, up to :meth:`log_partition`."""
         normal = -0.5 * (t.square() + log(2 * pi)).sum(1)
         return normal - t.shape[1] * log(pi) - self.energy(centre, self.size(t))
 
@@ -67,9 +79,7 @@ class Arrangement:
         # what of the plane lies beyond the disk counts, too, as far as the energy lets objects go
         return float((-self.energy(centre, self.size(t))).exp().mean().clamp(min=1e-12).log())
 
-    def independent(
-        self, draws: int, n: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def independent(self, draws: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Centres ``(draws, n, 2)``, uniform in the disk, and size coordinates ``(draws, n)``."""
         shape = (draws, n)
         distance = torch.rand(shape, generator=generator, dtype=torch.float64).sqrt()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from onmanifold.prior import Point, widened
-
 from onmanifold.priors.scene.recognition import block_of
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 NEWBORN = 0.14  # radius of a new object, in radii of the scene
 SPACING = 0.2  # of the places where new ones are tried
+PLAINER = 0.6  # share of the code that objects keep which were cut or joined
 
 Listed = list[tuple[int, Tensor]]
 """Objects, each its kind and its block of coordinates."""
@@ -31,7 +31,9 @@ def listed(scene: Scene, z: Tensor, chart: int) -> Listed:
 def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
     """Other lists of objects to descend from, by the move that makes them."""
     objects = listed(scene, z, chart)
-    masks = scene.masks(z[None, : scene.chart_dims[chart]], chart)[0] if objects else None
+    masks = z.new_zeros(0, scene.size, scene.size)
+    if objects:
+        masks = scene.masks(z[None, : scene.chart_dims[chart]], chart)[0]
     found = {f"birth {k}": births(scene, objects, masks, k) for k in range(scene.kinds)}
     found["death"] = [objects[:i] + objects[i + 1 :] for i in range(len(objects))]
     found["split"] = [one for i in range(len(objects)) for one in splits(scene, objects, masks, i)]
@@ -47,13 +49,12 @@ def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
         for k in range(scene.kinds)
         if k != kind
     ]
-    most = len(scene.arrangement.counts) - 1
-    return {move: [o for o in lists if len(o) <= most] for move, lists in found.items()}
+    return {move: [o for o in lists if len(o) <= scene.most] for move, lists in found.items()}
 
 
-def births(scene: Scene, objects: Listed, masks: Tensor | None, kind: int) -> list[Listed]:
+def births(scene: Scene, objects: Listed, masks: Tensor, kind: int) -> list[Listed]:
     """A small disk of a kind wherever there is room for it."""
-    taken = torch.zeros(scene.size, scene.size) if masks is None else masks.amax(0)
+    taken = masks.amax(0) if len(masks) else masks.new_zeros(masks.shape[1:])
     found = []
     for x, y in places():
         row, column = (int((1 - y) / 2 * scene.size), int((1 + x) / 2 * scene.size))
@@ -86,23 +87,25 @@ def splits(scene: Scene, objects: Listed, masks: Tensor, i: int) -> list[Listed]
     y, x = torch.meshgrid(-pixels, pixels, indexing="ij")
     mass = mask.sum().clamp(min=1e-6)
     cx, cy = (mask * x).sum() / mass, (mask * y).sum() / mass
-    xx, yy, xy = ((mask * u * v).sum() / mass for u, v in ((x - cx, x - cx), (y - cy, y - cy), (x - cx, y - cy)))
+    dx, dy = x - cx, y - cy
+    xx, yy, xy = ((mask * u * v).sum() / mass for u, v in ((dx, dx), (dy, dy), (dx, dy)))
     angle = 0.5 * torch.atan2(2 * xy, xx - yy)
     found = []
     for turn in (0.0, 0.5 * pi):
-        side = (x - cx) * torch.cos(angle + turn) + (y - cy) * torch.sin(angle + turn)
+        side = dx * torch.cos(angle + turn) + dy * torch.sin(angle + turn)
         halves = [((mask > 0.5) & (side > 0)).numpy(), ((mask > 0.5) & (side <= 0)).numpy()]
         if min(h.sum() for h in halves) < 4:
             continue
-        parts = [(kind, _shrunk(block_of(scene, half), 0.9)) for half in halves]
+        parts = [(kind, _half(scene, block_of(scene, half))) for half in halves]
         found.append(objects[:i] + parts + objects[i + 1 :])
     return found
 
 
-def _shrunk(block: Tensor, share: float) -> Tensor:
+def _half(scene: Scene, block: Tensor) -> Tensor:
+    """A half to start from: a little smaller, since it need not touch the other, its outline plainer."""
     block = block.clone()
-    block[2] += torch.tensor(share).log() / 0.35
-    block[3:] *= 0.5
+    block[2] = scene.arrangement.size_coordinate(0.9 * scene.arrangement.size(block[2]))
+    block[3:] *= PLAINER
     return block
 
 
@@ -117,7 +120,7 @@ def merged(scene: Scene, objects: Listed, masks: Tensor, i: int, j: int) -> List
     both = ((masks[i] > 0.5) | (masks[j] > 0.5)).numpy()
     rest = [o for k, o in enumerate(objects) if k not in (i, j)]
     block = block_of(scene, both)
-    block[3:] *= 0.7
+    block[3:] *= PLAINER
     return [*rest, (objects[i][0], block)]
 
 
@@ -129,5 +132,7 @@ def points_of(scene: Scene, lists: list[Listed]) -> Point:
         counts = tuple(sum(kind == k for kind, _ in objects) for k in range(scene.kinds))
         charts.append(scene.counts.index(counts))
         blocks = [block for _, block in ordered]
-        rows.append(widened(torch.cat(blocks)[None], scene.dim)[0] if blocks else torch.zeros(scene.dim))
+        rows.append(
+            widened(torch.cat(blocks)[None], scene.dim)[0] if blocks else torch.zeros(scene.dim)
+        )
     return Point(torch.tensor(charts), torch.stack(rows))

@@ -12,10 +12,11 @@ REACH = 2.5
 class Placement:
     """Puts outlines of ``side x side`` numbers on a grid of ``size x size`` pixels.
 
-    An outline is shown as the hyperbolic tangent of the signed distance (positive inside) to a shape of area pi with its
-    centroid at the origin, on ``[-REACH, REACH]^2``. Between its numbers it is a cubic spline, so that masks
-    have continuous second derivatives by place and size. Since objects are not turned, the spline's basis is a
-    product of one along rows and one along columns: placing is two small matrix products.
+    An outline is shown as the hyperbolic tangent of the signed distance (positive inside) to a shape of
+    area pi with its centroid at the origin, on ``[-REACH, REACH]^2``. Between its numbers it is a cubic
+    spline, so that masks have continuous second derivatives by place and size. Since objects are not
+    turned, the spline's basis is a product of one along rows and one along columns: placing is two small
+    matrix products.
 
     Args:
         side: of the outlines' pictures.
@@ -43,7 +44,9 @@ class Placement:
             radius: of the disk of the same area, ``(N,)``.
         """
         prefilter = self.filter.to(outline)
-        coefficients = prefilter @ (outline + 1) @ prefilter.T  # 0, far outside, continues the picture
+        coefficients = (
+            prefilter @ (outline + 1) @ prefilter.T
+        )  # 0, far outside, continues the picture
         pixels = self.pixels.to(outline)
         columns = self._weights((pixels - centre[:, :1]) / radius[:, None])
         rows = self._weights((pixels + centre[:, 1:]) / radius[:, None])

@@ -19,8 +19,8 @@ class RadialOutlines(ManifoldPrior):
     r"""Outlines ``r(phi) = exp(sum_n a_n cos(n phi) + b_n sin(n phi))``, n from 2, scaled to area pi.
 
     Nothing is learned. Shown as outlines are, as the hyperbolic tangent of (about) the signed distance on
-    ``[-REACH, REACH]^2``; see :class:`Placement`. Coordinates are standard normal, those of order n divided by
-    ``n ** decay``.
+    ``[-REACH, REACH]^2``; see :class:`Placement`. Coordinates are standard normal, those of order n
+    divided by ``n ** decay``.
 
     Args:
         orders: the highest n.
@@ -66,8 +66,9 @@ class RadialOutlines(ManifoldPrior):
         area = (2 * (z @ self.around.T)).exp().mean(1, keepdim=True)
         radius = (z @ self.waves.T).exp() / area.sqrt()
         stretch = 1 + (z @ self.slopes.T).square()
-        level = torch.tanh((radius - self.radii) / stretch.sqrt())
-        return level.unflatten(1, self.x_shape)
+        level: Tensor = torch.tanh((radius - self.radii) / stretch.sqrt())
+        picture: Tensor = level.unflatten(1, self.x_shape)
+        return picture
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         angle = torch.arange(_RAYS, dtype=x.dtype, device=x.device) * (2 * pi / _RAYS)

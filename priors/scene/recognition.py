@@ -15,20 +15,41 @@ if TYPE_CHECKING:
     from onmanifold.priors.scene.scene import Scene
 
 
+FINER = 4  # contours are found on so many times as many pixels
+
+
 def recognize(scene: Scene, x: Tensor, chart: int) -> Tensor:
     """Coordinates ``(B, d)`` of the largest connected regions of each kind, largest first.
 
-    Missing ones become small disks where there is room.
+    Missing ones become small disks in the middle.
     """
     rows = []
-    for picture in x.detach().cpu().double().numpy():
+    for regions in regions_of(x):
         blocks = []
-        for kind, count in enumerate(scene.counts[chart]):
-            regions = components(picture[kind] > 0.5)[:count]
-            blocks += [block_of(scene, region) for region in regions]
-            blocks += [_small(scene)] * (count - len(regions))
+        for count, own in zip(scene.counts[chart], regions, strict=True):
+            blocks += [block_of(scene, region) for region in own[:count]]
+            blocks += [_small(scene)] * (count - len(own[:count]))
         rows.append(torch.cat(blocks) if blocks else torch.zeros(0))
     return torch.stack(rows).to(x)
+
+
+def regions_of(x: Tensor) -> list[list[list[np.ndarray]]]:
+    """Of each picture and kind the connected regions, largest first, on a finer grid."""
+    fine = torch.nn.functional.interpolate(
+        x.detach().cpu().double(), scale_factor=FINER, mode="bilinear"
+    )
+    return [[components(mask) for mask in picture] for picture in (fine > 0.5).numpy()]
+
+
+def chart_of(scene: Scene, x: Tensor) -> Tensor:
+    """The chart with as many objects of each kind as there are regions, ``(B,)``; at most as many as fit."""
+    charts = []
+    for regions in regions_of(x):
+        sized = [(int(r.sum()), kind) for kind, own in enumerate(regions) for r in own]
+        kept = sorted(sized, reverse=True)[: scene.most]
+        counts = tuple(sum(k == kind for _, k in kept) for kind in range(scene.kinds))
+        charts.append(scene.counts.index(counts))
+    return torch.tensor(charts, device=x.device)
 
 
 def components(mask: np.ndarray) -> list[np.ndarray]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import product
 from math import lgamma, log
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from onmanifold._autodiff import value_and_columns
-from onmanifold._checks import as_generator
+from onmanifold._checks import as_generator, check_batch
+from onmanifold.geometry import nearest, seen_from
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.scene import moves
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.recognition import recognize
+from onmanifold.priors.scene.recognition import chart_of, recognize
+from onmanifold.registry import built, kind_of
 
 
 class Scene(ManifoldPrior):
@@ -55,14 +58,14 @@ class Scene(ManifoldPrior):
         super().__init__()
         self.outlines, self.kinds, self.size, self.edge = outlines, kinds, size, edge
         self.arrangement = arrangement or Arrangement()
-        most = len(self.arrangement.counts) - 1
+        self.most = most = len(self.arrangement.counts) - 1
         counts = [c for c in product(range(most + 1), repeat=kinds) if sum(c) <= most]
         self.counts: tuple[tuple[int, ...], ...] = tuple(sorted(counts, key=lambda c: (sum(c), c)))
         self.block = 3 + outlines.dim
         self.x_shape, self.dim = (kinds, size, size), most * self.block
         self.num_charts = len(self.counts)
         self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
-        self.inverse_error = 0.1
+        self.inverse_error = 0.25
         self._place = Placement(outlines.x_shape[-1], size, edge)
         code = torch.as_tensor(outlines.box, dtype=outlines.dtype).expand(outlines.dim)
         block = torch.cat([torch.tensor([1.0, 1.0, 3.0]).to(code), code])
@@ -77,7 +80,7 @@ class Scene(ManifoldPrior):
         return self.half_widths
 
     def _weights(self) -> list[float]:
-        """Log of each chart's weight, over what the arrangement's energy leaves, times the number of orders."""
+        """Log of each chart's weight, over what the energy leaves, times the number of orders."""
         total = sum(self.arrangement.counts)
         partition = [self.arrangement.log_partition(n) for n in range(len(self.arrangement.counts))]
         found = []
@@ -94,7 +97,8 @@ class Scene(ManifoldPrior):
     def masks(self, z: Tensor, chart: int) -> Tensor:
         """The soft mask of each object by itself, ``(B, n, size, size)``."""
         blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
-        return self._mask(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
+        placed: Tensor = self._mask(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
+        return placed
 
     def _mask(self, blocks: Tensor) -> Tensor:
         """Soft masks ``(N, size, size)`` of objects ``(N, 3 + d)``."""
@@ -145,23 +149,32 @@ class Scene(ManifoldPrior):
         blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
         code = self.outlines.log_prob_chart(blocks[..., 3:].flatten(0, 1), 0)
         places = self.arrangement.log_prob(blocks[..., :2], blocks[..., 2])
-        return places + code.unflatten(0, blocks.shape[:2]).sum(1) + weight
+        total: Tensor = places + code.unflatten(0, blocks.shape[:2]).sum(1) + weight
+        return total
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
         number = torch.multinomial(
-            torch.tensor(self.arrangement.counts), n, replacement=True, generator=source
+            torch.tensor(self.arrangement.counts, dtype=torch.float64),
+            n,
+            replacement=True,
+            generator=source,
         )
         kind = torch.randint(0, self.kinds, (n, len(self.arrangement.counts) - 1), generator=source)
         z = torch.zeros(n, self.dim, dtype=self.dtype)
         chart = torch.zeros(n, dtype=torch.long)
         for count in set(number.tolist()):
             rows = (number == count).nonzero().squeeze(1)
-            held = torch.stack([(kind[rows, :count] == k).sum(1) for k in range(self.kinds)], dim=1)
+            own = kind[rows, :count]
+            held = torch.stack([(own == k).sum(1) for k in range(self.kinds)], dim=1)
             chart[rows] = torch.tensor([self.counts.index(tuple(c)) for c in held.tolist()])
             if count:
                 centre, t = self.arrangement.sample(len(rows), count, source)
                 code = self.outlines.sample(len(rows) * count, source).z.unflatten(0, (-1, count))
+                # an encoder sees no order: kind after kind, the largest object first
+                order = (own - 0.1 * t).argsort(dim=1)
+                t = t.gather(1, order)
+                centre = centre.gather(1, order[..., None].expand(-1, -1, 2))
                 blocks = torch.cat([centre.to(code), t[..., None].to(code), code], dim=2)
                 z[rows, : count * self.block] = blocks.flatten(1)
         return Point(chart.to(self.device), z.to(self.device))
@@ -171,8 +184,26 @@ class Scene(ManifoldPrior):
         lists = moves.jumps(self, point.z[0], int(point.chart[0]))
         return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 
+    @torch.no_grad()
+    def locate(self, x: Tensor) -> Point:
+        check_batch(x, self.x_shape, "x")
+        return nearest(self, seen_from(self, x, chart_of(self, x)), x, steps=100)
+
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)
 
     def config(self) -> dict[str, Any]:
-        raise NotImplementedError
+        return {
+            "outlines": {"kind": kind_of(type(self.outlines)), "config": self.outlines.config()},
+            "kinds": self.kinds,
+            "size": self.size,
+            "edge": self.edge,
+            "arrangement": asdict(self.arrangement),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build what :meth:`config` describes, with random weights of the outlines."""
+        inner = built(config["outlines"]["kind"], config["outlines"]["config"])
+        arrangement = Arrangement(**config["arrangement"])
+        return cls(inner, config["kinds"], config["size"], arrangement, config["edge"])

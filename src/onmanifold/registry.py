@@ -177,6 +177,13 @@ def load_manifold(name: str, **options: Any) -> Any:
 # Priors -------------------------------------------------------------------------------------------
 
 
+def built(kind: str, config: dict[str, Any]) -> ManifoldPrior:
+    """A prior of a kind from its configuration, with random weights."""
+    cls = prior_class(kind)
+    make = getattr(cls, "from_config", None)
+    return cast(ManifoldPrior, cls(**config) if make is None else make(config))
+
+
 def prior_class(kind: str) -> type[ManifoldPrior]:
     """The class of a kind of prior."""
     known = plugins(PRIORS)

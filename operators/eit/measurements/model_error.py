@@ -22,12 +22,12 @@ def transfer_errors(
 ) -> CorrelatedGaussian:
     r"""Errors of a model that, like any model of a tank, is linear in the currents.
 
-    Voltages are ``V = I Z`` with the injected currents I and the transfer impedances Z, so whatever is wrong
-    with geometry, contacts or conductivities is an error of Z, shared by all injections that use the same electrodes. Each
-    entry of Z is taken to be wrong by ``share`` of the measured change there, or of ``floor`` times the typical
-    change, independently. Injections that repeat each other then say no more together than one of them, which an
-    independent error for each voltage would deny. What is not linear in the currents, noise aside, is ``rest`` of a
-    voltage's change or of the typical one.
+    Voltages are ``V = I Z`` with the injected currents I and the transfer impedances Z, so whatever is
+    wrong with geometry, contacts or conductivities is an error of Z, shared by all injections that use
+    the same electrodes. Each entry of Z is taken to be wrong by ``share`` of the measured change there,
+    or of ``floor`` times the typical change, independently. Injections that repeat each other then say no
+    more together than one of them, which an independent error for each voltage would deny. What is not
+    linear in the currents, noise aside, is ``rest`` of a voltage's change or of the typical one.
 
     Args:
         difference: measured voltages minus those of the reference, V.
@@ -59,4 +59,6 @@ def transfer_errors(
     patterns = torch.arange(change.shape[1])
     factor = change.new_zeros(*change.shape, currents.shape[1], change.shape[1])
     factor[:, patterns, :, patterns] = (currents[:, None] * std.T).transpose(0, 1)
-    return CorrelatedGaussian.low_rank(own.flatten(), factor.flatten(0, 1).flatten(1), mask.flatten())
+    return CorrelatedGaussian.low_rank(
+        own.flatten(), factor.flatten(0, 1).flatten(1), mask.flatten()
+    )

@@ -68,10 +68,11 @@ def explore(
 ) -> Laplace:
     """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
 
-    From the mode of most evidence the prior's jumps are tried: of each kind of jump the ``tries`` candidates of
-    least objective are descended from, a few steps each, the best ``width`` of them to the end. What they end in is
-    a mode with a Laplace evidence of its own; jumps go on from the best mode from which none was tried, until no mode
-    within ``slack`` nats of the best is left, or ``rounds`` are over.
+    From the mode of most evidence the prior's jumps are tried: of each kind of jump the ``tries``
+    candidates of least objective are descended from, a few steps each, the best ``width`` of them to the
+    end. What they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
+    from which none was tried, until no mode within ``slack`` nats of the best is left, or ``rounds`` are
+    over.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
@@ -86,7 +87,19 @@ def explore(
 
     Raises:
         TypeError: the prior has no jumps.
-        ValueError: as :func:`laplace`.
+        ValueError: the solution carries no problem or no noise level, or nothing came to rest.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Gaussian, as_operator, solve
+        >>> from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
+        >>> scene = Scene(RadialOutlines(3), size=24, arrangement=Arrangement(counts=(1, 1, 1)))
+        >>> two, one = scene.sample(1, 0), scene.sample(1, 2)  # points with two objects, and one
+        >>> y = scene.decode(two.z, two.chart)
+        >>> operator = as_operator(lambda x: x, scene.x_shape)
+        >>> solution = solve(operator, y, scene, fidelity=Gaussian(0.1), starts=one)
+        >>> explore(solution, rounds=4).chart[:, 0] == two.chart
+        tensor([True])
     """
     problem = posed(solution)
     if not isinstance(problem.prior, Jumping):
@@ -116,7 +129,9 @@ class _Search:
     def run(self, ends: Point, rounds: int, slack: float) -> Local:
         self._settle(ends)
         if not self.found.modes:
-            raise ValueError("explore: no start came to rest at a mode; solve again with more steps")
+            raise ValueError(
+                "explore: no start came to rest at a mode; solve again with more steps"
+            )
         for _ in range(rounds):
             number = self.found.next(slack)
             if number is None:
@@ -129,7 +144,9 @@ class _Search:
         """Try the prior's jumps from a mode."""
         prior = self.problem.prior
         assert isinstance(prior, Jumping)
-        families = [self._best(points) for points in prior.jumps(mode.point).values() if len(points)]
+        families = [
+            self._best(points) for points in prior.jumps(mode.point).values() if len(points)
+        ]
         if not families:
             return
         candidates = _joined(families)
@@ -163,7 +180,9 @@ class _Search:
         return descent.state.point, descent.state.objective
 
     def _members(self, n: int) -> Problem:
-        return self.problem.select(torch.zeros(n, dtype=torch.long, device=self.problem.members.device))
+        return self.problem.select(
+            torch.zeros(n, dtype=torch.long, device=self.problem.members.device)
+        )
 
 
 def _joined(points: list[Point]) -> Point:

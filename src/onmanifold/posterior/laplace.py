@@ -16,7 +16,7 @@ from onmanifold.geometry import clamp_to_box
 from onmanifold.posterior.border import CutNormal
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
 from onmanifold.posterior.modes import find_modes
-from onmanifold.posterior.target import Local, box_of, in_box, posed
+from onmanifold.posterior.target import Local, at_rest, box_of, in_box
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 from onmanifold.solve import evaluation
@@ -184,7 +184,7 @@ def laplace(solution: Solution) -> Laplace:
             with a ``prior_weight`` other than 1, a measurement's starts all failed, or neither data nor
             prior nor box confine the posterior.
     """
-    problem = posed(solution)
+    problem = at_rest(solution)
     with torch.no_grad(), evaluation(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)

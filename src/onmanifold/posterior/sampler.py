@@ -17,7 +17,7 @@ from onmanifold.geometry import clamp_to_box
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.moves import Chains, Proposal, jump, walk
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
-from onmanifold.posterior.target import posed, visit
+from onmanifold.posterior.target import at_rest, visit
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 from onmanifold.solve import evaluation
@@ -83,7 +83,7 @@ def sample_posterior(
     if draws < 4:
         raise ValueError(f"draws has to be at least 4, for R-hat, got {draws}")
     diagnostics()
-    problem = posed(solution)
+    problem = at_rest(solution)
     approximation = laplace(solution) if approximation is None else approximation
     source = as_generator(seed, solution.z.device)
     members = problem.repeat(chains)

@@ -29,8 +29,8 @@ def posed(solution: Solution) -> Problem:
 
     Raises:
         TypeError: not a solution.
-        ValueError: the solution carries no problem, its problem states no noise level or weighs the
-            prior by another number than 1, or all starts of a measurement failed.
+        ValueError: the solution carries no problem, or its problem states no noise level or weighs the
+            prior by another number than 1.
     """
     if not isinstance(solution, Solution):
         raise TypeError(f"solution has to be what solve() returns, got {type(solution).__name__}")
@@ -49,6 +49,16 @@ def posed(solution: Solution) -> Problem:
             f"with prior_weight={_told(problem)} the objective is no posterior's: call solve() "
             "again without prior_weight, and put what you know of the noise into the fidelity"
         )
+    return problem
+
+
+def at_rest(solution: Solution) -> Problem:
+    """The same, of a solution whose starts came to rest.
+
+    Raises:
+        ValueError: all starts of a measurement failed.
+    """
+    problem = posed(solution)
     status = solution.ends.status
     good = torch.stack([status == code for code in _AT_REST]).any(0)
     failed = ~(good & torch.isfinite(solution.ends.objective)).any(1)

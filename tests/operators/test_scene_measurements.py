@@ -1,0 +1,130 @@
+"""What measured tanks of objects need: conductivities of masks, errors of the model, the best labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from onmanifold.operators.eit import (
+    Inclusions,
+    Measurement,
+    Protocol,
+    ktc_best_labels,
+    ktc_level_mask,
+    ktc_score,
+    transfer_errors,
+)
+
+DOUBLE = torch.float64
+
+
+def test_inclusions_derivative():
+    x = torch.rand(3, 3, 50, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    x[:, 2] -= 0.5
+    inclusions = Inclusions(0.8)
+    by_autograd = torch.func.jacrev(lambda t: inclusions(t).sum(0).sum(0))(x)
+    assert torch.allclose(inclusions.derivative(x), by_autograd)
+
+
+@pytest.mark.parametrize("bad", [{"background": 0.0}, {"resistive": 1.0}, {"conductive": -0.1}])
+def test_inclusions_refuse_what_has_no_conductivity(bad):
+    with pytest.raises(ValueError):
+        Inclusions(**bad)
+
+
+def difference(level=1, seed=0):
+    protocol = Protocol.ktc()
+    mask = ktc_level_mask(level, protocol)
+    values = torch.randn(76, 31, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    return Measurement(protocol, torch.where(mask, values, 0.0), mask)
+
+
+def test_transfer_errors_are_linear_in_the_currents():
+    """An error of the transfer impedances costs far less than one that no impedance explains."""
+    measured = difference()
+    noise = torch.full((76, 31), 1e-3, dtype=DOUBLE)
+    fidelity = transfer_errors(measured, noise, share=0.1, rest=0.001)
+    y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
+    bound = fidelity.bind(y)
+    currents = torch.tensor(measured.protocol.injections).T
+    source = torch.Generator().manual_seed(1)
+    impedance = 0.01 * torch.randn(32, 31, generator=source, dtype=DOUBLE)
+    shared = (currents @ impedance).flatten()[None]
+    other = torch.randn(1, 76 * 31, generator=source, dtype=DOUBLE)
+    other = other / other.norm() * shared.norm()
+    assert bound.value(other, y) > 20 * bound.value(shared, y)
+
+
+def test_a_repeated_injection_says_nothing_new():
+    injections = np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0], [0.0, 0.0, 1.0, -1.0]]).T
+    patterns = np.eye(4)[:, :3] - np.eye(4)[:, 1:]
+    values = torch.randn(3, 3, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+    once = Protocol(injections, patterns)
+    twice = Protocol(np.concatenate([injections, injections], axis=1), patterns)
+    costs = []
+    for protocol, v in ((once, values), (twice, torch.cat([values, values]))):
+        measured = Measurement(protocol, v, torch.ones(v.shape, dtype=torch.bool))
+        fidelity = transfer_errors(measured, torch.full(v.shape, 1e-9, dtype=DOUBLE), rest=1e-6)
+        flat = v.flatten()[None]
+        costs.append(float(fidelity.bind(flat).value(1.05 * flat, flat)))
+    assert costs[1] == pytest.approx(costs[0], rel=1e-3)
+
+
+def test_doubtful_patterns_count_less_and_missing_ones_nothing():
+    measured = difference(level=4)
+    noise = torch.full((76, 31), 1e-3, dtype=DOUBLE)
+    y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
+    off = torch.zeros(76, 31, dtype=DOUBLE)
+    off[:, 29] = 0.1
+    plain, doubted = (
+        transfer_errors(measured, noise, doubtful=d).bind(y).value(off.flatten()[None], y)
+        for d in (None, torch.tensor([29]))
+    )
+    assert doubted < plain / 10
+    gone = torch.zeros(76, 31, dtype=DOUBLE)
+    gone[~measured.mask] = 5.0
+    assert transfer_errors(measured, noise).bind(y).value(gone.flatten()[None], y) == 0
+
+
+def blob(x, y, radius, size=64):
+    place = (torch.arange(size, dtype=DOUBLE) + 0.5) * 2 / size - 1
+    return ((place[None] - x) ** 2 + (place[:, None] + y) ** 2 < radius**2).to(DOUBLE)
+
+
+def labels_of(masks):
+    labels = np.zeros((256, 256), np.uint8)
+    for k in range(2):
+        fine = torch.nn.functional.interpolate(masks[None, k : k + 1], (256, 256), mode="bilinear")
+        labels[(fine[0, 0] > 0.5).numpy()] = k + 1
+    return labels
+
+
+def test_labels_of_one_certain_picture_are_that_picture():
+    masks = torch.stack([blob(-0.3, 0.2, 0.3), blob(0.4, -0.2, 0.25)])
+    labels = ktc_best_labels(masks.expand(5, -1, -1, -1))
+    assert ktc_score(labels, labels_of(masks)) > 0.99
+
+
+def test_labels_score_better_on_average_than_the_commonest_picture():
+    """The place is uncertain: in four of ten cases here, else further and further away."""
+    places = [0.0] * 4 + [0.08, 0.12, 0.16, 0.2, 0.24, 0.28]
+    none = torch.zeros(64, 64, dtype=DOUBLE)
+    samples = torch.stack([torch.stack([blob(p, 0.0, 0.25), none]) for p in places])
+    chosen = ktc_best_labels(samples)
+    scores = [
+        np.mean([ktc_score(labels, labels_of(s)) for s in samples])
+        for labels in (chosen, labels_of(samples[0]))
+    ]
+    assert scores[0] > scores[1] + 0.005
+
+
+def test_an_unlikely_object_is_left_out():
+    none = torch.zeros(64, 64, dtype=DOUBLE)
+    samples = torch.stack(
+        [torch.stack([blob(0.0, 0.0, 0.25) if k == 0 else none, none]) for k in range(5)]
+    )
+    assert not ktc_best_labels(samples).any()
+
+
+def test_labels_need_samples_of_two_masks():
+    with pytest.raises(ValueError, match="two masks"):
+        ktc_best_labels(torch.zeros(2, 3, 8, 8))

@@ -1,0 +1,174 @@
+"""Scenes of objects: placing, density, jumps, and the number of objects by evidence."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior, simulate, solve
+from onmanifold._autodiff import value_and_columns
+from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.posterior import explore, laplace
+from onmanifold.priors.parameters import WithParameters
+from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
+from onmanifold.priors.scene.moves import listed, points_of
+from onmanifold.priors.scene.placement import Placement
+from onmanifold.testing import check_prior
+
+DOUBLE = torch.float64
+
+
+def small(kinds=2, size=48, counts=(0.1, 0.4, 0.3, 0.2), orders=4):
+    return Scene(RadialOutlines(orders), kinds, size, Arrangement(counts=counts)).double().eval()
+
+
+def disk(scene, x, y, radius):
+    block = torch.zeros(scene.block, dtype=DOUBLE)
+    block[0], block[1] = x, y
+    block[2] = scene.arrangement.size_coordinate(torch.tensor(radius, dtype=DOUBLE))
+    return block
+
+
+@pytest.mark.parametrize("outlines", ["radial", "outline"])
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_the_laws_of_a_prior(outlines, kinds):
+    inner = RadialOutlines(4) if outlines == "radial" else load_prior("outline")
+    check_prior(Scene(inner, kinds, 48, Arrangement(counts=(0.1, 0.5, 0.4))).eval(), n=3)
+
+
+def test_an_outline_is_placed_where_it_should_be_and_as_large():
+    place = Placement(side=40, size=128, edge=0.5)
+    outline = RadialOutlines().double().decode_chart(torch.zeros(1, 8, dtype=DOUBLE), 0)[:, 0]
+    centre, radius = torch.tensor([[0.3, -0.4]], dtype=DOUBLE), torch.tensor([0.25], dtype=DOUBLE)
+    mask = place(outline, centre, radius)[0]
+    pixels = (torch.arange(128, dtype=DOUBLE) + 0.5) * 2 / 128 - 1
+    assert abs(mask.sum() * (2 / 128) ** 2 / (math.pi * 0.25**2) - 1) < 0.02
+    assert abs((mask.sum(0) * pixels).sum() / mask.sum() - 0.3) < 1e-3
+    assert abs((mask.sum(1) * -pixels).sum() / mask.sum() + 0.4) < 1e-3  # row 0 on top
+
+
+def test_columns_by_objects_are_those_of_differentiation():
+    scene = WithParameters(small(), [0.05]).double()
+    for k in range(0, scene.num_charts, 3):
+        z = 0.4 * torch.randn(
+            2, scene.chart_dims[k], generator=torch.Generator().manual_seed(k), dtype=DOUBLE
+        )
+        by_hand = value_and_columns(lambda t, k=k: scene.decode_chart(t, k), z)
+        assert torch.allclose(scene.columns_chart(z, k), by_hand, atol=1e-12)
+
+
+def test_masses_of_charts_are_those_of_numbers_and_kinds():
+    """Each chart's density, integrated over lists in any order, is its frequency times those orders."""
+    scene = small()
+    source = torch.Generator().manual_seed(1)
+    total = sum(scene.arrangement.counts)
+    for k, counts in enumerate(scene.counts):
+        n = sum(counts)
+        if n == 0:
+            continue
+        centre, t = scene.arrangement.independent(20_000, n, source)
+        code = torch.randn(20_000, n, scene.outlines.dim, generator=source, dtype=DOUBLE)
+        z = torch.cat([centre, t[..., None], code], dim=2).flatten(1)
+        normal = -0.5 * (t.square() + math.log(2 * math.pi)).sum(1)
+        drawn = (
+            normal
+            - n * math.log(math.pi)
+            + RadialOutlines(4).log_prob_chart(code.flatten(0, 1), 0).view(-1, n).sum(1)
+        )
+        mass = (scene.log_prob_chart(z, k) - drawn).exp().mean()
+        wanted = scene.arrangement.counts[n] / total * math.factorial(n) / scene.kinds**n
+        assert abs(mass / wanted - 1) < 0.05
+
+
+def test_samples_do_not_overlap_and_come_in_the_frequencies_asked_for():
+    scene = small(counts=(0.2, 0.3, 0.5))
+    points = scene.sample(2000, 0)
+    numbers = torch.tensor([sum(c) for c in scene.counts])[points.chart]
+    share = torch.bincount(numbers) / 2000
+    assert torch.allclose(share, torch.tensor([0.2, 0.3, 0.5]), atol=0.04)
+    two = points.z[numbers == 2].view(-1, 2, scene.block)
+    energy = scene.arrangement.energy(two[..., :2], scene.arrangement.size(two[..., 2]))
+    assert energy.median() < 0.1 and energy.max() < 20
+
+
+def test_jumps_lead_to_the_charts_that_they_say():
+    scene = small()
+    objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
+    found = scene.jumps(points_of(scene, [objects]))
+    counts = {move: {scene.counts[k] for k in p.chart.tolist()} for move, p in found.items()}
+    assert counts == {
+        "birth 0": {(2, 1)},
+        "birth 1": {(1, 2)},
+        "death": {(0, 1), (1, 0)},
+        "split": {(2, 1), (1, 2)},
+        "kind": {(0, 2), (2, 0)},
+    }
+    born = found["birth 0"]
+    apart = (born.z[:, scene.block : scene.block + 2] - torch.tensor([-0.4, 0.0])).norm(dim=1)
+    assert apart.min() > 0.25  # none inside an object that is there
+    for point in (found["split"].select(torch.tensor([0])), found["death"]):
+        assert torch.isfinite(scene.decode(point.z, point.chart)).all()
+
+
+def test_two_that_touch_may_be_one():
+    scene = small()
+    objects = [(0, disk(scene, -0.2, 0.0, 0.2)), (0, disk(scene, 0.2, 0.0, 0.2))]
+    merged = scene.jumps(points_of(scene, [objects]))["merge"]
+    (kind, block), *rest = listed(scene, merged.z[0], int(merged.chart[0]))
+    assert not rest and kind == 0
+    assert block[:2].norm() < 0.05
+    area = scene.arrangement.size(block[2]) ** 2
+    assert abs(area / (2 * 0.2**2) - 1) < 0.1
+
+
+def test_parameters_stay_where_they_are_in_a_jump():
+    scene = WithParameters(small(), [0.05]).double()
+    point = scene.sample(1, 4)
+    d = scene.prior.chart_dims[int(point.chart[0])]
+    for points in scene.jumps(point).values():
+        used = torch.tensor([scene.prior.chart_dims[k] for k in points.chart.tolist()])
+        kept = points.z.gather(1, used[:, None])
+        assert torch.allclose(kept, point.z[:, d : d + 1].expand_as(kept))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
+    scene = small(kinds=1, size=32)
+    objects = [(0, disk(scene, -0.45, 0.2, 0.25)), (0, disk(scene, 0.4, -0.3, 0.2))]
+    truth = points_of(scene, [objects])
+    x = scene.decode(truth.z, truth.chart)
+    operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
+    y = simulate(operator, x, 0.05, seed)
+    start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
+    stop = MaxSteps(20) | SmallDecrease(1e-4)
+    with pytest.warns(UserWarning, match="not explained"):  # by an empty scene
+        empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start, stop=stop)
+    posterior = explore(empty, rounds=5)
+    assert scene.counts[int(posterior.chart[0, 0])] == (2,)
+    assert posterior.weights[0, 0] > 0.9
+    found = scene.decode(posterior.mode[:, 0], posterior.chart[:, 0])
+    assert (found - x).square().sum() / x.square().sum() < 0.02
+
+
+def test_where_there_are_no_jumps_laplace_is_named():
+    ring = load_prior("ring")
+    y = torch.tensor([[1.0, 0.1]])
+    with pytest.raises(TypeError, match="laplace"):
+        explore(solve(lambda x: x, y, ring, fidelity=Gaussian(0.1)))
+
+
+def test_descents_stay_in_their_charts():
+    scene = small(kinds=1, size=32)
+    start = scene.sample(4, 2)
+    y = torch.zeros(1, *scene.x_shape, dtype=DOUBLE)
+    stop = MaxSteps(5) | SmallDecrease(1e-4)
+    found = solve(lambda x: x, y, scene, fidelity=Gaussian(0.3), starts=start, stop=stop)
+    assert sorted(found.ends.chart[0].tolist()) == sorted(start.chart.tolist())
+    assert laplace(found).weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bad", [{"counts": (1.0,)}, {"counts": (1.0, -1.0)}, {"radius": 0.0}])
+def test_arrangements_that_mean_nothing_are_refused(bad):
+    with pytest.raises(ValueError, match="Arrangement"):
+        Arrangement(**(asdict(Arrangement()) | bad))
