@@ -59,9 +59,9 @@ def births(scene: Scene, objects: Listed, masks: Tensor, kind: int) -> list[List
     for x, y in places():
         row, column = (int((1 - y) / 2 * scene.size), int((1 + x) / 2 * scene.size))
         if taken[row, column] < 0.5:
-            block = torch.zeros(scene.block)
+            block = scene.half_widths.new_zeros(scene.block)
             block[0], block[1] = x, y
-            block[2] = scene.arrangement.size_coordinate(torch.tensor(NEWBORN))
+            block[2] = scene.arrangement.size_coordinate(block.new_tensor(NEWBORN))
             found.append([*objects, (kind, block)])
     return found
 
@@ -83,7 +83,7 @@ def splits(scene: Scene, objects: Listed, masks: Tensor, i: int) -> list[Listed]
     """Object i cut into two halves, along its longer and its shorter axis."""
     kind, block = objects[i]
     mask = masks[i]
-    pixels = (torch.arange(scene.size) + 0.5) * 2 / scene.size - 1
+    pixels = (torch.arange(scene.size).to(mask) + 0.5) * 2 / scene.size - 1
     y, x = torch.meshgrid(-pixels, pixels, indexing="ij")
     mass = mask.sum().clamp(min=1e-6)
     cx, cy = (mask * x).sum() / mass, (mask * y).sum() / mass
@@ -133,6 +133,8 @@ def points_of(scene: Scene, lists: list[Listed]) -> Point:
         charts.append(scene.counts.index(counts))
         blocks = [block for _, block in ordered]
         rows.append(
-            widened(torch.cat(blocks)[None], scene.dim)[0] if blocks else torch.zeros(scene.dim)
+            widened(torch.cat(blocks)[None], scene.dim)[0]
+            if blocks
+            else scene.half_widths.new_zeros(scene.dim)
         )
     return Point(torch.tensor(charts), torch.stack(rows))
