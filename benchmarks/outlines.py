@@ -64,7 +64,7 @@ class PCA(Autoencoder):
 def recipe_for(method: str, dim: int, steps: int) -> Recipe:
     """The shipped recipe with another method, dimension and length, and networks of the same size."""
     shipped = Recipe.read("outline")
-    schedule = shipped.schedule | {"length": steps, "examples": 20_000}
+    schedule = shipped.schedule | {"length": steps, "examples": 10_000}
     recipe = replace(shipped, method=method, schedule=schedule, model=shipped.model | {"dim": dim})
     if method == "vae":
         return recipe
@@ -239,7 +239,7 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--dimensions", nargs="+", default=DIMENSIONS, type=int)
-    parser.add_argument("--steps", type=int, default=4000, help="of each training of compare")
+    parser.add_argument("--steps", type=int, default=2000, help="of each training of compare")
     parser.add_argument("--prior", default="outline", help="name or folder")
     parser.add_argument("--output", type=Path, default=Path("outlines.png"))
     arguments = parser.parse_args()

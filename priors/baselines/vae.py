@@ -60,7 +60,7 @@ class VAE(AutoencoderTraining):
         x = batch["x"]
         mean, log_variance = self.model.encoder(x), self.log_variance(x)
         z = mean + (log_variance / 2).exp() * batch["noise"]
-        error = (self.model.decoder(z) - x).square().mean()
+        error = self.error(x, self.model.decoder(z))
         divergence = divergence_from_normal(mean, log_variance).mean()
         loss: Tensor = error + 2 * self.options.variance / x[0].numel() * divergence
         return loss
