@@ -195,20 +195,20 @@ def families(arguments: argparse.Namespace) -> None:
 
 
 def picture(arguments: argparse.Namespace) -> None:
-    """Two shapes of each family but disks with their reconstructions, and samples below."""
+    """A shape of each family but disks with its reconstruction, and samples below."""
     prior, g = load_prior(arguments.prior), stream(0, "held-out", 7)
-    drawn = [Outline().corners(name, 2, g) for name in list(FAMILIES)[1:]]
-    angles = uniform((2,), 0.0, 2 * pi, g)
+    drawn = [Outline().corners(name, 1, g) for name in list(FAMILIES)[1:]]
+    angles = uniform((1,), 0.0, 2 * pi, g)
     x = torch.cat([Outline().render(turned(corners, angles)) for corners in drawn])
     point = prior.sample(len(x), 1)
     shown = prior.decode(point.z, point.chart)
     back = reconstruction(prior, x)
-    _, axes = plt.subplots(2, len(x), figsize=(len(x) * 0.62, 1.3), squeeze=False)
+    _, axes = plt.subplots(2, len(x), figsize=(len(x), 2), squeeze=False)
     for i in range(len(x)):
         _draw(axes[0, i], x[i], back[i])
         _draw(axes[1, i], shown[i], None)
     plt.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0, hspace=0.05)
-    plt.savefig(arguments.output, dpi=100)
+    plt.savefig(arguments.output, dpi=140)
 
 
 def _draw(axes: plt.Axes, filled: Tensor, line: Tensor | None) -> None:
@@ -216,7 +216,7 @@ def _draw(axes: plt.Axes, filled: Tensor, line: Tensor | None) -> None:
     extent = (-2.5, 2.5, -2.5, 2.5)
     axes.contourf(_smooth(filled), levels=[0, 2], colors=["0.75"], extent=extent)
     if line is not None:
-        axes.contour(_smooth(line), levels=[0], colors=["tab:red"], linewidths=0.9, extent=extent)
+        axes.contour(_smooth(line), levels=[0], colors=["tab:red"], linewidths=0.7, extent=extent)
     axes.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
     axes.axis("off")
 
