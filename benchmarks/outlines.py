@@ -29,7 +29,9 @@ from onmanifold import ManifoldPrior, load_prior
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.training import examples_of
 from onmanifold.priors.manifolds import Outline, pixel_grid, stream
+from onmanifold.priors.manifolds.base import uniform
 from onmanifold.priors.manifolds.outline import FAMILIES
+from onmanifold.priors.manifolds.polygon import turned
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
 
@@ -64,7 +66,7 @@ class PCA(Autoencoder):
 def recipe_for(method: str, dim: int, steps: int) -> Recipe:
     """The shipped recipe with another method, dimension and length, and networks of the same size."""
     shipped = Recipe.read("outline")
-    schedule = shipped.schedule | {"length": steps, "examples": 20_000}
+    schedule = shipped.schedule | {"length": steps, "examples": 10_000}
     recipe = replace(shipped, method=method, schedule=schedule, model=shipped.model | {"dim": dim})
     if method == "vae":
         return recipe
@@ -193,40 +195,35 @@ def families(arguments: argparse.Namespace) -> None:
 
 
 def picture(arguments: argparse.Namespace) -> None:
-    """A shape of each family with its reconstruction, and samples."""
+    """A shape of each family but disks with its reconstruction, and samples below."""
     prior, g = load_prior(arguments.prior), stream(0, "held-out", 7)
-    x = torch.cat([Outline().render(Outline().corners(name, 2, g)) for name in FAMILIES])
+    drawn = [Outline().corners(name, 1, g) for name in list(FAMILIES)[1:]]
+    angles = uniform((1,), 0.0, 2 * pi, g)
+    x = torch.cat([Outline().render(turned(corners, angles)) for corners in drawn])
     point = prior.sample(len(x), 1)
     shown = prior.decode(point.z, point.chart)
     back = reconstruction(prior, x)
-    _, axes = plt.subplots(3, len(x), figsize=(len(x) * 0.6, 1.9))
+    _, axes = plt.subplots(2, len(x), figsize=(len(x), 2), squeeze=False)
     for i in range(len(x)):
-        for line, (filled, drawn) in enumerate([(x, None), (x, back), (None, shown)]):
-            _draw(
-                axes[line, i],
-                None if filled is None else filled[i],
-                None if drawn is None else drawn[i],
-            )
-    for line, name in enumerate(("shape", "learned", "sample")):
-        axes[line, 0].text(
-            -0.1, 0.5, name, transform=axes[line, 0].transAxes, ha="right", va="center", size=8
-        )
-    plt.subplots_adjust(left=0.05, right=1, bottom=0, top=1, wspace=0, hspace=0)
-    plt.savefig(arguments.output, dpi=110)
+        _draw(axes[0, i], x[i], back[i])
+        _draw(axes[1, i], shown[i], None)
+    plt.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0, hspace=0.05)
+    plt.savefig(arguments.output, dpi=140)
 
 
-def _draw(axes: plt.Axes, filled: Tensor | None, line: Tensor | None) -> None:
-    """A shape in grey, another's outline in red or, alone, in grey, too."""
+def _draw(axes: plt.Axes, filled: Tensor, line: Tensor | None) -> None:
+    """A shape ``(1, H, W)`` in grey, another's outline in red."""
     extent = (-2.5, 2.5, -2.5, 2.5)
-    grey = filled if filled is not None else line
-    assert grey is not None
-    smooth = functional.interpolate(grey[None], scale_factor=FINE, mode="bicubic")[0, 0]
-    axes.contourf(smooth.flip(0), levels=[0, 2], colors=["0.75"], extent=extent)
-    if filled is not None and line is not None:
-        smooth = functional.interpolate(line[None], scale_factor=FINE, mode="bicubic")[0, 0]
-        axes.contour(smooth.flip(0), levels=[0], colors=["tab:red"], linewidths=0.8, extent=extent)
-    axes.set(aspect="equal", xlim=extent[:2], ylim=extent[2:])
+    axes.contourf(_smooth(filled), levels=[0, 2], colors=["0.75"], extent=extent)
+    if line is not None:
+        axes.contour(_smooth(line), levels=[0], colors=["tab:red"], linewidths=0.7, extent=extent)
+    axes.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
     axes.axis("off")
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """A picture ``(1, H, W)`` interpolated, from the bottom up."""
+    return functional.interpolate(x[None], scale_factor=FINE, mode="bicubic")[0, 0].flip(0)
 
 
 def main() -> None:
@@ -239,7 +236,7 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--dimensions", nargs="+", default=DIMENSIONS, type=int)
-    parser.add_argument("--steps", type=int, default=4000, help="of each training of compare")
+    parser.add_argument("--steps", type=int, default=2000, help="of each training of compare")
     parser.add_argument("--prior", default="outline", help="name or folder")
     parser.add_argument("--output", type=Path, default=Path("outlines.png"))
     arguments = parser.parse_args()

@@ -116,6 +116,15 @@ class AutoencoderTraining(Method):
         reconstructed: Tensor = self.model.decoder(self.model.encoder(x))
         return reconstructed
 
+    def error(self, x: Tensor, found: Tensor) -> Tensor:
+        """Mean squared error, each entry weighted by ``weights(x)`` of the data where they have that."""
+        off = (found - x).square()
+        weigh = getattr(self.data, "weights", None)
+        if weigh is None:
+            return off.mean()
+        weights: Tensor = weigh(x)
+        return (weights * off).sum() / weights.sum()
+
     def draw(self, step: int) -> dict[str, Tensor]:
         generator = stream(self.seed, "train", step)
         rows = torch.randint(

@@ -12,4 +12,4 @@ class AE(AutoencoderTraining):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x = batch["x"]
-        return (self.reconstruction(x) - x).square().mean()
+        return self.error(x, self.reconstruction(x))

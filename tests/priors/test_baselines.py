@@ -114,6 +114,22 @@ def test_vae_is_the_evidence_bound_times_its_variance():
     torch.testing.assert_close(module.loss(batch), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_vae_encoder_alone_learns_the_inverse_between_the_examples():
+    module = recipe("vae", loss={"variance": 0.3, "inverse": 2.0}).prepare()
+    batch = module.draw(0)
+    z, model = batch["sample"], module.model
+    expected = 2.0 * (model.encoder(model.decoder(z)) - z).square().mean()
+    error = module.inverse_error(z)
+    torch.testing.assert_close(error, expected)
+    plain = recipe("vae", loss={"variance": 0.3}).prepare()
+    plain.load_state_dict(module.state_dict())
+    assert set(plain.draw(0)) == set(batch) - {"sample"}
+    torch.testing.assert_close(module.loss(batch), plain.loss(batch) + expected)
+    error.backward()
+    assert all(p.grad is None for p in model.decoder.parameters())
+    assert all(p.grad is not None for p in model.encoder.parameters())
+
+
 def test_discrepancy_of_a_small_case():
     z, w = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [5.0]])
     expected = 0.0
@@ -219,6 +235,7 @@ def test_witnesses_follow_the_manifold():
     ("method", "loss", "schedule", "message"),
     [
         ("vae", {"variance": 0.0}, {}, "loss: variance has to be above 0"),
+        ("vae", {"inverse": -1.0}, {}, "loss: inverse has to be above 0"),
         ("wae", {"weight": -1.0}, {}, "loss: weight has to be above 0"),
         ("wae", {}, {"batch_size": 1}, "batch_size has to be at least 2"),
         ("dae", {"noise": 0.0}, {}, "loss: noise has to be above 0"),

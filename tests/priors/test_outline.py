@@ -7,10 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path
+from scipy.ndimage import label
 from torch.nn import functional
 
+from onmanifold import load_prior
 from onmanifold.priors.manifolds import Outline, polygon, stream
 from onmanifold.priors.manifolds.outline import FAMILIES
+from onmanifold.priors.recipe import Recipe
 
 GRID = torch.cartesian_prod(torch.linspace(-2.4, 2.4, 13), torch.linspace(-2.4, 2.4, 11)) + 0.0123
 
@@ -114,3 +117,47 @@ def test_bad_sizes_are_named():
     ]:
         with pytest.raises(ValueError, match=f"Outline: {named}"):
             Outline(**options)
+
+
+def test_losses_count_errors_most_near_the_outline():
+    method = Recipe(
+        "tiny", {}, {"name": "outline"}, {"dim": 2}, {"examples": 20}, method="ae"
+    ).prepare()
+    x = method.draw(0)["x"]
+    near, far = x + 0.1 * (x.abs() < 0.3), x + 0.1 * (x.abs() > 0.9)
+    shares = [method.error(x, other) / (other - x).square().mean() for other in (near, far)]
+    assert shares[0] > 5 * shares[1]
+    assert float(method.error(x, x + 0.1)) == pytest.approx(0.01, rel=1e-4)
+    assert float(method.error(x, x)) == 0.0
+
+
+def test_the_learned_manifold_holds_shapes_that_were_never_seen():
+    """Symmetric difference over the area, both on a fine grid."""
+    prior = load_prior("outline")
+    x, _ = Outline().sample(300, stream(0, "held-out", 3))
+    truth, back = inside(x), inside(prior.project(x, torch.zeros(300, dtype=torch.long)))
+    off = (truth ^ back).sum(dim=(1, 2)) / truth.sum(dim=(1, 2))
+    assert off.median() < 0.05 and off.quantile(0.9) < 0.1
+
+
+def test_samples_of_the_learned_density_are_shapes():
+    prior = load_prior("outline")
+    point = prior.sample(200, 5)
+    shapes = inside(prior.decode(point.z, point.chart))
+    assert sum(label(one)[1] == 1 and label(~one)[1] == 1 for one in shapes) >= 180
+    area = shapes.sum(dim=(1, 2)) * (5 / 160) ** 2 / pi
+    assert (area - 1).abs().median() < 0.04
+
+
+def test_latent_coordinates_are_whitened():
+    prior = load_prior("outline")
+    x, _ = Outline().sample(3000, stream(0, "held-out", 4))
+    codes = prior.encode(x, torch.zeros(3000, dtype=torch.long))
+    assert codes.mean(dim=0).abs().max() < 0.15
+    torch.testing.assert_close(codes.T.cov(), torch.eye(prior.dim), rtol=0, atol=0.15)
+    assert ((prior.box > 3) & (prior.box < 7)).all()
+    assert (codes.abs() < prior.box).all(dim=1).float().mean() > 0.995
+
+
+def inside(x):
+    return functional.interpolate(x, scale_factor=4, mode="bicubic")[:, 0] > 0
