@@ -88,8 +88,7 @@ def test_a_parameter_is_estimated_along_with_the_picture():
 @pytest.mark.parametrize(
     ("prior", "std", "message"),
     [
-        (Affine(), (0.1,), r"expected a prior of pictures \(1, H, W\), got x_shape \(6,\)"),
-        (WithParameters(Bumps(), (1.0,)), (0.1,), r"got x_shape \(2, 4, 4\)"),
+        (Affine(), (0.1,), r"expected a prior of pictures \(C, H, W\), got x_shape \(6,\)"),
         (Bumps(), (0.1, -1.0), "positive number for each parameter, got -1.0"),
         (Bumps(), (), "got none"),
     ],
@@ -97,3 +96,14 @@ def test_a_parameter_is_estimated_along_with_the_picture():
 def test_bad_arguments(prior, std, message):
     with pytest.raises(ValueError, match=message):
         WithParameters(prior, std)
+
+
+def test_pictures_of_several_channels_keep_them():
+    inner = WithParameters(Bumps(), (1.0,))
+    outer = WithParameters(inner, (0.1,))
+    assert outer.x_shape == (3, 4, 4)
+    point = outer.sample(3, 0)
+    x = outer.decode(point.z, point.chart)
+    picture, parameters = outer.split(x)
+    assert torch.equal(picture, inner.decode(point.z[:, :-1], point.chart))
+    assert torch.allclose(parameters, 0.1 * point.z[:, -1:])
