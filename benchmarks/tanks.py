@@ -22,6 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
 from benchmarks.tanks_parts import cases, records, statistics, tables  # noqa: E402
 from benchmarks.tanks_parts.method import DATA_TERMS, METHODS  # noqa: E402
 
@@ -87,6 +89,7 @@ def compare(options: argparse.Namespace) -> None:
 def main() -> None:
     """Do what is asked for."""
     options = parse(None if len(sys.argv) > 1 else ["run", "linear"])
+    torch.set_num_threads(1)
     if options.command == "make":
         cases.make_cases(options.folder, options.scenes, options.jobs)
     elif options.command == "compare":

@@ -85,7 +85,7 @@ def tank_residuals(
 def free_materials(
     calibration: Calibration, mesh: str | Discretization, reference: torch.Tensor
 ) -> EIT:
-    """The calibrated model of pictures ``(4, 256, 256)``: classes, and the three materials' conductivities."""
+    """The calibrated model of pictures ``(4, 256, 256)``: classes, and three materials' conductivities."""
     water = calibration.values.conductivity
     return EIT(
         calibration.geometry,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from scipy.ndimage import label
 
+from benchmarks.tanks_parts.parallel import in_jobs
 from benchmarks.tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
 from benchmarks.tanks_parts.simulation import make_tank, simulate_scene
 from onmanifold.operators.eit import (
@@ -87,17 +86,12 @@ def make_cases(folder: Path, scenes: int = SCENES, jobs: int = 1) -> None:
     """Simulate the scenes that the folder lacks."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(scenes) if not scene_file(folder, k).is_file()]
-    if not missing:
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        done = pool.map(make_case, [folder] * len(missing), missing)
-        for _ in track(done, "scenes", total=len(missing)):
-            pass
+    for _ in in_jobs(partial(make_case, folder), missing, jobs, "scenes"):
+        pass
 
 
 def make_case(folder: Path, number: int) -> None:
     """Simulate a scene and write it, complete or not at all."""
-    torch.set_num_threads(1)
     scene, tank = make_scene(number), make_tank(number)
     reference, measured = simulate_scene(scene, tank)
     about = {

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 
 from benchmarks.tanks_parts.cases import Case, Labels, components
 from benchmarks.tanks_parts.method import Method, Reconstruction, make_method
+from benchmarks.tanks_parts.parallel import in_jobs
 from onmanifold.operators.eit import ktc_score
 
 EDGES = np.linspace(0, 1, 11)  # of the bins of probabilities
@@ -68,17 +65,13 @@ def run(
         jobs: number of processes.
     """
     missing = [
-        (method, case, todo)
+        _Task(folder, method, data_term, case, tuple(todo))
         for method in methods
         for case in cases
         if (todo := [n for n in levels if not _file(folder, method, data_term, case, n).is_file()])
     ]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, Progress() as bar:
-        task = bar.add_task("reconstructions", total=len(missing))
-        futures = [pool.submit(_reconstruct, folder, m, data_term, c, n) for m, c, n in missing]
-        for future in as_completed(futures):
-            future.result()
-            bar.advance(task)
+    for _ in in_jobs(_reconstruct, missing, jobs, "reconstructions"):
+        pass
     return [
         _read(_file(folder, method, data_term, case, level))
         for method in methods
@@ -123,19 +116,27 @@ def reliability(probabilities: NDArray[np.floating] | None, truth: Labels) -> ND
 _methods: dict[tuple[str, str], Method] = {}  # of this process
 
 
-def _reconstruct(
-    folder: Path, method: str, data_term: str, case: Case, levels: Sequence[int]
-) -> None:
-    """Run a method on a case at some levels and keep what it finds."""
-    torch.set_num_threads(1)
-    key = method, data_term
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A case, to be reconstructed by a method at some levels."""
+
+    folder: Path
+    method: str
+    data_term: str
+    case: Case
+    levels: tuple[int, ...]
+
+
+def _reconstruct(task: _Task) -> None:
+    """Run a method and keep what it finds."""
+    key = task.method, task.data_term
     if key not in _methods:
         _methods[key] = make_method(*key)
-    for level in levels:
-        cut = case.at(level)
+    for level in task.levels:
+        cut = task.case.at(level)
         found = _methods[key](cut.reference, cut.measurement)
-        record = compare(found, case, level, title(*key))
-        _write(_file(folder, method, data_term, case, level), record)
+        record = compare(found, task.case, level, title(*key))
+        _write(_file(task.folder, *key, task.case, level), record)
 
 
 def title(method: str, data_term: str) -> str:

@@ -136,7 +136,10 @@ def hand_drawn(source: Source) -> Array:
 def letter(source: Source) -> Shape:
     """A bold letter; some have holes."""
     glyph = TextPath(
-        (0, 0), source.choice(list(LETTERS)), 10, prop=FontProperties("DejaVu Sans", weight="bold")
+        (0, 0),
+        source.choice(list(LETTERS)),
+        10,
+        prop=FontProperties(family="DejaVu Sans", weight="bold"),
     )
     rings = [np.asarray(ring[:-1]) for ring in glyph.to_polygons(closed_only=True)]
     return tuple(sorted(rings, key=lambda ring: -abs(_area(ring))))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 
 import numpy as np
-import torch
-from rich.progress import track
 
 from benchmarks.eit_parts.tanks import free_materials, mesh_of, truth_residual
 from benchmarks.tanks_parts.cases import Case
+from benchmarks.tanks_parts.parallel import in_jobs
 from benchmarks.tanks_parts.simulation import WIDTH
 from onmanifold.operators.eit import (
     Calibration,
@@ -57,13 +54,11 @@ class Hardness:
 
 def measure_all(cases: Sequence[Case], jobs: int) -> list[Hardness]:
     """How hard each case is."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(track(pool.map(measure, cases), "tanks", total=len(cases)))
+    return list(in_jobs(measure, cases, jobs, "tanks"))
 
 
 def measure(case: Case) -> Hardness:
     """How hard a case is."""
-    torch.set_num_threads(1)
     before, y = case.reference.voltages, case.measurement.voltages
     reference, truth, good = [], [], []
     for _, tank, fit in MODELS:
