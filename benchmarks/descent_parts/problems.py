@@ -116,9 +116,9 @@ def balls(count: int, starts: int) -> Case:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
-    from ktc_tank import CONTRAST, WATER, WATER_STD, noise, read_cases
+    from ktc_tank import WATER_STD, noise, nominal_operator, read_cases
 
-    from onmanifold.operators.eit import EIT, Saturating, Tank, read_ktc
+    from onmanifold.operators.eit import read_ktc
     from onmanifold.priors.background import WithBackground
 
     folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
@@ -128,18 +128,11 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
         return
     reference = read_ktc(folder / "ref.mat")
     prior = WithBackground(load_prior("tank"), WATER_STD)
-    conductivity = Saturating(WATER, conductive=CONTRAST, resistive=CONTRAST, reach=0.9)
-    operator = EIT(
-        Tank.ktc(),
-        reference.protocol,
-        prior.x_shape,
-        conductivity=conductivity,
-        reference=reference.voltages,
-    )
+    operator = nominal_operator(reference, prior.x_shape)
     for level in levels:
         cases = read_cases(folder, None, [level])
         mask = torch.stack([case.mask for case in cases])
-        std = [noise(reference.voltages, case.voltages, case.mask) for case in cases]
+        std = [noise(reference, case.voltages, case.mask) for case in cases]
         y = torch.stack([case.voltages for case in cases]).to(prior.dtype)
         fidelity = Gaussian(torch.stack(std).to(prior.dtype), mask=mask)
         yield _posed(f"tanks, level {level}", operator, y, prior, fidelity, starts, 0)

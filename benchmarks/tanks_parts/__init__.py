@@ -1,0 +1,1 @@
+"""Parts of benchmarks/tanks.py: shapes, scenes, their voltages, methods, records and tables."""

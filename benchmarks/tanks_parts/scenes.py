@@ -1,0 +1,184 @@
+"""Scenes: what stands where in a tank. Lengths are in radii of the tank, x to the right and y up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.tanks_parts.shapes import (
+    FAMILIES,
+    UNSEEN,
+    Array,
+    Shape,
+    Source,
+    gap,
+    inside,
+    make_shape,
+)
+
+SIZE = 256  # rows and columns of the challenge's pictures
+RESISTIVE, CONDUCTIVE = 1, 2
+KINDS = (
+    "apart",
+    "apart",
+    "close",
+)  # a third of the scenes has objects that touch or nearly reach the wall
+APART = 0.05  # smallest gap in the others
+FILM = 0.004  # water between objects that touch: half a millimetre, half a pixel
+REACH = (0.01, 0.02)  # gap to the wall of an object that nearly reaches it
+SMALLEST, LARGEST = 0.14, 0.4  # radius of a disk of the object's area
+FULLEST = 0.3  # share of the tank that objects may take
+
+
+@dataclass(frozen=True)
+class Body:
+    """An object in the tank.
+
+    Attributes:
+        family: of its shape.
+        rings: its outline and holes.
+        kind: 1 resistive, 2 conductive.
+        radius: that of a disk of its area.
+        contrast: its conductivity relative to the water's.
+    """
+
+    family: str
+    rings: Shape
+    kind: int
+    radius: float
+    contrast: float
+
+    def moved(self, shift: Array) -> Body:
+        """The same elsewhere."""
+        return replace(self, rings=tuple(ring + shift for ring in self.rings))
+
+    @property
+    def reach(self) -> float:
+        """Largest distance of a point of it to the tank's centre."""
+        return float(np.linalg.norm(self.rings[0], axis=1).max())
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stands in a tank.
+
+    Attributes:
+        number: of the scene; its seed.
+        kind: "apart", "touching" or "wall".
+        bodies: its objects.
+    """
+
+    number: int
+    kind: str
+    bodies: tuple[Body, ...]
+
+    def labels(self) -> NDArray[np.uint8]:
+        """Classes ``(256, 256)``: 0 water, 1 resistive, 2 conductive, row 0 on top."""
+        centre = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
+        x, y = np.meshgrid(centre, -centre)
+        picture = np.zeros(SIZE * SIZE, np.uint8)
+        for body in self.bodies:
+            picture[inside(body.rings, np.stack([x.ravel(), y.ravel()], axis=1))] = body.kind
+        return picture.reshape(SIZE, SIZE)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of resistive and of conductive objects."""
+        kinds = [body.kind for body in self.bodies]
+        return kinds.count(RESISTIVE), kinds.count(CONDUCTIVE)
+
+
+def make_scene(number: int) -> Scene:
+    """The scene of a number, the same each time."""
+    source = np.random.default_rng([2026, number])
+    kind = KINDS[number % len(KINDS)]
+    count = 1 + number // len(KINDS) % 4
+    if kind == "close":
+        kind = "wall" if count == 1 or source.random() < 0.3 else "touching"
+    while True:
+        bodies = _arranged(_bodies(count, source), kind, source)
+        if bodies is not None:
+            return Scene(number, kind, tuple(bodies))
+
+
+# Inside ---------------------------------------------------------------------------------------------
+
+
+def _bodies(count: int, source: Source) -> list[Body]:
+    """Objects at the origin, half of them of unseen families, that leave room for each other."""
+    while True:
+        radii = np.exp(source.uniform(np.log(SMALLEST), np.log(LARGEST), count))
+        if (radii**2).sum() < FULLEST:
+            break
+    bodies = []
+    for radius in np.sort(radii)[::-1]:
+        family = str(source.choice(list(UNSEEN if source.random() < 0.5 else FAMILIES)))
+        shape = make_shape(family, source)
+        kind = int(source.choice([RESISTIVE, CONDUCTIVE]))
+        low, high = (1e-3, 2e-2) if kind == RESISTIVE else (30.0, 300.0)
+        contrast = float(np.exp(source.uniform(np.log(low), np.log(high))))
+        rings = tuple(radius * ring for ring in shape)
+        bodies.append(Body(family, rings, kind, float(radius), contrast))
+    return bodies
+
+
+def _arranged(bodies: list[Body], kind: str, source: Source) -> list[Body] | None:
+    """The objects at places that fit the kind of scene, or ``None`` where some find none."""
+    placed: list[Body] = []
+    for k, body in enumerate(bodies):
+        for _ in range(200):
+            if k == 0 and kind == "wall":
+                moved = _to_wall(body, source)
+            elif k == 1 and kind == "touching":
+                moved = _to_contact(body, placed[0], source)
+            else:
+                moved = body.moved(_place(source))
+            first = placed[1:] if k == 1 and kind == "touching" else placed
+            wall = REACH[0] if k == 0 and kind == "wall" else APART
+            if moved.reach < 1 - 0.99 * wall and all(
+                gap(moved.rings, other.rings) > APART for other in first
+            ):
+                placed.append(moved)
+                break
+        else:
+            return None
+    return placed
+
+
+def _place(source: Source) -> Array:
+    angle, distance = source.uniform(0, 2 * np.pi), np.sqrt(source.uniform(0, 1))
+    return distance * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _to_wall(body: Body, source: Source) -> Body:
+    """The object, pushed towards the wall until a small gap is left."""
+    way, wanted = _direction(source), 1 - source.uniform(*REACH)
+    return body.moved(_bisected(lambda t: body.moved(t * way).reach < wanted) * way)
+
+
+def _to_contact(body: Body, other: Body, source: Source) -> Body:
+    """The object, pushed from far against another until a film of water is left."""
+    way, middle = _direction(source), other.rings[0].mean(axis=0)
+    far = 3.0  # from there it comes
+
+    def free(t: float) -> bool:
+        return gap(body.moved(middle + (far - t) * way).rings, other.rings) > FILM
+
+    return body.moved(middle + (far - _bisected(free, far)) * way)
+
+
+def _direction(source: Source) -> Array:
+    angle = source.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+def _bisected(holds: Callable[[float], bool], high: float = 1.5) -> float:
+    """The largest t up to which something holds that does at 0 and not at ``high``."""
+    low = 0.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

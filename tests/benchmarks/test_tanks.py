@@ -1,0 +1,285 @@
+"""benchmarks/tanks.py: scenes, their voltages, what becomes of a reconstruction, and the linear method."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import tanks as command  # noqa: E402
+from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, tables  # noqa: E402
+from benchmarks.tanks_parts.method import Reconstruction, nominal  # noqa: E402
+from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
+from onmanifold.operators.eit import (  # noqa: E402
+    EIT,
+    Instrument,
+    Labels,
+    Measurement,
+    Protocol,
+    Tank,
+    ktc_picture,
+)
+
+NUMBERS = range(24)  # each number of objects with each kind of scene, twice
+
+
+@cache
+def made():
+    return [scenes.make_scene(number) for number in NUMBERS]
+
+
+# Shapes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *UNSEEN])
+def test_shapes_are_simple_of_the_disks_area_and_centred(family):
+    where = np.random.default_rng(0).uniform(-3, 3, (20_000, 2))
+    for seed in range(5):
+        shape = make_shape(family, np.random.default_rng(seed))
+        assert all(simple(ring) for ring in shape)
+        within = inside(shape, where)
+        assert within.mean() * 36 == pytest.approx(np.pi, rel=0.06)
+        assert np.abs(where[within].mean(axis=0)).max() < 0.1
+
+
+def test_gap_of_polygons():
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    assert gap((square,), (square + [1.5, 0.2],)) == pytest.approx(0.5)
+    assert gap((square,), (0.2 * square + 0.4,)) == -1.0  # within
+    bars = square * [3.0, 0.2] - [1.5, 0.1], square * [0.2, 3.0] - [0.1, 1.5]
+    assert gap((bars[0],), (bars[1],)) == -1.0  # crossing, no corner of one within the other
+
+
+# Scenes -------------------------------------------------------------------------------------------
+
+
+def test_scenes_hold_separate_objects_of_real_sizes():
+    for scene in made():
+        assert 1 <= len(scene.bodies) <= 4
+        for k, body in enumerate(scene.bodies):
+            assert 0.14 <= body.radius <= 0.4 and body.reach < 1 - 0.99 * scenes.REACH[0]
+            contrast = (1e-3, 2e-2) if body.kind == scenes.RESISTIVE else (30, 300)
+            assert contrast[0] <= body.contrast <= contrast[1]
+            assert all(gap(body.rings, other.rings) > 0 for other in scene.bodies[:k])
+    assert {len(scene.bodies) for scene in made()} == {1, 2, 3, 4}
+
+
+def test_a_third_of_the_scenes_is_close():
+    kinds = [scene.kind for scene in made()]
+    assert kinds.count("apart") == 16 and {"touching", "wall"} <= set(kinds)
+    for scene in made():
+        gaps = [gap(a.rings, b.rings) for k, a in enumerate(scene.bodies) for b in scene.bodies[:k]]
+        to_wall = 1 - max(body.reach for body in scene.bodies)
+        assert (min(gaps, default=1.0) < 1.01 * scenes.FILM) == (scene.kind == "touching")
+        assert (to_wall < scenes.APART * 0.99) == (scene.kind == "wall")
+
+
+def test_half_of_the_objects_are_of_unseen_families():
+    families = [body.family for scene in made() for body in scene.bodies]
+    assert 0.35 < np.mean([family in UNSEEN for family in families]) < 0.65
+
+
+def test_scenes_and_tanks_come_again():
+    assert scenes.make_scene(8).labels().tobytes() == made()[8].labels().tobytes()
+    assert scenes.make_scene(8).labels().tobytes() != made()[9].labels().tobytes()
+    first, again = simulation.make_tank(8), simulation.make_tank(8)
+    assert np.array_equal(first.ends, again.ends) and first.bad == again.bad
+    assert torch.equal(first.instrument.common, again.instrument.common)
+
+
+def test_electrodes_keep_apart():
+    for number in NUMBERS:
+        ends = simulation.make_tank(number).ends
+        assert (np.roll(ends[:, 0], -1)[:-1] - ends[:-1, 1] > 1.0).all()
+
+
+# Voltages and labels ------------------------------------------------------------------------------
+
+
+@cache
+def ideal_voltages():
+    """A scene in a tank as it is described, read by a perfect instrument."""
+    pytest.importorskip("gmsh", exc_type=ImportError)
+    tank = simulation.TrueTank(
+        ends=Tank.ktc().angles[:, None] + 5.625 * np.array([-0.5, 0.5]),
+        impedances=np.full(32, 1e-6),
+        water=0.8,
+        drift=0.0,
+        instrument=Instrument.ideal(Protocol.ktc()),
+        bad=1,  # it carries no current
+    )
+    return simulation.simulate_scene(made()[4], tank, finer=0.4)
+
+
+def test_labels_lie_where_the_voltages_say():
+    reference, measured = ideal_voltages()
+    labels = made()[4].labels()
+    areas = {kind: sum(b.radius**2 for b in made()[4].bodies if b.kind == kind) for kind in (1, 2)}
+    for kind, area in areas.items():
+        assert (labels == kind).mean() * 4 / np.pi == pytest.approx(area, rel=0.01)
+    operator = EIT(
+        Tank.ktc(),
+        Protocol.ktc(),
+        (1, 256, 256),
+        conductivity=Labels(0.008, 0.8, 80.0),
+        reference=reference,
+    )
+    pictures = [labels, labels[::-1], labels[:, ::-1], labels.T]
+    x = torch.stack([ktc_picture(picture.copy(), 256) for picture in pictures])
+    off = (operator.A(x) - measured).flatten(1).norm(dim=1) / (measured - reference).norm()
+    assert off[0] < 0.1 and bool((off[1:] > 0.5).all())
+
+
+def test_linear_method_finds_the_objects():
+    voltages = [Measurement.from_values(Protocol.ktc(), v) for v in ideal_voltages()]
+    case = case_of(made()[4], *voltages)
+    found = linear.Linear(nominal)(case.reference, case.measurement)
+    record = records.compare(found, case, 1, "linear")
+    assert record.score > 0.5
+    assert found.probabilities.sum(axis=0) == pytest.approx(1.0)
+    assert found.probabilities.min() >= 0
+    swapped = np.array([0, 2, 1])[found.labels]
+    assert records.ktc_score(swapped, case.truth) < 0.3
+
+
+# Cases and records --------------------------------------------------------------------------------
+
+
+def case_of(scene, reference=None, measured=None):
+    whole = Measurement.from_values(Protocol.ktc(), np.arange(76.0 * 31).reshape(76, 31))
+    return cases.Case(
+        "scene-000",
+        scene.kind,
+        reference or whole,
+        measured or whole,
+        scene.labels(),
+        scene.counts,
+        (29, 30),
+    )
+
+
+def test_cases_are_kept_and_cut_to_levels(tmp_path, monkeypatch):
+    voltages = torch.arange(76 * 31, dtype=torch.float64).view(76, 31)
+    monkeypatch.setattr(cases, "simulate_scene", lambda scene, tank: (voltages, 2 * voltages))
+    cases.make_cases(tmp_path, 2)
+    monkeypatch.setattr(cases, "simulate_scene", None)  # nothing is made twice
+    cases.make_cases(tmp_path, 2)
+    first, second = cases.load_cases(tmp_path, range(2))
+    assert first.name == "scene-000" and second.objects == made()[1].counts
+    assert np.array_equal(second.truth, made()[1].labels())
+    assert first.measurement.protocol == Protocol.ktc()
+    assert torch.equal(first.reference.voltages, voltages)
+    cut = first.at(7)
+    assert int(cut.measurement.mask.sum()) == 513 and bool(cut.reference.mask.all())
+    assert not cut.measurement.voltages[~cut.measurement.mask].any()
+
+
+def test_the_truth_scores_one_and_water_does_not():
+    for scene in made()[:12]:
+        case = case_of(scene)
+        right = np.eye(3)[case.truth].transpose(2, 0, 1)
+        record = records.compare(Reconstruction(case.truth, right, scene.counts), case, 1, "truth")
+        assert record.score == 1.0 and record.counted and tables.deviation([record]) == 0.0
+        water = records.compare(Reconstruction(0 * case.truth), case, 1, "water")
+        assert water.score < 0.9 and not water.counted and np.isnan(tables.deviation([water]))
+
+
+def test_objects_are_counted_as_the_method_says():
+    touching = next(s for s in made() if s.kind == "touching" and len(s.bodies) > 2)
+    case = case_of(touching)
+    for objects, right in (
+        (len(touching.bodies), True),
+        (touching.counts, True),
+        (touching.counts[::-1], touching.counts[0] == touching.counts[1]),
+        (len(touching.bodies) + 1, False),
+        (None, True),  # components, which are those of the truth
+    ):
+        found = Reconstruction(case.truth, objects=objects)
+        assert records.compare(found, case, 1, "some").counted == right
+
+
+def test_reliability_finds_a_method_that_is_too_sure():
+    truth = np.zeros((256, 256), np.uint8)
+    truth[:, 128:] = 1
+    half = np.stack([np.full(truth.shape, p) for p in (0.85, 0.15, 0.0)])
+    bins = records.reliability(half, truth)
+    share = bins[2] / np.maximum(bins[0], 1)
+    assert share[[1, 8]] == pytest.approx([0.5, 0.5]) and share[0] == 0
+    record = records.compare(Reconstruction(truth, half), case_of(made()[0]), 1, "half")
+    assert tables.deviation([replace(record, bins=bins)]) == pytest.approx(0.35)
+
+
+class Counting:
+    """A method that says it is all water, and counts how often it was asked."""
+
+    calls = 0
+
+    def __init__(self, data_term):
+        pass
+
+    def __call__(self, reference, measurement):
+        Counting.calls += 1
+        return Reconstruction(np.zeros((256, 256), np.uint8), seconds=float(measurement.mask.sum()))
+
+
+def test_a_run_is_taken_up_where_it_ended(tmp_path):
+    sys.modules["counting"] = sys.modules[__name__]
+    case = case_of(made()[0])
+    options = (["counting:Counting"], "nominal", [case])
+    for levels, calls in (([1, 7], 2), ([1, 4, 7], 3), ([1, 4, 7], 3)):
+        found = records.run(tmp_path, *options, levels, 1)
+        assert Counting.calls == calls and [r.level for r in found] == levels
+    assert [r.seconds for r in found] == [2356, 1200, 513]
+    lines = tables.summary(found) + tables.by_kind(found) + tables.calibration(found)
+    assert sum("counting:Counting (nominal)" in line for line in lines) == 6
+    tables.page([case], found, tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 1_000
+
+
+def test_bad_options_are_refused(capsys):
+    for arguments, message in (
+        (["run", "linear", "--levels", "9"], "levels are 1 to 7, got 9"),
+        (["run", "line"], "methods are linear, picture or MODULE:CLASS, got line"),
+    ):
+        with pytest.raises(SystemExit):
+            command.parse(arguments)
+        assert message in capsys.readouterr().err
+
+
+# The linear step ----------------------------------------------------------------------------------
+
+
+def test_the_likeliest_variance_is_that_of_the_prior():
+    source = np.random.default_rng(0)
+    curvature = np.exp(source.uniform(-3, 6, 4000))
+    for variance in (0.01, 0.3, 4.0):
+        # b = h c + sqrt(h) e: what the voltages say of coordinates c, with unit noise e
+        c, e = np.sqrt(variance) * source.standard_normal(4000), source.standard_normal(4000)
+        found = linear.likeliest_variance(curvature, curvature * c + np.sqrt(curvature) * e)
+        assert found == pytest.approx(variance, rel=0.15)
+
+
+def test_thresholds_part_three_classes():
+    source = np.random.default_rng(0)
+    picture = np.concatenate(
+        [source.normal(mean, 0.05, size) for mean, size in ((-1, 50), (0, 900), (1, 50))]
+    )
+    low, high = linear.otsu(picture)
+    assert -0.85 < low < -0.15 and 0.15 < high < 0.85
+    assert linear.water_is_most(picture, low, high) == (low, high)
+    assert linear.water_is_most(picture, 0.5, 2.0) == (-np.inf, 0.5)  # the lowest class is water
+    assert linear.water_is_most(picture, -2.0, -0.5) == (-0.5, np.inf)  # the highest is
+
+
+def test_modes_have_the_priors_variance():
+    modes = linear.smooth_modes(16)
+    variance = modes.square().sum(dim=0)
+    assert variance[8, 8] == pytest.approx(1.0, abs=1e-3) and variance[0, 0] == 0
