@@ -21,8 +21,9 @@ def in_jobs[T, R](work: Callable[[T], R], things: Sequence[T], jobs: int, name: 
         name: of the things.
 
     Example:
-        >>> list(in_jobs(abs, [1, -2], 1, "numbers"))
-        [1, 2]
+        >>> sum(in_jobs(abs, [1, -2], 1, "numbers"))  # doctest: +ELLIPSIS
+        numbers ...
+        3
     """
     if jobs == 1 or len(things) < 2:
         yield from track(map(work, things), name, total=len(things))

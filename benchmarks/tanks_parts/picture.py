@@ -26,7 +26,7 @@ class Picture:
 
     def __init__(self, data_term: MakeDataTerm) -> None:
         self.data_term = data_term
-        self.prior = WithBackground(load_prior("tank"), WATER_STD).double()
+        self.prior = WithBackground(load_prior("tank"), WATER_STD)
 
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
