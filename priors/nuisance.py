@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold._checks import as_generator
-from onmanifold.prior import Jumping, ManifoldPrior, Point, widened
+from onmanifold.prior import ManifoldPrior, Point, widened
 from onmanifold.registry import built, kind_of
 
 
@@ -104,8 +104,7 @@ class WithNuisance(ManifoldPrior):
         added = self._added(point.chart)
         inner = Point(point.chart, torch.where(added, 0.0, point.z)[:, : self.prior.dim])
         kept = point.z[added]
-        found = self.prior.jumps(inner) if isinstance(self.prior, Jumping) else {}
-        return {name: self._with(points, kept) for name, points in found.items()}
+        return {name: self._with(points, kept) for name, points in self.prior.jumps(inner).items()}
 
     def _with(self, points: Point, parameters: Tensor) -> Point:
         z, added = widened(points.z, self.dim), self._added(points.chart)

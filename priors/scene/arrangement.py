@@ -39,7 +39,7 @@ class Arrangement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", tuple(self.counts))
-        for name in ("radius", "spread", "softness"):
+        for name in ("radius", "spread", "reach", "softness"):
             check_number(getattr(self, name), f"Arrangement: {name}")
         if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
             raise ValueError(
@@ -76,7 +76,7 @@ class Arrangement:
         if n == 0:
             return 0.0
         centre, t = self.independent(draws, n, torch.Generator().manual_seed(seed))
-        # what of the plane lies beyond the disk counts, too, as far as the energy lets objects go
+        # centres beyond the disk are left out: the wall's energy leaves next to nothing of them
         return float((-self.energy(centre, self.size(t))).exp().mean().clamp(min=1e-12).log())
 
     def independent(self, draws: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

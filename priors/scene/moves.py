@@ -137,4 +137,5 @@ def points_of(scene: Scene, lists: list[Listed]) -> Point:
             if blocks
             else scene.half_widths.new_zeros(scene.dim)
         )
-    return Point(torch.tensor(charts), torch.stack(rows))
+    z = torch.stack(rows)
+    return Point(torch.tensor(charts, device=z.device), z)

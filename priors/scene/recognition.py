@@ -84,6 +84,6 @@ def block_of(scene: Scene, region: np.ndarray) -> Tensor:
 
 
 def _small(scene: Scene) -> Tensor:
-    block = torch.zeros(scene.block).to(scene.half_widths)
+    block = scene.half_widths.new_zeros(scene.block)
     block[2] = -3.0
     return block

@@ -26,7 +26,7 @@ class Scene(ManifoldPrior):
 
     A chart is a number of objects of each kind. In it a point is a list of objects, kind after kind, each a
     block of coordinates: its centre (2), its size (1), its code on a manifold of outlines (d). Charts
-    do not overlap; a descent goes from one to another by jumps (:mod:`onmanifold.jumps`).
+    do not overlap; a descent goes from one to another by jumps (:func:`onmanifold.posterior.explore`).
 
     The density is that of unordered scenes: a chart's is that of the list, times the number of orders.
 
@@ -160,7 +160,7 @@ class Scene(ManifoldPrior):
             replacement=True,
             generator=source,
         )
-        kind = torch.randint(0, self.kinds, (n, len(self.arrangement.counts) - 1), generator=source)
+        kind = torch.randint(0, self.kinds, (n, self.most), generator=source)
         z = torch.zeros(n, self.dim, dtype=self.dtype)
         chart = torch.zeros(n, dtype=torch.long)
         for count in set(number.tolist()):

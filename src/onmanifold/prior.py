@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,13 @@ class ManifoldPrior(nn.Module, ABC):
         """
         return z
 
+    def jumps(self, point: Point) -> Mapping[str, Point]:
+        """Candidates to descend from, for one point, by the name of the move that makes them.
+
+        For charts that no descent leads to; by default there are none.
+        """
+        return {}
+
     def config(self) -> dict[str, Any]:
         """JSON-able arguments from which the class builds this prior again, weights aside."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is configured")
@@ -216,15 +223,6 @@ class ManifoldPrior(nn.Module, ABC):
             return widened(apply(rows[:, : self.chart_dims[k]], k), *sizes)
 
         return by_chart(own, z, chart, self.num_charts)
-
-
-@runtime_checkable
-class Jumping(Protocol):
-    """A prior that knows where else to look: charts that do not overlap are reached by jumps alone."""
-
-    def jumps(self, point: Point) -> Mapping[str, Point]:
-        """Candidates to descend from, by the name of the move that makes them, for one point."""
-        ...
 
 
 def widened(value: Tensor, *sizes: int) -> Tensor:

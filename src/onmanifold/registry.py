@@ -179,7 +179,11 @@ def load_manifold(name: str, **options: Any) -> Any:
 
 def built(kind: str, config: dict[str, Any]) -> ManifoldPrior:
     """A prior of a kind from its configuration, with random weights."""
-    cls = prior_class(kind)
+    return configured(prior_class(kind), config)
+
+
+def configured(cls: type[ManifoldPrior], config: dict[str, Any]) -> ManifoldPrior:
+    """A prior of a class: ``cls.from_config(config)``, or ``cls(**config)`` where there is no such method."""
     make = getattr(cls, "from_config", None)
     return cast(ManifoldPrior, cls(**config) if make is None else make(config))
 

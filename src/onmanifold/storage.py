@@ -24,7 +24,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from onmanifold.prior import ManifoldPrior
-from onmanifold.registry import kind_of, prior_class
+from onmanifold.registry import configured, kind_of, prior_class
 
 SCHEMA = 1
 CARD, WEIGHTS = "card.json", "weights.safetensors"
@@ -252,12 +252,7 @@ def load_prior_folder(
 def build(
     cls: type[ManifoldPrior], config: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype
 ) -> ManifoldPrior:
-    """A prior of a class from its configuration and weights, in evaluation mode and frozen.
-
-    Calls ``cls.from_config(config)``, or ``cls(**config)`` where there is no such method.
-    """
-    make = getattr(cls, "from_config", None)
-    prior: ManifoldPrior = cls(**config) if make is None else make(config)
-    prior = prior.to(dtype=dtype)
+    """A prior of a class from its configuration and weights, in evaluation mode and frozen."""
+    prior = configured(cls, config).to(dtype=dtype)
     prior.load_state_dict(state, strict=True)  # copied: keeps the memory layout
     return prior.requires_grad_(False).eval()

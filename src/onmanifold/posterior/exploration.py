@@ -12,7 +12,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, desc
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.laplace import Laplace, log_evidence, mixture
 from onmanifold.posterior.target import Local, local, posed, visit
-from onmanifold.prior import Jumping, Point
+from onmanifold.prior import Point
 from onmanifold.solution import Solution
 from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
@@ -30,17 +30,16 @@ class _Found:
     evidence: list[float] = field(default_factory=list)
     left: list[bool] = field(default_factory=list)
 
-    def add(self, mode: Local, evidence: float) -> bool:
+    def add(self, mode: Local, evidence: float) -> None:
         """Note a mode unless it is known; of two that are the same the better one stays."""
         for i, known in enumerate(self.modes):
             if int(known.chart[0]) == int(mode.chart[0]) and _same(known.x, mode.x):
                 if evidence > self.evidence[i]:
                     self.modes[i], self.evidence[i] = mode, evidence
-                return False
+                return
         self.modes.append(mode)
         self.evidence.append(evidence)
         self.left.append(False)
-        return True
 
     def next(self, slack: float) -> int | None:
         """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
@@ -87,7 +86,7 @@ def explore(
 
     Raises:
         TypeError: the prior has no jumps.
-        ValueError: the solution carries no problem or no noise level, or nothing came to rest.
+        ValueError: the solution carries no problem or no noise level, or all starts failed.
 
     Example:
         >>> import torch
@@ -102,7 +101,7 @@ def explore(
         tensor([True])
     """
     problem = posed(solution)
-    if not isinstance(problem.prior, Jumping):
+    if not problem.prior.jumps(Point(solution.chart[:1], solution.z[:1])):
         raise TypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
@@ -130,7 +129,7 @@ class _Search:
         self._settle(ends)
         if not self.found.modes:
             raise ValueError(
-                "explore: no start came to rest at a mode; solve again with more steps"
+                "explore: the operator is not defined where the starts ended; solve from others"
             )
         for _ in range(rounds):
             number = self.found.next(slack)
@@ -143,7 +142,6 @@ class _Search:
     def _jump(self, mode: Local) -> None:
         """Try the prior's jumps from a mode."""
         prior = self.problem.prior
-        assert isinstance(prior, Jumping)
         families = [
             self._best(points) for points in prior.jumps(mode.point).values() if len(points)
         ]
