@@ -91,6 +91,13 @@ class WithNuisance(ManifoldPrior):
         normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)
         return self.prior.log_prob_chart(z[:, :d], chart) + normal
 
+    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+        """All charts at once, as the inner prior has it."""
+        added = self._added(chart)
+        inner = torch.where(added, 0.0, z)[:, : self.prior.dim]
+        normal = torch.where(added, -0.5 * (z.square() + log(2 * pi)), 0.0).sum(1)
+        return self.prior.log_prob(inner, chart) + normal
+
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
         point = self.prior.sample(n, source)

@@ -55,8 +55,14 @@ class Arrangement:
         """The inverse of :meth:`size`."""
         return (radius / self.radius).log() / self.spread
 
-    def energy(self, centre: Tensor, radius: Tensor) -> Tensor:
-        """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``."""
+    def energy(self, centre: Tensor, radius: Tensor, present: Tensor | None = None) -> Tensor:
+        """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``.
+
+        Args:
+            centre: of each object.
+            radius: R.
+            present: which of the objects are there, ``(B, n)``, boolean; by default all.
+        """
         own = self.reach * radius
         # the square root has no derivative at 0, where the middle of the tank is
         out = ((centre.square().sum(2) + 1e-8).sqrt() + own - 1).clamp(min=0)
@@ -64,12 +70,17 @@ class Arrangement:
         between = (centre[:, first] - centre[:, second]).square().sum(2)
         apart = (between + 1e-8).sqrt()
         into = (own[:, first] + own[:, second] - apart).clamp(min=0)
+        if present is not None:
+            out = torch.where(present, out, 0.0)
+            into = torch.where(present[:, first] & present[:, second], into, 0.0)
         return (out.square().sum(1) + into.square().sum(1)) / (2 * self.softness**2)
 
-    def log_prob(self, centre: Tensor, t: Tensor) -> Tensor:
+    def log_prob(self, centre: Tensor, t: Tensor, present: Tensor | None = None) -> Tensor:
         """Log-density of centres ``(B, n, 2)`` and size coordinates, up to :meth:`log_partition`."""
-        normal = -0.5 * (t.square() + log(2 * pi)).sum(1)
-        return normal - t.shape[1] * log(pi) - self.energy(centre, self.size(t))
+        each = -0.5 * (t.square() + log(2 * pi)) - log(pi)
+        if present is not None:
+            each = torch.where(present, each, 0.0)
+        return each.sum(1) - self.energy(centre, self.size(t), present)
 
     def log_partition(self, n: int, draws: int = 20_000, seed: int = 0) -> float:
         """Log of the share of independent arrangements that the energy leaves, by simulation."""

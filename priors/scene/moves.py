@@ -1,4 +1,4 @@
-"""Jumps from one list of objects to others: birth, death, split, merge, change of kind."""
+"""Jumps from one list of objects to others: birth, death, split, merge, change of kind or outline."""
 
 from __future__ import annotations
 
@@ -40,14 +40,18 @@ def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
     found["merge"] = [
         merged(scene, objects, masks, i, j)
         for i in range(len(objects))
-        for j in range(i)
-        if objects[i][0] == objects[j][0] and near(scene, objects[i][1], objects[j][1])
+        for j in range(len(objects))
+        if (j < i or objects[i][0] != objects[j][0]) and near(scene, objects[i][1], objects[j][1])
     ]
     found["kind"] = [
         objects[:i] + [(k, block)] + objects[i + 1 :]
         for i, (kind, block) in enumerate(objects)
         for k in range(scene.kinds)
         if k != kind
+    ]
+    found["outline"] = [
+        objects[:i] + [(kind, plain(block))] + objects[i + 1 :]
+        for i, (kind, block) in enumerate(objects)
     ]
     return {move: [o for o in lists if len(o) <= scene.most] for move, lists in found.items()}
 
@@ -109,6 +113,13 @@ def _half(scene: Scene, block: Tensor) -> Tensor:
     return block
 
 
+def plain(block: Tensor) -> Tensor:
+    """An object of the same place and size with the outline that all others are deformations of."""
+    block = block.clone()
+    block[3:] = 0
+    return block
+
+
 def near(scene: Scene, one: Tensor, other: Tensor) -> bool:
     """Whether two objects are close enough to be one."""
     reach = scene.arrangement.size(one[2]) + scene.arrangement.size(other[2])
@@ -116,7 +127,7 @@ def near(scene: Scene, one: Tensor, other: Tensor) -> bool:
 
 
 def merged(scene: Scene, objects: Listed, masks: Tensor, i: int, j: int) -> Listed:
-    """Objects i and j as one."""
+    """Objects i and j as one, of the kind of i; a notch of one that the other fills is gone."""
     both = ((masks[i] > 0.5) | (masks[j] > 0.5)).numpy()
     rest = [o for k, o in enumerate(objects) if k not in (i, j)]
     block = block_of(scene, both)

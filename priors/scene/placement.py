@@ -43,23 +43,75 @@ class Placement:
             centre: x and y, ``(N, 2)``.
             radius: of the disk of the same area, ``(N,)``.
         """
+        level = self._level(self._coefficients(outline + 1), *self._bases(centre, radius)) - 1
+        return torch.sigmoid(level * self._slope(radius))
+
+    def with_derivatives(self, outline: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
+        """Masks and their derivatives ``(N, 1 + 2 + 1 + d, size, size)``: by place, radius and code.
+
+        Args:
+            outline: the outline and its derivatives by d numbers, ``(N, 1 + d, side, side)``.
+            centre: x and y, ``(N, 2)``.
+            radius: of the disk of the same area, ``(N,)``.
+        """
+        x, y = self._places(centre, radius)
+        rows, columns = self._weights(y), self._weights(x)
+        per_radius = (
+            self.side / (2 * REACH) / radius[:, None, None]
+        )  # numbers of an outline in a unit
+        row_slopes, column_slopes = (per_radius * self._weights(t, slope=True) for t in (y, x))
+        value = self._coefficients(outline[:, 0] + 1)
+        along_x = self._level(value, rows, column_slopes)
+        along_y = self._level(value, row_slopes, columns)
+        outwards = x[:, None] * along_x + y[:, :, None] * along_y
+        level = self._level(value, rows, columns) - 1
+        by_code = self._level(self._coefficients(outline[:, 1:]), rows[:, None], columns[:, None])
+        slope = self._slope(radius)
+        mask = torch.sigmoid(level * slope)
+        steep = mask * (1 - mask)
+        by_radius = level * (2 / self.edge) - slope * outwards
+        changes = torch.stack([-slope * along_x, slope * along_y, by_radius], dim=1)
+        changes = torch.cat([changes, slope[:, None] * by_code], dim=1)
+        return torch.cat([mask[:, None], steep[:, None] * changes], dim=1)
+
+    def _slope(self, radius: Tensor) -> Tensor:
+        """How steep masks are at the edge, for a level in radii: ``(N, 1, 1)``."""
+        return (2 * radius / self.edge)[:, None, None]
+
+    def _coefficients(self, outline: Tensor) -> Tensor:
+        """Of the splines through outlines ``(..., side, side)``, 0 far outside, as their pictures end."""
         prefilter = self.filter.to(outline)
-        coefficients = (
-            prefilter @ (outline + 1) @ prefilter.T
-        )  # 0, far outside, continues the picture
-        pixels = self.pixels.to(outline)
-        columns = self._weights((pixels - centre[:, :1]) / radius[:, None])
-        rows = self._weights((pixels + centre[:, 1:]) / radius[:, None])
-        level = rows @ coefficients @ columns.mT - 1
-        return torch.sigmoid(level * (2 * radius / self.edge)[:, None, None])
+        return prefilter @ outline @ prefilter.T
 
-    def _weights(self, place: Tensor) -> Tensor:
+    def _level(self, coefficients: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        level: Tensor = rows @ (coefficients @ columns.mT)
+        return level
+
+    def _bases(self, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the coefficients in rows and columns of pixels, ``(N, size, side)`` each."""
+        x, y = self._places(centre, radius)
+        return self._weights(y), self._weights(x)
+
+    def _places(self, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels' columns and rows as an outline sees them, in radii, ``(N, size)`` each."""
+        pixels = self.pixels.to(centre)
+        return (pixels - centre[:, :1]) / radius[:, None], (pixels + centre[:, 1:]) / radius[
+            :, None
+        ]
+
+    def _weights(self, place: Tensor, slope: bool = False) -> Tensor:
         """Of the spline's coefficients at coordinates ``(N, P)`` in radii: ``(N, P, side)``."""
-        return _basis((place + REACH) * (self.side / (2 * REACH)) - 0.5, self.side)
+        return _basis((place + REACH) * (self.side / (2 * REACH)) - 0.5, self.side, slope)
 
 
-def _basis(t: Tensor, side: int) -> Tensor:
-    """The cubic B-splines centred at 0, ..., side - 1, at ``t`` ``(..., P)``: ``(..., P, side)``."""
-    away = (t.unsqueeze(-1) - torch.arange(side, dtype=t.dtype, device=t.device)).abs()
-    near, far = (2 - away).clamp(min=0), (1 - away).clamp(min=0)
+def _basis(t: Tensor, side: int, slope: bool = False) -> Tensor:
+    """The cubic B-splines centred at 0, ..., side - 1, at ``t`` ``(..., P)``: ``(..., P, side)``.
+
+    Or their derivatives.
+    """
+    away = t.unsqueeze(-1) - torch.arange(side, dtype=t.dtype, device=t.device)
+    distance = away.abs()
+    near, far = (2 - distance).clamp(min=0), (1 - distance).clamp(min=0)
+    if slope:
+        return away.sign() * (4 * far.square() - near.square()) / 2
     return (near**3 - 4 * far**3) / 6

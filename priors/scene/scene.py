@@ -10,7 +10,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import value_and_columns
 from onmanifold._checks import as_generator, check_batch
 from onmanifold.geometry import nearest, seen_from
 from onmanifold.prior import ManifoldPrior, Point
@@ -70,9 +69,10 @@ class Scene(ManifoldPrior):
         code = torch.as_tensor(outlines.box, dtype=outlines.dtype).expand(outlines.dim)
         block = torch.cat([torch.tensor([1.0, 1.0, 3.0]).to(code), code])
         self.register_buffer("half_widths", block.repeat(most))
-        self._log_weights = self._weights()
+        self.register_buffer("log_weights", torch.tensor(self._weights()), persistent=False)
 
     half_widths: Tensor
+    log_weights: Tensor
 
     @property
     def box(self) -> Tensor:  # type: ignore[override]
@@ -105,6 +105,15 @@ class Scene(ManifoldPrior):
         outline = self.outlines.decode_chart(blocks[:, 3:], 0).squeeze(1)
         return self._place(outline, blocks[:, :2], self.arrangement.size(blocks[:, 2]))
 
+    def _mask_columns(self, blocks: Tensor) -> Tensor:
+        """The same and their derivatives by the blocks' coordinates, ``(N, 1 + 3 + d, size, size)``."""
+        outline = self.outlines.columns_chart(blocks[:, 3:], 0).squeeze(2)
+        size = self.arrangement.size(blocks[:, 2])
+        placed = self._place.with_derivatives(outline, blocks[:, :2], size)
+        scale = torch.ones_like(placed[:, :, :1, :1])
+        scale[:, 3, 0, 0] = self.arrangement.spread * size
+        return placed * scale
+
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         counts = self.counts[chart]
         if sum(counts) == 0:
@@ -123,7 +132,7 @@ class Scene(ManifoldPrior):
         if n == 0:
             return z.new_zeros(len(z), 1, *self.x_shape)
         blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
-        both = value_and_columns(self._mask, blocks).unflatten(0, (len(z), n))
+        both = self._mask_columns(blocks).unflatten(0, (len(z), n))
         masks, slopes = both[:, :, 0], both[:, :, 1:]
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
         first = 0
@@ -143,13 +152,21 @@ class Scene(ManifoldPrior):
         return recognize(self, x, chart)
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
-        weight = self._log_weights[chart]
-        if sum(self.counts[chart]) == 0:
-            return z.new_full((len(z),), weight)
         blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
+        present = torch.ones_like(blocks[..., 0], dtype=torch.bool)
+        return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
+
+    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+        """All charts at once: the density is that of a list of objects, in whatever chart they are."""
+        present = self.used(chart).unflatten(1, (self.most, self.block))[..., 0]
+        blocks = z.unflatten(1, (self.most, self.block))
+        return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
+
+    def _log_prob(self, blocks: Tensor, present: Tensor) -> Tensor:
+        """Of lists of objects ``(B, n, 3 + d)``, those that are there ``(B, n)``, in no order."""
         code = self.outlines.log_prob_chart(blocks[..., 3:].flatten(0, 1), 0)
-        places = self.arrangement.log_prob(blocks[..., :2], blocks[..., 2])
-        total: Tensor = places + code.unflatten(0, blocks.shape[:2]).sum(1) + weight
+        code = torch.where(present, code.unflatten(0, present.shape), 0.0).sum(1)
+        total: Tensor = code + self.arrangement.log_prob(blocks[..., :2], blocks[..., 2], present)
         return total
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
@@ -180,7 +197,7 @@ class Scene(ManifoldPrior):
         return Point(chart.to(self.device), z.to(self.device))
 
     def jumps(self, point: Point) -> dict[str, Point]:
-        """Where else to look from one point: births, deaths, splits, merges, changes of kind."""
+        """Where else to look: births, deaths, splits, merges, other kinds, plain outlines."""
         lists = moves.jumps(self, point.z[0], int(point.chart[0]))
         return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 

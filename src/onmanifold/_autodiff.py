@@ -53,8 +53,26 @@ def gradient_and_hessian(function: Callable[[Tensor], Tensor], z: Tensor) -> tup
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         slope = _gradient(function(z).sum(), z)
-        rows = [_gradient(slope[:, i].sum(), z) for i in range(z.shape[1])]
-    return slope.detach(), torch.stack(rows, dim=1).detach()
+        return slope.detach(), _each_column(slope, z)
+
+
+def _each_column(slope: Tensor, z: Tensor) -> Tensor:
+    """The gradients of the columns of ``slope`` ``(B, d)`` by ``z``, ``(B, d, d)``, all in one pass."""
+    if not slope.requires_grad:
+        return torch.diag_embed(torch.zeros_like(z))
+    axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    seeds = axes[:, None].expand(-1, len(z), -1)
+    try:
+        (rows,) = torch.autograd.grad(
+            slope, z, seeds, retain_graph=True, materialize_grads=True, is_grads_batched=True
+        )
+    except RuntimeError:  # some operation has no vmap: one column at a time
+        columns = [
+            torch.autograd.grad(slope, z, seed, retain_graph=True, materialize_grads=True)[0]
+            for seed in seeds
+        ]
+        rows = torch.stack(columns)
+    return rows.transpose(0, 1).detach()
 
 
 def _gradient(value: Tensor, z: Tensor) -> Tensor:

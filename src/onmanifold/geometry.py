@@ -40,23 +40,12 @@ def jacobian(prior: ManifoldPrior, point: Point) -> Tensor:
 
 def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
     """Gradient ``(B, d)`` of the latent log-density."""
-
-    def of_chart(z: Tensor, chart: int) -> Tensor:
-        return gradient(lambda t: prior.log_prob_chart(t, chart), z)
-
-    return prior.map_charts(of_chart, point.z, point.chart, prior.dim)
+    return gradient(lambda z: prior.log_prob(z, point.chart), point.z)
 
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
     """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
-
-    def both_of_chart(z: Tensor, chart: int) -> Tensor:
-        slope, bend = gradient_and_hessian(lambda t: prior.log_prob_chart(t, chart), z)
-        return torch.cat([slope.unsqueeze(1), bend], dim=1)
-
-    d = prior.dim
-    both = prior.map_charts(both_of_chart, point.z, point.chart, 1 + d, d)
-    return both[:, 0], both[:, 1:]
+    return gradient_and_hessian(lambda z: prior.log_prob(z, point.chart), point.z)
 
 
 def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:

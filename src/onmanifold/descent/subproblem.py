@@ -25,7 +25,8 @@ def composite_step(
     ``z`` know nothing. So it is modelled again and again: by its slope at the best v so far, and a
     curvature. Where R rises above that, the coordinates whose slope turned against them may go just
     past half the turn, and the others are solved for again: a kink becomes a border, which holds
-    back who runs into it, and nobody else.
+    back who runs into it, and nobody else. A smooth penalty has no kinks to run into: there the step is
+    halved as a whole, until the model holds.
 
     Args:
         problem: B members.
@@ -43,11 +44,16 @@ def composite_step(
     start = value = problem.penalty(point)
     slope, bend, gained = model.slope, model.bend, torch.zeros_like(value)
     (low, high), going = box, torch.isfinite(value)
-    cut = torch.zeros_like(going)
+    cut, s = torch.zeros_like(going), v
+    smooth = not problem.prior.kinked
     rounding = 10 * torch.finfo(value.dtype).eps * value.abs()
     for _ in range(_ROUNDS):
         gradient = model.gradient + times(matrix, v) + slope
-        s = minimize_on_box(matrix + bend, gradient, low, high)
+        s = 0.5 * s if smooth else s
+        rows = (going & ~(cut & smooth)).nonzero().squeeze(1)
+        if len(rows):
+            parts = (t[rows] for t in (matrix + bend, gradient, low, high))
+            s = s.index_copy(0, rows, minimize_on_box(*parts))
         after, turn = _look(problem, point, v + s, slope)
         bent = times(bend, s)
         promised = model_decrease(matrix + bend, gradient, s)
@@ -70,12 +76,8 @@ def composite_step(
         # Elsewhere set borders.
         cut = going & ~covered
         share = torch.ones_like(s)
-        if bool(cut.any()):
-            share = (
-                _half_turn(problem, point, v, s, slope, turn, bent)
-                if problem.prior.kinked
-                else torch.full_like(s, 0.5)
-            )
+        if bool(cut.any()) and not smooth:
+            share = _half_turn(problem, point, v, s, slope, turn, bent)
         up, down = (share < 1) & (s > 0), (share < 1) & (s < 0)
         free = covered[:, None]
         high = torch.where(free, box[1] - v, torch.where(up, share * s, high))

@@ -18,6 +18,7 @@ from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 _GLANCE = 4  # steps that every candidate gets
+_LOOK = 6  # further ones that the best of each kind of jump get
 _HOPELESS = 30.0  # nats above the mode left, after those steps
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
@@ -140,19 +141,31 @@ class _Search:
         return self.found.within(2 * slack)
 
     def _jump(self, mode: Local) -> None:
-        """Try the prior's jumps from a mode."""
-        prior = self.problem.prior
-        families = [
-            self._best(points) for points in prior.jumps(mode.point).values() if len(points)
-        ]
+        """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
+        jumps = self.problem.prior.jumps(mode.point)
+        families = [self._best(points) for points in jumps.values() if len(points)]
         if not families:
             return
-        candidates = _joined(families)
-        point, objective = self._descend(candidates, _GLANCE)
-        order = objective.nan_to_num(nan=torch.inf).argsort()[: self.width]
+        family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
+        point, objective = self._descend(_joined(families), _GLANCE)
+        kept = _champions(objective, family, self.width)
+        point, objective = self._descend(point.select(kept), _LOOK)
+        order = objective.nan_to_num(nan=torch.inf).argsort()
         hopeful = order[objective[order] <= float(mode.objective) + _HOPELESS]
-        if len(hopeful):
-            self._settle(point.select(hopeful))
+        new = self._new(point.select(hopeful))
+        if len(new):
+            self._settle(new)
+
+    def _new(self, point: Point) -> Point:
+        """Those that are neither near a mode that is known nor near a better one of the same."""
+        x = self.problem.prior.decode(point.z, point.chart)
+        known = [(int(mode.chart), mode.x[0]) for mode in self.found.modes]
+        kept = []
+        for i, chart in enumerate(point.chart.tolist()):
+            if not any(chart == k and _same(x[i], other) for k, other in known):
+                kept.append(i)
+                known.append((chart, x[i]))
+        return point.select(torch.tensor(kept, dtype=torch.long))
 
     def _best(self, points: Point) -> Point:
         """Of one family the candidates of least objective."""
@@ -181,6 +194,17 @@ class _Search:
         return self.problem.select(
             torch.zeros(n, dtype=torch.long, device=self.problem.members.device)
         )
+
+
+def _champions(objective: Tensor, family: Tensor, width: int) -> Tensor:
+    """The best of each family, and the best of the others up to ``width`` in all: an index."""
+    order = objective.nan_to_num(nan=torch.inf).argsort(stable=True)
+    seen: set[int] = set()
+    first, rest = [], []
+    for i in order.tolist():
+        (rest if int(family[i]) in seen else first).append(i)
+        seen.add(int(family[i]))
+    return torch.tensor(first + rest[: max(width - len(first), 0)])
 
 
 def _joined(points: list[Point]) -> Point:
