@@ -5,9 +5,9 @@
     python benchmarks/tanks.py run METHOD ...           prints scores, counts, calibration, times
     python benchmarks/tanks.py picture METHOD ...       the same, and draws a page of pictures
 
-Methods: linear, picture, or MODULE:CLASS of one's own. Results are kept as they are made; a run can be taken
-up again. ``--real DIR`` takes the measured tanks in DIR (``ref.mat``, ``data1.mat``, ``true1.mat``, ...)
-instead of the scenes. Without a command: ``make``, then ``run linear``.
+Methods: linear, picture, scene, fourier, or MODULE:CLASS of one's own. Results are kept as they are made;
+a run can be taken up again. ``--real DIR`` takes the measured tanks in DIR (``ref.mat``, ``data1.mat``,
+``true1.mat``, ...) instead of the scenes. Without a command: ``make``, then ``run linear``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks.tanks_parts import cases, records, statistics, tables  # noqa: E402
-from benchmarks.tanks_parts.method import DATA_TERMS, METHODS  # noqa: E402
+from benchmarks.tanks_parts.data_terms import DATA_TERMS  # noqa: E402
+from benchmarks.tanks_parts.method import METHODS  # noqa: E402
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -42,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if name in ("run", "picture"):
             command.add_argument("methods", nargs="+", metavar="METHOD", help=", ".join(METHODS))
             command.add_argument("--levels", type=int, nargs="+", help="default: 1 4 7; real: all")
-            command.add_argument("--data", choices=DATA_TERMS, default="nominal", help="data term")
+            command.add_argument("--data", choices=DATA_TERMS, default="transfer", help="data term")
         if name == "picture":
             command.add_argument("--output", type=Path, default=Path("tanks.png"))
     parsed = parser.parse_args(arguments)

@@ -116,8 +116,10 @@ def balls(count: int, starts: int) -> Case:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
-    from ktc_tank import WATER_STD, noise, nominal_operator, read_cases
+    from ktc_parts.cases import read_cases
 
+    from benchmarks.tanks_parts.data_terms import noise, nominal_operator
+    from benchmarks.tanks_parts.picture import WATER_STD
     from onmanifold.operators.eit import read_ktc
     from onmanifold.priors.background import WithBackground
 
@@ -130,10 +132,10 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     prior = WithBackground(load_prior("tank"), WATER_STD)
     operator = nominal_operator(reference, prior.x_shape)
     for level in levels:
-        cases = read_cases(folder, None, [level])
-        mask = torch.stack([case.mask for case in cases])
-        std = [noise(reference, case.voltages, case.mask) for case in cases]
-        y = torch.stack([case.voltages for case in cases]).to(prior.dtype)
+        measured = [case.measurement for case in read_cases(folder, None, [level])]
+        mask = torch.stack([m.mask for m in measured])
+        std = [noise(reference, m.voltages, m.mask) for m in measured]
+        y = torch.stack([m.voltages for m in measured]).to(prior.dtype)
         fidelity = Gaussian(torch.stack(std).to(prior.dtype), mask=mask)
         yield _posed(f"tanks, level {level}", operator, y, prior, fidelity, starts, 0)
 

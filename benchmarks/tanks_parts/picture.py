@@ -1,4 +1,4 @@
-"""Pictures of whole tanks on one learned manifold: the method of ``examples/ktc_tank.py``."""
+"""Pictures of whole tanks on one learned manifold: no list of objects."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import time
 
 import numpy as np
 import torch
-from ktc_tank import TEMPERATURE, WATER_STD, disk, reconstruct  # on the path since method.py
 from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks.tanks_parts.method import MakeDataTerm, Reconstruction
-from onmanifold import Solution, Starts, load_prior
+from benchmarks.tanks_parts.data_terms import MakeDataTerm
+from benchmarks.tanks_parts.method import Reconstruction
+from onmanifold import MaxSteps, SmallDecrease, Solution, Starts, load_prior, solve
 from onmanifold.operators.eit import Measurement, ktc_classes
 from onmanifold.priors.background import WithBackground
 
 STARTS = Starts(pool=96, keep=6)
+WATER_STD = 0.05  # the water's conductivity moves from one measurement to the next
+TEMPERATURE = 20.0  # how much worse an end may explain the voltages and still count
 
 
 class Picture:
@@ -31,9 +34,18 @@ class Picture:
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
-        found = reconstruct(data.operator, data.y, data.fidelity, self.prior, STARTS)
-        probabilities = ends_by_class(found.solution, self.prior)
-        return Reconstruction(found.classes, probabilities, None, time.perf_counter() - began)
+        solution = solve(
+            data.operator,
+            data.y[None].to(self.prior.dtype),
+            self.prior,
+            fidelity=data.fidelity,
+            starts=STARTS,
+            stop=MaxSteps(40) | SmallDecrease(1e-3),
+        )
+        water = self.prior.std * solution.z[0, -1]
+        labels = ktc_classes((solution.x[0] - water) * disk(solution.x.shape[-1]))
+        probabilities = ends_by_class(solution, self.prior)
+        return Reconstruction(labels, probabilities, None, time.perf_counter() - began)
 
 
 def ends_by_class(solution: Solution, prior: WithBackground) -> NDArray[np.float64]:
@@ -47,3 +59,9 @@ def ends_by_class(solution: Solution, prior: WithBackground) -> NDArray[np.float
             classes = ktc_classes((x - prior.std * z[-1]) * disk(x.shape[-1]))
             share += w * (classes == np.arange(3)[:, None, None])
     return share
+
+
+def disk(size: int) -> Tensor:
+    """1 in the tank, 0 in the corners around it, ``(size, size)``."""
+    centres = (torch.arange(size) + 0.5) * 2 / size - 1
+    return (torch.hypot(centres[:, None], centres) <= 1).float()

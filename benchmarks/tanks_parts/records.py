@@ -56,6 +56,8 @@ def run(
 ) -> list[Record]:
     """The records of all methods on all cases at all levels; those that the folder lacks are made.
 
+    With a method come its variants, as ``method-variant``.
+
     Args:
         folder: where the records lie.
         methods: names of :data:`METHODS`, or ``module:class``.
@@ -73,8 +75,9 @@ def run(
     for _ in in_jobs(_reconstruct, missing, jobs, "reconstructions"):
         pass
     return [
-        _read(_file(folder, method, data_term, case, level))
+        _read(_file(folder, name, data_term, case, level))
         for method in methods
+        for name in (method, *_variants(folder, method, data_term))
         for level in levels
         for case in cases
     ]
@@ -135,8 +138,19 @@ def _reconstruct(task: _Task) -> None:
     for level in task.levels:
         cut = task.case.at(level)
         found = _methods[key](cut.reference, cut.measurement)
+        for name, variant in found.variants.items():
+            method = f"{task.method}-{name}"
+            record = compare(variant, task.case, level, title(method, task.data_term))
+            _write(_file(task.folder, method, task.data_term, task.case, level), record)
         record = compare(found, task.case, level, title(*key))
         _write(_file(task.folder, *key, task.case, level), record)
+
+
+def _variants(folder: Path, method: str, data_term: str) -> list[str]:
+    """The method's variants of which there are records."""
+    start, end = f"{method}-", f"-{data_term}"
+    found = (path.name for path in sorted(folder.glob(f"{start}*{end}")))
+    return [name.removesuffix(end) for name in found if name != f"{method}{end}"]
 
 
 def title(method: str, data_term: str) -> str:

@@ -1,4 +1,4 @@
-"""Jumps from one list of objects to others: birth, death, split, merge, change of kind or outline."""
+"""Jumps from one list of objects to others: birth, death, split, merge, change of kind."""
 
 from __future__ import annotations
 
@@ -48,10 +48,6 @@ def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
         for i, (kind, block) in enumerate(objects)
         for k in range(scene.kinds)
         if k != kind
-    ]
-    found["outline"] = [
-        objects[:i] + [(kind, plain(block))] + objects[i + 1 :]
-        for i, (kind, block) in enumerate(objects)
     ]
     return {move: [o for o in lists if len(o) <= scene.most] for move, lists in found.items()}
 
@@ -110,13 +106,6 @@ def _half(scene: Scene, block: Tensor) -> Tensor:
     block = block.clone()
     block[2] = scene.arrangement.size_coordinate(0.9 * scene.arrangement.size(block[2]))
     block[3:] *= PLAINER
-    return block
-
-
-def plain(block: Tensor) -> Tensor:
-    """An object of the same place and size with the outline that all others are deformations of."""
-    block = block.clone()
-    block[3:] = 0
     return block
 
 

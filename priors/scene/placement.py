@@ -81,7 +81,8 @@ class Placement:
     def _coefficients(self, outline: Tensor) -> Tensor:
         """Of the splines through outlines ``(..., side, side)``, 0 far outside, as their pictures end."""
         prefilter = self.filter.to(outline)
-        return prefilter @ outline @ prefilter.T
+        coefficients: Tensor = prefilter @ outline @ prefilter.T
+        return coefficients
 
     def _level(self, coefficients: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         level: Tensor = rows @ (coefficients @ columns.mT)

@@ -197,14 +197,18 @@ class Scene(ManifoldPrior):
         return Point(chart.to(self.device), z.to(self.device))
 
     def jumps(self, point: Point) -> dict[str, Point]:
-        """Where else to look: births, deaths, splits, merges, other kinds, plain outlines."""
+        """Where else to look from one point: births, deaths, splits, merges, changes of kind."""
         lists = moves.jumps(self, point.z[0], int(point.chart[0]))
         return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 
     @torch.no_grad()
     def locate(self, x: Tensor) -> Point:
+        return nearest(self, seen_from(self, x, self.chart_of(x)), x, steps=100)
+
+    def chart_of(self, x: Tensor) -> Tensor:
+        """The chart with as many objects of each kind as pictures ``(B, C, size, size)`` have regions."""
         check_batch(x, self.x_shape, "x")
-        return nearest(self, seen_from(self, x, chart_of(self, x)), x, steps=100)
+        return chart_of(self, x)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)

@@ -12,7 +12,7 @@ first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +54,11 @@ class Point:
     def select(self, rows: Tensor) -> Point:
         """The points at ``rows`` (a mask or an index)."""
         return Point(self.chart[rows], self.z[rows])
+
+    @staticmethod
+    def cat(points: Sequence[Point]) -> Point:
+        """All points of several batches, one after the other."""
+        return Point(torch.cat([p.chart for p in points]), torch.cat([p.z for p in points]))
 
 
 class ManifoldPrior(nn.Module, ABC):

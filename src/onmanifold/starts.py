@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Starts:
         keep: number of starts.
         halve_after: drop the worse half of each measurement's starts after so many steps, again after twice
             as many, and so on; ``None`` for never.
+        also: points that join the pool of every measurement, such as guesses by another method.
 
     Example:
         >>> Starts(pool=256, keep=8)
@@ -39,6 +40,7 @@ class Starts:
     pool: int = 64
     keep: int = 8
     halve_after: int | None = None
+    also: Point | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_count(self.pool, "Starts: pool")
@@ -66,6 +68,8 @@ def choose_starts(
     if isinstance(starts, Point):
         return _given(problem, starts)
     pool = clamp_to_box(problem.prior, problem.prior.sample(starts.pool, seed))
+    if starts.also is not None:
+        pool = Point.cat([pool, _guesses(problem, starts.also)])
     objective = objectives(problem, pool)
     problem.counts.evaluations.add_(len(pool))
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
@@ -74,17 +78,26 @@ def choose_starts(
 
 def _given(problem: Problem, point: Point) -> tuple[Point, int]:
     each, rest = divmod(len(point), len(problem))
-    if rest or each == 0 or point.z.shape[1] != problem.prior.dim:
+    if rest or each == 0:
         raise ValueError(
             f"starts holds {len(point)} points of dimension {point.z.shape[1]}; expected the same "
             f"number for each of {len(problem)} measurements, of dimension {problem.prior.dim}"
+        )
+    return _guesses(problem, point), each
+
+
+def _guesses(problem: Problem, point: Point) -> Point:
+    """Points that were given, checked and brought into their boxes."""
+    if point.z.shape[1] != problem.prior.dim:
+        raise ValueError(
+            f"starts holds points of dimension {point.z.shape[1]}, expected {problem.prior.dim}"
         )
     if point.z.dtype != problem.prior.dtype:
         raise TypeError(
             f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
         )
     numbers(point.chart, problem.prior.num_charts)
-    return clamp_to_box(problem.prior, point), each
+    return clamp_to_box(problem.prior, point)
 
 
 def objectives(problem: Problem, pool: Point) -> Tensor:

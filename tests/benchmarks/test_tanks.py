@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import tanks as command  # noqa: E402
 from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, tables  # noqa: E402
-from benchmarks.tanks_parts.method import Reconstruction, nominal  # noqa: E402
+from benchmarks.tanks_parts.data_terms import nominal  # noqa: E402
+from benchmarks.tanks_parts.method import Reconstruction  # noqa: E402
 from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
 from onmanifold.operators.eit import (  # noqa: E402
     EIT,

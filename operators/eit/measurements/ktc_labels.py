@@ -34,7 +34,7 @@ def ktc_best_labels(masks: Tensor, std: float = 80.0) -> NDArray[np.uint8]:
     """
     if masks.ndim != 4 or masks.shape[1] != 2 or len(masks) == 0:
         raise ValueError(f"expected samples of two masks (S, 2, H, W), got {tuple(masks.shape)}")
-    fine = _resized((masks > 0.5).double().mean(0), SIZE)
+    fine = (_resized(masks, SIZE) > 0.5).double().mean(0)
     hard = (_resized(masks.double(), _COARSE) > 0.5).double()
     probability = _resized((masks > 0.5).double().mean(0), _COARSE)
     chosen = []

@@ -17,9 +17,10 @@ from onmanifold.solution import Solution
 from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
-_GLANCE = 4  # steps that every candidate gets
-_LOOK = 6  # further ones that the best of each kind of jump get
+_STAGES = ((2, 2), (3, 1), (5, 1))  # of a jump: steps, and how many of each kind go on after them
+_MANY = 12  # candidates of a kind above which their objective decides which are descended from
 _HOPELESS = 30.0  # nats above the mode left, after those steps
+_FIRST = 2.5  # how many times the slack a chart's best mode gets
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
 
@@ -43,10 +44,21 @@ class _Found:
         self.left.append(False)
 
     def next(self, slack: float) -> int | None:
-        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        best = max(self.evidence)
-        waiting = [i for i, left in enumerate(self.left) if not left]
-        waiting = [i for i in waiting if self.evidence[i] >= best - slack]
+        """The best mode from which no jump was tried.
+
+        Within ``slack`` nats of the best, or of more where no other of its chart is better: a chart whose
+        best mode is not found yet looks worse than it is.
+        """
+        best, best_of = max(self.evidence), dict[int, float]()
+        for mode, evidence in zip(self.modes, self.evidence, strict=True):
+            chart = int(mode.chart[0])
+            best_of[chart] = max(evidence, best_of.get(chart, evidence))
+        waiting = []
+        for i, (mode, evidence) in enumerate(zip(self.modes, self.evidence, strict=True)):
+            first = evidence == best_of[int(mode.chart[0])]
+            reach = _FIRST * slack if first else slack
+            if not self.left[i] and evidence >= best - reach:
+                waiting.append(i)
         return max(waiting, key=self.evidence.__getitem__, default=None)
 
     def within(self, slack: float) -> Local:
@@ -68,18 +80,19 @@ def explore(
 ) -> Laplace:
     """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
 
-    From the mode of most evidence the prior's jumps are tried: of each kind of jump the ``tries``
-    candidates of least objective are descended from, a few steps each, the best ``width`` of them to the
-    end. What they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
+    From the mode of most evidence the prior's jumps are tried: a few steps from each candidate, more
+    from the best of each kind of jump, and to the end from those that come near the mode's objective. What
+    they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
     from which none was tried, until no mode within ``slack`` nats of the best is left, or ``rounds`` are
     over.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         rounds: modes from which jumps are tried, at most, for each measurement.
-        slack: modes of less evidence, in nats, are not jumped from.
-        tries: candidates of each kind of jump to descend from.
-        width: of all these, how many to follow to the end.
+        slack: modes of so many nats less evidence are not jumped from, 2.5 times as many where they are
+            their chart's best.
+        tries: candidates to descend from, of a kind of jump that has more than 12.
+        width: candidates that are followed to the end, or one of each kind of jump if these are more.
         steps: of a descent, at most.
 
     Returns:
@@ -143,33 +156,37 @@ class _Search:
     def _jump(self, mode: Local) -> None:
         """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
         jumps = self.problem.prior.jumps(mode.point)
-        families = [self._best(points) for points in jumps.values() if len(points)]
+        families = [self._few(points) for points in jumps.values() if len(points)]
         if not families:
             return
+        point = Point.cat(families)
         family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
-        point, objective = self._descend(_joined(families), _GLANCE)
-        kept = _champions(objective, family, self.width)
-        point, objective = self._descend(point.select(kept), _LOOK)
-        order = objective.nan_to_num(nan=torch.inf).argsort()
-        hopeful = order[objective[order] <= float(mode.objective) + _HOPELESS]
-        new = self._new(point.select(hopeful))
-        if len(new):
-            self._settle(new)
+        for steps, each in _STAGES:
+            point, objective = self._descend(point, steps)
+            new = self._new(point, objective)
+            if len(new) == 0:
+                return
+            kept = new[_champions(objective[new], family[new], each, self.width)]
+            point, family, objective = point.select(kept), family[kept], objective[kept]
+        hopeful = objective <= float(mode.objective) + _HOPELESS
+        if bool(hopeful.any()):
+            self._settle(point.select(hopeful))
 
-    def _new(self, point: Point) -> Point:
-        """Those that are neither near a mode that is known nor near a better one of the same."""
+    def _new(self, point: Point, objective: Tensor) -> Tensor:
+        """Those that are neither near a mode that is known nor near a better one: an index, best first."""
         x = self.problem.prior.decode(point.z, point.chart)
         known = [(int(mode.chart), mode.x[0]) for mode in self.found.modes]
         kept = []
-        for i, chart in enumerate(point.chart.tolist()):
+        for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
+            chart = int(point.chart[i])
             if not any(chart == k and _same(x[i], other) for k, other in known):
                 kept.append(i)
                 known.append((chart, x[i]))
-        return point.select(torch.tensor(kept, dtype=torch.long))
+        return torch.tensor(kept, dtype=torch.long, device=objective.device)
 
-    def _best(self, points: Point) -> Point:
-        """Of one family the candidates of least objective."""
-        if len(points) <= self.tries:
+    def _few(self, points: Point) -> Point:
+        """Of a family of many the candidates of least objective."""
+        if len(points) <= _MANY:
             return points
         objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
         return points.select(objective.argsort(stable=True)[: self.tries])
@@ -196,19 +213,17 @@ class _Search:
         )
 
 
-def _champions(objective: Tensor, family: Tensor, width: int) -> Tensor:
-    """The best of each family, and the best of the others up to ``width`` in all: an index."""
-    order = objective.nan_to_num(nan=torch.inf).argsort(stable=True)
-    seen: set[int] = set()
-    first, rest = [], []
-    for i in order.tolist():
-        (rest if int(family[i]) in seen else first).append(i)
-        seen.add(int(family[i]))
+def _champions(objective: Tensor, family: Tensor, each: int, width: int) -> Tensor:
+    """The ``each`` best of every family, and the best of the others up to ``width`` in all: an index."""
+    order = objective.argsort(stable=True).tolist()
+    taken: dict[int, int] = {}
+    first: list[int] = []
+    rest: list[int] = []
+    for i in order:
+        number = int(family[i])
+        taken[number] = taken.get(number, 0) + 1
+        (first if taken[number] <= each else rest).append(i)
     return torch.tensor(first + rest[: max(width - len(first), 0)])
-
-
-def _joined(points: list[Point]) -> Point:
-    return Point(torch.cat([p.chart for p in points]), torch.cat([p.z for p in points]))
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -1,0 +1,157 @@
+"""What a picture of a tank costs in terms of its voltages, by several models of the tank."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from onmanifold import Fidelity, Gaussian
+from onmanifold.operators.eit import (
+    EIT,
+    ConductivityMap,
+    Measurement,
+    Saturating,
+    Tank,
+    flag_channels,
+)
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
+
+from ktc_parts.tank import CalibratedTank  # noqa: E402
+from ktc_parts.tank import calibrated as calibrated_tank  # noqa: E402
+
+X_SHAPE = (1, 64, 64)
+WATER = 0.79  # conductivity that explains the tank without objects, as the data's description finds
+CONTRAST = 0.98  # objects conduct 50 times better or worse than water; more makes no difference
+
+MakeConductivity = Callable[[float], ConductivityMap]
+
+
+@dataclass(frozen=True, eq=False)
+class DataTerm:
+    """What a picture costs in terms of the voltages.
+
+    Attributes:
+        operator: pictures to voltages.
+        y: the measured ones, V, ``(*y_shape,)``.
+        fidelity: what their residual costs.
+    """
+
+    operator: EIT
+    y: Tensor
+    fidelity: Fidelity
+
+
+def saturating(water: float) -> ConductivityMap:
+    """Of one number a pixel: -1 resistive, 0 water, 1 conductive."""
+    return Saturating(water, conductive=CONTRAST, resistive=CONTRAST, reach=0.9)
+
+
+class MakeDataTerm(Protocol):
+    """Makes the data term of a measurement."""
+
+    def __call__(
+        self,
+        reference: Measurement,
+        measurement: Measurement,
+        make: MakeConductivity = saturating,
+        x_shape: Sequence[int] = X_SHAPE,
+    ) -> DataTerm:
+        """Of pictures of a shape, by the conductivity that they have in water of a known one."""
+        ...
+
+
+def nominal(
+    reference: Measurement,
+    measurement: Measurement,
+    make: MakeConductivity = saturating,
+    x_shape: Sequence[int] = X_SHAPE,
+) -> DataTerm:
+    """The tank as it is described; only the water's conductivity is that of the reference."""
+    operator = nominal_operator(reference, x_shape, _water(reference), make)
+    std = noise(reference, measurement.voltages, measurement.mask)
+    return DataTerm(operator, measurement.voltages, Gaussian(std, mask=measurement.mask))
+
+
+def calibrated(
+    reference: Measurement,
+    measurement: Measurement,
+    make: MakeConductivity = saturating,
+    x_shape: Sequence[int] = X_SHAPE,
+) -> DataTerm:
+    """The tank and the instrument as the reference shows them: width, common-mode errors, currents."""
+    tank = _tank(reference)
+    std = noise(reference, measurement.voltages, measurement.mask)
+    fidelity = Gaussian(std.flatten(), mask=measurement.mask.flatten())
+    return DataTerm(
+        tank.operator(make(tank.water), x_shape), measurement.voltages.flatten(), fidelity
+    )
+
+
+def transfer(
+    reference: Measurement,
+    measurement: Measurement,
+    make: MakeConductivity = saturating,
+    x_shape: Sequence[int] = X_SHAPE,
+) -> DataTerm:
+    """The same tank, its errors correlated as those of a model are that is linear in the currents."""
+    tank = _tank(reference)
+    operator = tank.operator(make(tank.water), x_shape)
+    return DataTerm(operator, measurement.voltages.flatten(), tank.fidelity(measurement))
+
+
+DATA_TERMS: dict[str, MakeDataTerm] = {
+    "nominal": nominal,
+    "calibrated": calibrated,
+    "transfer": transfer,
+}
+
+
+def noise(reference: Measurement, voltages: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation of voltage differences, V, mostly error of the model.
+
+    A true picture leaves about a tenth of the difference signal unexplained, in proportion to the signal
+    and spread over all electrodes; what ``flag_channels`` finds bad (in the challenge's tank the patterns
+    of electrode 31) counts a sixteenth of the others.
+    """
+    difference = (voltages - reference.voltages) * mask
+    typical = (difference.square().sum() / mask.sum()).sqrt()
+    parts = 0.1 * difference, 0.05 * typical, 0.001 * reference.voltages
+    std = sum(part**2 for part in parts).sqrt()
+    std[:, list(flag_channels(reference).bad)] *= 4
+    return std
+
+
+def nominal_operator(
+    reference: Measurement,
+    x_shape: Sequence[int],
+    water: float = WATER,
+    make: MakeConductivity = saturating,
+) -> EIT:
+    """The tank as it is described, its objects nearly insulators or perfect conductors."""
+    return EIT(
+        Tank.ktc(),
+        reference.protocol,
+        x_shape,
+        conductivity=make(water),
+        reference=reference.voltages,
+    )
+
+
+def _water(reference: Measurement) -> float:
+    """The conductivity that explains a tank without objects: up to the contacts, F(c s) = F(s) / c."""
+    operator = EIT(Tank.ktc(), reference.protocol)
+    water = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
+    return WATER * float(operator.fit_scale(water, reference.voltages[None], mask=reference.mask))
+
+
+@lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
+def _tank(reference: Measurement) -> CalibratedTank:
+    return calibrated_tank(reference)

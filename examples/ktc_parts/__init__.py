@@ -1,0 +1,1 @@
+"""How ``ktc_tank.py`` reconstructs measured water tanks."""

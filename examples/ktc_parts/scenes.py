@@ -1,0 +1,113 @@
+"""Which objects stand in a tank: scenes found by descent and jumps, weighed by their evidence."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ktc_parts.linear import hinted_objects
+from onmanifold import Fidelity, MaxSteps, NotExplained, SmallDecrease, Starts, solve
+from onmanifold.operators.eit import EIT, ktc_best_labels
+from onmanifold.posterior import Laplace, explore
+from onmanifold.priors.parameters import WithParameters
+from onmanifold.priors.scene import Scene
+
+SIZE = 256  # pixels along each side of the challenge's pictures
+SAMPLES = 60  # of the posterior, behind labels and probabilities
+DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
+POOL, STARTS = 32, 3  # samples of the prior that are looked at, and descents before the first jump
+ROUNDS = 6  # modes that jumps are tried from
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is believed to stand in a tank.
+
+    Attributes:
+        labels: classes that are expected to score best, ``(256, 256)``, row 0 on top.
+        probabilities: of water, resistive, conductive, ``(3, 256, 256)``.
+        objects: probability of each number of resistive and conductive objects, largest first.
+        posterior: over scenes and the water's drift.
+        seconds: how long it took.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float64]
+    objects: Mapping[tuple[int, int], float]
+    posterior: Laplace
+    seconds: float
+
+    @property
+    def unsure(self) -> NDArray[np.float64]:
+        """Probability of any other class than the likeliest, ``(256, 256)``."""
+        return np.asarray(1 - self.probabilities.max(axis=0))
+
+
+def with_drift(scene: Scene) -> WithParameters:
+    """A prior of scenes of two kinds with the logarithm of the water's drift as a third channel."""
+    return WithParameters(scene, [DRIFT])
+
+
+def reconstruct(
+    operator: EIT, y: Tensor, fidelity: Fidelity, prior: WithParameters, seed: int = 0
+) -> Found:
+    """Find the scenes that explain voltages.
+
+    Args:
+        operator: masks of resistive and conductive objects and the drift, ``(3, H, W)``, to voltages.
+        y: measured, V, ``(*y_shape,)``.
+        fidelity: what their residual costs.
+        prior: of :func:`with_drift`.
+        seed: of the samples.
+    """
+    began = time.perf_counter()
+    y = y.to(prior.dtype)
+    starts = Starts(POOL, STARTS, also=hinted_objects(operator, y, fidelity, prior))
+    with warnings.catch_warnings():
+        # the first descents may end in charts that cannot explain the data: jumps lead out of them
+        warnings.simplefilter("ignore", NotExplained)
+        solution = solve(
+            operator,
+            y[None],
+            prior,
+            fidelity=fidelity,
+            starts=starts,
+            stop=MaxSteps(12) | SmallDecrease(1e-3),
+            seed=seed,
+        )
+    posterior = explore(solution, rounds=ROUNDS)
+    return described(posterior, prior, time.perf_counter() - began, seed)
+
+
+def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: int = 0) -> Found:
+    """Labels, probabilities and numbers of objects of a posterior."""
+    masks = posterior.x(SAMPLES, seed)[0][:, :2]
+    labels = ktc_best_labels(masks)
+    return Found(labels, class_probabilities(masks), numbers(posterior, prior), posterior, seconds)
+
+
+def class_probabilities(masks: Tensor) -> NDArray[np.float64]:
+    """Of water and the two classes, by samples of their masks ``(S, 2, H, W)``: ``(3, 256, 256)``."""
+    fine = interpolate(masks, (SIZE, SIZE), mode="bilinear")
+    objects = (fine > 0.5).double().mean(0).numpy()
+    return np.concatenate([np.clip(1 - objects.sum(0, keepdims=True), 0, 1), objects])
+
+
+def numbers(posterior: Laplace, prior: WithParameters) -> dict[tuple[int, int], float]:
+    """Probability of each number of resistive and conductive objects, largest first."""
+    scene = prior.prior
+    assert isinstance(scene, Scene)
+    mass: dict[tuple[int, int], float] = {}
+    for chart, weight in zip(
+        posterior.chart[0].tolist(), posterior.weights[0].tolist(), strict=True
+    ):
+        resistive, conductive = scene.counts[chart]
+        mass[resistive, conductive] = mass.get((resistive, conductive), 0.0) + weight
+    return dict(sorted(mass.items(), key=lambda item: -item[1]))
