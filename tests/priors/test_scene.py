@@ -63,6 +63,14 @@ def test_columns_by_objects_are_those_of_differentiation():
         assert torch.allclose(scene.columns_chart(z, k), by_hand, atol=1e-12)
 
 
+def test_the_density_of_lists_is_that_of_charts():
+    scene = WithParameters(small(), [0.05]).double()
+    point = scene.sample(40, 0)
+    by_chart = scene.map_charts(scene.log_prob_chart, point.z, point.chart)
+    assert len(set(point.chart.tolist())) > 4
+    assert torch.allclose(scene.log_prob(point.z, point.chart), by_chart, atol=1e-10)
+
+
 def test_masses_of_charts_are_those_of_numbers_and_kinds():
     """Each chart's density, integrated over lists in any order, is its frequency times those orders."""
     scene = small()
@@ -125,6 +133,31 @@ def test_two_that_touch_may_be_one():
     assert block[:2].norm() < 0.05
     area = scene.arrangement.size(block[2]) ** 2
     assert abs(area / (2 * 0.2**2) - 1) < 0.1
+
+
+def test_one_in_the_notch_of_another_may_be_a_part_of_it():
+    """An object of another kind near by is joined to either: each may be the one that is not there."""
+    scene = small()
+    objects = [(0, disk(scene, -0.15, 0.0, 0.2)), (1, disk(scene, 0.15, 0.0, 0.15))]
+    merged = scene.jumps(points_of(scene, [objects]))["merge"]
+    assert {scene.counts[k] for k in merged.chart.tolist()} == {(1, 0), (0, 1)}
+
+
+def test_objects_are_read_off_a_picture():
+    scene = small()
+    objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
+    point = points_of(scene, [objects])
+    x = scene.decode(point.z, point.chart)
+    assert torch.equal(scene.chart_of(x), point.chart)
+    with pytest.raises(ValueError, match="x"):
+        scene.chart_of(x[:, :1])
+
+
+def test_what_ships_is_built_of_the_outlines_that_ship():
+    scene, outlines = load_prior("scene"), load_prior("outline")
+    assert scene.kinds == 2 and scene.x_shape == (2, 96, 96)
+    for name, weight in outlines.state_dict().items():
+        assert torch.equal(scene.outlines.state_dict()[name], weight), name
 
 
 def test_parameters_stay_where_they_are_in_a_jump():

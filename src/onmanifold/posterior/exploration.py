@@ -20,7 +20,6 @@ from onmanifold.starts import objectives
 _STAGES = ((2, 2), (3, 1), (5, 1))  # of a jump: steps, and how many of each kind go on after them
 _MANY = 12  # candidates of a kind above which their objective decides which are descended from
 _HOPELESS = 30.0  # nats above the mode left, after those steps
-_FIRST = 2.5  # how many times the slack a chart's best mode gets
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
 
@@ -44,21 +43,10 @@ class _Found:
         self.left.append(False)
 
     def next(self, slack: float) -> int | None:
-        """The best mode from which no jump was tried.
-
-        Within ``slack`` nats of the best, or of more where no other of its chart is better: a chart whose
-        best mode is not found yet looks worse than it is.
-        """
-        best, best_of = max(self.evidence), dict[int, float]()
-        for mode, evidence in zip(self.modes, self.evidence, strict=True):
-            chart = int(mode.chart[0])
-            best_of[chart] = max(evidence, best_of.get(chart, evidence))
-        waiting = []
-        for i, (mode, evidence) in enumerate(zip(self.modes, self.evidence, strict=True)):
-            first = evidence == best_of[int(mode.chart[0])]
-            reach = _FIRST * slack if first else slack
-            if not self.left[i] and evidence >= best - reach:
-                waiting.append(i)
+        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
+        best = max(self.evidence)
+        waiting = [i for i, left in enumerate(self.left) if not left]
+        waiting = [i for i in waiting if self.evidence[i] >= best - slack]
         return max(waiting, key=self.evidence.__getitem__, default=None)
 
     def within(self, slack: float) -> Local:
@@ -89,8 +77,7 @@ def explore(
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         rounds: modes from which jumps are tried, at most, for each measurement.
-        slack: modes of so many nats less evidence are not jumped from, 2.5 times as many where they are
-            their chart's best.
+        slack: modes of less evidence, in nats, are not jumped from.
         tries: candidates to descend from, of a kind of jump that has more than 12.
         width: candidates that are followed to the end, or one of each kind of jump if these are more.
         steps: of a descent, at most.
