@@ -183,6 +183,43 @@ def test_a_smooth_penalty_takes_one_round(monkeypatch):
     assert torch.allclose(v, expected)
 
 
+class Walled(Kinked):
+    """A smooth penalty that starts suddenly, as that of objects that meet."""
+
+    kinked = False
+
+    def log_prob_chart(self, z, chart):
+        return -200 * (z.abs() - 0.5).clamp(min=0).square().sum(1)
+
+
+def test_a_step_against_walls_is_halved_and_goes_on():
+    prior = Walled(dim=8, size=12)
+    problem = pose(lambda x: x, 3 * randn(20, 12), prior, Gaussian(1.0))
+    point = prior.sample(20, 0)
+    point = Point(point.chart, point.z.clamp(-0.5, 0.5))
+    model = problem.model(problem.at(point))
+    v, eased = composite_step(problem, point, model, model.curvature)
+    found = composite_values(problem, point, model, v)
+    plain = -torch.linalg.solve(model.curvature + model.bend, model.gradient + model.slope)
+    assert (composite_values(problem, point, model, plain) < 0).any()  # runs into a wall
+    assert torch.allclose(found, model_decrease(model.curvature, model.gradient, v) + eased)
+    assert (found > 0).all()
+    ideal, best = found.clone(), v.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([best], max_iter=2000, line_search_fn="strong_wolfe")
+
+    def cost():
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            total = -composite_values(problem, point, model, best).sum()
+        total.backward()
+        return total
+
+    optimizer.step(cost)
+    with torch.no_grad():
+        ideal = torch.maximum(ideal, composite_values(problem, point, model, best))
+    assert (found / ideal).median() > 0.8
+
+
 def test_kinks_do_not_hold_up_the_descent():
     problem, point, _ = kinked_problem()
     state = descend(problem, LevenbergMarquardt(), MaxSteps(12) | SmallDecrease(1e-9), point).state

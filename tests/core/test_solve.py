@@ -187,6 +187,31 @@ def test_a_pool_smaller_than_its_share_is_refused():
         Starts(pool=4, keep=5)
 
 
+def test_a_good_guess_in_the_pool_is_started_from():
+    """Of one start only, the guess is taken where it is better than the samples, and else it is not."""
+    prior = Sine()
+    _, y = measured(prior, n=4)
+    best = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=Starts(200, 8), stop=FEW)
+    for b in range(4):
+        guess = Point(best.chart[b : b + 1], best.z[b : b + 1])
+        starts = Starts(1, 1, also=guess)
+        found = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=starts, stop=MaxSteps(1))
+        assert torch.allclose(found.z[b], best.z[b], atol=1e-4)
+    bad = Starts(200, 8, also=Point(guess.chart, torch.full_like(guess.z, 2.9)))
+    again = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=bad, stop=FEW)
+    assert torch.allclose(again.objective, best.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("z", "error"), [(torch.zeros(1, 9).double(), ValueError), (torch.zeros(1, 1), TypeError)]
+)
+def test_a_guess_that_is_no_point_of_the_prior_is_refused(z, error):
+    prior = Sine()
+    _, y = measured(prior, n=1)
+    with pytest.raises(error, match="starts"):
+        solve(warp, y, prior, starts=Starts(4, 1, also=Point(torch.zeros(1, dtype=torch.long), z)))
+
+
 # What it repeats ----------------------------------------------------------------------------------
 
 
