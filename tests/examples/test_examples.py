@@ -25,6 +25,13 @@ def test_deblur_bars(tmp_path):
     assert (tmp_path / "bars.png").stat().st_size > 10_000
 
 
+def test_deblur_scene(tmp_path):
+    printed = run("deblur_scene.py", "scenes.png", "--cases", 2, "--rounds", 1, cwd=tmp_path)
+    assert "counted rightly: 2 of 2" in printed
+    assert float(re.search(r"union ([\d.]+)", printed)[1]) > 0.8
+    assert (tmp_path / "scenes.png").stat().st_size > 10_000
+
+
 def test_two_balls_eit(tmp_path):
     printed = run("two_balls_eit.py", "balls.png", cwd=tmp_path)
     assert float(re.search(r"relative error ([\d.]+)", printed)[1]) < 0.1

@@ -1,0 +1,177 @@
+"""Count and find shapes in a blurred, noisy picture: scenes of learned outlines.
+
+    python examples/deblur_scene.py [OUTPUT.png] [--cases N]
+
+The shapes (hearts, moons, gears) are none of those whose outlines the prior has learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from dataclasses import dataclass
+from math import pi
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from onmanifold import Gaussian, MaxSteps, NotExplained, SmallDecrease, Starts, load_prior, solve
+from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.posterior import Laplace, explore
+from onmanifold.prior import Point
+from onmanifold.priors.scene import Scene
+
+SIZE = 96
+NOISE = 0.1  # standard deviation; objects are 1 brighter or darker than what is around them
+BLUR = 6.0  # standard deviation of the kernel, pixels: a third of an object
+SHAPES = ("heart", "moon", "gear")
+RADII = (0.15, 0.28)  # of disks of the objects' areas
+APART = 1.3  # least distance of two objects, sums of their radii
+
+blur = Blur(gaussian_kernel(41, BLUR), (SIZE, SIZE))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A picture to reconstruct.
+
+    Attributes:
+        truth: masks of dark and of bright objects, ``(1, 2, SIZE, SIZE)``.
+        counts: how many there are of each.
+        y: what was measured, ``(1, SIZE, SIZE)``.
+    """
+
+    truth: Tensor
+    counts: tuple[int, int]
+    y: Tensor
+
+
+def measure(x: Tensor) -> Tensor:
+    """Masks of dark and bright objects ``(B, 2, SIZE, SIZE)`` to blurred pictures ``(B, SIZE, SIZE)``."""
+    return blur.A(x[:, 1] - x[:, 0])
+
+
+def shape(name: str, radius: float, centre: tuple[float, float], turn: float) -> Tensor:
+    """The mask of a shape with the area of a disk, ``(SIZE, SIZE)``."""
+    place = (torch.arange(3 * SIZE) + 0.5) * 2 / (3 * SIZE) - 1
+    dy, dx = torch.meshgrid(-place - centre[1], place - centre[0], indexing="ij")
+    c, s = torch.tensor(turn).cos(), torch.tensor(turn).sin()
+    x, y = (c * dx + s * dy) / radius, (c * dy - s * dx) / radius
+    if name == "heart":
+        x, y = x * 0.83, y * 0.83 + 0.1
+        inside = (x.square() + (1.2 * y - x.abs().sqrt() * 0.8).square()) < 1
+    elif name == "moon":
+        inside = (torch.hypot(x, y) < 1.25) & (torch.hypot(x - 0.75, y) > 0.95)
+    else:
+        inside = torch.hypot(x, y) < 1 + 0.17 * torch.sign(torch.sin(9 * torch.atan2(y, x)))
+    return torch.nn.functional.avg_pool2d(inside.float()[None], 3)[0]
+
+
+def make_case(seed: int) -> Case:
+    """One to four shapes (1 + seed mod 4) at random places, each dark or bright, blurred and noisy."""
+    source = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=source))
+
+    truth, counts, taken = torch.zeros(1, 2, SIZE, SIZE), [0, 0], []
+    while len(taken) < 1 + seed % 4:
+        radius, distance, angle = uniform(*RADII), uniform(0, 1) ** 0.5, uniform(0, 2 * pi)
+        reach = (0.97 - 1.3 * radius) * distance
+        x, y = (float(reach * f(torch.tensor(angle))) for f in (torch.cos, torch.sin))
+        if any((x - u) ** 2 + (y - v) ** 2 < (APART * (radius + r)) ** 2 for u, v, r in taken):
+            continue
+        taken.append((x, y, radius))
+        kind, name = (int(torch.randint(n, (), generator=source)) for n in (2, len(SHAPES)))
+        truth[0, kind] += shape(SHAPES[name], radius, (x, y), uniform(0, 2 * pi))
+        counts[kind] += 1
+    noise = NOISE * torch.randn(1, SIZE, SIZE, generator=source)
+    return Case(truth.clamp(max=1), (counts[0], counts[1]), measure(truth) + noise)
+
+
+def reconstruct(y: Tensor, scene: Scene, rounds: int = 6) -> Laplace:
+    """The posterior over scenes, from samples and from what stands out of the blurred picture."""
+    bright = [torch.cat([-y > level, y > level])[None].float() for level in (0.2, 0.3, 0.5)]
+    seen = torch.cat(bright)
+    chart = scene.chart_of(seen)
+    guesses = Point(chart, scene.encode(seen, chart))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotExplained)  # the first ones may hold too few objects
+        solution = solve(
+            measure,
+            y,
+            scene,
+            fidelity=Gaussian(NOISE),
+            starts=Starts(32, 3, also=guesses),
+            stop=MaxSteps(12) | SmallDecrease(1e-3),
+        )
+    return explore(solution, rounds=rounds)
+
+
+def counted(posterior: Laplace, scene: Scene) -> tuple[tuple[int, int], float]:
+    """The likeliest number of dark and bright objects, and its probability."""
+    share = torch.zeros(scene.num_charts, dtype=torch.float64)
+    share.index_add_(0, posterior.chart[0], posterior.weights[0])
+    dark, bright = scene.counts[int(share.argmax())]
+    return (dark, bright), float(share.max())
+
+
+def overlap(truth: Tensor, found: Tensor) -> float:
+    """Intersection over union of two kinds of objects, ``(2, SIZE, SIZE)`` each."""
+    a, b = truth > 0.5, found > 0.5
+    return float((a & b).sum() / (a | b).sum())
+
+
+def draw(rows: list[tuple[Case, Tensor, str]], file: Path) -> None:
+    """Truth | measured | found | probability: a row for each case."""
+    figure, axes = plt.subplots(len(rows), 4, figsize=(8.4, 2.2 * len(rows)), squeeze=False)
+    for row, (case, samples, title) in zip(axes, rows, strict=True):
+        share = (samples > 0.5).float().mean(0)
+        shown = [
+            ("truth", case.truth[0, 1] - case.truth[0, 0]),
+            ("blurred, noisy", case.y[0]),
+            (title, (share[1] > 0.5).float() - (share[0] > 0.5).float()),
+            ("probability", share[1] - share[0]),
+        ]
+        for axis, (name, picture) in zip(row, shown, strict=True):
+            axis.imshow(picture, cmap="gray", vmin=-1, vmax=1)
+            axis.set_title(name, fontsize=8)
+            axis.set_axis_off()
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+
+
+def main() -> None:
+    """Reconstruct some cases, print what was counted, draw them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, nargs="?", default=Path("scenes.png"))
+    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6, help="modes that jumps are tried from")
+    options = parser.parse_args()
+    scene = load_prior("scene")
+    assert isinstance(scene, Scene)
+    rows, right, overlaps = [], 0, []
+    print("case  true (dark, bright)  found  probability  intersection over union")
+    for seed in range(options.cases):
+        case = make_case(seed)
+        posterior = reconstruct(case.y, scene, options.rounds)
+        counts, sure = counted(posterior, scene)
+        samples = posterior.x(40, 0)[0]
+        shared = overlap(case.truth[0], samples.mean(0))
+        print(f"{seed:4d}  {case.counts!s:19s}  {counts}  {sure:11.2f}  {shared:10.3f}")
+        right += counts == case.counts
+        overlaps.append(shared)
+        rows.append((case, samples, f"{counts[0]} dark, {counts[1]} bright: {sure:.0%}"))
+    median = sorted(overlaps)[len(overlaps) // 2]
+    print(f"counted rightly: {right} of {len(rows)}, median intersection over union {median:.3f}")
+    draw(rows[:8], options.output)
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()
