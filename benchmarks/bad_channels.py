@@ -2,18 +2,24 @@
 
     python benchmarks/bad_channels.py --tanks FOLDER [--real FOLDER] [--faults 4]
 
-FOLDER holds simulated scenes (``python benchmarks/tanks.py simulate``), ``--real`` the files of the challenge.
-Each case gets faults of one kind at a time, in the measurement or in the reference: two channels exchanged, one
-saturated, dead, or ten times as noisy. Printed are the shares found, and the channels wrongly flagged.
+FOLDER holds simulated scenes (``python benchmarks/tanks.py make``), ``--real`` the files of the challenge.
+Each case gets faults of one kind at a time, in the measurement or in the reference: two channels
+exchanged, one saturated, dead, or ten times as noisy. Printed are the shares found, and how many channels are
+wrongly flagged.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import warnings
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch

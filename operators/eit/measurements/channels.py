@@ -141,7 +141,7 @@ def channel_report(
     reasons = [f"channel {j + 1}: {text}" for f in findings for j, text in f.told.items()]
     reasons += [f"electrode {e + 1}: all of its channels are bad" for e in electrodes]
     return ChannelReport(
-        {f.name: torch.from_numpy(f.values) for f in findings},
+        {f.name: torch.tensor(f.values) for f in findings},
         torch.from_numpy(score),
         tuple(bad.tolist()),
         electrodes,

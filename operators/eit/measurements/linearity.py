@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _CURRENT = 0.05  # relative standard deviation of an injection's current
+_SHARE = 0.02  # of a change: what good instruments leave that is not linear in the currents
+_FLOOR = 0.01  # the same, of the typical change
 _STEPS = 15  # of the alternating fit
 _SPARE = 4  # voltages beyond the free numbers of a channel's fit that a test takes
 _RANK = 1e-7
@@ -38,15 +40,18 @@ def nonlinearity(
         left_out: channels that are known to be bad, bool, ``(M,)``.
 
     Returns:
-        Residuals in units of :func:`noise_std`, and in V, root mean square over the injections, ``(M,)``
-        each; NaN for channels that are left out or have too few voltages.
+        Residuals in standard deviations (:func:`noise_std`, 2 % of the change, 1 % of the typical one), and
+        in V, root mean square over the injections, ``(M,)`` each; NaN for channels that are left out or have
+        too few voltages.
     """
     protocol = measurement.protocol
     (before, known), (after, mask) = matrix_of(reference), matrix_of(measurement)
     there = mask & known
     mask = there & ~left_out
     change = np.where(mask, after - before, 0.0)
-    std = np.hypot(_noise(before, there), _noise(after, there))
+    noise = np.hypot(_noise(before, there), _noise(after, there))
+    typical = np.sqrt((change**2).sum() / max(int(mask.sum()), 1))
+    std = np.sqrt(noise**2 + (_SHARE * change) ** 2 + (_FLOOR * typical) ** 2)
     currents = _independent(protocol.injections.T)
     free = np.stack([np.ones(len(change)), _sinks(protocol, change, there)], axis=1)
     weight = np.where(mask, 1 / std, 0.0).T[:, :, None]

@@ -35,7 +35,7 @@ _MISFIT = 0.1  # of a tank without objects; measured ones have 0.04, simulated o
 _TIE = 1e-4  # of a channel's largest voltage: closer ones count as equal
 _STUCK = 0.15  # of a channel's voltages, and more than three, that are equal to an extreme one
 _SWAPPED = 0.7  # of the squared distance, if channels are read in another order
-_NOISY = 3.5  # times the median channel's residual
+_NOISY = 3.0  # times the median channel's residual
 
 
 class Implausible(UserWarning):
@@ -283,10 +283,11 @@ def _stuck(voltages: Array, mask: Flags, protocol: Protocol) -> Array:
     top = np.where(there, voltages, -np.inf)
     bottom = np.where(there, -voltages, -np.inf)
     count, shares = there.sum(axis=0), np.zeros(voltages.shape[1])
-    near = _TIE * np.abs(np.where(there, voltages, 0.0)).max(axis=0)
+    largest = np.abs(np.where(there, voltages, 0.0)).max(axis=0)
     for side in (top, bottom):
-        equal = (there & (side >= side.max(axis=0) - near)).sum(axis=0)
-        many = (equal > 3) & (equal > _STUCK * count)
+        extreme = side.max(axis=0)
+        equal = (there & (side >= extreme - _TIE * largest)).sum(axis=0)
+        many = (equal > 3) & (equal > _STUCK * count) & (extreme > largest / 2)
         shares = np.maximum(shares, np.where(many, equal / np.maximum(count, 1), 0.0))
     return np.asarray(shares)
 
@@ -324,20 +325,31 @@ def _exchanged(distance: Array, sound: Flags) -> NDArray[np.intp]:
 
 
 def _nonlinear(reference: Measurement, measurement: Measurement, left_out: Flags) -> Finding:
-    """Channels whose change is less linear in the currents than the others'."""
-    size, volts = nonlinearity(reference, measurement, left_out)
-    known = ~np.isnan(size)
-    if not known.any():
-        return Finding("linearity", volts, np.zeros(len(size)), {})
-    least = 0.1  # of the usual noise: below it, the median channel is perfect
-    score = FAR / _NOISY * np.nan_to_num(size) / max(float(np.median(size[known])), least)
-    typical = float(np.median(volts[known]))
-    told = {
-        int(j): f"its change from the reference is {volts[j]:.2g} V off any that is linear in the "
-        f"currents, the median channel's {typical:.2g} V"
-        for j in np.flatnonzero(score > FAR)
-    }
-    return Finding("linearity", volts, score, told)
+    """Channels whose change is less linear in the currents than the others'.
+
+    Those count that still stand out when the worse ones, which bend the fit, are left out.
+    """
+    least = 0.1  # of the usual error: below it, the median channel is perfect
+    volts, score = np.full(len(left_out), np.nan), np.zeros(len(left_out))
+    told: dict[int, str] = {}
+    suspects, out = ~left_out, left_out.copy()
+    while suspects.any():
+        size, rest = nonlinearity(reference, measurement, out)
+        known = suspects & ~np.isnan(size)
+        if not known.any():
+            break
+        others = rest[~np.isnan(size)]
+        far = FAR / _NOISY * size / max(float(np.nanmedian(size)), least)
+        volts[known], score[known] = rest[known], far[known]
+        suspects = known & (far > FAR)
+        if suspects.any():
+            worst = int(np.where(suspects, far, 0.0).argmax())
+            told[worst] = (
+                f"its change from the reference is {rest[worst]:.2g} V off any that is linear in the "
+                f"currents, the median channel's {np.median(others):.2g} V"
+            )
+            suspects[worst], out[worst] = False, True
+    return Finding("linearity", volts, score, dict(sorted(told.items())))
 
 
 def _misfit(
