@@ -40,6 +40,11 @@ from onmanifold.operators.eit.measurements.ktc_labels import ktc_best_labels
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.model_error import transfer_errors
 from onmanifold.operators.eit.measurements.noise import channel_offsets, fit_noise, noise_std
+from onmanifold.operators.eit.measurements.plausibility import (
+    Implausible,
+    check_against,
+    check_reference,
+)
 from onmanifold.operators.eit.mesh.files import read_mesh
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
@@ -65,6 +70,7 @@ __all__ = [
     "Engine",
     "Exponential",
     "Geometry",
+    "Implausible",
     "Inclusions",
     "Instrument",
     "Labels",
@@ -80,6 +86,8 @@ __all__ = [
     "calibrate",
     "calibrate_width",
     "channel_offsets",
+    "check_against",
+    "check_reference",
     "fit_noise",
     "flag_channels",
     "from_options",

@@ -275,6 +275,7 @@ class Inclusions:
     conductive: float = 0.99
 
     channels = 3
+    masks = 2
 
     def __post_init__(self) -> None:
         _require_finite(self)
@@ -323,6 +324,11 @@ class Scaled:
         """That of the other map."""
         return channels_of(self.conductivity)
 
+    @property
+    def masks(self) -> int:
+        """That of the other map."""
+        return masks_of(self.conductivity)
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.factor * self.conductivity(x)
 
@@ -333,6 +339,11 @@ class Scaled:
 def channels_of(conductivity: ConductivityMap) -> int:
     """How many channels a map's ``x`` has: 1 unless it says otherwise."""
     return int(getattr(conductivity, "channels", 1))
+
+
+def masks_of(conductivity: ConductivityMap) -> int:
+    """How many of the channels are masks, resistive and conductive, that make one picture; 0 for none."""
+    return int(getattr(conductivity, "masks", 0))
 
 
 def _require_finite(options: Affine | Exponential | Saturating | Inclusions) -> None:

@@ -19,6 +19,7 @@ from onmanifold.operators.eit.conductivity import (
     ConductivityMap,
     Scaled,
     channels_of,
+    masks_of,
 )
 from onmanifold.operators.eit.fem.discretize import MeshLike, discretize, discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
@@ -236,8 +237,19 @@ class EIT:
         return "V" if self._measured is None else "V above the reference"
 
     def draw_x(self, ax: Any, x: Tensor, **scale: Any) -> Any:
-        """Draw a picture in the tank; further channels as numbers beneath. In 3D, slices."""
+        """Draw a picture in the tank; further channels as numbers beneath. In 3D, slices.
+
+        The masks of :class:`Inclusions` make one picture, resistive blue and conductive red. With a colour
+        map given, as for standard deviations, it is the larger of the two.
+        """
         picture, *channels = x.detach().cpu().reshape(-1, *self._image_shape)
+        if masks_of(self.conductivity) == 2:
+            resistive, (conductive, *channels) = picture, channels
+            if "cmap" in scale:
+                picture = torch.maximum(resistive, conductive)
+            else:
+                picture = conductive - resistive
+                scale = {"min": -1.0, "max": 1.0, "cmap": "coolwarm"}
         if picture.ndim == 3:
             from onmanifold.plot import draw
 

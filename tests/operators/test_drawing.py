@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from onmanifold.operators import Mask
-from onmanifold.operators.eit import EIT, Affine, Labels, Protocol, Tank
+from onmanifold.operators.eit import EIT, Affine, Inclusions, Labels, Protocol, Scaled, Tank
 
 
 @pytest.fixture
@@ -51,6 +51,26 @@ def test_free_parameters_stand_beneath_the_picture(ax):
     operator.draw_x(ax, x)
     assert np.nanmax(image(ax)) == 0.5
     assert [text.get_text() for text in ax.texts] == ["0.25, -1"]
+
+
+@pytest.mark.parametrize("conductivity", [Inclusions(), Scaled(Inclusions(), 1.1)])
+def test_masks_of_both_kinds_make_one_picture(ax, conductivity):
+    operator = electrical(Protocol.adjacent(32), (3, 16, 16), conductivity=conductivity)
+    x = torch.zeros(3, 16, 16)
+    x[0, 5:7, 5:7], x[1, 9:11, 9:11], x[2] = 0.5, 1.0, 0.05
+    drawn = operator.draw_x(ax, x, min=0.0, max=0.7)
+    assert (image(ax)[5, 5], image(ax)[9, 9], image(ax)[7, 7]) == (-0.5, 1.0, 0.0)
+    assert drawn.get_clim() == (-1, 1) and drawn.get_cmap().name == "coolwarm"
+    assert [text.get_text() for text in ax.texts] == ["0.05"]
+
+
+def test_standard_deviations_of_masks_are_the_larger_of_both(ax):
+    operator = electrical(Protocol.adjacent(32), (3, 16, 16), conductivity=Inclusions())
+    x = torch.zeros(3, 16, 16)
+    x[0, 5, 5], x[1, 5, 5], x[1, 9, 9] = 0.5, 0.2, 0.3
+    drawn = operator.draw_x(ax, x, min=0.0, max=0.6, cmap="magma")
+    assert np.allclose((image(ax)[5, 5], image(ax)[9, 9]), (0.5, 0.3))
+    assert drawn.get_clim() == (0, 0.6) and drawn.get_cmap().name == "magma"
 
 
 def test_voltages_are_a_matrix_above_the_reference(ax):

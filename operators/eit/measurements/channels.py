@@ -6,7 +6,7 @@ and what is measured may change places. A model's prediction may be added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from onmanifold.operators.eit.measurements.noise import (
     matrix_of,
     repeats,
 )
+from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
 
@@ -31,8 +32,8 @@ _TOLD = {
     "residual": "it is {value:.2g} V off the prediction, the median channel {median:.2g} V",
     "signal": "its voltages are {value:.2g} V, the median channel's {median:.2g} V",
 }
-_FAR = 4.0  # standard deviations of a normal distribution whose median is the channels'
-_DEAD = 0.05  # of the median channel's voltages
+FAR = 4.0  # standard deviations of a normal distribution whose median is the channels'
+DEAD = 0.05  # of the median channel's voltages
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,30 +89,64 @@ def flag_channels(measurement: Measurement, predicted: Tensor | None = None) -> 
         ((4,), 992)
     """
     pairs = reciprocity(measurement)
+    findings = channel_findings(measurement, predicted, pairs)
+    return channel_report(measurement.protocol, findings, pairs.error)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What one test says of each channel.
+
+    Attributes:
+        name: of the test.
+        values: what it found, ``(M,)``; NaN where it is not possible.
+        score: how far that is from good; above 4 the channel is bad, ``(M,)``.
+        told: what to say of the bad ones, by channel from 0.
+    """
+
+    name: str
+    values: Array
+    score: Array
+    told: Mapping[int, str]
+
+
+def channel_findings(
+    measurement: Measurement, predicted: Tensor | None, pairs: Reciprocity
+) -> list[Finding]:
+    """What the tests of :func:`flag_channels` find."""
     values = _tests(measurement, pairs, predicted)
-    scores, reasons = [], []
+    findings = []
     for name, value in values.items():
         median = float(np.nanmedian(value)) if not np.isnan(value).all() else float("nan")
         if name == "signal":
-            far = np.where(value < _DEAD * median, 2 * _FAR, 0.0)
+            far = np.where(value < DEAD * median, 2 * FAR, 0.0)
         else:  # relative to rounding where the median channel is perfect
             far = 0.6745 * value / max(median, 1e-12 * float(np.nanmax(values["signal"])))
-        scores.append(np.nan_to_num(far))
-        reasons += [
-            f"channel {j + 1}: " + _TOLD[name].format(value=value[j], median=median)
-            for j in np.flatnonzero(scores[-1] > _FAR)
-        ]
-    score = np.max(scores, axis=0)
-    bad = np.flatnonzero(score > _FAR)
-    electrodes = _electrodes(measurement.protocol.patterns, bad)
+        score = np.nan_to_num(far)
+        told = {
+            int(j): _TOLD[name].format(value=value[j], median=median)
+            for j in np.flatnonzero(score > FAR)
+        }
+        findings.append(Finding(name, value, score, told))
+    return findings
+
+
+def channel_report(
+    protocol: Protocol, findings: Sequence[Finding], error: float = float("nan")
+) -> ChannelReport:
+    """The findings together; ``error`` is that of reciprocity."""
+    score = np.max([finding.score for finding in findings], axis=0)
+    bad = np.flatnonzero(score > FAR)
+    electrodes = _electrodes(protocol.patterns, bad)
+    reasons = [f"channel {j + 1}: {text}" for f in findings for j, text in f.told.items()]
     reasons += [f"electrode {e + 1}: all of its channels are bad" for e in electrodes]
     return ChannelReport(
-        {name: torch.from_numpy(value) for name, value in values.items()},
+        {f.name: torch.tensor(f.values) for f in findings},
         torch.from_numpy(score),
         tuple(bad.tolist()),
         electrodes,
         tuple(reasons),
-        pairs.error,
+        error,
     )
 
 
