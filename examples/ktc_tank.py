@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse  # noqa: E402
 import logging  # noqa: E402
+import warnings  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from concurrent.futures import ProcessPoolExecutor  # noqa: E402
 from functools import partial  # noqa: E402
@@ -26,26 +27,38 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from ktc_parts.cases import Case, read_cases  # noqa: E402
 from ktc_parts.drawing import page, save  # noqa: E402
-from ktc_parts.scenes import Found, reconstruct, with_drift  # noqa: E402
-from ktc_parts.tank import CalibratedTank, calibrated  # noqa: E402
+from ktc_parts.scenes import ROUNDS, Found, reconstruct, with_drift  # noqa: E402
+from ktc_parts.tank import CalibratedTank, calibrated, water_voltages  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 from onmanifold import load_prior  # noqa: E402
-from onmanifold.operators.eit import Inclusions, ktc_score, read_ktc  # noqa: E402
+from onmanifold.operators.eit import (  # noqa: E402
+    Inclusions,
+    Measurement,
+    Protocol,
+    check_against,
+    check_reference,
+    ktc_score,
+    read_ktc,
+)
 
 
-def solved(tank: CalibratedTank, case: Case) -> Found:
-    """What stands in a tank."""
+def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
+    """What stands in a tank of which some channels are bad."""
+    case, bad = checked
     torch.set_num_threads(1)
     prior = with_drift(load_prior("scene"))
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
-    fidelity = tank.fidelity(case.measurement)
-    return reconstruct(operator, case.measurement.voltages.flatten(), fidelity, prior)
+    fidelity = tank.fidelity(case.measurement, bad)
+    y = case.measurement.voltages.flatten()
+    return reconstruct(operator, y, fidelity, prior, rounds=rounds)
 
 
-def solve_all(tank: CalibratedTank, cases: Sequence[Case], jobs: int) -> Iterator[Found]:
+def solve_all(
+    tank: CalibratedTank, cases: Sequence[tuple[Case, tuple[int, ...]]], jobs: int, rounds: int
+) -> Iterator[Found]:
     """What stands in each tank, in order, by several processes."""
-    work = partial(solved, tank)
+    work = partial(solved, tank, rounds)
     if jobs == 1:
         yield from map(work, cases)
         return
@@ -78,6 +91,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--truth", type=Path, help="folder with true1.mat, true2.mat, ...")
     parser.add_argument("--all-levels", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="modes that jumps are tried from"
+    )
     arguments = parser.parse_args()
     if arguments.level is None and not arguments.all_levels:
         parser.error("give a level from 1 to 7, or --all-levels")
@@ -87,29 +103,45 @@ def parse() -> argparse.Namespace:
     try:
         arguments.reference = read_ktc(arguments.input / "ref.mat")
         arguments.cases = read_cases(arguments.input, arguments.truth, arguments.levels)
+        arguments.bad = check(arguments.reference, arguments.cases)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return arguments
 
 
+def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]]:
+    """Refuse files that cannot be what they should be, and warn of bad channels: those of each case."""
+    water = water_voltages(reference)
+    known = check_reference(reference, water, "ref.mat", Protocol.ktc()).bad
+    found = [check_against(reference, case.measurement, case.file).bad for case in cases]
+    return [tuple(j for j in bad if j not in known) for bad in found]
+
+
+def told(bad: Sequence[int]) -> str:
+    """What makes a picture unsure."""
+    return f"channels {', '.join(str(j + 1) for j in bad)} look bad" if bad else ""
+
+
 def main() -> None:
     """Read the arguments, run every case."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    warnings.showwarning = lambda message, *_: logging.warning("%s", message)  # without its place
     given = parse()
     tank = calibrated(given.reference)
+    checked = list(zip(given.cases, given.bad, strict=True))
     jobs = max(1, min(given.jobs, len(given.cases)))
     results = []
     with Progress() as progress:
-        found = solve_all(tank, given.cases, jobs)
-        for result in progress.track(
-            zip(given.cases, found, strict=True), total=len(given.cases), description="tanks"
-        ):
-            folder = given.output / f"level{result[0].level}" if given.all_levels else given.output
-            save(result, folder)
-            results.append(result)
+        found = progress.track(
+            solve_all(tank, checked, jobs, given.rounds), len(checked), description="tanks"
+        )
+        for (case, bad), one in zip(checked, found, strict=True):
+            folder = given.output / f"level{case.level}" if given.all_levels else given.output
+            save((case, one), folder, told(bad))
+            results.append((case, one))
     page(results, given.output / "page.png")
     report(results)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
     main()

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from scipy.optimize import minimize_scalar
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
@@ -104,21 +105,33 @@ def smooth_modes(size: int) -> Tensor:
 def hinted_objects(operator: EIT, y: Tensor, fidelity: Fidelity, prior: WithParameters) -> Point:
     """Scenes of the regions above several shares of the linear picture's extreme values.
 
+    And simpler ones of the largest regions alone, since the step shows echoes of objects, too.
+
     The picture is that of the conductive channel; where it is negative, objects are resistive.
     """
     mean, std = linear_step(operator, y, fidelity, channel=1)
     shown = torch.stack([-mean, mean])
     shown = torch.where(shown > SIGNIFICANT * std, shown, 0.0)
     peak = shown.amax((1, 2)).clamp(min=1e-12)
-    masks = [
-        torch.stack(
-            [(shown[k] > share * peak[k]).to(prior.dtype) for k, share in enumerate(shares)]
-        )
-        for shares in product(LEVELS, LEVELS)
-    ]
-    x = torch.stack(masks)
+    masks = []
+    for shares in product(LEVELS, LEVELS):
+        both = torch.stack([shown[k] > share * peak[k] for k, share in enumerate(shares)])
+        masks += [both, *simpler(both)]
+    x = torch.stack(masks).to(prior.dtype)
     scene = prior.prior
     assert isinstance(scene, Scene)
     joined = prior.join(x, x.new_zeros(len(x), 1))
     chart = scene.chart_of(x)
     return Point(chart, prior.encode(joined, chart))
+
+
+def simpler(masks: Tensor) -> list[Tensor]:
+    """The largest region of each kind alone, of the first, of the second: ``(2, H, W)`` each."""
+    largest = torch.zeros_like(masks)
+    for k, mask in enumerate(masks.numpy()):
+        regions, count = label(mask)
+        if count:
+            sizes = np.bincount(regions.ravel())[1:]
+            largest[k] = torch.from_numpy(regions == 1 + int(sizes.argmax()))
+    none = torch.zeros_like(masks[0])
+    return [largest, torch.stack([largest[0], none]), torch.stack([none, largest[1]])]

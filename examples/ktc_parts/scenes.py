@@ -22,8 +22,15 @@ from onmanifold.priors.scene import Scene
 SIZE = 256  # pixels along each side of the challenge's pictures
 SAMPLES = 60  # of the posterior, behind labels and probabilities
 DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
-POOL, STARTS = 32, 3  # samples of the prior that are looked at, and descents before the first jump
-ROUNDS = 6  # modes that jumps are tried from
+POOL, STARTS, HALVED = (
+    32,
+    8,
+    4,
+)  # samples of the prior; descents before jumps, steps until half go on
+ROUNDS, SLACK = (
+    5,
+    4.0,
+)  # modes that jumps are tried from, and how much less evidence they may have, nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,12 @@ def with_drift(scene: Scene) -> WithParameters:
 
 
 def reconstruct(
-    operator: EIT, y: Tensor, fidelity: Fidelity, prior: WithParameters, seed: int = 0
+    operator: EIT,
+    y: Tensor,
+    fidelity: Fidelity,
+    prior: WithParameters,
+    seed: int = 0,
+    rounds: int = ROUNDS,
 ) -> Found:
     """Find the scenes that explain voltages.
 
@@ -66,10 +78,11 @@ def reconstruct(
         fidelity: what their residual costs.
         prior: of :func:`with_drift`.
         seed: of the samples.
+        rounds: modes that jumps are tried from, at most.
     """
     began = time.perf_counter()
     y = y.to(prior.dtype)
-    starts = Starts(POOL, STARTS, also=hinted_objects(operator, y, fidelity, prior))
+    starts = Starts(POOL, STARTS, HALVED, also=hinted_objects(operator, y, fidelity, prior))
     with warnings.catch_warnings():
         # the first descents may end in charts that cannot explain the data: jumps lead out of them
         warnings.simplefilter("ignore", NotExplained)
@@ -82,7 +95,7 @@ def reconstruct(
             stop=MaxSteps(12) | SmallDecrease(1e-3),
             seed=seed,
         )
-    posterior = explore(solution, rounds=ROUNDS)
+    posterior = explore(solution, rounds=rounds, slack=SLACK)
     return described(posterior, prior, time.perf_counter() - began, seed)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from onmanifold import CorrelatedGaussian
 from onmanifold.operators.eit import (
@@ -23,6 +24,7 @@ from onmanifold.operators.eit import (
     transfer_errors,
 )
 
+USUAL_WATER = 0.79  # S/m, to tell whether voltages have the right size
 FITTED = ("conductivity", "common", "currents")  # with the electrodes' width, from the reference
 
 
@@ -59,13 +61,20 @@ class CalibratedTank:
             background=self.water,
         )
 
-    def fidelity(self, measurement: Measurement) -> CorrelatedGaussian:
-        """What a residual costs: noise, and errors of the model that are linear in the currents."""
+    def fidelity(
+        self, measurement: Measurement, doubtful: Sequence[int] = ()
+    ) -> CorrelatedGaussian:
+        """What a residual costs: noise, and errors of the model that are linear in the currents.
+
+        Args:
+            measurement: of the tank with objects.
+            doubtful: measurement patterns that are bad in it, from 0; those of the reference are known.
+        """
         change = torch.where(measurement.mask, measurement.voltages - self.reference.voltages, 0.0)
         difference = replace(measurement, voltages=change)
-        doubtful = torch.tensor(self.doubtful, dtype=torch.long)
+        bad = torch.tensor(sorted({*self.doubtful, *doubtful}), dtype=torch.long)
         noise = noise_std(self.reference.voltages)
-        return transfer_errors(difference, noise, doubtful=doubtful)
+        return transfer_errors(difference, noise, doubtful=bad)
 
 
 def calibrated(
@@ -76,6 +85,13 @@ def calibrated(
     found = calibrate_width(Tank.ktc(), reference, make_mesh=make_mesh, fit=FITTED)
     assert isinstance(found.geometry, Tank)
     return CalibratedTank(reference, found, make_mesh(found.geometry), flag_channels(reference).bad)
+
+
+def water_voltages(reference: Measurement) -> Tensor:
+    """What the tank as it is described would show without objects, V, the reference's shape."""
+    tank = Tank.ktc()
+    eit = EIT(tank, reference.protocol, (8, 8), mesh=assemble(polar_mesh(tank, 4, 1.6, 0.1)))
+    return eit.A(torch.full((1, 8, 8), USUAL_WATER, dtype=torch.float64))[0]
 
 
 def mesh_of(tank: Tank) -> Discretization:

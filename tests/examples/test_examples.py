@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import loadmat, savemat
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -82,13 +83,34 @@ def tank(shared_data, tmp_path):
 
 
 def test_measured_tank(tank):
-    printed = run("ktc_tank.py", "input", "output", 3, "--truth", "truth", "--jobs", 1, cwd=tank)
+    options = ("--truth", "truth", "--jobs", 1, "--rounds", 1)
+    printed = run("ktc_tank.py", "input", "output", 3, *options, cwd=tank)
     classes = np.load(tank / "output" / "4.npy")
     assert classes.shape == (256, 256) and set(np.unique(classes)) == {0, 1}
     assert (tank / "output" / "4.png").stat().st_size > 5_000
     assert (tank / "output" / "page.png").stat().st_size > 5_000
     assert float(re.search(r"level 3: mean score ([\d.]+)", printed)[1]) > 0.85
     assert re.search(r"^ *4 +3 +\S+ +1 +0 ", printed, re.MULTILINE)  # one resistive object
+
+
+def test_measured_tank_of_bad_files(tank):
+    """Millivolts, and a file without voltages, are refused by name; nothing is written."""
+    source, changed = tank / "input" / "data4.mat", tank / "changed"
+    changed.mkdir()
+    shutil.copy(tank / "input" / "ref.mat", changed)
+    contents = loadmat(source)
+    for factor, message in (
+        (1e3, "data4.mat: its voltages are"),
+        (np.nan, "data4.mat: all of its"),
+    ):
+        voltages = {"Uel": factor * contents["Uel"]}
+        savemat(
+            changed / "data4.mat", {name: contents[name] for name in ("Inj", "Mpat")} | voltages
+        )
+        command = [sys.executable, str(EXAMPLES / "ktc_tank.py"), "changed", "out", "1"]
+        done = subprocess.run(command, cwd=tank, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert not (tank / "out").exists()
 
 
 def test_measured_tank_needs_a_level_and_data(tank):

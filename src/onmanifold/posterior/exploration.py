@@ -13,7 +13,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.posterior.laplace import Laplace, log_evidence, mixture
 from onmanifold.posterior.target import Local, local, posed, visit
 from onmanifold.prior import Point
-from onmanifold.solution import Solution
+from onmanifold.solution import Solution, Status
 from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
@@ -114,7 +114,8 @@ def explore(
     with evaluation(problem.prior):
         for b in range(len(problem)):
             search = _Search(problem.select(torch.tensor([b])), tries, width, steps)
-            ends = Point(solution.ends.chart[b], solution.ends.z[b])
+            kept = solution.ends.status[b] != Status.DROPPED
+            ends = Point(solution.ends.chart[b], solution.ends.z[b]).select(kept)
             parts.append(search.run(ends, rounds, slack))
     return _gathered(problem, parts)
 
