@@ -19,6 +19,7 @@ import logging  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from concurrent.futures import ProcessPoolExecutor  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from functools import partial  # noqa: E402
 from multiprocessing import get_context  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -33,6 +34,7 @@ from rich.progress import Progress  # noqa: E402
 
 from onmanifold import load_prior  # noqa: E402
 from onmanifold.operators.eit import (  # noqa: E402
+    Implausible,
     Inclusions,
     Measurement,
     Protocol,
@@ -51,7 +53,8 @@ def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ..
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
     fidelity = tank.fidelity(case.measurement, bad)
     y = case.measurement.voltages.flatten()
-    return reconstruct(operator, y, fidelity, prior, rounds=rounds)
+    found = reconstruct(operator, y, fidelity, prior, rounds=rounds)
+    return replace(found, posterior=None)  # which holds the operator
 
 
 def solve_all(
@@ -111,10 +114,16 @@ def parse() -> argparse.Namespace:
 
 def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]]:
     """Refuse files that cannot be what they should be, and warn of bad channels: those of each case."""
-    water = water_voltages(reference)
-    known = check_reference(reference, water, "ref.mat", Protocol.ktc()).bad
-    found = [check_against(reference, case.measurement, case.file).bad for case in cases]
-    return [tuple(j for j in bad if j not in known) for bad in found]
+    known = check_reference(reference, water_voltages(reference), "ref.mat", Protocol.ktc()).bad
+    found = []
+    for case in cases:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Implausible)  # of what the reference's check has told
+            report = check_against(reference, case.measurement, case.file)
+        found.append(tuple(j for j in report.bad if j not in known))
+        if found[-1]:
+            logging.warning("%s: %s", case.file, "; ".join(report.reasons))
+    return found
 
 
 def told(bad: Sequence[int]) -> str:

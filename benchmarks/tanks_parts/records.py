@@ -148,9 +148,9 @@ def _reconstruct(task: _Task) -> None:
 
 def _variants(folder: Path, method: str, data_term: str) -> list[str]:
     """The method's variants of which there are records."""
-    start, end = f"{method}-", f"-{data_term}"
-    found = (path.name for path in sorted(folder.glob(f"{start}*{end}")))
-    return [name.removesuffix(end) for name in found if name != f"{method}{end}"]
+    own, end = method.replace(":", "."), f"-{data_term}"
+    found = (path.name for path in sorted(folder.glob(f"{own}-*{end}")))
+    return [name.removesuffix(end) for name in found if name != f"{own}{end}"]
 
 
 def title(method: str, data_term: str) -> str:

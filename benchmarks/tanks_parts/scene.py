@@ -40,10 +40,11 @@ class LearnedOutlines:
         began = time.perf_counter()
         data = self.data_term(reference, measurement, Inclusions, self.prior.x_shape)
         found = reconstruct(data.operator, data.y, data.fidelity, self.prior)
-        seconds = time.perf_counter() - began
+        seconds, posterior = time.perf_counter() - began, found.posterior
+        assert posterior is not None
         shown = _shown(found, seconds)
-        misfit = self._likeliest(found.posterior, _misfits(found.posterior))
-        mode = self._likeliest(found.posterior, found.posterior.log_mass[0])
+        misfit = self._likeliest(posterior, _misfits(posterior))
+        mode = self._likeliest(posterior, posterior.log_mass[0])
         return replace(shown, variants={"misfit": misfit, "mode": mode})
 
     def _likeliest(self, posterior: Laplace, score: torch.Tensor) -> Reconstruction:

@@ -41,14 +41,14 @@ class Found:
         labels: classes that are expected to score best, ``(256, 256)``, row 0 on top.
         probabilities: of water, resistive, conductive, ``(3, 256, 256)``.
         objects: probability of each number of resistive and conductive objects, largest first.
-        posterior: over scenes and the water's drift.
+        posterior: over scenes and the water's drift; left out between processes.
         seconds: how long it took.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float64]
     objects: Mapping[tuple[int, int], float]
-    posterior: Laplace
+    posterior: Laplace | None
     seconds: float
 
     @property
