@@ -1,14 +1,10 @@
-"""The prior of scenes that ships: ``python benchmarks/scenes.py [--write]``.
+"""How well scenes of learned outlines hold what was never learned: ``python benchmarks/scenes.py``.
 
-It holds nothing that was trained but the outlines of ``load_prior("outline")``. Measured here on pictures of
-held-out outlines, placed as the arrangement has it: how near the manifold comes to them, and how often the
-number of objects is read off rightly. ``--write`` makes the folder that ships, these figures in its card.
+Pictures of held-out outlines, placed as the arrangement has it: how near the manifold comes to them, and how
+often the number of objects is read off rightly.
 """
 
 from __future__ import annotations
-
-import argparse
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,17 +15,7 @@ from onmanifold.priors.manifolds import Outline, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
 
-FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2
-CARD = {
-    "name": "scene",
-    "description": "Up to five separate objects of two kinds in a disk, soft masks on 96 x 96 pixels",
-    "value_range": "0 to 1",
-    "unit": "1",
-    "licence": "MIT",
-    "training_data": "none of its own; outlines as in the prior 'outline'",
-    "recipe": {"outlines": "outline", "kinds": KINDS, "script": "benchmarks/scenes.py"},
-}
 
 
 @torch.no_grad()
@@ -67,16 +53,9 @@ def measure(scene: Scene, n: int = 200) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and write where that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="make the folder that ships")
-    arguments = parser.parse_args()
-    scene = Scene(load_prior("outline"), KINDS)
-    metrics = measure(scene)
+    """Measure and print."""
+    metrics = measure(Scene(load_prior("outline"), KINDS))
     print("\n".join(f"{name:18s} {value:g}" for name, value in metrics.items()))
-    if arguments.write:
-        scene.save(FOLDER, CARD | {"metrics": metrics}, half=True)
-        print(f"wrote {FOLDER}")
 
 
 if __name__ == "__main__":

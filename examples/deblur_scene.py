@@ -157,8 +157,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=6, help="modes that jumps are tried from")
     options = parser.parse_args()
-    scene = load_prior("scene")
-    assert isinstance(scene, Scene)
+    scene = Scene(load_prior("outline"), kinds=2)
     rows, right, overlaps = [], 0, []
     print("case  true (dark, bright)  found  probability  intersection over union")
     for seed in range(options.cases):

@@ -43,13 +43,14 @@ from onmanifold.operators.eit import (  # noqa: E402
     ktc_score,
     read_ktc,
 )
+from onmanifold.priors.scene import Scene  # noqa: E402
 
 
 def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
     """What stands in a tank of which some channels are bad."""
     case, bad = checked
     torch.set_num_threads(1)
-    prior = with_drift(load_prior("scene"))
+    prior = with_drift(Scene(load_prior("outline"), kinds=2))
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
     fidelity = tank.fidelity(case.measurement, bad)
     y = case.measurement.voltages.flatten()

@@ -153,13 +153,6 @@ def test_objects_are_read_off_a_picture():
         scene.chart_of(x[:, :1])
 
 
-def test_what_ships_is_built_of_the_outlines_that_ship():
-    scene, outlines = load_prior("scene"), load_prior("outline")
-    assert scene.kinds == 2 and scene.x_shape == (2, 96, 96)
-    for name, weight in outlines.state_dict().items():
-        assert torch.equal(scene.outlines.state_dict()[name], weight), name
-
-
 def test_parameters_stay_where_they_are_in_a_jump():
     scene = WithParameters(small(), [0.05]).double()
     point = scene.sample(1, 4)
