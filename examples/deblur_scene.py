@@ -97,9 +97,7 @@ def make_case(seed: int) -> Case:
 
 def reconstruct(y: Tensor, scene: Scene, rounds: int = 6) -> Laplace:
     """The posterior over scenes, from samples and from what stands out of the blurred picture."""
-    smooth = avg_pool2d(
-        y, 7, stride=1, padding=3
-    )  # the noise is seven times less, the blur hardly more
+    smooth = avg_pool2d(y, 7, stride=1, padding=3)  # a seventh of the noise, hardly more blur
     levels = torch.tensor([0.15, 0.3, 0.5]).view(-1, 1, 1)
     seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
     chart = scene.chart_of(seen)

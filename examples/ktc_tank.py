@@ -16,11 +16,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse  # noqa: E402
 import logging  # noqa: E402
+import time  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from concurrent.futures import ProcessPoolExecutor  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from functools import partial  # noqa: E402
+from functools import cache, partial  # noqa: E402
 from multiprocessing import get_context  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from ktc_parts.cases import Case, read_cases  # noqa: E402
 from ktc_parts.drawing import page, save  # noqa: E402
-from ktc_parts.scenes import ROUNDS, Found, reconstruct, with_drift  # noqa: E402
+from ktc_parts.scenes import ROUNDS, Found, described, posterior_of, with_drift  # noqa: E402
 from ktc_parts.tank import CalibratedTank, calibrated, water_voltages  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
@@ -43,19 +43,26 @@ from onmanifold.operators.eit import (  # noqa: E402
     ktc_score,
     read_ktc,
 )
+from onmanifold.priors.parameters import WithParameters  # noqa: E402
 from onmanifold.priors.scene import Scene  # noqa: E402
 
 
 def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
     """What stands in a tank of which some channels are bad."""
-    case, bad = checked
+    began = time.perf_counter()
     torch.set_num_threads(1)
-    prior = with_drift(Scene(load_prior("outline"), kinds=2))
+    prior, (case, bad) = scenes(), checked
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
     fidelity = tank.fidelity(case.measurement, bad)
     y = case.measurement.voltages.flatten()
-    found = reconstruct(operator, y, fidelity, prior, rounds=rounds)
-    return replace(found, posterior=None)  # which holds the operator
+    posterior = posterior_of(operator, y, fidelity, prior, rounds=rounds)
+    return described(posterior, prior, time.perf_counter() - began)
+
+
+@cache  # it takes a second, once in each process
+def scenes() -> WithParameters:
+    """What may stand in a tank."""
+    return with_drift(Scene(load_prior("outline"), kinds=2))
 
 
 def solve_all(
@@ -114,21 +121,22 @@ def parse() -> argparse.Namespace:
 
 
 def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]]:
-    """Refuse files that cannot be what they should be, and warn of bad channels: those of each case."""
+    """Refuse files that cannot be right; the bad channels of each case and of the reference."""
     known = check_reference(reference, water_voltages(reference), "ref.mat", Protocol.ktc()).bad
     found = []
     for case in cases:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Implausible)  # of what the reference's check has told
             report = check_against(reference, case.measurement, case.file)
-        found.append(tuple(j for j in report.bad if j not in known))
-        if found[-1]:
+        found.append(tuple(sorted({*known, *report.bad})))
+        if not set(report.bad) <= set(known):
             logging.warning("%s: %s", case.file, "; ".join(report.reasons))
     return found
 
 
-def told(bad: Sequence[int]) -> str:
-    """What makes a picture unsure."""
+def told(tank: CalibratedTank, bad: Sequence[int]) -> str:
+    """What makes a picture unsure: channels that are worse than the reference's repeats show."""
+    bad = [j for j in bad if j not in tank.doubtful]
     return f"channels {', '.join(str(j + 1) for j in bad)} look bad" if bad else ""
 
 
@@ -147,7 +155,7 @@ def main() -> None:
         )
         for (case, bad), one in zip(checked, found, strict=True):
             folder = given.output / f"level{case.level}" if given.all_levels else given.output
-            save((case, one), folder, told(bad))
+            save((case, one), folder, told(tank, bad))
             results.append((case, one))
     page(results, given.output / "page.png")
     report(results)

@@ -118,7 +118,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
     from ktc_parts.cases import read_cases
 
-    from benchmarks.tanks_parts.data_terms import noise, nominal_operator
+    from benchmarks.tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from benchmarks.tanks_parts.picture import WATER_STD
     from onmanifold.operators.eit import read_ktc
     from onmanifold.priors.background import WithBackground
@@ -130,7 +130,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
         return
     reference = read_ktc(folder / "ref.mat")
     prior = WithBackground(load_prior("tank"), WATER_STD)
-    operator = nominal_operator(reference, prior.x_shape)
+    operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
     for level in levels:
         measured = [case.measurement for case in read_cases(folder, None, [level])]
         mask = torch.stack([m.mask for m in measured])
@@ -159,9 +159,7 @@ def _posed(
     rows = torch.arange(len(y))[:, None]
     own, more = (rows * s + torch.arange(s) for s in (starts, each))
     both = torch.cat([own, more + len(point)], dim=1).flatten()  # measurement by measurement
-    many = Point(torch.cat([point.chart, chosen.chart]), torch.cat([point.z, chosen.z])).select(
-        both
-    )
+    many = Point.cat([point, chosen]).select(both)
     ends = descend(problem.repeat(starts + each), LevenbergMarquardt(), POLISHED, many).state
     best = ends.objective.nan_to_num(nan=torch.inf).view(len(y), -1).amin(1)
     target = best + (SHARE * best.abs()).clamp(max=NATS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,7 +30,10 @@ X_SHAPE = (1, 64, 64)
 WATER = 0.79  # conductivity that explains the tank without objects, as the data's description finds
 CONTRAST = 0.98  # objects conduct 50 times better or worse than water; more makes no difference
 
-MakeConductivity = Callable[[float], ConductivityMap]
+
+def saturating(water: float) -> ConductivityMap:
+    """Of one number a pixel: -1 resistive, 0 water, 1 conductive."""
+    return Saturating(water, conductive=CONTRAST, resistive=CONTRAST, reach=0.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,72 +41,50 @@ class DataTerm:
     """What a picture costs in terms of the voltages.
 
     Attributes:
-        operator: pictures to voltages.
-        y: the measured ones, V, ``(*y_shape,)``.
+        model: operator on pictures of a shape that have a conductivity.
+        water: conductivity of the water, S/m.
+        y: the measured voltages, V, ``(*y_shape,)``.
         fidelity: what their residual costs.
     """
 
-    operator: EIT
+    model: Callable[[ConductivityMap, Sequence[int]], EIT]
+    water: float
     y: Tensor
     fidelity: Fidelity
 
-
-def saturating(water: float) -> ConductivityMap:
-    """Of one number a pixel: -1 resistive, 0 water, 1 conductive."""
-    return Saturating(water, conductive=CONTRAST, resistive=CONTRAST, reach=0.9)
-
-
-class MakeDataTerm(Protocol):
-    """Makes the data term of a measurement."""
-
-    def __call__(
+    def operator(
         self,
-        reference: Measurement,
-        measurement: Measurement,
-        make: MakeConductivity = saturating,
+        make: Callable[[float], ConductivityMap] = saturating,
         x_shape: Sequence[int] = X_SHAPE,
-    ) -> DataTerm:
-        """Of pictures of a shape, by the conductivity that they have in water of a known one."""
-        ...
+    ) -> EIT:
+        """Pictures to voltages, by the conductivity that they have in the water."""
+        return self.model(make(self.water), x_shape)
 
 
-def nominal(
-    reference: Measurement,
-    measurement: Measurement,
-    make: MakeConductivity = saturating,
-    x_shape: Sequence[int] = X_SHAPE,
-) -> DataTerm:
+MakeDataTerm = Callable[[Measurement, Measurement], DataTerm]
+
+
+def nominal(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The tank as it is described; only the water's conductivity is that of the reference."""
-    operator = nominal_operator(reference, x_shape, _water(reference), make)
     std = noise(reference, measurement.voltages, measurement.mask)
-    return DataTerm(operator, measurement.voltages, Gaussian(std, mask=measurement.mask))
+    fidelity = Gaussian(std, mask=measurement.mask)
+    model = partial(nominal_operator, reference)
+    return DataTerm(model, _water(reference), measurement.voltages, fidelity)
 
 
-def calibrated(
-    reference: Measurement,
-    measurement: Measurement,
-    make: MakeConductivity = saturating,
-    x_shape: Sequence[int] = X_SHAPE,
-) -> DataTerm:
+def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The tank and the instrument as the reference shows them: width, common-mode errors, currents."""
     tank = _tank(reference)
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std.flatten(), mask=measurement.mask.flatten())
-    return DataTerm(
-        tank.operator(make(tank.water), x_shape), measurement.voltages.flatten(), fidelity
-    )
+    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
 
 
-def transfer(
-    reference: Measurement,
-    measurement: Measurement,
-    make: MakeConductivity = saturating,
-    x_shape: Sequence[int] = X_SHAPE,
-) -> DataTerm:
+def transfer(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The same tank, its errors correlated as those of a model are that is linear in the currents."""
     tank = _tank(reference)
-    operator = tank.operator(make(tank.water), x_shape)
-    return DataTerm(operator, measurement.voltages.flatten(), tank.fidelity(measurement))
+    fidelity = tank.fidelity(measurement)
+    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
 
 
 DATA_TERMS: dict[str, MakeDataTerm] = {
@@ -130,17 +110,14 @@ def noise(reference: Measurement, voltages: Tensor, mask: Tensor) -> Tensor:
 
 
 def nominal_operator(
-    reference: Measurement,
-    x_shape: Sequence[int],
-    water: float = WATER,
-    make: MakeConductivity = saturating,
+    reference: Measurement, conductivity: ConductivityMap, x_shape: Sequence[int]
 ) -> EIT:
-    """The tank as it is described, its objects nearly insulators or perfect conductors."""
+    """The tank as it is described."""
     return EIT(
         Tank.ktc(),
         reference.protocol,
         x_shape,
-        conductivity=make(water),
+        conductivity=conductivity,
         reference=reference.voltages,
     )
 

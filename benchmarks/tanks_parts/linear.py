@@ -37,7 +37,7 @@ class Linear:
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
-        mean, std = linear_step(data.operator, data.y, data.fidelity)
+        mean, std = linear_step(data.operator(), data.y, data.fidelity)
         mean, std = fine(mean), fine(std).clip(1e-12)  # outside of the tank it is zero
         low, high = otsu(mean)
         resistive, conductive = water_is_most(mean, low, high)

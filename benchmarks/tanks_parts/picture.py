@@ -35,7 +35,7 @@ class Picture:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
         solution = solve(
-            data.operator,
+            data.operator(),
             data.y[None].to(self.prior.dtype),
             self.prior,
             fidelity=data.fidelity,

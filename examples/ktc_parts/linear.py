@@ -24,12 +24,7 @@ MODES = 200  # of the smoothness prior; the rest has a millionth of the first on
 MODE_SIZE = 64  # pixels along each side on which modes are computed
 LENGTH = 1 / np.sqrt(2 * np.log(100))  # radii: correlations fall to 0.01 at a distance of one
 SPREAD = (1e-3, 10.0)  # standard deviation of a picture's values, where it is looked for
-LEVELS = (
-    0.2,
-    0.35,
-    0.5,
-    0.7,
-)  # shares of the extreme values above which pixels are taken for objects
+# shares of the extreme values above which pixels are taken for objects
 SIGNIFICANT = 3.0  # standard deviations
 
 
@@ -135,3 +130,6 @@ def simpler(masks: Tensor) -> list[Tensor]:
             largest[k] = torch.from_numpy(regions == 1 + int(sizes.argmax()))
     none = torch.zeros_like(masks[0])
     return [largest, torch.stack([largest[0], none]), torch.stack([none, largest[1]])]
+
+
+LEVELS = (0.2, 0.35, 0.5, 0.7)

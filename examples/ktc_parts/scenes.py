@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +21,10 @@ from onmanifold.priors.scene import Scene
 SIZE = 256  # pixels along each side of the challenge's pictures
 SAMPLES = 60  # of the posterior, behind labels and probabilities
 DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
-POOL, STARTS, HALVED = (
-    32,
-    8,
-    4,
-)  # samples of the prior; descents before jumps, steps until half go on
-ROUNDS, SLACK = (
-    5,
-    4.0,
-)  # modes that jumps are tried from, and how much less evidence they may have, nats
+POOL = 32  # samples of the prior that compete with the hints
+STARTS, HALVED = 8, 4  # descents before the first jump, and steps until half of them go on
+ROUNDS = 5  # modes that jumps are tried from
+SLACK = 4.0  # how much less evidence these may have, nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +35,12 @@ class Found:
         labels: classes that are expected to score best, ``(256, 256)``, row 0 on top.
         probabilities: of water, resistive, conductive, ``(3, 256, 256)``.
         objects: probability of each number of resistive and conductive objects, largest first.
-        posterior: over scenes and the water's drift; left out between processes.
         seconds: how long it took.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float64]
     objects: Mapping[tuple[int, int], float]
-    posterior: Laplace | None
     seconds: float
 
     @property
@@ -62,15 +54,15 @@ def with_drift(scene: Scene) -> WithParameters:
     return WithParameters(scene, [DRIFT])
 
 
-def reconstruct(
+def posterior_of(
     operator: EIT,
     y: Tensor,
     fidelity: Fidelity,
     prior: WithParameters,
     seed: int = 0,
     rounds: int = ROUNDS,
-) -> Found:
-    """Find the scenes that explain voltages.
+) -> Laplace:
+    """The scenes, with the water's drift, that explain voltages.
 
     Args:
         operator: masks of resistive and conductive objects and the drift, ``(3, H, W)``, to voltages.
@@ -80,7 +72,6 @@ def reconstruct(
         seed: of the samples.
         rounds: modes that jumps are tried from, at most.
     """
-    began = time.perf_counter()
     y = y.to(prior.dtype)
     starts = Starts(POOL, STARTS, HALVED, also=hinted_objects(operator, y, fidelity, prior))
     with warnings.catch_warnings():
@@ -95,15 +86,14 @@ def reconstruct(
             stop=MaxSteps(12) | SmallDecrease(1e-3),
             seed=seed,
         )
-    posterior = explore(solution, rounds=rounds, slack=SLACK)
-    return described(posterior, prior, time.perf_counter() - began, seed)
+    return explore(solution, rounds=rounds, slack=SLACK)
 
 
 def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: int = 0) -> Found:
     """Labels, probabilities and numbers of objects of a posterior."""
     masks = posterior.x(SAMPLES, seed)[0][:, :2]
     labels = ktc_best_labels(masks)
-    return Found(labels, class_probabilities(masks), numbers(posterior, prior), posterior, seconds)
+    return Found(labels, class_probabilities(masks), numbers(posterior, prior), seconds)
 
 
 def class_probabilities(masks: Tensor) -> NDArray[np.float64]:

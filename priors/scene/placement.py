@@ -58,7 +58,7 @@ class Placement:
         rows, columns = self._weights(y), self._weights(x)
         per_radius = (
             self.side / (2 * REACH) / radius[:, None, None]
-        )  # numbers of an outline in a unit
+        )  # the outline's numbers in a unit
         row_slopes, column_slopes = (per_radius * self._weights(t, slope=True) for t in (y, x))
         value = self._coefficients(outline[:, 0] + 1)
         along_x = self._level(value, rows, column_slopes)

@@ -17,6 +17,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrea
 from onmanifold.descent.halving import Halving
 from onmanifold.descent.loop import Callback, Descent, descend
 from onmanifold.descent.problem import Problem, pose
+from onmanifold.descent.state import State
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point
@@ -211,7 +212,7 @@ def _check_options(method: object, stop: object, callback: object) -> None:
         raise TypeError(f"method has to be one such as LevenbergMarquardt(), got {got}")
 
 
-def _best(problem: Problem, members: Problem, descent: Descent, seconds: float) -> Solution:
+def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: float) -> Solution:
     """Choose the best start of each measurement, whose S members lie in a row."""
     state, prior, batch = descent.state, problem.prior, len(problem)
     worth = torch.nan_to_num(state.objective, nan=torch.inf).view(batch, -1)

@@ -25,7 +25,7 @@ Callback = Callable[[State], object]
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent[S: State]:
     """How the descent of N members went.
 
     Attributes:
@@ -36,7 +36,7 @@ class Descent:
         error: what the callback raised, which ended all descents.
     """
 
-    state: State
+    state: S
     status: Tensor
     history: History
     path: tuple[Point, ...] | None
@@ -53,7 +53,7 @@ def descend[S: State](
     halving: Halving | None = None,
     keep_path: bool = False,
     progress: bool = False,
-) -> Descent:
+) -> Descent[S]:
     """Descend from ``point`` until every member has stopped; those that have stand still.
 
     An interrupt from the keyboard ends all descents where they are.

@@ -9,16 +9,19 @@ from torch import Tensor
 
 from onmanifold._checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
+from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.laplace import Laplace, log_evidence, mixture
-from onmanifold.posterior.target import Local, local, posed, visit
+from onmanifold.posterior.target import Local, modelled, posed
 from onmanifold.prior import Point
 from onmanifold.solution import Solution, Status
 from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 _STAGES = ((2, 2), (3, 1), (5, 1))  # of a jump: steps, and how many of each kind go on after them
-_MANY = 12  # candidates of a kind above which their objective decides which are descended from
+_MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least objective are tried
+_WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
+_STEPS = 30  # of a descent to the end, at most
 _HOPELESS = 30.0  # nats above the mode left, after those steps
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
@@ -62,9 +65,6 @@ def explore(
     *,
     rounds: int = 12,
     slack: float = 6.0,
-    tries: int = 3,
-    width: int = 6,
-    steps: int = 30,
 ) -> Laplace:
     """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
 
@@ -78,9 +78,6 @@ def explore(
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         rounds: modes from which jumps are tried, at most, for each measurement.
         slack: modes of less evidence, in nats, are not jumped from.
-        tries: candidates to descend from, of a kind of jump that has more than 12.
-        width: candidates that are followed to the end, or one of each kind of jump if these are more.
-        steps: of a descent, at most.
 
     Returns:
         The posterior over all modes found, within ``2 * slack`` nats of the best.
@@ -107,13 +104,12 @@ def explore(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
-    for name, value in (("rounds", rounds), ("tries", tries), ("width", width), ("steps", steps)):
-        check_count(value, f"explore: {name}")
+    check_count(rounds, "explore: rounds")
     check_number(slack, "explore: slack")
     parts = []
     with evaluation(problem.prior):
         for b in range(len(problem)):
-            search = _Search(problem.select(torch.tensor([b])), tries, width, steps)
+            search = _Search(problem.select(torch.tensor([b])))
             kept = solution.ends.status[b] != Status.DROPPED
             ends = Point(solution.ends.chart[b], solution.ends.z[b]).select(kept)
             parts.append(search.run(ends, rounds, slack))
@@ -123,8 +119,8 @@ def explore(
 class _Search:
     """The search for one measurement."""
 
-    def __init__(self, problem: Problem, tries: int, width: int, steps: int) -> None:
-        self.problem, self.tries, self.width, self.steps = problem, tries, width, steps
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         self.found = _Found()
 
     def run(self, ends: Point, rounds: int, slack: float) -> Local:
@@ -150,11 +146,12 @@ class _Search:
         point = Point.cat(families)
         family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
         for steps, each in _STAGES:
-            point, objective = self._descend(point, steps)
+            state = self._descend(point, steps)
+            point, objective = state.point, state.objective
             new = self._new(point, objective)
             if len(new) == 0:
                 return
-            kept = new[_champions(objective[new], family[new], each, self.width)]
+            kept = new[_champions(objective[new], family[new], each)]
             point, family, objective = point.select(kept), family[kept], objective[kept]
         hopeful = objective <= float(mode.objective) + _HOPELESS
         if bool(hopeful.any()):
@@ -177,23 +174,25 @@ class _Search:
         if len(points) <= _MANY:
             return points
         objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
-        return points.select(objective.argsort(stable=True)[: self.tries])
+        return points.select(objective.argsort(stable=True)[:_FEW])
 
     def _settle(self, point: Point) -> None:
         """Descend to the end, and note the modes there."""
-        point, _ = self._descend(point, self.steps)
-        there = visit(self._members(len(point)), point)
-        if there is None:
+        state = self._descend(point, _STEPS)
+        state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
+        if len(state.objective) == 0:
             return
-        modes = local(self._members(len(there.rows)), there.trial, there.x)
+        x = self.problem.prior.decode(state.point.z, state.point.chart)
+        members = self._members(len(x))
+        modes = modelled(members, state.point, x, state.objective, state.model)
         evidence = log_evidence(self.problem, modes)
         for i in evidence.argsort(descending=True).tolist():
             self.found.add(modes.select(torch.tensor([i])), float(evidence[i]))
 
-    def _descend(self, point: Point, steps: int) -> tuple[Point, Tensor]:
+    def _descend(self, point: Point, steps: int) -> LMState:
         stop = MaxSteps(steps) | SmallDecrease(4e-4)
-        descent = descend(self._members(len(point)).repeat(1), LevenbergMarquardt(), stop, point)
-        return descent.state.point, descent.state.objective
+        problem = self._members(len(point)).repeat(1)
+        return descend(problem, LevenbergMarquardt(), stop, point).state
 
     def _members(self, n: int) -> Problem:
         return self.problem.select(
@@ -201,8 +200,8 @@ class _Search:
         )
 
 
-def _champions(objective: Tensor, family: Tensor, each: int, width: int) -> Tensor:
-    """The ``each`` best of every family, and the best of the others up to ``width`` in all: an index."""
+def _champions(objective: Tensor, family: Tensor, each: int) -> Tensor:
+    """The ``each`` best of every family, and the best of the others up to six in all: an index."""
     order = objective.argsort(stable=True).tolist()
     taken: dict[int, int] = {}
     first: list[int] = []
@@ -211,7 +210,7 @@ def _champions(objective: Tensor, family: Tensor, each: int, width: int) -> Tens
         number = int(family[i])
         taken[number] = taken.get(number, 0) + 1
         (first if taken[number] <= each else rest).append(i)
-    return torch.tensor(first + rest[: max(width - len(first), 0)])
+    return torch.tensor(first + rest[: max(_WIDTH - len(first), 0)])
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

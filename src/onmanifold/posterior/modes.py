@@ -56,9 +56,9 @@ def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor
     """Each mode in the coordinates of every other chart."""
     charts = range(problem.prior.num_charts)
     points = [seen_from(problem.prior, modes.x, torch.full_like(modes.chart, k)) for k in charts]
-    chart, z = torch.cat([p.chart for p in points]), torch.cat([p.z for p in points])
-    other = (chart != modes.chart.repeat(len(points))) & torch.isfinite(z).all(dim=1)
-    return Point(chart[other], z[other]), owner.repeat(len(points))[other]
+    seen = Point.cat(points)
+    other = (seen.chart != modes.chart.repeat(len(points))) & torch.isfinite(seen.z).all(dim=1)
+    return seen.select(other), owner.repeat(len(points))[other]
 
 
 def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tensor] | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold.descent.derivatives import Model
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.state import Rows
 from onmanifold.operator import OutsideDomain
@@ -130,12 +131,16 @@ def visit(problem: Problem, point: Point) -> Visit | None:
 
 def local(problem: Problem, trial: Trial, x: Tensor) -> Local:
     """Derivatives of the posterior at ``trial``, by d tangents a member."""
-    model = problem.model(trial)
+    return modelled(problem, trial.point, x, trial.objective, problem.model(trial))
+
+
+def modelled(problem: Problem, point: Point, x: Tensor, objective: Tensor, model: Model) -> Local:
+    """The same where the objective's model is known, as at the end of a descent."""
     gradient = (model.gradient + model.slope).double()
-    point, curvature = trial.point, (model.curvature + model.bend).double()
+    curvature = (model.curvature + model.bend).double()
     used = problem.prior.used(point.chart)
     hessian = _no_wider_than(box_of(problem, point.chart), used, curvature)
-    return Local(point.chart, point.z, x, trial.objective.double(), gradient, hessian)
+    return Local(point.chart, point.z, x, objective.double(), gradient, hessian)
 
 
 def _no_wider_than(box: Tensor, used: Tensor, hessian: Tensor) -> Tensor:
