@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from onmanifold.operators.eit import (
     Discretization,
     Labels,
     Measurement,
+    Mesh,
     Tank,
     assemble,
     calibrate,
+    calibrate_electrodes,
     calibrate_width,
     fit_noise,
     flag_channels,
@@ -31,6 +34,7 @@ from onmanifold.operators.eit import (
     polar_mesh,
     read_ktc,
     read_ktc_truth,
+    with_ends,
 )
 from onmanifold.operators.eit.conductivity import MATERIALS
 
@@ -55,7 +59,11 @@ class Residual:
 
 def mesh_of(tank: Tank) -> Discretization:
     """Linear cells, 12 edges on each electrode, and no gmsh."""
-    return assemble(polar_mesh(tank, 12, 1.3, 0.03))
+    return assemble(_mesh(tank))
+
+
+def _mesh(tank: Tank, longest: float = 0.03) -> Mesh:
+    return polar_mesh(tank, 12, 1.3, longest)
 
 
 def tank_residuals(
@@ -154,9 +162,17 @@ def table(folder: Path) -> list[str]:
         Tank.ktc(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
     ).geometry
     assert isinstance(wider, Tank)
-    for tank in (Tank.ktc(), wider):
-        mesh = mesh_of(tank)
-        lines.append(f"electrodes of {tank.width:.2f} degrees, {len(mesh.cells)} cells")
+    fitted = ("conductivity", "common", "currents")
+    placed = calibrate_electrodes(
+        wider, reference, make_mesh=partial(_mesh, longest=0.2), fit=fitted
+    )
+    elsewhere = assemble(with_ends(_mesh(wider), wider, placed.ends))
+    for tank, mesh, title in (
+        (Tank.ktc(), mesh_of(Tank.ktc()), "electrodes of {:.2f} degrees"),
+        (wider, mesh_of(wider), "electrodes of {:.2f} degrees"),
+        (wider, elsewhere, "each electrode where it is"),
+    ):
+        lines.append(f"{title.format(tank.width)}, {len(mesh.cells)} cells")
         for parts in (
             (),
             ("impedances",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,16 +15,21 @@ from onmanifold.operators.eit import (
     ConductivityMap,
     Discretization,
     Measurement,
+    Mesh,
     Tank,
     assemble,
+    calibrate,
+    calibrate_electrodes,
     calibrate_width,
     flag_channels,
     noise_std,
     polar_mesh,
     transfer_errors,
+    with_ends,
 )
 
 USUAL_WATER = 0.79  # S/m, to tell whether voltages have the right size
+LONGEST = 0.02  # edge inside the mesh, radii: with shorter ones pictures hardly change
 FITTED = ("conductivity", "common", "currents")  # with the electrodes' width, from the reference
 
 
@@ -77,14 +82,19 @@ class CalibratedTank:
         return transfer_errors(difference, noise, doubtful=bad)
 
 
-def calibrated(
-    reference: Measurement, make_mesh: Callable[[Tank], Discretization] | None = None
-) -> CalibratedTank:
-    """Fit what the reference shows of the challenge's tank: seconds, once for all its measurements."""
-    make_mesh = make_mesh or mesh_of
-    found = calibrate_width(Tank.ktc(), reference, make_mesh=make_mesh, fit=FITTED)
-    assert isinstance(found.geometry, Tank)
-    return CalibratedTank(reference, found, make_mesh(found.geometry), flag_channels(reference).bad)
+def calibrated(reference: Measurement, longest: float = LONGEST) -> CalibratedTank:
+    """Fit what the reference shows of the challenge's tank: seconds, once for all its measurements.
+
+    Args:
+        reference: of the tank without objects.
+        longest: edge inside the mesh of reconstructions, radii.
+    """
+    wide = calibrate_width(Tank.ktc(), reference, make_mesh=mesh_of, fit=FITTED).geometry
+    assert isinstance(wide, Tank)
+    placed = calibrate_electrodes(wide, reference, make_mesh=mesh_of, fit=FITTED)
+    mesh = assemble(with_ends(mesh_of(wide, longest), wide, placed.ends))
+    found = calibrate(wide, reference, mesh=mesh, fit=FITTED)
+    return CalibratedTank(reference, found, mesh, flag_channels(reference).bad)
 
 
 def water_voltages(reference: Measurement) -> Tensor:
@@ -94,6 +104,6 @@ def water_voltages(reference: Measurement) -> Tensor:
     return eit.A(torch.full((1, 8, 8), USUAL_WATER, dtype=torch.float64))[0]
 
 
-def mesh_of(tank: Tank) -> Discretization:
-    """5184 linear cells: with more the voltages change by less than what no model of the tank explains."""
-    return assemble(polar_mesh(tank, 8, 1.4, 0.05))
+def mesh_of(tank: Tank, longest: float = 0.25) -> Mesh:
+    """Fine along the wall; inside, a tank without objects needs next to no cells."""
+    return polar_mesh(tank, 8, 1.4, longest)

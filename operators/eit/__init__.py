@@ -26,6 +26,7 @@ from onmanifold.operators.eit.measurements.calibration import (
     calibrate_width,
 )
 from onmanifold.operators.eit.measurements.channels import ChannelReport, flag_channels, reciprocity
+from onmanifold.operators.eit.measurements.electrode_fit import ElectrodeFit, calibrate_electrodes
 from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
 from onmanifold.operators.eit.measurements.instrument import Instrument
 from onmanifold.operators.eit.measurements.ktc import (
@@ -49,6 +50,7 @@ from onmanifold.operators.eit.mesh.files import read_mesh
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.mesh.warp import electrode_ends, with_ends
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
@@ -67,6 +69,7 @@ __all__ = [
     "Cylinder",
     "Discretization",
     "EITLinearization",
+    "ElectrodeFit",
     "Engine",
     "Exponential",
     "Geometry",
@@ -84,10 +87,12 @@ __all__ = [
     "Tank",
     "assemble",
     "calibrate",
+    "calibrate_electrodes",
     "calibrate_width",
     "channel_offsets",
     "check_against",
     "check_reference",
+    "electrode_ends",
     "fit_noise",
     "flag_channels",
     "from_options",
@@ -108,4 +113,5 @@ __all__ = [
     "reciprocity",
     "save_measurement",
     "transfer_errors",
+    "with_ends",
 ]

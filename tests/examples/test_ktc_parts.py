@@ -40,7 +40,9 @@ def tank() -> CalibratedTank:
     eit = EIT(Tank.ktc(), protocol, (3, 48, 48), conductivity=Inclusions(0.8), mesh=mesh)
     voltages = eit.A(torch.zeros(1, 3, 48, 48, dtype=torch.float64))[0]
     noise = 5e-5 * torch.randn(voltages.shape, generator=torch.Generator().manual_seed(0)).double()
-    return calibrated(Measurement.from_values(protocol, (voltages + noise).view(76, 31)), coarse)
+    return calibrated(
+        Measurement.from_values(protocol, (voltages + noise).view(76, 31)), longest=0.12
+    )
 
 
 @pytest.fixture(scope="module")

@@ -290,6 +290,15 @@ def _checked(
             raise ValueError(f"{what} knows {', '.join(known)}; got {', '.join(unknown)}")
     if conductivity is not None and not (math.isfinite(conductivity) and conductivity > 0):
         raise ValueError(f"conductivity has to be positive, got {conductivity}")
+    return prior_widths(reference, prior)
+
+
+def prior_widths(reference: Measurement, prior: dict[str, float] | None = None) -> dict[str, float]:
+    """Standard deviations of the normal priors of :func:`calibrate`, by part.
+
+    Raises:
+        ValueError: one that is not positive, or a reference that holds nothing.
+    """
     widths = _PRIOR | (prior or {})
     for name, width in widths.items():
         if not (math.isfinite(width) and width > 0):

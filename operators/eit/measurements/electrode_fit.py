@@ -1,0 +1,171 @@
+"""Where a tank's electrodes really are, from a measurement without objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onmanifold._checks import check_count, check_number
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.calibration import Calibration, calibrate, prior_widths
+from onmanifold.operators.eit.measurements.channels import flag_channels
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import noise_std
+from onmanifold.operators.eit.measurements.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.mesh.warp import electrode_ends, with_ends
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
+
+Array = NDArray[np.float64]
+
+_NUDGE = 0.1  # degrees, of the difference quotients
+_DOUBT = 20.0  # by how much the errors of bad channels are taken to be larger
+_ROOM = 0.4  # share of an electrode or gap by which one end may move into it
+
+
+@dataclass(frozen=True, eq=False)
+class ElectrodeFit:
+    """Electrodes that explain a reference measurement.
+
+    Attributes:
+        ends: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
+        calibration: of the tank with these electrodes.
+        before: relative residual of the reference with evenly spaced electrodes.
+    """
+
+    ends: Array
+    calibration: Calibration
+    before: float
+
+
+def calibrate_electrodes(
+    tank: Tank,
+    reference: Measurement,
+    *,
+    make_mesh: Callable[[Tank], Mesh] | None = None,
+    fit: Sequence[str] = ("conductivity", "common", "currents"),
+    spread: float = 0.3,
+    error: float = 0.003,
+    rounds: int = 2,
+) -> ElectrodeFit:
+    """:func:`calibrate` with the place and width of each electrode as further unknowns.
+
+    Gauss-Newton steps in the angles at which electrodes start and end, together with everything in ``fit``.
+    A weak normal prior holds the ends where the tank has them. Derivatives by the ends are difference
+    quotients between meshes whose nodes near the wall are turned (:func:`with_ends`): 2 L meshes in each
+    round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
+    bad hardly count.
+
+    Args:
+        tank: with the width that explains the reference best; see :func:`calibrate_width`.
+        reference: a measurement of the tank without objects.
+        make_mesh: of a tank; by default :func:`polar_mesh`, fine at the wall. How the wall is resolved
+            acts like the electrodes' width: use the ends with meshes that are alike there.
+        fit: as for :func:`calibrate`.
+        spread: standard deviation of each end, degrees.
+        error: what the model leaves unexplained, relative to each voltage and to the typical one.
+        rounds: steps.
+
+    Raises:
+        ValueError: as :func:`calibrate`.
+
+    Example:
+        >>> from onmanifold.operators.eit import EIT
+        >>> tank = Tank(radius=0.1, electrodes=8, width=20)
+        >>> eit = EIT(tank, Protocol.skip(8, 2), (1, 4, 4), mesh=polar_mesh(tank, 8, 1.4))
+        >>> water = Measurement.from_values(eit.protocol, eit.A(torch.ones(1, 1, 4, 4).double())[0])
+        >>> found = calibrate_electrodes(tank, water, fit=("conductivity",), rounds=1)
+        >>> bool(abs(found.ends - electrode_ends(tank)).max() < 0.05)
+        True
+    """
+    check_count(rounds, "calibrate_electrodes: rounds")
+    for value, name in ((spread, "spread"), (error, "error")):
+        check_number(value, f"calibrate_electrodes: {name}")
+    mesh = (make_mesh or coarse_inside)(tank)
+    nominal = electrode_ends(tank)
+    room = _ROOM * min(tank.width, tank.spacing - tank.width)
+    std = _expected_errors(reference, error)
+
+    def calibrated(ends: Array) -> Calibration:
+        return calibrate(tank, reference, mesh=with_ends(mesh, tank, ends), fit=fit)
+
+    ends = nominal
+    found = calibrated(ends)
+    before = found.after
+    for _ in range(rounds):
+        moved = (ends - nominal).ravel()
+        step = _step(tank, reference, mesh, ends, found, fit, std, moved, spread)
+        ends = nominal + np.clip(moved + step, -room, room).reshape(nominal.shape)
+        found = calibrated(ends)
+    return ElectrodeFit(ends, found, before)
+
+
+def coarse_inside(tank: Tank) -> Mesh:
+    """Eight edges along each electrode and each gap, few inside."""
+    return polar_mesh(tank, 8, 1.4)
+
+
+def _expected_errors(reference: Measurement, error: float) -> Tensor:
+    """Standard deviation of noise and model together, V, the protocol's shape."""
+    voltages = reference.voltages
+    typical = voltages[reference.mask].square().mean().sqrt()
+    noise = noise_std(torch.where(reference.mask, voltages, typical))
+    std = (noise.square() + error**2 * (voltages.square() + typical**2)).sqrt()
+    std[..., list(flag_channels(reference).bad)] *= _DOUBT
+    return std
+
+
+def _step(
+    tank: Tank,
+    reference: Measurement,
+    mesh: Mesh,
+    ends: Array,
+    found: Calibration,
+    fit: Sequence[str],
+    std: Tensor,
+    moved: Array,
+    spread: float,
+) -> Array:
+    """The Gauss-Newton step of the ends ``(2 L,)``; that of all else is left to :func:`calibrate`."""
+    theta = _parameters(found)
+
+    def problem(at: Array) -> ReferenceFit:
+        full = Protocol(reference.protocol.injections, np.eye(reference.protocol.electrodes))
+        model = CompleteElectrodes(found.geometry.impedances, full, found.geometry.shunted)
+        engine = Engine(assemble(with_ends(mesh, tank, at)), model)
+        impedances = torch.tensor(tank.impedances)
+        return ReferenceFit(engine, impedances, reference, tuple(fit), prior_widths(reference))
+
+    here = problem(ends)
+    state = here.predict(theta)
+    columns = []
+    for k in range(ends.size):
+        nudged = ends.copy().reshape(-1)
+        nudged[k] += _NUDGE
+        there = problem(nudged.reshape(ends.shape)).predict(theta).prediction
+        columns.append((there - state.prediction) / _NUDGE)
+    both = torch.cat([torch.stack(columns), here.jacobian(state)])
+    rows = (both / std)[:, reference.mask]
+    weight = torch.cat([torch.full((ends.size,), spread**-2, dtype=torch.float64), here.weight])
+    gradient = rows @ (here.residual(state) / std[reference.mask])
+    gradient[: ends.size] -= torch.from_numpy(moved) / spread**2
+    gradient[ends.size :] -= here.weight * (theta - here.origin)[here.free]
+    step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
+    return np.asarray(step[: ends.size].numpy())
+
+
+def _parameters(found: Calibration) -> Tensor:
+    """What a calibration found, as :class:`ReferenceFit` counts it."""
+    values = found.values
+    logs = torch.tensor([values.conductivity]).double().log(), values.impedances.log()
+    instrument = (getattr(found.instrument, name) for name in PARTS[2:])
+    return torch.cat([*logs, *instrument])

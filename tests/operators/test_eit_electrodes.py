@@ -1,0 +1,107 @@
+"""Electrodes that lie elsewhere: turned meshes, and finding them from a tank without objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onmanifold.operators.eit import (
+    EIT,
+    Measurement,
+    Protocol,
+    Tank,
+    calibrate_electrodes,
+    electrode_ends,
+    polar_mesh,
+    read_ktc,
+    with_ends,
+)
+
+TANK = Tank(radius=0.1, electrodes=8, width=20, first_angle=30, clockwise=True)
+
+
+def angles(points):
+    return np.rad2deg(np.arctan2(points[..., 1], points[..., 0]))
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), clockwise=st.booleans(), depth=st.floats(0.1, 0.9))
+def test_electrodes_lie_between_their_ends(seed, clockwise, depth):
+    tank = Tank(radius=0.1, electrodes=8, width=20, first_angle=30, clockwise=clockwise)
+    ends = electrode_ends(tank) + 2 * np.random.default_rng(seed).uniform(-1, 1, (8, 2))
+    mesh = polar_mesh(tank, 5, 1.3)
+    moved = with_ends(mesh, tank, ends, depth)
+    for k, (first, last) in enumerate(ends):
+        middle = (first + last) / 2
+        turned = (angles(moved.points[moved.facets[moved.electrode == k]]) - middle + 180) % 360
+        assert turned.min() - 180 == pytest.approx((first - last) / 2, abs=1e-9)
+        assert turned.max() - 180 == pytest.approx((last - first) / 2, abs=1e-9)
+    radius = np.linalg.norm(mesh.points, axis=1)
+    assert np.allclose(np.linalg.norm(moved.points, axis=1), radius)
+    deep = radius < (1 - depth) * tank.radius
+    assert deep.any() and np.allclose(moved.points[deep], mesh.points[deep])
+
+
+def test_ends_where_they_are_change_nothing():
+    mesh = polar_mesh(TANK)
+    assert np.allclose(with_ends(mesh, TANK, electrode_ends(TANK)).points, mesh.points)
+
+
+def test_impossible_ends_are_refused():
+    mesh, ends = polar_mesh(TANK), electrode_ends(TANK)
+    with pytest.raises(ValueError, match=r"shape \(16,\), expected \(8, 2\)"):
+        with_ends(mesh, TANK, ends.ravel())
+    ends[2, 0] = ends[2, 1] + 1
+    with pytest.raises(ValueError, match="electrode 3 overlaps another one, or ends before"):
+        with_ends(mesh, TANK, ends)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_what_the_reference_tells_of_the_ends_is_found():
+    """All but turns of the whole tank and the conformal maps of a disk, under which nothing changes."""
+    tank = Tank(radius=0.1, electrodes=8, width=20, contact_impedance=1e-4)
+    nominal = electrode_ends(tank)
+    ends = nominal + 0.4 * np.random.default_rng(0).standard_normal((8, 2))
+    protocol, mesh = Protocol.skip(8, 2), polar_mesh(tank, 8, 1.3)
+    eit = EIT(tank, protocol, (1, 4, 4), mesh=with_ends(mesh, tank, ends))
+    voltages = eit.A(torch.full((1, 1, 4, 4), 1.5, dtype=torch.float64))[0]
+    found = calibrate_electrodes(
+        tank,
+        Measurement.from_values(protocol, voltages),
+        make_mesh=lambda _: mesh,
+        fit=("conductivity",),
+        spread=1.0,
+        error=1e-4,
+        rounds=3,
+    )
+    angle = np.deg2rad(nominal.ravel())
+    hidden = np.stack([np.ones(16), np.cos(angle), np.sin(angle)], axis=1)
+
+    def told(shift):
+        shift = shift.ravel()
+        return shift - hidden @ np.linalg.lstsq(hidden, shift, rcond=None)[0]
+
+    assert np.abs(told(ends - nominal)).max() > 0.4
+    assert np.abs(told(found.ends - ends)).max() < 0.01
+    assert found.before > 0.005 and found.calibration.after < 2e-5
+    assert found.calibration.values.conductivity == pytest.approx(1.5, rel=1e-4)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_measured_tank_is_explained_better(shared_data):
+    """With electrodes that stand where they were built to, within a degree."""
+    tank, folder = Tank.ktc(), shared_data / "ktc2023" / "training"
+    found = calibrate_electrodes(tank, read_ktc(folder / "ref.mat"), rounds=1)
+    assert found.calibration.after < 0.7 * found.before
+    assert np.abs(found.ends - electrode_ends(tank)).max() < 2
+
+
+def test_bad_arguments_are_named():
+    water = Measurement.from_values(Protocol.skip(8, 2), torch.ones(Protocol.skip(8, 2).shape))
+    with pytest.raises(ValueError, match="spread"):
+        calibrate_electrodes(TANK, water, spread=0.0)
+    with pytest.raises(ValueError, match="rounds"):
+        calibrate_electrodes(TANK, water, rounds=0)
