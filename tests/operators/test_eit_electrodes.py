@@ -60,12 +60,16 @@ def test_impossible_ends_are_refused():
 
 
 @pytest.mark.usefixtures("compiler")
-def test_what_the_reference_tells_of_the_ends_is_found():
-    """All but turns of the whole tank and the conformal maps of a disk, under which nothing changes."""
+@pytest.mark.parametrize(("dropped", "error"), [(False, 0.005), (True, 0.03)])
+def test_what_the_reference_tells_of_the_ends_is_found(dropped, error):
+    """All but turns of the whole tank and the conformal maps of a disk, under which nothing changes.
+
+    Without the voltages of driven electrodes the prior is felt a little.
+    """
     tank = Tank(radius=0.1, electrodes=8, width=20, contact_impedance=1e-4)
     nominal = electrode_ends(tank)
     ends = nominal + 0.4 * np.random.default_rng(0).standard_normal((8, 2))
-    protocol, mesh = Protocol.skip(8, 2), polar_mesh(tank, 8, 1.3)
+    protocol, mesh = Protocol.skip(8, 2, drop_driven=dropped), polar_mesh(tank, 8, 1.3)
     eit = EIT(tank, protocol, (1, 4, 4), mesh=with_ends(mesh, tank, ends))
     voltages = eit.A(torch.full((1, 1, 4, 4), 1.5, dtype=torch.float64))[0]
     found = calibrate_electrodes(
@@ -85,7 +89,7 @@ def test_what_the_reference_tells_of_the_ends_is_found():
         return shift - hidden @ np.linalg.lstsq(hidden, shift, rcond=None)[0]
 
     assert np.abs(told(ends - nominal)).max() > 0.4
-    assert np.abs(told(found.ends - ends)).max() < 0.01
+    assert np.abs(told(found.ends - ends)).max() < error
     assert found.before > 0.005 and found.calibration.after < 2e-5
     assert found.calibration.values.conductivity == pytest.approx(1.5, rel=1e-4)
 

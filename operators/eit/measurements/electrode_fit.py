@@ -63,7 +63,8 @@ def calibrate_electrodes(
     A weak normal prior holds the ends where the tank has them. Derivatives by the ends are difference
     quotients between meshes whose nodes near the wall are turned (:func:`with_ends`): 2 L meshes in each
     round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
-    bad hardly count.
+    bad hardly count. A turn of all electrodes, and the shifts ``a cos + b sin`` of their angles that come
+    from conformal maps of the disk, change nothing in a tank without objects: there the prior decides.
 
     Args:
         tank: with the width that explains the reference best; see :func:`calibrate_width`.
@@ -91,21 +92,15 @@ def calibrate_electrodes(
     for value, name in ((spread, "spread"), (error, "error")):
         check_number(value, f"calibrate_electrodes: {name}")
     mesh = (make_mesh or coarse_inside)(tank)
-    nominal = electrode_ends(tank)
+    search = _Search(tank, reference, mesh, tuple(fit), spread, _expected_errors(reference, error))
     room = _ROOM * min(tank.width, tank.spacing - tank.width)
-    std = _expected_errors(reference, error)
-
-    def calibrated(ends: Array) -> Calibration:
-        return calibrate(tank, reference, mesh=with_ends(mesh, tank, ends), fit=fit)
-
-    ends = nominal
-    found = calibrated(ends)
+    ends = nominal = electrode_ends(tank)
+    found = search.calibrated(ends)
     before = found.after
     for _ in range(rounds):
-        moved = (ends - nominal).ravel()
-        step = _step(tank, reference, mesh, ends, found, fit, std, moved, spread)
-        ends = nominal + np.clip(moved + step, -room, room).reshape(nominal.shape)
-        found = calibrated(ends)
+        moved = ends + search.step(ends, found) - nominal
+        ends = nominal + np.clip(moved, -room, room)
+        found = search.calibrated(ends)
     return ElectrodeFit(ends, found, before)
 
 
@@ -120,47 +115,54 @@ def _expected_errors(reference: Measurement, error: float) -> Tensor:
     typical = voltages[reference.mask].square().mean().sqrt()
     noise = noise_std(torch.where(reference.mask, voltages, typical))
     std = (noise.square() + error**2 * (voltages.square() + typical**2)).sqrt()
-    std[..., list(flag_channels(reference).bad)] *= _DOUBT
-    return std
+    doubt = torch.ones(reference.protocol.full_shape, dtype=torch.float64)
+    doubt[:, list(flag_channels(reference).bad)] = _DOUBT
+    return std * reference.protocol.pick(doubt)
 
 
-def _step(
-    tank: Tank,
-    reference: Measurement,
-    mesh: Mesh,
-    ends: Array,
-    found: Calibration,
-    fit: Sequence[str],
-    std: Tensor,
-    moved: Array,
-    spread: float,
-) -> Array:
-    """The Gauss-Newton step of the ends ``(2 L,)``; that of all else is left to :func:`calibrate`."""
-    theta = _parameters(found)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The least-squares problem of the ends; ``std`` is what is expected to be left of each voltage, V."""
 
-    def problem(at: Array) -> ReferenceFit:
-        full = Protocol(reference.protocol.injections, np.eye(reference.protocol.electrodes))
+    tank: Tank
+    reference: Measurement
+    mesh: Mesh
+    fit: tuple[str, ...]
+    spread: float
+    std: Tensor
+
+    def calibrated(self, ends: Array) -> Calibration:
+        """All but the ends."""
+        mesh = with_ends(self.mesh, self.tank, ends)
+        return calibrate(self.tank, self.reference, mesh=mesh, fit=self.fit)
+
+    def step(self, ends: Array, found: Calibration) -> Array:
+        """The Gauss-Newton step of the ends ``(L, 2)``; that of all else is left to :meth:`calibrated`."""
+        theta, here = _parameters(found), self._problem(ends, found)
+        state = here.predict(theta)
+        columns = []
+        for k in range(ends.size):
+            nudge = np.zeros(ends.size)
+            nudge[k] = _NUDGE
+            there = self._problem(ends + nudge.reshape(ends.shape), found)
+            columns.append((there.predict(theta).prediction - state.prediction) / _NUDGE)
+        both = torch.cat([torch.stack(columns), here.jacobian(state)])
+        mask, own = self.reference.mask, torch.full((ends.size,), self.spread**-2).double()
+        weight = torch.cat([own, here.weight])
+        moved = torch.from_numpy((ends - electrode_ends(self.tank)).ravel())
+        off = torch.cat([moved, (theta - here.origin)[here.free]])
+        rows = (both / self.std)[:, mask]
+        gradient = rows @ (here.residual(state) / self.std[mask]) - weight * off
+        step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
+        return np.asarray(step[: ends.size].view(ends.shape).numpy())
+
+    def _problem(self, ends: Array, found: Calibration) -> ReferenceFit:
+        protocol = self.reference.protocol
+        full = Protocol(protocol.injections, np.eye(protocol.electrodes))
         model = CompleteElectrodes(found.geometry.impedances, full, found.geometry.shunted)
-        engine = Engine(assemble(with_ends(mesh, tank, at)), model)
-        impedances = torch.tensor(tank.impedances)
-        return ReferenceFit(engine, impedances, reference, tuple(fit), prior_widths(reference))
-
-    here = problem(ends)
-    state = here.predict(theta)
-    columns = []
-    for k in range(ends.size):
-        nudged = ends.copy().reshape(-1)
-        nudged[k] += _NUDGE
-        there = problem(nudged.reshape(ends.shape)).predict(theta).prediction
-        columns.append((there - state.prediction) / _NUDGE)
-    both = torch.cat([torch.stack(columns), here.jacobian(state)])
-    rows = (both / std)[:, reference.mask]
-    weight = torch.cat([torch.full((ends.size,), spread**-2, dtype=torch.float64), here.weight])
-    gradient = rows @ (here.residual(state) / std[reference.mask])
-    gradient[: ends.size] -= torch.from_numpy(moved) / spread**2
-    gradient[ends.size :] -= here.weight * (theta - here.origin)[here.free]
-    step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
-    return np.asarray(step[: ends.size].numpy())
+        engine = Engine(assemble(with_ends(self.mesh, self.tank, ends)), model)
+        impedances, widths = torch.tensor(self.tank.impedances), prior_widths(self.reference)
+        return ReferenceFit(engine, impedances, self.reference, self.fit, widths)
 
 
 def _parameters(found: Calibration) -> Tensor:
