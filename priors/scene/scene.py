@@ -27,6 +27,8 @@ class Scene(ManifoldPrior):
     block of coordinates: its centre (2), its size (1), its code on a manifold of outlines (d). Charts
     do not overlap; a descent goes from one to another by jumps (:func:`onmanifold.posterior.explore`).
 
+    Masks of different kinds are disjoint: where two objects are, that of the later kind is shown.
+
     The density is that of unordered scenes: a chart's is that of the list, times the number of orders.
 
     Args:
@@ -118,13 +120,8 @@ class Scene(ManifoldPrior):
         counts = self.counts[chart]
         if sum(counts) == 0:
             return z.new_zeros(len(z), *self.x_shape)
-        masks = self.masks(z, chart)
-        pictures, first = [], 0
-        for count in counts:
-            absent = 1 - masks[:, first : first + count]
-            pictures.append(1 - absent.prod(1))
-            first += count
-        return torch.stack(pictures, dim=1)
+        absent = [(1 - m).prod(1) for m in self.masks(z, chart).split(counts, dim=1)]
+        return _covered(torch.stack([1 - a for a in absent], dim=1))
 
     def columns_chart(self, z: Tensor, chart: int) -> Tensor:
         """An object's coordinates move its own mask alone: each mask is differentiated by its own block."""
@@ -133,19 +130,21 @@ class Scene(ManifoldPrior):
             return z.new_zeros(len(z), 1, *self.x_shape)
         blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
         both = self._mask_columns(blocks).unflatten(0, (len(z), n))
-        masks, slopes = both[:, :, 0], both[:, :, 1:]
+        absent, slopes = 1 - both[:, :, 0], both[:, :, 1:]
+        kinds = [kind for kind, count in enumerate(counts) for _ in range(count)]
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
-        first = 0
-        for kind, count in enumerate(counts):
-            own = range(first, first + count)
-            absent = 1 - masks[:, first : first + count]
-            columns[:, 0, kind] = 1 - absent.prod(1)
-            for i in own:
-                others = [absent[:, j - first] for j in own if j != i]
-                free = torch.stack(others).prod(0) if others else torch.ones_like(absent[:, 0])
+        for kind in range(self.kinds):
+            # what is shown of a kind: not all its objects absent, those of later kinds absent
+            own, later = (
+                [i for i in range(n) if test(kinds[i])] for test in (kind.__eq__, kind.__lt__)
+            )
+            hidden, free = absent[:, own].prod(1), absent[:, later].prod(1)
+            columns[:, 0, kind] = (1 - hidden) * free
+            for i in own + later:
+                rest = absent[:, [j for j in (own if i in own else later) if j != i]].prod(1)
+                factor = rest * free if i in own else -rest * (1 - hidden)
                 rows = slice(1 + i * self.block, 1 + (i + 1) * self.block)
-                columns[:, rows, kind] = slopes[:, i] * free[:, None]
-            first += count
+                columns[:, rows, kind] = slopes[:, i] * factor[:, None]
         return columns
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
@@ -228,3 +227,13 @@ class Scene(ManifoldPrior):
         inner = built(config["outlines"]["kind"], config["outlines"]["config"])
         arrangement = Arrangement(**config["arrangement"])
         return cls(inner, config["kinds"], config["size"], arrangement, config["edge"])
+
+
+def _covered(pictures: Tensor) -> Tensor:
+    """What is seen of each kind's mask ``(B, C, size, size)``: later kinds lie on top."""
+    shown = [pictures[:, -1]]
+    free = torch.ones_like(pictures[:, 0])
+    for kind in range(pictures.shape[1] - 2, -1, -1):
+        free = free * (1 - pictures[:, kind + 1])
+        shown.insert(0, pictures[:, kind] * free)
+    return torch.stack(shown, dim=1)

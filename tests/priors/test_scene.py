@@ -63,6 +63,20 @@ def test_columns_by_objects_are_those_of_differentiation():
         assert torch.allclose(scene.columns_chart(z, k), by_hand, atol=1e-12)
 
 
+def test_masks_of_two_kinds_are_disjoint_the_later_kind_on_top():
+    """Or else one kind would cut holes into the other, and both together were taken for water."""
+    scene = small()
+    under, over = disk(scene, 0.0, 0.0, 0.3), disk(scene, 0.2, 0.0, 0.2)
+    both = points_of(scene, [[(0, under), (1, over)]])
+    alone = points_of(scene, [[(1, over)]])
+    x, top = (scene.decode(p.z, p.chart)[0] for p in (both, alone))
+    assert torch.equal(x[1], top[1])
+    assert x.sum(0).max() <= 1 + 1e-12
+    assert x[0][x[1] > 0.99].max() < 0.01
+    hidden = points_of(scene, [[(0, over), (1, under)]])
+    assert scene.decode(hidden.z, hidden.chart)[0, 0].sum() < 0.5 * top[1].sum()
+
+
 def test_the_density_of_lists_is_that_of_charts():
     scene = WithParameters(small(), [0.05]).double()
     point = scene.sample(40, 0)
