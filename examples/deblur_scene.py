@@ -12,12 +12,15 @@ import warnings
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -32,6 +35,7 @@ NOISE = 0.1  # standard deviation; objects are 1 brighter or darker than what is
 BLUR = 6.0  # standard deviation of the kernel, pixels: a third of an object
 SHAPES = ("heart", "moon", "gear")
 RADII = (0.15, 0.28)  # of disks of the objects' areas
+SPECK = 20  # pixels: smaller regions count as no object
 APART = 1.3  # least distance of two objects, sums of their radii
 
 blur = Blur(gaussian_kernel(41, BLUR), (SIZE, SIZE))
@@ -115,6 +119,28 @@ def reconstruct(y: Tensor, scene: Scene, rounds: int = 6) -> Laplace:
     return explore(solution, rounds=rounds)
 
 
+def tikhonov(y: Tensor) -> Tensor:
+    """Without a prior of objects: Tikhonov's picture of what was measured, ``(SIZE, SIZE)``."""
+    taps = gaussian_kernel(41, BLUR).sum(0)
+    lag = torch.arange(SIZE)[:, None] - torch.arange(SIZE) + len(taps) // 2
+    rows = torch.where((lag >= 0) & (lag < len(taps)), taps[lag.clamp(0, len(taps) - 1)], 0.0)
+    values, vectors = torch.linalg.eigh(rows.double())  # the blur along an axis is symmetric
+    gain, seen = values[:, None] * values, vectors.T @ y.double() @ vectors
+    weights = torch.logspace(2, -6, 81, dtype=torch.float64).view(-1, 1, 1)
+    left = weights / (gain**2 + weights)  # share of each coefficient that is not explained
+    score = (left * seen).square().sum((1, 2)) / left.sum((1, 2)) ** 2
+    weight = weights[score.argmin()]  # by generalized cross-validation
+    return (vectors @ (gain * seen / (gain**2 + weight)) @ vectors.T).float()
+
+
+def thresholded(picture: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Masks ``(2, SIZE, SIZE)`` of what is darker and brighter than half an object, and their numbers."""
+    masks = torch.stack([picture < -0.5, picture > 0.5])
+    regions = [label(mask.numpy())[0] for mask in masks]
+    dark, bright = (int((np.bincount(r.ravel())[1:] >= SPECK).sum()) for r in regions)
+    return masks.float(), (dark, bright)
+
+
 def counted(posterior: Laplace, scene: Scene) -> tuple[tuple[int, int], float]:
     """The likeliest number of dark and bright objects, and its probability."""
     share = torch.zeros(scene.num_charts, dtype=torch.float64)
@@ -130,13 +156,14 @@ def overlap(truth: Tensor, found: Tensor) -> float:
 
 
 def draw(rows: list[tuple[Case, Tensor, str]], file: Path) -> None:
-    """Truth | measured | found | probability: a row for each case."""
-    figure, axes = plt.subplots(len(rows), 4, figsize=(8.4, 2.2 * len(rows)), squeeze=False)
+    """Truth | measured | without a prior | found | probability: a row for each case."""
+    figure, axes = plt.subplots(len(rows), 5, figsize=(10.5, 2.2 * len(rows)), squeeze=False)
     for row, (case, samples, title) in zip(axes, rows, strict=True):
         share = (samples > 0.5).float().mean(0)
         shown = [
             ("truth", case.truth[0, 1] - case.truth[0, 0]),
             ("blurred, noisy", case.y[0]),
+            ("Tikhonov", tikhonov(case.y[0])),
             (title, (share[1] > 0.5).float() - (share[0] > 0.5).float()),
             ("probability", share[1] - share[0]),
         ]
@@ -156,20 +183,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="modes that jumps are tried from")
     options = parser.parse_args()
     scene = Scene(load_prior("outline"), kinds=2)
-    rows, right, overlaps = [], 0, []
-    print("case  true (dark, bright)  found  probability  intersection over union")
+    rows, right, overlaps, plain = [], 0, [], []
+    print("case  true (dark, bright)  found  probability  intersection over union | Tikhonov's")
     for seed in range(options.cases):
         case = make_case(seed)
         posterior = reconstruct(case.y, scene, options.rounds)
         counts, sure = counted(posterior, scene)
         samples = posterior.x(40, 0)[0]
         shared = overlap(case.truth[0], samples.mean(0))
-        print(f"{seed:4d}  {case.counts!s:19s}  {counts}  {sure:11.2f}  {shared:10.3f}")
+        masks, seen = thresholded(tikhonov(case.y[0]))
+        plain.append((overlap(case.truth[0], masks), seen == case.counts))
+        print(
+            f"{seed:4d}  {case.counts!s:19s}  {counts}  {sure:11.2f}  {shared:23.3f} | "
+            f"{seen} {plain[-1][0]:.3f}"
+        )
         right += counts == case.counts
         overlaps.append(shared)
         rows.append((case, samples, f"{counts[0]} dark, {counts[1]} bright: {sure:.0%}"))
-    median = sorted(overlaps)[len(overlaps) // 2]
-    print(f"counted rightly: {right} of {len(rows)}, median intersection over union {median:.3f}")
+    n = len(rows)
+    print(f"counted rightly: {right} of {n}, median intersection over union {median(overlaps):.3f}")
+    print(f"Tikhonov: {sum(r for _, r in plain)} of {n}, {median(o for o, _ in plain):.3f}")
     draw(rows[:8], options.output)
     print(f"wrote {options.output}")
 
