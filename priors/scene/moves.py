@@ -1,4 +1,8 @@
-"""Jumps from one list of objects to others: birth, death, split, merge, change of kind."""
+"""Jumps from one list of objects to others.
+
+Birth, death, split, merge, change of kind; and, since a descent may end in outlines that make up for an
+object that is not where it should be, two objects divided anew and one with its outline forgotten.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +47,17 @@ def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
         for j in range(len(objects))
         if (j < i or objects[i][0] != objects[j][0]) and near(scene, objects[i][1], objects[j][1])
     ]
+    found["divide"] = [
+        one
+        for i in range(len(objects))
+        for j in range(i)
+        if objects[i][0] == objects[j][0] and near(scene, objects[i][1], objects[j][1])
+        for one in divided(scene, objects, masks, i, j)
+    ]
+    found["plain"] = [
+        objects[:i] + [(kind, _plain(block))] + objects[i + 1 :]
+        for i, (kind, block) in enumerate(objects)
+    ]
     found["kind"] = [
         objects[:i] + [(k, block)] + objects[i + 1 :]
         for i, (kind, block) in enumerate(objects)
@@ -81,8 +96,21 @@ def places() -> list[tuple[float, float]]:
 
 def splits(scene: Scene, objects: Listed, masks: Tensor, i: int) -> list[Listed]:
     """Object i cut into two halves, along its longer and its shorter axis."""
-    kind, block = objects[i]
-    mask = masks[i]
+    kind = objects[i][0]
+    halves = _halves(scene, masks[i])
+    return [objects[:i] + [(kind, block) for block in pair] + objects[i + 1 :] for pair in halves]
+
+
+def divided(scene: Scene, objects: Listed, masks: Tensor, i: int, j: int) -> list[Listed]:
+    """Objects i and j joined, and cut into two halves as one is."""
+    kind = objects[i][0]
+    rest = [o for k, o in enumerate(objects) if k not in (i, j)]
+    halves = _halves(scene, torch.maximum(masks[i], masks[j]))
+    return [rest + [(kind, block) for block in pair] for pair in halves]
+
+
+def _halves(scene: Scene, mask: Tensor) -> list[list[Tensor]]:
+    """Both halves of a mask on either side of its axes, where both are large enough to be objects."""
     pixels = (torch.arange(scene.size).to(mask) + 0.5) * 2 / scene.size - 1
     y, x = torch.meshgrid(-pixels, pixels, indexing="ij")
     mass = mask.sum().clamp(min=1e-6)
@@ -96,8 +124,7 @@ def splits(scene: Scene, objects: Listed, masks: Tensor, i: int) -> list[Listed]
         halves = [((mask > 0.5) & (side > 0)).numpy(), ((mask > 0.5) & (side <= 0)).numpy()]
         if min(h.sum() for h in halves) < 4:
             continue
-        parts = [(kind, _half(scene, block_of(scene, half))) for half in halves]
-        found.append(objects[:i] + parts + objects[i + 1 :])
+        found.append([_half(scene, block_of(scene, half)) for half in halves])
     return found
 
 
@@ -107,6 +134,11 @@ def _half(scene: Scene, block: Tensor) -> Tensor:
     block[2] = scene.arrangement.size_coordinate(0.9 * scene.arrangement.size(block[2]))
     block[3:] *= PLAINER
     return block
+
+
+def _plain(block: Tensor) -> Tensor:
+    """As large, in the same place, with the outline of code 0."""
+    return torch.cat([block[:3], torch.zeros_like(block[3:])])
 
 
 def near(scene: Scene, one: Tensor, other: Tensor) -> bool:

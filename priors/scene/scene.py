@@ -196,7 +196,7 @@ class Scene(ManifoldPrior):
         return Point(chart.to(self.device), z.to(self.device))
 
     def jumps(self, point: Point) -> dict[str, Point]:
-        """Where else to look from one point: births, deaths, splits, merges, changes of kind."""
+        """Where else to look from one point: lists of objects by the move that makes them (``moves.py``)."""
         lists = moves.jumps(self, point.z[0], int(point.chart[0]))
         return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 

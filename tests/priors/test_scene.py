@@ -129,6 +129,7 @@ def test_jumps_lead_to_the_charts_that_they_say():
         "birth 1": {(1, 2)},
         "death": {(0, 1), (1, 0)},
         "split": {(2, 1), (1, 2)},
+        "plain": {(1, 1)},
         "kind": {(0, 2), (2, 0)},
     }
     born = found["birth 0"]
@@ -147,6 +148,32 @@ def test_two_that_touch_may_be_one():
     assert block[:2].norm() < 0.05
     area = scene.arrangement.size(block[2]) ** 2
     assert abs(area / (2 * 0.2**2) - 1) < 0.1
+
+
+def test_two_that_are_near_are_divided_anew():
+    """Where a long object and a short one were mistaken for two of other shapes, along the other axis."""
+    scene = small()
+    objects = [(0, disk(scene, -0.2, 0.1, 0.2)), (0, disk(scene, 0.2, -0.1, 0.2))]
+    start = points_of(scene, [objects])
+    anew = scene.jumps(start)["divide"]
+    assert set(anew.chart.tolist()) == set(start.chart.tolist())
+    centres = anew.z[:, : 2 * scene.block].unflatten(1, (2, scene.block))[..., :2]
+    assert len(centres) == 2
+    along, across = centres[:, 0] - centres[:, 1]
+    assert abs(along @ across) < 0.2 * along.norm() * across.norm()
+    assert along.norm() > 0.3
+
+
+def test_an_outline_may_be_forgotten():
+    scene = small()
+    point = scene.sample(1, 4)
+    objects = listed(scene, point.z[0], int(point.chart[0]))
+    plain = scene.jumps(point)["plain"]
+    assert len(plain) == len(objects) > 1
+    for i, z in enumerate(plain.z):
+        for j, (_, block) in enumerate(listed(scene, z, int(point.chart[0]))):
+            assert torch.equal(block[:3], objects[j][1][:3])
+            assert bool(block[3:].any()) == (i != j)
 
 
 def test_one_in_the_notch_of_another_may_be_a_part_of_it():
