@@ -98,15 +98,6 @@ class WithNuisance(ManifoldPrior):
         normal = torch.where(added, -0.5 * (z.square() + log(2 * pi)), 0.0).sum(1)
         return self.prior.log_prob(inner, chart) + normal
 
-    def log_prob_derivatives(self, z: Tensor, chart: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the inner prior beside those of the parameters."""
-        added = self._added(chart)
-        inner = torch.where(added, 0.0, z)[:, : self.prior.dim]
-        gradient, hessian = self.prior.log_prob_derivatives(inner, chart)
-        hessian = widened(hessian, self.dim, self.dim)
-        slope = widened(gradient, self.dim) - torch.where(added, z, 0.0)
-        return slope, hessian - torch.diag_embed(added.to(z))
-
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
         point = self.prior.sample(n, source)

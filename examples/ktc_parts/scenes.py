@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -16,7 +15,6 @@ from ktc_parts.linear import hinted_objects
 from onmanifold import Fidelity, MaxSteps, NotExplained, SmallDecrease, Starts, solve
 from onmanifold.operators.eit import EIT, ktc_best_labels
 from onmanifold.posterior import Laplace, explore
-from onmanifold.prior import Point
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Scene
 
@@ -75,8 +73,7 @@ def posterior_of(
         rounds: modes that jumps are tried from, at most.
     """
     y = y.to(prior.dtype)
-    guesses = Point.cat([hinted_objects(operator, y, fidelity, prior), lone_objects(prior)])
-    starts = Starts(POOL, STARTS, HALVED, also=guesses)
+    starts = Starts(POOL, STARTS, HALVED, also=hinted_objects(operator, y, fidelity, prior))
     with warnings.catch_warnings():
         # the first descents may end in charts that cannot explain the data: jumps lead out of them
         warnings.simplefilter("ignore", NotExplained)
@@ -90,12 +87,6 @@ def posterior_of(
             seed=seed,
         )
     return explore(solution, rounds=rounds, slack=SLACK)
-
-
-def lone_objects(prior: WithParameters) -> Point:
-    """Scenes of one small disk, anywhere: a single object may be where a linear step sees none."""
-    empty = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, prior.dim, dtype=prior.dtype))
-    return Point.cat([points for points in prior.jumps(empty).values() if len(points)])
 
 
 def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: int = 0) -> Found:

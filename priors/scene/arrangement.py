@@ -17,15 +17,13 @@ class Arrangement:
 
     The size is the radius R of a disk of the object's area. An energy keeps disks of ``reach * R`` from
     overlapping, and from crossing the wall: half the square of the overlap's depth over ``softness``.
-    Outlines are not disks, so that ``reach`` is below one; of their masks no two may share more than an
-    area of about ``shared`` (:mod:`~onmanifold.priors.scene.overlap`).
+    Outlines are not disks, so that ``reach`` is below one.
 
     Attributes:
         radius: median of R, in radii of the disk that the scene fills.
         spread: standard deviation of log R.
         reach: share of R that nothing else may enter.
         softness: of that, in the same unit as the radius.
-        shared: area that two masks may share, in that unit's square; soft edges that touch share some.
         counts: relative frequency of 0, 1, 2, ... objects.
 
     Example:
@@ -37,12 +35,11 @@ class Arrangement:
     spread: float = 0.35
     reach: float = 0.8
     softness: float = 0.03
-    shared: float = 0.005
     counts: tuple[float, ...] = (0.02, 0.3, 0.3, 0.2, 0.12, 0.06)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", tuple(self.counts))
-        for name in ("radius", "spread", "reach", "softness", "shared"):
+        for name in ("radius", "spread", "reach", "softness"):
             check_number(getattr(self, name), f"Arrangement: {name}")
         if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
             raise ValueError(
@@ -79,11 +76,19 @@ class Arrangement:
         return (out.square().sum(1) + into.square().sum(1)) / (2 * self.softness**2)
 
     def log_prob(self, centre: Tensor, t: Tensor, present: Tensor | None = None) -> Tensor:
-        """Log-density of centres ``(B, n, 2)`` and size coordinates, not normalized."""
+        """Log-density of centres ``(B, n, 2)`` and size coordinates, up to :meth:`log_partition`."""
         each = -0.5 * (t.square() + log(2 * pi)) - log(pi)
         if present is not None:
             each = torch.where(present, each, 0.0)
         return each.sum(1) - self.energy(centre, self.size(t), present)
+
+    def log_partition(self, n: int, draws: int = 20_000, seed: int = 0) -> float:
+        """Log of the share of independent arrangements that the energy leaves, by simulation."""
+        if n == 0:
+            return 0.0
+        centre, t = self.independent(draws, n, torch.Generator().manual_seed(seed))
+        # centres beyond the disk are left out: the wall's energy leaves next to nothing of them
+        return float((-self.energy(centre, self.size(t))).exp().mean().clamp(min=1e-12).log())
 
     def independent(self, draws: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Centres ``(draws, n, 2)``, uniform in the disk, and size coordinates ``(draws, n)``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cached_property
 from itertools import product
 from math import lgamma, log
 from typing import Any, Self
@@ -11,17 +10,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import gradient_and_hessian
 from onmanifold._checks import as_generator, check_batch
 from onmanifold.geometry import nearest, seen_from
-from onmanifold.prior import ManifoldPrior, Point, widened
-from onmanifold.priors.scene import moves, overlap
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.scene import moves
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.recognition import chart_of, recognize
 from onmanifold.registry import built, kind_of
-
-_POOL, _LISTS = 2000, 50_000  # objects, and lists of them, behind a chart's normalization
 
 
 class Scene(ManifoldPrior):
@@ -72,51 +68,30 @@ class Scene(ManifoldPrior):
         self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
         self.inverse_error = 0.25
         self._place = Placement(outlines.x_shape[-1], size, edge)
-        # what masks share is a small area in either case: half as many rows, the same edges
-        self._rough = Placement(outlines.x_shape[-1], -(-size // 2), edge / 2)
         code = torch.as_tensor(outlines.box, dtype=outlines.dtype).expand(outlines.dim)
         block = torch.cat([torch.tensor([1.0, 1.0, 3.0]).to(code), code])
         self.register_buffer("half_widths", block.repeat(most))
+        self.register_buffer("log_weights", torch.tensor(self._weights()), persistent=False)
 
     half_widths: Tensor
+    log_weights: Tensor
 
     @property
     def box(self) -> Tensor:  # type: ignore[override]
         """Half-widths of the latent box, ``(d,)``."""
         return self.half_widths
 
-    @cached_property
-    def log_weights(self) -> Tensor:
-        """Log of each chart's weight, over what the energies leave, times the number of orders, ``(K,)``."""
-        total, left = sum(self.arrangement.counts), self._log_partitions()
+    def _weights(self) -> list[float]:
+        """Log of each chart's weight, over what the energy leaves, times the number of orders."""
+        total = sum(self.arrangement.counts)
+        partition = [self.arrangement.log_partition(n) for n in range(len(self.arrangement.counts))]
         found = []
         for counts in self.counts:
             n = sum(counts)
             frequency = log(max(self.arrangement.counts[n], 1e-300) / total)
             # each object's kind is chosen evenly: n! / prod c! assignments; prod c! orders of the list
             shared = lgamma(n + 1) - n * log(self.kinds)
-            found.append(frequency + shared - left[n])
-        return torch.tensor(found, dtype=torch.float64)
-
-    @torch.no_grad()
-    def _log_partitions(self) -> list[float]:
-        """Log of the share of lists of 0, 1, ... independent objects that the energies leave.
-
-        By simulation: lists out of a pool of objects, of which any two are compared once. Centres beyond
-        the disk are left out: the wall's energy leaves next to nothing of them.
-        """
-        source = torch.Generator().manual_seed(0)
-        centre, t = (each[0] for each in self.arrangement.independent(1, _POOL, source))
-        code = self.outlines.sample(_POOL, source).z
-        blocks = torch.cat([centre.to(code), t[:, None].to(code), code], dim=1)
-        shared = overlap.shared_areas(self._mask(blocks, self._rough)[None])[0].cpu()
-        found = [0.0]
-        for n in range(1, self.most + 1):
-            rows = torch.randint(_POOL, (_LISTS, n), generator=source)
-            energy = self.arrangement.energy(centre[rows], self.arrangement.size(t[rows]))
-            pairs = shared[rows[:, :, None], rows[:, None]]
-            energy = energy + overlap.energy(pairs, self.arrangement.shared)
-            found.append(float((-energy).exp().mean().clamp(min=1e-12).log()))
+            found.append(frequency + shared - partition[n])
         return found
 
     # One chart ------------------------------------------------------------------------------------
@@ -124,21 +99,19 @@ class Scene(ManifoldPrior):
     def masks(self, z: Tensor, chart: int) -> Tensor:
         """The soft mask of each object by itself, ``(B, n, size, size)``."""
         blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
-        placed: Tensor = self._mask(blocks.flatten(0, 1), self._place).unflatten(
-            0, blocks.shape[:2]
-        )
+        placed: Tensor = self._mask(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
         return placed
 
-    def _mask(self, blocks: Tensor, place: Placement) -> Tensor:
-        """Soft masks ``(N, size, size)`` of objects ``(N, 3 + d)``, on the pixels of ``place``."""
+    def _mask(self, blocks: Tensor) -> Tensor:
+        """Soft masks ``(N, size, size)`` of objects ``(N, 3 + d)``."""
         outline = self.outlines.decode_chart(blocks[:, 3:], 0).squeeze(1)
-        return place(outline, blocks[:, :2], self.arrangement.size(blocks[:, 2]))
+        return self._place(outline, blocks[:, :2], self.arrangement.size(blocks[:, 2]))
 
-    def _mask_columns(self, blocks: Tensor, place: Placement) -> Tensor:
+    def _mask_columns(self, blocks: Tensor) -> Tensor:
         """The same and their derivatives by the blocks' coordinates, ``(N, 1 + 3 + d, size, size)``."""
         outline = self.outlines.columns_chart(blocks[:, 3:], 0).squeeze(2)
         size = self.arrangement.size(blocks[:, 2])
-        placed = place.with_derivatives(outline, blocks[:, :2], size)
+        placed = self._place.with_derivatives(outline, blocks[:, :2], size)
         scale = torch.ones_like(placed[:, :, :1, :1])
         scale[:, 3, 0, 0] = self.arrangement.spread * size
         return placed * scale
@@ -156,7 +129,7 @@ class Scene(ManifoldPrior):
         if n == 0:
             return z.new_zeros(len(z), 1, *self.x_shape)
         blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
-        both = self._mask_columns(blocks, self._place).unflatten(0, (len(z), n))
+        both = self._mask_columns(blocks).unflatten(0, (len(z), n))
         absent, slopes = 1 - both[:, :, 0], both[:, :, 1:]
         kinds = [kind for kind, count in enumerate(counts) for _ in range(count)]
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
@@ -178,37 +151,21 @@ class Scene(ManifoldPrior):
         return recognize(self, x, chart)
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
-        charts = torch.full((len(z),), chart, device=z.device)
-        return self.log_prob(widened(z, self.dim), charts)
+        blocks = z.unflatten(1, (sum(self.counts[chart]), self.block))
+        present = torch.ones_like(blocks[..., 0], dtype=torch.bool)
+        return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
 
     def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
         """All charts at once: the density is that of a list of objects, in whatever chart they are."""
-        blocks, present = self._objects(z, chart)
-        shared = overlap.shared_areas(_scattered(self._mask(blocks[present], self._rough), present))
-        return self._separate(z, chart) - overlap.energy(shared, self.arrangement.shared)
-
-    def log_prob_derivatives(self, z: Tensor, chart: Tensor) -> tuple[Tensor, Tensor]:
-        """The curvature of what masks share is Gauss and Newton's: their second derivatives are dear."""
-        gradient, hessian = gradient_and_hessian(lambda t: self._separate(t, chart), z)
-        blocks, present = self._objects(z, chart)
-        both = _scattered(self._mask_columns(blocks[present], self._rough), present)
-        slope, bend = overlap.energy_derivatives(
-            both[:, :, 0], both[:, :, 1:], self.arrangement.shared
-        )
-        return gradient - slope.flatten(1), hessian - bend.flatten(3).flatten(1, 2)
-
-    def _objects(self, z: Tensor, chart: Tensor) -> tuple[Tensor, Tensor]:
-        """Lists of objects ``(B, most, 3 + d)``, and which of them are there, ``(B, most)``."""
         present = self.used(chart).unflatten(1, (self.most, self.block))[..., 0]
-        return z.unflatten(1, (self.most, self.block)), present
+        blocks = z.unflatten(1, (self.most, self.block))
+        return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
 
-    def _separate(self, z: Tensor, chart: Tensor) -> Tensor:
-        """The log-density but for what masks share."""
-        blocks, present = self._objects(z, chart)
+    def _log_prob(self, blocks: Tensor, present: Tensor) -> Tensor:
+        """Of lists of objects ``(B, n, 3 + d)``, those that are there ``(B, n)``, in no order."""
         code = self.outlines.log_prob_chart(blocks[..., 3:].flatten(0, 1), 0)
         code = torch.where(present, code.unflatten(0, present.shape), 0.0).sum(1)
-        placed = self.arrangement.log_prob(blocks[..., :2], blocks[..., 2], present)
-        total: Tensor = code + placed + self.log_weights[chart].to(z)
+        total: Tensor = code + self.arrangement.log_prob(blocks[..., :2], blocks[..., 2], present)
         return total
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
@@ -228,28 +185,15 @@ class Scene(ManifoldPrior):
             held = torch.stack([(own == k).sum(1) for k in range(self.kinds)], dim=1)
             chart[rows] = torch.tensor([self.counts.index(tuple(c)) for c in held.tolist()])
             if count:
-                blocks = self._draw(len(rows), count, source)
+                centre, t = self.arrangement.sample(len(rows), count, source)
+                code = self.outlines.sample(len(rows) * count, source).z.unflatten(0, (-1, count))
                 # an encoder sees no order: kind after kind, the largest object first
-                order = (own - 0.1 * blocks[:, :, 2]).argsort(dim=1)
-                blocks = blocks.gather(1, order[..., None].expand(-1, -1, self.block))
+                order = (own - 0.1 * t).argsort(dim=1)
+                t = t.gather(1, order)
+                centre = centre.gather(1, order[..., None].expand(-1, -1, 2))
+                blocks = torch.cat([centre.to(code), t[..., None].to(code), code], dim=2)
                 z[rows, : count * self.block] = blocks.flatten(1)
         return Point(chart.to(self.device), z.to(self.device))
-
-    @torch.no_grad()
-    def _draw(self, draws: int, n: int, source: torch.Generator) -> Tensor:
-        """Lists of n objects ``(draws, n, 3 + d)``, by rejection of those whose masks share too much."""
-        found = torch.zeros(0, n, self.block, dtype=self.dtype)
-        while len(found) < draws:
-            some = max(16, draws - len(found))
-            centre, t = self.arrangement.sample(some, n, source)
-            code = self.outlines.sample(some * n, source).z.cpu().unflatten(0, (some, n))
-            blocks = torch.cat([centre.to(code), t[..., None].to(code), code], dim=2)
-            masks = self._mask(blocks.flatten(0, 1).to(self.device), self._rough)
-            shared = overlap.shared_areas(masks.unflatten(0, (some, n))).cpu()
-            chance = torch.rand(some, generator=source, dtype=torch.float64)
-            kept = chance < (-overlap.energy(shared, self.arrangement.shared)).exp()
-            found = torch.cat([found, blocks[kept]])
-        return found[:draws]
 
     def jumps(self, point: Point) -> dict[str, Point]:
         """Where else to look from one point: lists of objects by the move that makes them (``moves.py``)."""
@@ -293,9 +237,3 @@ def _covered(pictures: Tensor) -> Tensor:
         free = free * (1 - pictures[:, kind + 1])
         shown.insert(0, pictures[:, kind] * free)
     return torch.stack(shown, dim=1)
-
-
-def _scattered(rows: Tensor, present: Tensor) -> Tensor:
-    """Rows ``(N, ...)`` in the N places that are there, ``(B, n, ...)``, zeros elsewhere."""
-    whole = rows.new_zeros(*present.shape, *rows.shape[1:])
-    return whole.masked_scatter(present.view(*present.shape, *[1] * (rows.ndim - 1)), rows)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import gradient
+from onmanifold._autodiff import gradient, gradient_and_hessian
 from onmanifold.prior import ManifoldPrior, Point, widened
 
 _RIM = 0.1  # outermost share of the latent box
@@ -44,8 +44,8 @@ def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
 
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
-    """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density, as the prior knows them."""
-    return prior.log_prob_derivatives(point.z, point.chart)
+    """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
+    return gradient_and_hessian(lambda z: prior.log_prob(z, point.chart), point.z)
 
 
 def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:

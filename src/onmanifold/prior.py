@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onmanifold._autodiff import gradient_and_hessian, value_and_columns
+from onmanifold._autodiff import value_and_columns
 from onmanifold._checks import check_batch
 
 if TYPE_CHECKING:
@@ -120,13 +120,6 @@ class ManifoldPrior(nn.Module, ABC):
         By forward differentiation; a subclass may know a cheaper way.
         """
         return value_and_columns(lambda t: self.decode_chart(t, chart), z)
-
-    def log_prob_derivatives(self, z: Tensor, chart: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of :meth:`log_prob`.
-
-        By differentiation; a subclass may know a cheaper way, or Gauss and Newton's part of the Hessian.
-        """
-        return gradient_and_hessian(lambda t: self.log_prob(t, chart), z)
 
     def settle(self, z: Tensor, chart: Tensor) -> Tensor:
         """Latent points ``(B, d)`` brought back near the codes of the data, where only those count.

@@ -7,14 +7,12 @@ import pytest
 import torch
 
 from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior, simulate, solve
-from onmanifold._autodiff import gradient_and_hessian, value_and_columns
+from onmanifold._autodiff import value_and_columns
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import explore, laplace
-from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
 from onmanifold.priors.scene.moves import listed, points_of
-from onmanifold.priors.scene.overlap import shared_areas
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.testing import check_prior
 
@@ -85,36 +83,6 @@ def test_the_density_of_lists_is_that_of_charts():
     by_chart = scene.map_charts(scene.log_prob_chart, point.z, point.chart)
     assert len(set(point.chart.tolist())) > 4
     assert torch.allclose(scene.log_prob(point.z, point.chart), by_chart, atol=1e-10)
-
-
-def test_derivatives_of_what_masks_share_are_those_of_differentiation():
-    scene = small()
-    objects = [
-        (0, disk(scene, -0.1, 0.0, 0.2)),
-        (0, disk(scene, 0.2, 0.1, 0.2)),
-        (1, disk(scene, 0, 0.2, 0.2)),
-    ]
-    point = points_of(scene, [objects, objects[:1]])
-    point = Point(
-        point.chart,
-        point.z + 0.1 * torch.randn(point.z.shape, dtype=DOUBLE) * scene.used(point.chart),
-    )
-    gradient, hessian = scene.log_prob_derivatives(point.z, point.chart)
-    by_hand, whole = ManifoldPrior.log_prob_derivatives(scene, point.z, point.chart)
-    assert torch.allclose(gradient, by_hand, atol=1e-9 * float(by_hand.abs().max()))
-    assert torch.allclose(hessian[1], whole[1], atol=1e-9)  # one object shares nothing
-
-    def residuals(z):
-        blocks = z[: scene.chart_dims[int(point.chart[0])]].view(-1, scene.block)
-        masks = scene._mask(blocks, scene._rough)[None]
-        first, second = torch.triu_indices(3, 3, 1)
-        return shared_areas(masks)[0, first, second] / scene.arrangement.shared
-
-    columns = torch.func.jacrev(residuals)(point.z[0])
-    apart = gradient_and_hessian(lambda z: scene._separate(z, point.chart), point.z)[1][0]
-    assert torch.allclose(
-        apart - hessian[0], columns.T @ columns, atol=1e-8 * float(hessian.abs().max())
-    )
 
 
 def test_masses_of_charts_are_those_of_numbers_and_kinds():
