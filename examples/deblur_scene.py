@@ -155,15 +155,15 @@ def overlap(truth: Tensor, found: Tensor) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def draw(rows: list[tuple[Case, Tensor, str]], file: Path) -> None:
+def draw(rows: list[tuple[Case, Tensor, Tensor, str]], file: Path) -> None:
     """Truth | measured | without a prior | found | probability: a row for each case."""
     figure, axes = plt.subplots(len(rows), 5, figsize=(10.5, 2.2 * len(rows)), squeeze=False)
-    for row, (case, samples, title) in zip(axes, rows, strict=True):
+    for row, (case, linear, samples, title) in zip(axes, rows, strict=True):
         share = (samples > 0.5).float().mean(0)
         shown = [
             ("truth", case.truth[0, 1] - case.truth[0, 0]),
             ("blurred, noisy", case.y[0]),
-            ("Tikhonov", tikhonov(case.y[0])),
+            ("Tikhonov", linear),
             (title, (share[1] > 0.5).float() - (share[0] > 0.5).float()),
             ("probability", share[1] - share[0]),
         ]
@@ -191,7 +191,8 @@ def main() -> None:
         counts, sure = counted(posterior, scene)
         samples = posterior.x(40, 0)[0]
         shared = overlap(case.truth[0], samples.mean(0))
-        masks, seen = thresholded(tikhonov(case.y[0]))
+        linear = tikhonov(case.y[0])
+        masks, seen = thresholded(linear)
         plain.append((overlap(case.truth[0], masks), seen == case.counts))
         print(
             f"{seed:4d}  {case.counts!s:19s}  {counts}  {sure:11.2f}  {shared:23.3f} | "
@@ -199,7 +200,7 @@ def main() -> None:
         )
         right += counts == case.counts
         overlaps.append(shared)
-        rows.append((case, samples, f"{counts[0]} dark, {counts[1]} bright: {sure:.0%}"))
+        rows.append((case, linear, samples, f"{counts[0]} dark, {counts[1]} bright: {sure:.0%}"))
     n = len(rows)
     print(f"counted rightly: {right} of {n}, median intersection over union {median(overlaps):.3f}")
     print(f"Tikhonov: {sum(r for _, r in plain)} of {n}, {median(o for o, _ in plain):.3f}")

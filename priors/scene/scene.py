@@ -135,9 +135,8 @@ class Scene(ManifoldPrior):
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
         for kind in range(self.kinds):
             # what is shown of a kind: not all its objects absent, those of later kinds absent
-            own, later = (
-                [i for i in range(n) if test(kinds[i])] for test in (kind.__eq__, kind.__lt__)
-            )
+            own = [i for i in range(n) if kinds[i] == kind]
+            later = [i for i in range(n) if kinds[i] > kind]
             hidden, free = absent[:, own].prod(1), absent[:, later].prod(1)
             columns[:, 0, kind] = (1 - hidden) * free
             for i in own + later:
