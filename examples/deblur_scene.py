@@ -99,7 +99,7 @@ def make_case(seed: int) -> Case:
     return Case(truth.clamp(max=1), (counts[0], counts[1]), measure(truth) + noise)
 
 
-def reconstruct(y: Tensor, scene: Scene, rounds: int = 6) -> Laplace:
+def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
     """The posterior over scenes, from samples and from what stands out of the blurred picture."""
     smooth = avg_pool2d(y, 7, stride=1, padding=3)  # a seventh of the noise, hardly more blur
     levels = torch.tensor([0.15, 0.3, 0.5]).view(-1, 1, 1)
@@ -116,7 +116,7 @@ def reconstruct(y: Tensor, scene: Scene, rounds: int = 6) -> Laplace:
             starts=Starts(32, 3, also=guesses),
             stop=MaxSteps(12) | SmallDecrease(1e-3),
         )
-    return explore(solution, rounds=rounds)
+    return explore(solution, patience=patience)
 
 
 def tikhonov(y: Tensor) -> Tensor:
@@ -180,14 +180,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path, nargs="?", default=Path("scenes.png"))
     parser.add_argument("--cases", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=6, help="modes that jumps are tried from")
+    parser.add_argument(
+        "--patience", type=int, default=2, help="modes whose jumps may lead to nothing"
+    )
     options = parser.parse_args()
     scene = Scene(load_prior("outline"), kinds=2)
     rows, right, overlaps, plain = [], 0, [], []
     print("case  true (dark, bright)  found  probability  intersection over union | Tikhonov's")
     for seed in range(options.cases):
         case = make_case(seed)
-        posterior = reconstruct(case.y, scene, options.rounds)
+        posterior = reconstruct(case.y, scene, options.patience)
         counts, sure = counted(posterior, scene)
         samples = posterior.x(40, 0)[0]
         shared = overlap(case.truth[0], samples.mean(0))

@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from ktc_parts.cases import Case, read_cases  # noqa: E402
 from ktc_parts.drawing import page, save  # noqa: E402
-from ktc_parts.scenes import ROUNDS, Found, described, posterior_of, with_drift  # noqa: E402
+from ktc_parts.scenes import PATIENCE, Found, described, posterior_of, with_drift  # noqa: E402
 from ktc_parts.tank import CalibratedTank, calibrated, water_voltages  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
@@ -47,7 +47,7 @@ from onmanifold.priors.parameters import WithParameters  # noqa: E402
 from onmanifold.priors.scene import Scene  # noqa: E402
 
 
-def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
+def solved(tank: CalibratedTank, patience: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
     """What stands in a tank of which some channels are bad."""
     began = time.perf_counter()
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def solved(tank: CalibratedTank, rounds: int, checked: tuple[Case, tuple[int, ..
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
     fidelity = tank.fidelity(case.measurement, bad)
     y = case.measurement.voltages.flatten()
-    posterior = posterior_of(operator, y, fidelity, prior, rounds=rounds)
+    posterior = posterior_of(operator, y, fidelity, prior, patience=patience)
     return described(posterior, prior, time.perf_counter() - began)
 
 
@@ -66,10 +66,10 @@ def scenes() -> WithParameters:
 
 
 def solve_all(
-    tank: CalibratedTank, cases: Sequence[tuple[Case, tuple[int, ...]]], jobs: int, rounds: int
+    tank: CalibratedTank, cases: Sequence[tuple[Case, tuple[int, ...]]], jobs: int, patience: int
 ) -> Iterator[Found]:
     """What stands in each tank, in order, by several processes."""
-    work = partial(solved, tank, rounds)
+    work = partial(solved, tank, patience)
     if jobs == 1:
         yield from map(work, cases)
         return
@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--all-levels", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="modes that jumps are tried from"
+        "--patience", type=int, default=PATIENCE, help="modes whose jumps may lead to nothing"
     )
     arguments = parser.parse_args()
     if arguments.level is None and not arguments.all_levels:
@@ -151,7 +151,7 @@ def main() -> None:
     results = []
     with Progress() as progress:
         found = progress.track(
-            solve_all(tank, checked, jobs, given.rounds), len(checked), description="tanks"
+            solve_all(tank, checked, jobs, given.patience), len(checked), description="tanks"
         )
         for (case, bad), one in zip(checked, found, strict=True):
             folder = given.output / f"level{case.level}" if given.all_levels else given.output

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -15,6 +16,7 @@ from ktc_parts.linear import hinted_objects
 from onmanifold import Fidelity, MaxSteps, NotExplained, SmallDecrease, Starts, solve
 from onmanifold.operators.eit import EIT, ktc_best_labels
 from onmanifold.posterior import Laplace, explore
+from onmanifold.prior import Point
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Scene
 
@@ -23,8 +25,8 @@ SAMPLES = 60  # of the posterior, behind labels and probabilities
 DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
 POOL = 32  # samples of the prior that compete with the hints
 STARTS, HALVED = 8, 4  # descents before the first jump, and steps until half of them go on
-ROUNDS = 5  # modes that jumps are tried from
-SLACK = 4.0  # how much less evidence these may have, nats
+PATIENCE = 3  # modes in a row whose jumps lead to nothing better, and the search ends
+SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ def posterior_of(
     fidelity: Fidelity,
     prior: WithParameters,
     seed: int = 0,
-    rounds: int = ROUNDS,
+    patience: int = PATIENCE,
 ) -> Laplace:
     """The scenes, with the water's drift, that explain voltages.
 
@@ -70,10 +72,11 @@ def posterior_of(
         fidelity: what their residual costs.
         prior: of :func:`with_drift`.
         seed: of the samples.
-        rounds: modes that jumps are tried from, at most.
+        patience: modes in a row whose jumps may lead to nothing better.
     """
     y = y.to(prior.dtype)
-    starts = Starts(POOL, STARTS, HALVED, also=hinted_objects(operator, y, fidelity, prior))
+    guesses = Point.cat([hinted_objects(operator, y, fidelity, prior), lone_objects(prior)])
+    starts = Starts(POOL, STARTS, HALVED, also=guesses)
     with warnings.catch_warnings():
         # the first descents may end in charts that cannot explain the data: jumps lead out of them
         warnings.simplefilter("ignore", NotExplained)
@@ -86,7 +89,13 @@ def posterior_of(
             stop=MaxSteps(12) | SmallDecrease(1e-3),
             seed=seed,
         )
-    return explore(solution, rounds=rounds, slack=SLACK)
+    return explore(solution, patience=patience, slack=SLACK)
+
+
+def lone_objects(prior: WithParameters) -> Point:
+    """Scenes of one small disk, anywhere: a single object may be where a linear step sees none."""
+    empty = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, prior.dim, dtype=prior.dtype))
+    return Point.cat([points for points in prior.jumps(empty).values() if len(points)])
 
 
 def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: int = 0) -> Found:

@@ -44,6 +44,18 @@ def test_the_objective_never_rises_and_ends_stationary(name, method, retraction)
     assert (descent.state.gradient_norm <= 1e-2 * descent.history.gradient_norm[0]).all()
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_descent_goes_on_where_it_ended(method):
+    prior = Sine()
+    problem = posed(prior, simulated(prior))
+    start = prior.sample(5, 9)
+    whole = descend(problem, method, MaxSteps(9), start)
+    half = descend(problem, method, MaxSteps(4), start)
+    rest = descend(problem, method, MaxSteps(9), half.state)
+    assert torch.equal(rest.state.point.z, whole.state.point.z)
+    assert torch.equal(rest.history.objective, whole.history.objective[4:])
+
+
 def test_a_linear_least_squares_problem_takes_a_few_steps():
     prior = Affine()
     matrix, y = randn(8, 6), randn(4, 8, seed=1)

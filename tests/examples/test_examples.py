@@ -27,7 +27,7 @@ def test_deblur_bars(tmp_path):
 
 
 def test_deblur_scene(tmp_path):
-    printed = run("deblur_scene.py", "scenes.png", "--cases", 2, "--rounds", 1, cwd=tmp_path)
+    printed = run("deblur_scene.py", "scenes.png", "--cases", 2, "--patience", 1, cwd=tmp_path)
     assert "counted rightly: 2 of 2" in printed
     assert float(re.search(r"union ([\d.]+)", printed)[1]) > 0.8
     assert (tmp_path / "scenes.png").stat().st_size > 10_000
@@ -83,7 +83,7 @@ def tank(shared_data, tmp_path):
 
 
 def test_measured_tank(tank):
-    options = ("--truth", "truth", "--jobs", 1, "--rounds", 1)
+    options = ("--truth", "truth", "--jobs", 1, "--patience", 1)
     printed = run("ktc_tank.py", "input", "output", 3, *options, cwd=tank)
     classes = np.load(tank / "output" / "4.npy")
     assert classes.shape == (256, 256) and set(np.unique(classes)) == {0, 1}

@@ -12,7 +12,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 
 from ktc_parts.cases import cut  # noqa: E402
 from ktc_parts.linear import hinted_objects, linear_step  # noqa: E402
-from ktc_parts.scenes import class_probabilities, described, posterior_of, with_drift  # noqa: E402
+from ktc_parts.scenes import (  # noqa: E402
+    class_probabilities,
+    described,
+    lone_objects,
+    posterior_of,
+    with_drift,
+)
 from ktc_parts.tank import CalibratedTank, calibrated  # noqa: E402
 
 from onmanifold.operators.eit import (  # noqa: E402
@@ -94,6 +100,17 @@ def test_hints_hold_the_right_numbers(tank, prior, measured):
     assert (1, 1) in counts
     z = hints.z[counts.index((1, 1))]
     assert z[0] < -0.2 and z[prior.prior.block] > 0.2
+
+
+def test_a_lone_object_is_tried_everywhere(prior):
+    lone = lone_objects(prior)
+    counts = [prior.prior.counts[k] for k in lone.chart.tolist()]
+    assert set(counts) == {(1, 0), (0, 1)}
+    for kind in range(2):
+        found = prior.decode(lone.z, lone.chart)[[c[kind] == 1 for c in counts], kind]
+        assert found.shape[0] > 40
+        # no place of the tank is farther than a small object from the middle of one of them
+        assert (found.amax(0) > 0.5).double().mean() > 0.6 * np.pi / 4
 
 
 @pytest.mark.parametrize("level", [1, 6])

@@ -216,11 +216,28 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
     stop = MaxSteps(20) | SmallDecrease(1e-4)
     with pytest.warns(UserWarning, match="not explained"):  # by an empty scene
         empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start, stop=stop)
-    posterior = explore(empty, rounds=5)
+    posterior = explore(empty, patience=3)
     assert scene.counts[int(posterior.chart[0, 0])] == (2,)
     assert posterior.weights[0, 0] > 0.9
     found = scene.decode(posterior.mode[:, 0], posterior.chart[:, 0])
     assert (found - x).square().sum() / x.square().sum() < 0.02
+
+
+def test_the_search_goes_on_while_evidence_rises():
+    scene = small(kinds=1, size=32)
+    places = (-0.5, 0.3), (0.45, 0.35), (0.0, -0.5)
+    truth = points_of(scene, [[(0, disk(scene, x, y, 0.2)) for x, y in places]])
+    operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
+    y = simulate(operator, scene.decode(truth.z, truth.chart), 0.05, 0)
+    start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
+    with pytest.warns(UserWarning, match="not explained"):
+        empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start)
+    posterior = explore(
+        empty, patience=1
+    )  # a birth a time: three jumps that gain, one that does not
+    assert scene.counts[int(posterior.chart[0, 0])] == (3,)
+    with pytest.raises(ValueError, match="explore: patience"):
+        explore(empty, patience=0)
 
 
 def test_where_there_are_no_jumps_laplace_is_named():

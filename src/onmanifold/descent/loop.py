@@ -47,14 +47,14 @@ def descend[S: State](
     problem: Problem,
     method: Method[S],
     stop: StoppingRule,
-    point: Point,
+    start: Point | S,
     *,
     callback: Callback | None = None,
     halving: Halving | None = None,
     keep_path: bool = False,
     progress: bool = False,
 ) -> Descent[S]:
-    """Descend from ``point`` until every member has stopped; those that have stand still.
+    """Descend from ``start`` until every member has stopped; those that have stand still.
 
     An interrupt from the keyboard ends all descents where they are.
 
@@ -62,7 +62,7 @@ def descend[S: State](
         problem: N members.
         method: makes the steps.
         stop: decides for each member when to end.
-        point: where they start.
+        start: where they start, or where an earlier descent of theirs ended, to go on from there.
         callback: called with the state of all members after each step; anything true stops them
             all, and so does an error, which is returned.
         halving: drops starts that will not win.
@@ -76,7 +76,7 @@ def descend[S: State](
     def end(which: Tensor | bool, why: Status) -> Tensor:
         return torch.where((status == Status.RUNNING) & which, why, status)
 
-    best = state = method.init(problem, point)
+    best = state = method.init(problem, start) if isinstance(start, Point) else start
     status = judge(problem, state)
     visits = Visits.none(problem, state, status)
     records, path, error = [_record(state)], [state.point], None

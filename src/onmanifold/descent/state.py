@@ -83,3 +83,6 @@ class State(Rows):
     stalled: Tensor
     wait: Tensor
     refusals: Tensor
+
+    def __len__(self) -> int:
+        return len(self.objective)

@@ -18,11 +18,11 @@ from onmanifold.solution import Solution, Status
 from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
-_STAGES = ((2, 2), (3, 1), (5, 1))  # of a jump: steps, and how many of each kind go on after them
+_STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
 _MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least objective are tried
 _WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
 _STEPS = 30  # of a descent to the end, at most
-_HOPELESS = 30.0  # nats above the mode left, after those steps
+_HOPELESS = 30.0  # nats above the best of them and the mode left, after those steps
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
 
@@ -63,7 +63,7 @@ class _Found:
 def explore(
     solution: Solution,
     *,
-    rounds: int = 12,
+    patience: int = 3,
     slack: float = 6.0,
 ) -> Laplace:
     """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
@@ -71,13 +71,13 @@ def explore(
     From the mode of most evidence the prior's jumps are tried: a few steps from each candidate, more
     from the best of each kind of jump, and to the end from those that come near the mode's objective. What
     they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
-    from which none was tried, until no mode within ``slack`` nats of the best is left, or ``rounds`` are
-    over.
+    from which none was tried, until no mode within ``slack`` nats of the best is left, or until those from
+    ``patience`` modes in a row have raised the best evidence by no more than that.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
-        rounds: modes from which jumps are tried, at most, for each measurement.
-        slack: modes of less evidence, in nats, are not jumped from.
+        patience: modes in a row whose jumps may lead to nothing better before the search ends.
+        slack: modes of so much less evidence, in nats, are not jumped from, and to gain less is nothing.
 
     Returns:
         The posterior over all modes found, within ``2 * slack`` nats of the best.
@@ -95,7 +95,7 @@ def explore(
         >>> y = scene.decode(two.z, two.chart)
         >>> operator = as_operator(lambda x: x, scene.x_shape)
         >>> solution = solve(operator, y, scene, fidelity=Gaussian(0.1), starts=one)
-        >>> explore(solution, rounds=4).chart[:, 0] == two.chart
+        >>> explore(solution, patience=2).chart[:, 0] == two.chart
         tensor([True])
     """
     problem = posed(solution)
@@ -104,7 +104,7 @@ def explore(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
-    check_count(rounds, "explore: rounds")
+    check_count(patience, "explore: patience")
     check_number(slack, "explore: slack")
     parts = []
     with evaluation(problem.prior):
@@ -112,7 +112,7 @@ def explore(
             search = _Search(problem.select(torch.tensor([b])))
             kept = solution.ends.status[b] != Status.DROPPED
             ends = Point(solution.ends.chart[b], solution.ends.z[b]).select(kept)
-            parts.append(search.run(ends, rounds, slack))
+            parts.append(search.run(ends, patience, slack))
     return _gathered(problem, parts)
 
 
@@ -123,18 +123,18 @@ class _Search:
         self.problem = problem
         self.found = _Found()
 
-    def run(self, ends: Point, rounds: int, slack: float) -> Local:
+    def run(self, ends: Point, patience: int, slack: float) -> Local:
         self._settle(ends)
         if not self.found.modes:
             raise ValueError(
                 "explore: the operator is not defined where the starts ended; solve from others"
             )
-        for _ in range(rounds):
-            number = self.found.next(slack)
-            if number is None:
-                break
+        left = patience
+        while left and (number := self.found.next(slack)) is not None:
+            best = max(self.found.evidence)
             self.found.left[number] = True
             self._jump(self.found.modes[number])
+            left = patience if max(self.found.evidence) > best + slack else left - 1
         return self.found.within(2 * slack)
 
     def _jump(self, mode: Local) -> None:
@@ -143,19 +143,20 @@ class _Search:
         families = [self._few(points) for points in jumps.values() if len(points)]
         if not families:
             return
-        point = Point.cat(families)
         family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
+        start: Point | LMState = Point.cat(families)
         for steps, each in _STAGES:
-            state = self._descend(point, steps)
-            point, objective = state.point, state.objective
-            new = self._new(point, objective)
+            ends = self._descend(start, steps)
+            new = self._new(ends.point, ends.objective)
             if len(new) == 0:
                 return
-            kept = new[_champions(objective[new], family[new], each)]
-            point, family, objective = point.select(kept), family[kept], objective[kept]
-        hopeful = objective <= float(mode.objective) + _HOPELESS
+            kept = new[_champions(ends.objective[new], family[new], each)]
+            start = state = ends.select(kept)
+            family = family[kept]
+        objective = state.objective.nan_to_num(nan=torch.inf)
+        hopeful = objective <= min(float(mode.objective), float(objective.min())) + _HOPELESS
         if bool(hopeful.any()):
-            self._settle(point.select(hopeful))
+            self._settle(state.select(hopeful))
 
     def _new(self, point: Point, objective: Tensor) -> Tensor:
         """Those that are neither near a mode that is known nor near a better one: an index, best first."""
@@ -176,9 +177,9 @@ class _Search:
         objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
         return points.select(objective.argsort(stable=True)[:_FEW])
 
-    def _settle(self, point: Point) -> None:
+    def _settle(self, start: Point | LMState) -> None:
         """Descend to the end, and note the modes there."""
-        state = self._descend(point, _STEPS)
+        state = self._descend(start, _STEPS)
         state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
         if len(state.objective) == 0:
             return
@@ -189,10 +190,10 @@ class _Search:
         for i in evidence.argsort(descending=True).tolist():
             self.found.add(modes.select(torch.tensor([i])), float(evidence[i]))
 
-    def _descend(self, point: Point, steps: int) -> LMState:
+    def _descend(self, start: Point | LMState, steps: int) -> LMState:
         stop = MaxSteps(steps) | SmallDecrease(4e-4)
-        problem = self._members(len(point)).repeat(1)
-        return descend(problem, LevenbergMarquardt(), stop, point).state
+        problem = self._members(len(start)).repeat(1)
+        return descend(problem, LevenbergMarquardt(), stop, start).state
 
     def _members(self, n: int) -> Problem:
         return self.problem.select(
