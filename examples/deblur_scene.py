@@ -27,7 +27,6 @@ from torch.nn.functional import avg_pool2d
 from onmanifold import Gaussian, MaxSteps, NotExplained, SmallDecrease, Starts, load_prior, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import Laplace, explore
-from onmanifold.prior import Point
 from onmanifold.priors.scene import Scene
 
 SIZE = 96
@@ -104,8 +103,7 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
     smooth = avg_pool2d(y, 7, stride=1, padding=3)  # a seventh of the noise, hardly more blur
     levels = torch.tensor([0.15, 0.3, 0.5]).view(-1, 1, 1)
     seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
-    chart = scene.chart_of(seen)
-    guesses = Point(chart, scene.encode(seen, chart))
+    guesses = scene.recognized(seen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotExplained)  # the first ones may hold too few objects
         solution = solve(

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity
 from onmanifold.operators.eit import EIT
-from onmanifold.prior import Point
+from onmanifold.prior import Point, widened
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Scene
 
@@ -115,9 +115,8 @@ def hinted_objects(operator: EIT, y: Tensor, fidelity: Fidelity, prior: WithPara
     x = torch.stack(masks).to(prior.dtype)
     scene = prior.prior
     assert isinstance(scene, Scene)
-    joined = prior.join(x, x.new_zeros(len(x), 1))
-    chart = scene.chart_of(x)
-    return Point(chart, prior.encode(joined, chart))
+    seen = scene.recognized(x)
+    return Point(seen.chart, widened(seen.z, prior.dim))  # the drift's coordinate is 0
 
 
 def simpler(masks: Tensor) -> list[Tensor]:

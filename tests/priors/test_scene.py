@@ -189,9 +189,9 @@ def test_objects_are_read_off_a_picture():
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
     point = points_of(scene, [objects])
     x = scene.decode(point.z, point.chart)
-    assert torch.equal(scene.chart_of(x), point.chart)
+    assert torch.equal(scene.recognized(x).chart, point.chart)
     with pytest.raises(ValueError, match="x"):
-        scene.chart_of(x[:, :1])
+        scene.recognized(x[:, :1])
 
 
 def test_parameters_stay_where_they_are_in_a_jump():
