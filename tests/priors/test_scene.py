@@ -190,6 +190,7 @@ def test_objects_are_read_off_a_picture():
     point = points_of(scene, [objects])
     x = scene.decode(point.z, point.chart)
     assert torch.equal(scene.recognized(x).chart, point.chart)
+    assert (scene.encode(x, point.chart) - point.z).abs().max() < 1e-6
     with pytest.raises(ValueError, match="x"):
         scene.recognized(x[:, :1])
 
@@ -234,7 +235,7 @@ def test_the_search_goes_on_while_evidence_rises():
         empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start)
     posterior = explore(
         empty, patience=1
-    )  # a birth a time: three jumps that gain, one that does not
+    )  # a birth each: three rounds that gain, one that does not
     assert scene.counts[int(posterior.chart[0, 0])] == (3,)
     with pytest.raises(ValueError, match="explore: patience"):
         explore(empty, patience=0)
