@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from onmanifold._checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
-from onmanifold.posterior.laplace import Laplace, log_evidence, mixture
+from onmanifold.posterior.laplace import Laplace, mixture
+from onmanifold.posterior.law import Law, law_at, split
 from onmanifold.posterior.target import Local, modelled, posed
 from onmanifold.prior import Point
 from onmanifold.solution import Solution, Status
@@ -23,40 +24,71 @@ _MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least 
 _WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
 _STEPS = 30  # of a descent to the end, at most
 _HOPELESS = 30.0  # nats above the best of them and the mode left, after those steps
+_BETTER = 0.1  # nats less of the objective, of two modes that are the same
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
 
-@dataclass
+@dataclass(eq=False)
+class _Mode:
+    """A mode, the law around it, its log-evidence; whether the law was split, and jumps tried from here."""
+
+    local: Local
+    law: Law
+    split: bool = False
+    left: bool = False
+
+    @property
+    def evidence(self) -> float:
+        return float(self.law.log_mass() - self.local.objective)
+
+
 class _Found:
-    """The modes of one measurement, with their log-evidence and whether jumps were tried from them."""
+    """The modes of one measurement.
 
-    modes: list[Local] = field(default_factory=list)
-    evidence: list[float] = field(default_factory=list)
-    left: list[bool] = field(default_factory=list)
+    Splitting a law takes evaluations, and nearly always lowers the evidence: it is done for the best alone,
+    as long as it is not known that they are.
+    """
 
-    def add(self, mode: Local, evidence: float) -> None:
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.modes: list[_Mode] = []
+
+    def add(self, new: _Mode) -> None:
         """Note a mode unless it is known; of two that are the same the better one stays."""
         for i, known in enumerate(self.modes):
-            if int(known.chart[0]) == int(mode.chart[0]) and _same(known.x, mode.x):
-                if evidence > self.evidence[i]:
-                    self.modes[i], self.evidence[i] = mode, evidence
+            if int(known.local.chart) == int(new.local.chart) and _same(known.local.x, new.local.x):
+                if float(new.local.objective) < float(known.local.objective) - _BETTER:
+                    self.modes[i] = replace(new, left=known.left)
                 return
-        self.modes.append(mode)
-        self.evidence.append(evidence)
-        self.left.append(False)
+        self.modes.append(new)
 
-    def next(self, slack: float) -> int | None:
+    def best(self, among: list[_Mode]) -> _Mode:
+        """The mode of most evidence."""
+        while not (best := max(among, key=lambda mode: mode.evidence)).split:
+            best.law = split(self.problem, best.local, best.law)
+            best.split = True
+        return best
+
+    @property
+    def evidence(self) -> float:
+        """That of the best."""
+        return self.best(self.modes).evidence
+
+    def next(self, slack: float) -> _Mode | None:
         """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        best = max(self.evidence)
-        waiting = [i for i, left in enumerate(self.left) if not left]
-        waiting = [i for i in waiting if self.evidence[i] >= best - slack]
-        return max(waiting, key=self.evidence.__getitem__, default=None)
+        waiting = [mode for mode in self.modes if not mode.left]
+        if not waiting:
+            return None
+        mode = self.best(waiting)
+        return mode if mode.evidence >= self.evidence - slack else None
 
-    def within(self, slack: float) -> Local:
+    def within(self, slack: float) -> list[_Mode]:
         """The modes within ``slack`` nats of the best, best first."""
-        order = sorted(range(len(self.modes)), key=lambda i: -self.evidence[i])
-        kept = [i for i in order if self.evidence[i] >= self.evidence[order[0]] - slack]
-        return Local.cat([self.modes[i] for i in kept])
+        least, rest, kept = self.evidence - slack, list(self.modes), []
+        while rest and (mode := self.best(rest)).evidence >= least:
+            rest.remove(mode)
+            kept.append(mode)
+        return kept
 
 
 @torch.no_grad()
@@ -121,20 +153,20 @@ class _Search:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.found = _Found()
+        self.found = _Found(problem)
 
-    def run(self, ends: Point, patience: int, slack: float) -> Local:
+    def run(self, ends: Point, patience: int, slack: float) -> list[_Mode]:
         self._settle(ends)
         if not self.found.modes:
             raise ValueError(
                 "explore: the operator is not defined where the starts ended; solve from others"
             )
         left = patience
-        while left and (number := self.found.next(slack)) is not None:
-            best = max(self.found.evidence)
-            self.found.left[number] = True
-            self._jump(self.found.modes[number])
-            left = patience if max(self.found.evidence) > best + slack else left - 1
+        while left and (mode := self.found.next(slack)) is not None:
+            best = self.found.evidence
+            mode.left = True
+            self._jump(mode.local)
+            left = patience if self.found.evidence > best + slack else left - 1
         return self.found.within(2 * slack)
 
     def _jump(self, mode: Local) -> None:
@@ -161,7 +193,7 @@ class _Search:
     def _new(self, point: Point, objective: Tensor) -> Tensor:
         """Those that are neither near a mode that is known nor near a better one: an index, best first."""
         x = self.problem.prior.decode(point.z, point.chart)
-        known = [(int(mode.chart), mode.x[0]) for mode in self.found.modes]
+        known = [(int(mode.local.chart), mode.local.x[0]) for mode in self.found.modes]
         kept = []
         for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
             chart = int(point.chart[i])
@@ -186,9 +218,10 @@ class _Search:
         x = self.problem.prior.decode(state.point.z, state.point.chart)
         members = self._members(len(x))
         modes = modelled(members, state.point, x, state.objective, state.model)
-        evidence = log_evidence(self.problem, modes)
-        for i in evidence.argsort(descending=True).tolist():
-            self.found.add(modes.select(torch.tensor([i])), float(evidence[i]))
+        laws = law_at(self.problem, modes)
+        for i in modes.objective.argsort().tolist():
+            row = torch.tensor([i])
+            self.found.add(_Mode(modes.select(row), laws.select(row)))
 
     def _descend(self, start: Point | LMState, steps: int) -> LMState:
         stop = MaxSteps(steps) | SmallDecrease(4e-4)
@@ -219,13 +252,13 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).square().sum() <= _SAME * size)
 
 
-def _gathered(problem: Problem, parts: list[Local]) -> Laplace:
+def _gathered(problem: Problem, parts: list[list[_Mode]]) -> Laplace:
     """The mixture of the modes of all measurements."""
-    most = max(len(p.chart) for p in parts)
-    table = torch.full((len(parts), most), -1)
+    table = torch.full((len(parts), max(len(part) for part in parts)), -1)
     first = 0
     for b, part in enumerate(parts):
-        n = len(part.chart)
-        table[b, :n] = torch.arange(first, first + n)
-        first += n
-    return mixture(problem, Local.cat(parts), table)
+        table[b, : len(part)] = torch.arange(first, first + len(part))
+        first += len(part)
+    modes = [mode for part in parts for mode in part]
+    local, laws = Local.cat([m.local for m in modes]), Law.cat([m.law for m in modes])
+    return mixture(problem, local, laws, table)

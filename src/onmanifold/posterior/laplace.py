@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log, pi
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +11,8 @@ from onmanifold import geometry
 from onmanifold._checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import clamp_to_box
-from onmanifold.posterior.border import CutNormal
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
+from onmanifold.posterior.law import Law, law_at
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import Local, at_rest, box_of, in_box
 from onmanifold.prior import Point
@@ -34,6 +32,7 @@ class Laplace:
     of ``-log q``, so that the mode has the covariance ``H^-1`` and the log-evidence
     ``-f(z*) + d_k/2 log(2 pi) - 1/2 log det H``, all over the chart's own d_k coordinates. In directions
     that data and prior leave open, the curvature is that of a uniform density on the latent box.
+    (:func:`~onmanifold.posterior.explore` measures the widths along the axes of ``H^-1`` instead.)
 
     Charts that overlap both carry mass, as they do in the prior: the same ``x`` is then two modes, one in
     each chart. Weights and evidences compare charts rightly where each ``q_k`` is a density times its
@@ -72,7 +71,7 @@ class Laplace:
     mean: Tensor
     covariance: Tensor
     log_mass: Tensor
-    _parts: _Parts = field(repr=False)
+    _laws: Law = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.chart)
@@ -107,7 +106,7 @@ class Laplace:
         point = Point(self.chart[chosen], self.mean[chosen].to(prior.dtype))
         with evaluation(prior):
             x, columns = geometry.decode_with_jacobian(prior, point)
-        root = self._parts.root()[chosen].to(prior.dtype)
+        root = self._laws.root()[chosen].to(prior.dtype)
         within = torch.einsum("nd...,nde->ne...", columns, root).square().sum(1)
         owner = chosen.nonzero()[:, 0]
         weight = weights[chosen].view(-1, *[1] * len(prior.x_shape))
@@ -164,11 +163,11 @@ class Laplace:
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
         prior = self.problem.prior
         rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
-        parts, chart = self._parts.select((rows, modes)), self.chart[rows, modes]
-        z = parts.sample(source)
+        chart, laws = self.chart[rows, modes], self._laws.at(rows, modes)
+        z = laws.sample(source)
         for _ in range(_REDRAWS):
             inside = in_box(self.problem, chart, z)
-            z = torch.where(inside.unsqueeze(-1), z, parts.sample(source))
+            z = torch.where(inside.unsqueeze(-1), z, laws.sample(source))
         return clamp_to_box(prior, Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
 
 
@@ -188,7 +187,7 @@ def laplace(solution: Solution) -> Laplace:
     with torch.no_grad(), evaluation(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
-    return mixture(problem, modes, table)
+    return mixture(problem, modes, law_at(problem, modes), table)
 
 
 def _check_confined(problem: Problem, modes: Local) -> None:
@@ -203,17 +202,11 @@ def _check_confined(problem: Problem, modes: Local) -> None:
         )
 
 
-def log_evidence(problem: Problem, modes: Local) -> Tensor:
-    """Laplace's logarithm of the integral of ``q_k exp(-Phi)`` around each mode, ``(B,)``."""
-    return _parts(problem, modes).log_mass() - modes.objective
-
-
-def mixture(problem: Problem, modes: Local, table: Tensor) -> Laplace:
-    """The normal laws at modes, those of each measurement in a row of ``table``, filled up by -1."""
-    parts = _parts(problem, modes)
-    log_mass = parts.log_mass() - modes.objective
+def mixture(problem: Problem, modes: Local, laws: Law, table: Tensor) -> Laplace:
+    """The laws at modes, those of each measurement in a row of ``table``, filled up by -1."""
+    log_mass = laws.log_mass() - modes.objective
     order = torch.where(table < 0, table[:, :1], table)
-    each = parts.select(order)
+    each = laws.select(order)
     return Laplace(
         problem=problem,
         chart=modes.chart[order],
@@ -221,73 +214,5 @@ def mixture(problem: Problem, modes: Local, table: Tensor) -> Laplace:
         mean=each.mean(),
         covariance=each.root() @ each.root().mT,
         log_mass=torch.where(table < 0, -torch.inf, log_mass[order]),
-        _parts=each,
+        _laws=each,
     )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Normal laws ``mode + basis u``: the entries of u are independent, standard normal or cut off.
-
-    Attributes:
-        mode: ``(..., d)``.
-        basis: ``(..., d, d)``, columns of coordinates that the chart does not have 0.
-        inward: away from the border where the mode lies on one, +-1, else 0, ``(..., d)``.
-        cut: the law of u there, in that direction.
-    """
-
-    mode: Tensor
-    basis: Tensor
-    inward: Tensor
-    cut: CutNormal
-
-    def select(self, index: Any) -> _Parts:
-        cut = CutNormal(self.cut.slope[index], self.cut.curvature[index])
-        return _Parts(self.mode[index], self.basis[index], self.inward[index], cut)
-
-    def mean(self) -> Tensor:
-        return self.mode + _times(self.basis, self.inward * self.cut.mean())
-
-    def root(self) -> Tensor:
-        """A square root R of the covariance ``R R^T``, ``(..., d, d)``."""
-        variance = torch.where(self.inward == 0, 1.0, self.cut.variance())
-        return self.basis * variance.sqrt().unsqueeze(-2)
-
-    def log_mass(self) -> Tensor:
-        """Logarithm of the integral, with density 1 at the mode."""
-        size = self.basis.diagonal(dim1=-2, dim2=-1)
-        free = torch.where(size > 0, 0.5 * log(2 * pi) + size.log(), 0.0)
-        return torch.where(self.inward == 0, free, self.cut.log_mass()).sum(-1)
-
-    def sample(self, source: torch.Generator) -> Tensor:
-        normal = torch.empty_like(self.mode).normal_(generator=source)
-        upper = 1 - torch.empty_like(self.mode).uniform_(generator=source)
-        cut = self.inward * self.cut.quantile(upper)
-        return self.mode + _times(self.basis, torch.where(self.inward == 0, normal, cut))
-
-
-def _parts(problem: Problem, modes: Local) -> _Parts:
-    """The law at each mode: coordinates on the border are cut off there, the free ones follow them."""
-    z, hessian = modes.z.double(), modes.hessian
-    bound = geometry.on_border(problem.prior, modes.point)
-    used = problem.prior.used(modes.chart)
-    inward = torch.where(bound, -z.sign(), 0.0)
-    kept = used & ~bound
-    both = kept.unsqueeze(1) & kept.unsqueeze(2)
-    free = geometry.filled(torch.where(both, hessian, 0.0), kept, size=1.0)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
-    crossed = torch.where(kept.unsqueeze(2) & bound.unsqueeze(1), hessian, 0.0)
-    follow = -inverse @ crossed
-    eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(
-        1
-    )  # Schur complement's diagonal
-    cut = CutNormal(
-        torch.where(bound, (inward * modes.gradient).clamp(min=0.0), 0.0),
-        torch.where(bound, eased, 1.0),
-    )
-    basis = torch.where(used.unsqueeze(1), torch.linalg.cholesky(inverse) + follow, 0.0)
-    return _Parts(z, basis, inward, cut)
-
-
-def _times(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
