@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, desc
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.laplace import Laplace, mixture
-from onmanifold.posterior.law import Law, law_at, split
+from onmanifold.posterior.law import Law, law_at
+from onmanifold.posterior.law import split as split_law
 from onmanifold.posterior.target import Local, modelled, posed
 from onmanifold.prior import Point
 from onmanifold.solution import Solution, Status
@@ -24,71 +26,64 @@ _MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least 
 _WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
 _STEPS = 30  # of a descent to the end, at most
 _HOPELESS = 30.0  # nats above the best of them and the mode left, after those steps
-_BETTER = 0.1  # nats less of the objective, of two modes that are the same
+_KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
 _SAME = 0.04  # relative distance of two unknowns that count as one
 
 
 @dataclass(eq=False)
 class _Mode:
-    """A mode, the law around it, its log-evidence; whether the law was split, and jumps tried from here."""
+    """A mode, the law around it, whether jumps were tried from here."""
 
     local: Local
     law: Law
-    split: bool = False
     left: bool = False
 
     @property
     def evidence(self) -> float:
+        """Its logarithm."""
         return float(self.law.log_mass() - self.local.objective)
 
 
 class _Found:
-    """The modes of one measurement.
+    """The modes of one measurement."""
 
-    Splitting a law takes evaluations, and nearly always lowers the evidence: it is done for the best alone,
-    as long as it is not known that they are.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self) -> None:
         self.modes: list[_Mode] = []
+
+    @property
+    def evidence(self) -> float:
+        """The most that a mode has."""
+        return max(mode.evidence for mode in self.modes)
 
     def add(self, new: _Mode) -> None:
         """Note a mode unless it is known; of two that are the same the better one stays."""
         for i, known in enumerate(self.modes):
             if int(known.local.chart) == int(new.local.chart) and _same(known.local.x, new.local.x):
-                if float(new.local.objective) < float(known.local.objective) - _BETTER:
+                if new.evidence > known.evidence:
                     self.modes[i] = replace(new, left=known.left)
                 return
         self.modes.append(new)
 
-    def best(self, among: list[_Mode]) -> _Mode:
-        """The mode of most evidence."""
-        while not (best := max(among, key=lambda mode: mode.evidence)).split:
-            best.law = split(self.problem, best.local, best.law)
-            best.split = True
-        return best
-
-    @property
-    def evidence(self) -> float:
-        """That of the best."""
-        return self.best(self.modes).evidence
-
     def next(self, slack: float) -> _Mode | None:
         """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        waiting = [mode for mode in self.modes if not mode.left]
-        if not waiting:
-            return None
-        mode = self.best(waiting)
-        return mode if mode.evidence >= self.evidence - slack else None
+        waiting = [m for m in self.modes if not m.left and m.evidence >= self.evidence - slack]
+        return max(waiting, key=lambda mode: mode.evidence, default=None)
 
-    def within(self, slack: float) -> list[_Mode]:
-        """The modes within ``slack`` nats of the best, best first."""
-        least, rest, kept = self.evidence - slack, list(self.modes), []
-        while rest and (mode := self.best(rest)).evidence >= least:
-            rest.remove(mode)
-            kept.append(mode)
-        return kept
+    def split(self, problem: Problem) -> list[_Mode]:
+        """The best modes, best first, their laws split.
+
+        That takes evaluations, and next to always lowers the evidence: modes are left out that have too
+        little even without it.
+        """
+        split: list[_Mode] = []
+        best = -inf
+        for mode in sorted(self.modes, key=lambda mode: -mode.evidence):
+            if mode.evidence < best - _KEPT:
+                break
+            split.append(replace(mode, law=split_law(problem, mode.local, mode.law)))
+            best = max(best, split[-1].evidence)
+        split.sort(key=lambda mode: -mode.evidence)
+        return [mode for mode in split if mode.evidence >= best - _KEPT]
 
 
 @torch.no_grad()
@@ -104,7 +99,9 @@ def explore(
     from the best of each kind of jump, and to the end from those that come near the mode's objective. What
     they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
     from which none was tried, until no mode within ``slack`` nats of the best is left, or until those from
-    ``patience`` modes in a row have raised the best evidence by no more than that.
+    ``patience`` modes in a row have raised the best evidence by no more than that. The laws of the best are
+    then split: widths along each axis as the objective has them, since far from linear operators bend
+    much over the widths that curvature alone leaves, and modes of many coordinates would weigh too much.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
@@ -112,7 +109,8 @@ def explore(
         slack: modes of so much less evidence, in nats, are not jumped from, and to gain less is nothing.
 
     Returns:
-        The posterior over all modes found, within ``2 * slack`` nats of the best.
+        The posterior over all modes found, within 5 nats of the best; their laws have two widths along each
+        axis.
 
     Raises:
         TypeError: the prior has no jumps.
@@ -153,7 +151,7 @@ class _Search:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.found = _Found(problem)
+        self.found = _Found()
 
     def run(self, ends: Point, patience: int, slack: float) -> list[_Mode]:
         self._settle(ends)
@@ -167,7 +165,7 @@ class _Search:
             mode.left = True
             self._jump(mode.local)
             left = patience if self.found.evidence > best + slack else left - 1
-        return self.found.within(2 * slack)
+        return self.found.split(self.problem)
 
     def _jump(self, mode: Local) -> None:
         """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
