@@ -8,7 +8,7 @@ from posterior_cases import DOUBLE, STOP, linear
 
 from onmanifold import Gaussian, OutsideDomain, simulate, solve
 from onmanifold.posterior.laplace import mixture
-from onmanifold.posterior.law import Law, law_at, split
+from onmanifold.posterior.law import Law, law_at, split_law
 from onmanifold.posterior.modes import find_modes
 
 
@@ -18,7 +18,7 @@ def laws(operator, y, prior, std):
     problem = solution.problem
     modes, _ = find_modes(problem, solution)
     normal = law_at(problem, modes)
-    return problem, modes, normal, split(problem, modes, normal)
+    return problem, modes, normal, split_law(problem, modes, normal)
 
 
 def test_a_normal_posterior_has_widths_1():

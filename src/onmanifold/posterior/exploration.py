@@ -13,8 +13,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, desc
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.laplace import Laplace, mixture
-from onmanifold.posterior.law import Law, law_at
-from onmanifold.posterior.law import split as split_law
+from onmanifold.posterior.law import Law, law_at, split_law
 from onmanifold.posterior.target import Local, modelled, posed
 from onmanifold.prior import Point
 from onmanifold.solution import Solution, Status
@@ -66,7 +65,8 @@ class _Found:
 
     def next(self, slack: float) -> _Mode | None:
         """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        waiting = [m for m in self.modes if not m.left and m.evidence >= self.evidence - slack]
+        least = self.evidence - slack
+        waiting = [m for m in self.modes if not m.left and m.evidence >= least]
         return max(waiting, key=lambda mode: mode.evidence, default=None)
 
     def split(self, problem: Problem) -> list[_Mode]:

@@ -50,7 +50,8 @@ class Laplace:
         mode: where the density is highest, ``(B, M, d)``, float64.
         covariance: of each mode's law, ``(B, M, d, d)``, float64; 0 for coordinates that its chart does not
             have.
-        mean: its mean, the mode itself unless that lies on the border, ``(B, M, d)``, float64.
+        mean: its mean, the mode itself unless that lies on the border or its law has two widths,
+            ``(B, M, d)``, float64.
         log_mass: each mode's evidence, ``(B, M)``, -inf without mass.
 
     Example:

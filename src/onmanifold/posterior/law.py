@@ -123,7 +123,7 @@ def law_at(problem: Problem, modes: Local) -> Law:
     )
 
 
-def split(problem: Problem, modes: Local, law: Law) -> Law:
+def split_law(problem: Problem, modes: Local, law: Law) -> Law:
     """The law of the mode of one measurement with widths as the objective has them along its principal axes.
 
     Where the objective bends, its curvature at the mode says little of how far the posterior reaches: one
