@@ -182,7 +182,8 @@ def main() -> None:
         "--patience", type=int, default=2, help="modes whose jumps may lead to nothing"
     )
     options = parser.parse_args()
-    scene = Scene(load_prior("outline"), kinds=2)
+    scene = load_prior("scene")
+    assert isinstance(scene, Scene)
     rows, right, overlaps, plain = [], 0, [], []
     print("case  true (dark, bright)  found  probability  intersection over union | Tikhonov's")
     for seed in range(options.cases):

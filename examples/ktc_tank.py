@@ -44,7 +44,6 @@ from onmanifold.operators.eit import (  # noqa: E402
     read_ktc,
 )
 from onmanifold.priors.parameters import WithParameters  # noqa: E402
-from onmanifold.priors.scene import Scene  # noqa: E402
 
 
 def solved(tank: CalibratedTank, patience: int, checked: tuple[Case, tuple[int, ...]]) -> Found:
@@ -62,7 +61,7 @@ def solved(tank: CalibratedTank, patience: int, checked: tuple[Case, tuple[int, 
 @cache  # it takes a second, once in each process
 def scenes() -> WithParameters:
     """What may stand in a tank."""
-    return with_drift(Scene(load_prior("outline"), kinds=2))
+    return with_drift(load_prior("scene"))
 
 
 def solve_all(

@@ -10,7 +10,8 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator
+from onmanifold._checks import as_generator, check_batch
+from onmanifold.geometry import clamp_to_box, nearest
 from onmanifold.prior import ManifoldPrior, Point, widened
 from onmanifold.registry import built, kind_of
 
@@ -60,6 +61,16 @@ class WithNuisance(ManifoldPrior):
         """Half-widths of the latent box, ``(d + q,)``, or ``(K, d + q)`` where charts differ."""
         return self.half_widths
 
+    @property
+    def inverse_error(self) -> float:  # type: ignore[override]
+        """That of the inner prior."""
+        return self.prior.inverse_error
+
+    @property
+    def locate_misses(self) -> float:  # type: ignore[override]
+        """That of the inner prior."""
+        return self.prior.locate_misses
+
     def _added(self, chart: Tensor) -> Tensor:
         """Which coordinates of charts ``(B,)`` are parameters, ``(B, d + q)``, boolean."""
         return self.used(chart) & ~widened(self.prior.used(chart), self.dim)
@@ -106,16 +117,27 @@ class WithNuisance(ManifoldPrior):
         z = widened(point.z, self.dim)
         return Point(point.chart, z.masked_scatter(self._added(point.chart), drawn))
 
+    @torch.no_grad()
+    def locate(self, x: Tensor) -> Point:
+        """Where the inner prior locates the picture."""
+        check_batch(x, self.x_shape, "x")
+        picture, parameters = self.split(x)
+        found = self.prior.locate(picture)
+        own = self._with(found, parameters / parameters.new_tensor(self.deviations))
+        start = clamp_to_box(self, own)
+        return start if self.inverse_error == 0 else nearest(self, start, x)
+
     def jumps(self, point: Point) -> dict[str, Point]:
         """Those of the inner prior; the parameters stay."""
         added = self._added(point.chart)
         inner = Point(point.chart, torch.where(added, 0.0, point.z)[:, : self.prior.dim])
-        kept = point.z[added]
-        return {name: self._with(points, kept) for name, points in self.prior.jumps(inner).items()}
+        kept = point.z[added][None]
+        jumps = self.prior.jumps(inner).items()
+        return {name: self._with(points, kept.expand(len(points), -1)) for name, points in jumps}
 
     def _with(self, points: Point, parameters: Tensor) -> Point:
         z, added = widened(points.z, self.dim), self._added(points.chart)
-        return Point(points.chart, z.masked_scatter(added, parameters.repeat(len(points))))
+        return Point(points.chart, z.masked_scatter(added, parameters))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return self.prior.responsibilities(self.split(x)[0])

@@ -7,7 +7,10 @@ from onmanifold.registry import load_prior, prior_card, prior_names
 from onmanifold.testing import check_prior
 
 
-@pytest.mark.parametrize("name", prior_names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "scene" else []) for n in prior_names()],
+)
 def test_pretrained_priors_obey_the_laws(name):
     check_prior(load_prior(name), n=4)
 

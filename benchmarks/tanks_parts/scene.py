@@ -30,7 +30,9 @@ class LearnedOutlines:
 
     def make(self) -> Scene:
         """The prior of scenes."""
-        return Scene(load_prior("outline"), kinds=2)
+        scene = load_prior("scene")
+        assert isinstance(scene, Scene)
+        return scene
 
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()

@@ -106,9 +106,12 @@ def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: i
 
 
 def class_probabilities(masks: Tensor) -> NDArray[np.float64]:
-    """Of water and the two classes, by samples of their masks ``(S, 2, H, W)``: ``(3, 256, 256)``."""
+    """Of water and the two classes, by samples of their masks ``(S, 2, H, W)``: ``(3, 256, 256)``.
+
+    The mean of the masks with their soft edges: no outline of the prior is the true one to a pixel.
+    """
     fine = interpolate(masks, (SIZE, SIZE), mode="bilinear")
-    objects = (fine > 0.5).double().mean(0).numpy()
+    objects = fine.double().mean(0).numpy()
     return np.concatenate([np.clip(1 - objects.sum(0, keepdims=True), 0, 1), objects])
 
 

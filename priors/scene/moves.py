@@ -35,29 +35,11 @@ def listed(scene: Scene, z: Tensor, chart: int) -> Listed:
 def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
     """Other lists of objects to descend from, by the move that makes them."""
     objects = listed(scene, z, chart)
-    masks = z.new_zeros(0, scene.size, scene.size)
-    if objects:
-        masks = scene.masks(z[None, : scene.chart_dims[chart]], chart)[0]
+    masks = masks_of(scene, z, chart)
     found = {f"birth {k}": births(scene, objects, masks, k) for k in range(scene.kinds)}
     found["death"] = [objects[:i] + objects[i + 1 :] for i in range(len(objects))]
-    found["split"] = [one for i in range(len(objects)) for one in splits(scene, objects, masks, i)]
-    found["merge"] = [
-        merged(scene, objects, masks, i, j)
-        for i in range(len(objects))
-        for j in range(len(objects))
-        if (j < i or objects[i][0] != objects[j][0]) and near(scene, objects[i][1], objects[j][1])
-    ]
-    found["divide"] = [
-        one
-        for i in range(len(objects))
-        for j in range(i)
-        if objects[i][0] == objects[j][0] and near(scene, objects[i][1], objects[j][1])
-        for one in divided(scene, objects, masks, i, j)
-    ]
-    found["plain"] = [
-        objects[:i] + [(kind, _plain(block))] + objects[i + 1 :]
-        for i, (kind, block) in enumerate(objects)
-    ]
+    found |= regroupings(scene, objects, masks)
+    found["plain"] = plainer(objects)
     found["kind"] = [
         objects[:i] + [(k, block)] + objects[i + 1 :]
         for i, (kind, block) in enumerate(objects)
@@ -65,6 +47,35 @@ def jumps(scene: Scene, z: Tensor, chart: int) -> dict[str, list[Listed]]:
         if k != kind
     ]
     return {move: [o for o in lists if len(o) <= scene.most] for move, lists in found.items()}
+
+
+def masks_of(scene: Scene, z: Tensor, chart: int) -> Tensor:
+    """Of each object of a point ``(dim,)``, ``(n, size, size)``."""
+    if not sum(scene.counts[chart]):
+        return z.new_zeros(0, scene.size, scene.size)
+    return scene.masks(z[None, : scene.chart_dims[chart]], chart)[0]
+
+
+def regroupings(scene: Scene, objects: Listed, masks: Tensor) -> dict[str, list[Listed]]:
+    """The same regions as other objects: one cut in two, two as one, two neighbours divided anew."""
+    some = range(len(objects))
+    close = [
+        (i, j) for i in some for j in some if i != j and near(scene, objects[i][1], objects[j][1])
+    ]
+    alike = {(i, j): objects[i][0] == objects[j][0] for i, j in close}
+    return {
+        "split": [one for i in some for one in splits(scene, objects, masks, i)],
+        # what is joined is of the first one's kind: either way round where kinds differ
+        "merge": [
+            merged(scene, objects, masks, i, j) for i, j in close if j < i or not alike[i, j]
+        ],
+        "divide": [
+            one
+            for i, j in close
+            if j < i and alike[i, j]
+            for one in divided(scene, objects, masks, i, j)
+        ],
+    }
 
 
 def births(scene: Scene, objects: Listed, masks: Tensor, kind: int) -> list[Listed]:
@@ -136,9 +147,14 @@ def _half(scene: Scene, block: Tensor) -> Tensor:
     return block
 
 
-def _plain(block: Tensor) -> Tensor:
-    """As large, in the same place, with the outline of code 0."""
-    return torch.cat([block[:3], torch.zeros_like(block[3:])])
+def plainer(objects: Listed) -> list[Listed]:
+    """One of the objects as large and in the same place, with the outline of code 0."""
+    return [
+        objects[:i]
+        + [(kind, torch.cat([block[:3], torch.zeros_like(block[3:])]))]
+        + objects[i + 1 :]
+        for i, (kind, block) in enumerate(objects)
+    ]
 
 
 def near(scene: Scene, one: Tensor, other: Tensor) -> bool:

@@ -17,9 +17,11 @@ from onmanifold.priors.scene import moves
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.recognition import chart_of, recognize
+from onmanifold.priors.scene.search import regrouped
 from onmanifold.registry import built, kind_of
 
 _REFINED = 8  # Gauss-Newton steps of the encoder
+_LOCATED = 50  # of locate, before objects are regrouped and after
 
 
 class Scene(ManifoldPrior):
@@ -68,7 +70,8 @@ class Scene(ManifoldPrior):
         self.x_shape, self.dim = (kinds, size, size), most * self.block
         self.num_charts = len(self.counts)
         self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
-        self.inverse_error = 0.1  # touching objects are read as one
+        self.inverse_error = 0.05
+        self.locate_misses = 0.2  # where objects touch
         self._place = Placement(outlines.x_shape[-1], size, edge)
         code = torch.as_tensor(outlines.box, dtype=outlines.dtype).expand(outlines.dim)
         block = torch.cat([torch.tensor([1.0, 1.0, 3.0]).to(code), code])
@@ -206,7 +209,8 @@ class Scene(ManifoldPrior):
 
     @torch.no_grad()
     def locate(self, x: Tensor) -> Point:
-        return nearest(self, self.recognized(x), x, steps=100)
+        found = nearest(self, self.recognized(x), x, _LOCATED)
+        return nearest(self, regrouped(self, found, x), x, _LOCATED)
 
     def recognized(self, x: Tensor) -> Point:
         """The regions of pictures ``(B, C, size, size)`` as objects, at a glance: to start from."""

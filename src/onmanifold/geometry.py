@@ -190,25 +190,28 @@ def nearest(
         steps: at most so many.
         damping: at first, as a share of the metric's mean diagonal.
     """
-    mu = x.new_full((len(x),), damping)
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
-    point, used = settled(prior, point), prior.used(point.chart)
+    point = settled(prior, point)
+    z, mu = point.z.clone(), x.new_full((len(x),), damping)
+    rows = torch.arange(len(x), device=x.device)  # those still on their way
     for _ in range(steps):
-        here, columns = decode_with_jacobian(prior, point)
-        rest = x - here
+        chart = point.chart[rows]
+        here, columns = decode_with_jacobian(prior, Point(chart, z[rows]))
+        rest = x[rows] - here
         metric = pullback_metric(columns)
-        scale = mu * mean_diagonal(metric, used)
+        scale = mu[rows] * mean_diagonal(metric, prior.used(chart))
         v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
-        tried = settled(prior, Point(point.chart, point.z + v))
-        miss = (x - prior.decode(tried.z, tried.chart)).flatten(1).norm(dim=1)
+        tried = settled(prior, Point(chart, z[rows] + v))
+        miss = (x[rows] - prior.decode(tried.z, chart)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
-        point = Point(point.chart, torch.where(better[:, None], tried.z, point.z))
-        mu = torch.where(better, mu / 5, mu * 5)
-        moved = (v.norm(dim=1) > resolution * (1 + point.z.norm(dim=1))) & (mu < 1e6)
-        if not bool(moved.any()):
+        z[rows] = torch.where(better[:, None], tried.z, z[rows])
+        mu[rows] *= torch.where(better, 0.2, 5.0).to(mu)
+        moved = (v.norm(dim=1) > resolution * (1 + z[rows].norm(dim=1))) & (mu[rows] < 1e6)
+        rows = rows[moved]
+        if len(rows) == 0:
             break
-    return point
+    return Point(point.chart, z)
 
 
 def mean_diagonal(matrix: Tensor, used: Tensor) -> Tensor:

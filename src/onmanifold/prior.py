@@ -73,6 +73,8 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
+        locate_misses: share of the manifold's points that :meth:`locate` may not find again, where that
+            takes more than a local search.
         charts_overlap: whether a point of one chart may lie in others, too, so that a descent may pass from
             one to another. Where not, only jumps do that (:func:`onmanifold.posterior.explore`).
         kinked: whether the latent density's slope may jump, as that of an atlas does; steps then look for
@@ -84,6 +86,7 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
+    locate_misses: float = 0.0
     charts_overlap: bool = True
     kinked: bool = True
 

@@ -80,12 +80,13 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> Report:
     - shapes, dtypes and finiteness of what it returns; a batch equals its members one by one;
     - ``E_k(D_k(z)) = z``, to 1e-10 in float64 and 1e-4 in float32, and ``D_k(E_k(x))`` is
       idempotent, also for ``x`` beside the manifold; of a prior with ``inverse_error > 0`` instead that the
-      median of ``|E_k(D_k(z)) - z|`` is what it claims, and that ``locate`` is idempotent;
+      median of ``|E_k(D_k(z)) - z|`` is what it claims, and that ``locate`` is idempotent, on all but the
+      share ``locate_misses``;
     - both retractions, in float64: ``R_x(0) = x``, and ``|R_x(t h) - (x + t h)|`` falls like
       ``t**2``;
     - responsibilities: non-negative, rows sum to one; ``log_prob``: finite in the box;
     - ``sample`` depends on its seed, and on nothing else;
-    - ``locate`` finds the points of the manifold again;
+    - ``locate`` finds the points of the manifold again, all but the share ``locate_misses``;
     - configuration and weights, written and read, give the same prior. A kind that no entry point
       names is built with its class's ``from_config``.
 

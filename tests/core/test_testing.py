@@ -363,6 +363,10 @@ class NearestFails(Arcs):
         return Point(torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), 1).to(x))
 
 
+class MissesMoreThanItSays(NearestFails):
+    locate_misses = 0.2
+
+
 @pytest.mark.parametrize(
     ("prior", "law"),
     [
@@ -382,6 +386,7 @@ class NearestFails(Arcs):
         (BatchStatistics(), "one by one"),
         (ForgetsItsSpeed(), "built again"),
         (NearestFails(), "locate"),
+        (MissesMoreThanItSays(), "locate"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
@@ -390,6 +395,20 @@ def test_broken_priors_are_caught(prior, law):
         check_prior(prior)
     failed = caught.value.report.failed
     assert any(law in f.name for f in failed), [str(f) for f in failed]
+
+
+class MissesATenth(Arcs):
+    locate_misses = 0.2
+
+    def locate(self, x):
+        found = super().locate(x)
+        z = found.z.clone()
+        z[::10] *= 0.5
+        return Point(found.chart, z)
+
+
+def test_a_prior_may_miss_as_many_points_as_it_says():
+    check_prior(MissesATenth())
 
 
 def test_bad_arguments():

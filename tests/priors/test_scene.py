@@ -14,6 +14,7 @@ from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
 from onmanifold.priors.scene.moves import listed, points_of
 from onmanifold.priors.scene.placement import Placement
+from onmanifold.priors.scene.search import parted
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64
@@ -193,6 +194,33 @@ def test_objects_are_read_off_a_picture():
     assert (scene.encode(x, point.chart) - point.z).abs().max() < 1e-6
     with pytest.raises(ValueError, match="x"):
         scene.recognized(x[:, :1])
+
+
+def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
+    scene = small()
+    objects = [(0, disk(scene, x, 0.1, 0.2)) for x in (-0.4, 0.0, 0.4)]
+    point = points_of(scene, [objects])
+    x = scene.decode(point.z, point.chart)
+    assert scene.counts[int(scene.recognized(x).chart)] == (1, 0)
+    found = scene.locate(x)
+    assert scene.counts[int(found.chart)] == (3, 0)
+    torch.testing.assert_close(scene.decode(found.z, found.chart), x, rtol=0, atol=1e-6)
+
+
+def test_a_region_is_cut_at_its_neck():
+    row, column = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+    near, far = ((row - 20) ** 2 + (column - c) ** 2 < r * r for c, r in ((12, 9), (28, 6)))
+    one, other = sorted(parted((near | far).numpy()), key=lambda part: -part.sum())
+    assert (one | other == (near | far).numpy()).all() and not (one & other).any()
+    assert (one & ~near.numpy()).sum() < 0.1 * other.sum()
+    assert parted(near.numpy()) == []
+
+
+def test_what_ships_is_built_of_the_outlines_that_ship():
+    scene, outlines = load_prior("scene"), load_prior("outline")
+    assert scene.kinds == 2 and scene.x_shape == (2, 96, 96)
+    for name, weight in outlines.state_dict().items():
+        assert torch.equal(scene.outlines.state_dict()[name], weight), name
 
 
 def test_parameters_stay_where_they_are_in_a_jump():
