@@ -19,6 +19,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.manifolds import Outline, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
+from onmanifold.priors.scene.search import miss
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2
@@ -52,13 +53,12 @@ def held_out(scene: Scene, n: int, seed: int = 0) -> tuple[Point, Tensor]:
     return point, pictures
 
 
+@torch.no_grad()
 def measure(scene: Scene, n: int = 200) -> dict[str, float]:
     """Distance of held-out scenes to the manifold over their norm; share that is counted rightly."""
     point, x = held_out(scene, n)
     found = scene.locate(x)
-    with torch.no_grad():
-        miss = (scene.decode(found.z, found.chart) - x).flatten(1).norm(dim=1)
-    relative = miss / x.flatten(1).norm(dim=1)
+    relative = miss(scene, found, x)
     return {
         "held_out_examples": len(x),
         "relative_error": round(float(relative.median()), 4),

@@ -34,8 +34,6 @@ def miss(scene: Scene, point: Point, x: Tensor) -> Tensor:
 def regrouped(scene: Scene, point: Point, x: Tensor) -> Point:
     """Points ``(B)`` near pictures ``x`` ``(B, C, size, size)``; of those too far away, objects regrouped."""
     unexplained = (miss(scene, point, x) > EXPLAINED).nonzero().squeeze(1)
-    if len(unexplained) == 0:
-        return point
     chart, z = point.chart.clone(), point.z.clone()
     for i in unexplained:
         found = _regrouped(scene, point.select(i[None]), x[i][None])

@@ -151,7 +151,8 @@ def _all_but(share: float, a: Tensor, b: Tensor) -> float:
     if share == 0 or a.shape != b.shape or a.dtype != b.dtype:
         return distance(a, b)
     off = (a - b).abs().flatten(1).amax(1).quantile(1 - share, interpolation="higher")
-    return float(off / torch.maximum(a.abs().max(), b.abs().max()))
+    scale = float(torch.maximum(a.abs().max(), b.abs().max()))
+    return distance(off, torch.zeros_like(off), scale)
 
 
 def _locate(laws: Laws, prior: ManifoldPrior, points: Point, seed: int) -> None:

@@ -206,7 +206,7 @@ def nearest(
         miss = (x[rows] - prior.decode(tried.z, chart)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
         z[rows] = torch.where(better[:, None], tried.z, z[rows])
-        mu[rows] *= torch.where(better, 0.2, 5.0).to(mu)
+        mu[rows] = torch.where(better, mu[rows] / 5, mu[rows] * 5)
         moved = (v.norm(dim=1) > resolution * (1 + z[rows].norm(dim=1))) & (mu[rows] < 1e6)
         rows = rows[moved]
         if len(rows) == 0:

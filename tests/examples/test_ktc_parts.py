@@ -140,6 +140,13 @@ def test_probabilities_are_shares_of_samples():
     assert (water, resistive, conductive) == (0.25, 0.75, 0.0)
 
 
+def test_a_pixel_at_a_soft_edge_is_as_likely_as_its_masks_say():
+    masks = torch.full((2, 2, 32, 32), 0.25)
+    masks[0, 1] = 0
+    probabilities = class_probabilities(masks)
+    assert np.allclose(probabilities, np.array([0.625, 0.25, 0.125])[:, None, None])
+
+
 def test_a_level_leaves_what_the_challenge_leaves(measured):
     measurement = measured[1]
     left = cut(measurement, 7)

@@ -44,6 +44,13 @@ def test_laws_in_single_precision():
     check_prior(WithParameters(load_prior("two-balls"), std=(0.3,)))
 
 
+def test_a_learned_inverse_stays_one_beside_parameters():
+    inner = load_prior("sundial")
+    prior = WithParameters(inner, std=(0.3,))
+    assert prior.inverse_error == inner.inverse_error > 0
+    check_prior(prior, n=4)
+
+
 def test_parameters_are_constant_channels_and_found_again():
     prior = WithParameters(Bumps(), std=(0.5, 0.01))
     point = prior.sample(2000, 3)

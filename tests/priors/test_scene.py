@@ -207,6 +207,19 @@ def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
     torch.testing.assert_close(scene.decode(found.z, found.chart), x, rtol=0, atol=1e-6)
 
 
+def test_parameters_change_nothing_of_where_objects_are_located():
+    scene = small(counts=(0.1, 0.4, 0.3))
+    prior = WithParameters(scene, [0.05]).double()
+    assert prior.locate_misses == scene.locate_misses > 0
+    point = prior.sample(6, 2)
+    found = prior.locate(prior.decode(point.z, point.chart))
+    inner = scene.locate(prior.decode(point.z, point.chart)[:, :2])
+    assert torch.equal(found.chart, inner.chart)
+    x, other = prior.decode(found.z, found.chart), scene.decode(inner.z, inner.chart)
+    torch.testing.assert_close(x[:, :2], other, rtol=0, atol=1e-4)
+    torch.testing.assert_close(x[:, 2], prior.decode(point.z, point.chart)[:, 2])
+
+
 def test_a_region_is_cut_at_its_neck():
     row, column = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
     near, far = ((row - 20) ** 2 + (column - c) ** 2 < r * r for c, r in ((12, 9), (28, 6)))
