@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd

@@ -6,14 +6,9 @@ import sys
 import pytest
 import torch
 
-from onmanifold.registry import (
-    load_operator,
-    load_prior,
-    operator_names,
-    plugins,
-    prior_card,
-    prior_names,
-)
+from onmanifold.entry_points import plugins
+from onmanifold.plugins import load_operator, operator_names
+from onmanifold.pretrained import load_prior, prior_card, prior_names, save_prior
 
 
 def test_own_operators_are_found():
@@ -24,7 +19,7 @@ def test_own_operators_are_found():
 
 def test_importing_the_core_imports_no_plugin():
     code = (
-        "import onmanifold, onmanifold.registry as r, sys; r.operator_names();"
+        "import onmanifold, onmanifold.plugins as r, sys; r.operator_names();"
         "print([m for m in sys.modules if m.startswith(('onmanifold.operators', 'onmanifold.priors'))])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -43,7 +38,7 @@ def test_third_party_plugins(third_party):
 
 
 def test_a_prior_is_also_found_by_its_folder(third_party, tmp_path, monkeypatch):
-    third_party.Segment(7).save(tmp_path / "mine")
+    save_prior(third_party.Segment(7), tmp_path / "mine")
     assert load_prior(tmp_path / "mine").x_shape == (7,)
     assert load_prior(str(tmp_path / "mine")).x_shape == (7,)
     monkeypatch.chdir(tmp_path)

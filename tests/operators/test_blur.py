@@ -1,4 +1,4 @@
-"""Blur against scipy, its laws, its three ways to compute, and bad input."""
+"""Blur against scipy, its checks, its three ways to compute, and bad input."""
 
 import numpy as np
 import pytest

@@ -102,7 +102,7 @@ def _samples(solution: Solution) -> Tensor:
     prior = solution.problem.prior
     with torch.no_grad(), evaluation(prior):
         point = prior.sample(_CLOUD, 0)
-        return prior.decode(point.z, point.chart)
+        return prior.decode(point)
 
 
 def _view_of_images(solution: Solution, samples: Tensor) -> View:

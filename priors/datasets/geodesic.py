@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 
 
 @runtime_checkable
@@ -71,7 +71,7 @@ def nearest_rendering(
         Unit vectors, ``(n, m)``.
 
     Example:
-        >>> from onmanifold.priors.manifolds import Sundial
+        >>> from onmanifold.priors.datasets import Sundial
         >>> sundial = Sundial(size=16)
         >>> x, light = sundial.sample(2, torch.Generator().manual_seed(1))
         >>> found = nearest_rendering(sundial, x, candidates=500, steps=50)

@@ -8,9 +8,9 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
-from onmanifold.priors.manifolds.base import pixel_grid, uniform
-from onmanifold.priors.manifolds.geodesic import GeodesicManifold, ball, check_eps
+from onmanifold.checks import check_count, check_number
+from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.geodesic import GeodesicManifold, ball, check_eps
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def part_of(data: DataManifold, split: str) -> DataManifold:
     """What a split may see of some data.
 
     Of a generated manifold everything, since its examples never repeat; finite data
-    (:class:`~onmanifold.priors.manifolds.Examples`) say it by ``part(split)``.
+    (:class:`~onmanifold.priors.datasets.Examples`) say it by ``part(split)``.
     """
     part = getattr(data, "part", None)
     seen: DataManifold = data if part is None else part(split)

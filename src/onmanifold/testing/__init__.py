@@ -1,4 +1,4 @@
-"""The laws that a plugin must obey, as checks for your own tests.
+"""The checks that a plugin must obey, as checks for your own tests.
 
 The solver relies on derivatives that are derivatives, on adjoints that are adjoints and on encoders
 that invert their decoders; where one is slightly wrong it does not crash, it just stops early or
@@ -16,17 +16,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold import _operator_laws, _prior_laws
-from onmanifold._checks import check_batch
-from onmanifold._laws import Law, Laws, LawViolation, Report
+from onmanifold.checks import check_batch
 from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.prior import ManifoldPrior
+from onmanifold.testing import operators, priors
+from onmanifold.testing.report import Check, CheckFailed, CheckReport, Checks
 
-__all__ = ["Law", "LawViolation", "Report", "check_operator", "check_prior"]
+__all__ = ["Check", "CheckFailed", "CheckReport", "check_operator", "check_prior"]
 
 
-def check_operator(operator: ForwardOperator, x: Tensor | None = None, seed: int = 0) -> Report:
-    """Check that ``operator`` obeys the laws of a forward operator.
+def check_operator(
+    operator: ForwardOperator, x: Tensor | None = None, seed: int = 0
+) -> CheckReport:
+    """Check that ``operator`` obeys the checks of a forward operator.
 
     - ``A``, ``A_jvp``, ``A_vjp`` return what their shapes promise, in the dtype they were given,
       and leave their arguments alone; a batch is the same as its members one by one;
@@ -38,17 +40,17 @@ def check_operator(operator: ForwardOperator, x: Tensor | None = None, seed: int
 
     Args:
         operator: the operator.
-        x: points to check at, ``(B, *x_shape)``, with B >= 2 for the batch law to say something.
+        x: points to check at, ``(B, *x_shape)``, with B >= 2 for the batch check to say something.
             Pass them where ``A`` is not defined everywhere; the default is three points with
             entries between 0.5 and 1.5, in the dtype of the operator's buffers (float64 if it has
             none).
         seed: of the random points and directions.
 
     Returns:
-        Every law with its measured error; ``print`` it.
+        Every check with its measured error; ``print`` it.
 
     Raises:
-        LawViolation: naming each law that does not hold, and by how much.
+        CheckFailed: naming each check that does not hold, and by how much.
 
     Example:
         >>> from onmanifold import Autodiff
@@ -60,22 +62,22 @@ def check_operator(operator: ForwardOperator, x: Tensor | None = None, seed: int
         ...         return 3 * x * u  # should be 3 x**2
         >>> try:
         ...     check_operator(Cubes())
-        ... except LawViolation as error:
+        ... except CheckFailed as error:
         ...     print(error.report.failed[0].name)
         dot test, random directions
     """
     operator = as_operator(operator)
     if x is None:
-        x = _operator_laws.default_points(operator, seed)
+        x = operators.default_points(operator, seed)
     check_batch(x, operator.x_shape, "x", finite=True)
-    laws = Laws(operator, x.dtype)
+    checks = Checks(operator, x.dtype)
     with torch.no_grad():
-        _operator_laws.measure(laws, operator, x, seed)
-    return laws.verdict()
+        operators.measure(checks, operator, x, seed)
+    return checks.verdict()
 
 
-def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> Report:
-    """Check that ``prior`` obeys the laws of a learned manifold, in every chart.
+def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
+    """Check that ``prior`` obeys the checks of a learned manifold, in every chart.
 
     - shapes, dtypes and finiteness of what it returns; a batch equals its members one by one;
     - ``E_k(D_k(z)) = z``, to 1e-10 in float64 and 1e-4 in float32, and ``D_k(E_k(x))`` is
@@ -96,16 +98,16 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> Report:
         seed: of the random points.
 
     Returns:
-        Every law with its measured error; ``print`` it.
+        Every check with its measured error; ``print`` it.
 
     Raises:
-        LawViolation: naming each law that does not hold, and by how much.
+        CheckFailed: naming each check that does not hold, and by how much.
     """
     if not isinstance(prior, ManifoldPrior):
         raise TypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
     if n < 2:
         raise ValueError(f"n has to be at least 2, got {n}")
-    laws = Laws(prior, prior.dtype)
+    checks = Checks(prior, prior.dtype)
     with torch.no_grad():
-        _prior_laws.measure(laws, prior, n, seed)
-    return laws.verdict()
+        priors.measure(checks, prior, n, seed)
+    return checks.verdict()

@@ -1,4 +1,4 @@
-"""The law around a mode: normal, cut off at borders of the box, of two widths along each of its axes."""
+"""The component around a mode: two-piece normal along its axes, cut off at borders of the box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.state import Rows
-from onmanifold.geometry import clamp_to_box
 from onmanifold.posterior.border import CutNormal
 from onmanifold.posterior.target import Local
 from onmanifold.prior import Point
@@ -23,7 +22,7 @@ _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
 
 
 @dataclass(frozen=True)
-class Law(Rows):
+class TwoPieceNormal(Rows):
     """Laws ``mode + axes u + border t`` of independent numbers u and t, around B modes.
 
     u is normal on either side of 0, of widths ``low`` and ``high`` (Geweke, Econometrica 57, 1989); t is the
@@ -57,7 +56,7 @@ class Law(Rows):
         return CutNormal(self.slope, self.curvature)
 
     def at(self, rows: Tensor, columns: Tensor) -> Self:
-        """Entries of laws ``(B, M)``."""
+        """Entries of components ``(B, M)``."""
         return self._map(lambda value: value[rows, columns])
 
     def mean(self) -> Tensor:
@@ -81,25 +80,25 @@ class Law(Rows):
         return self.log_size + (0.5 * (self.low + self.high)).log().sum(-1) + cut
 
     def sample(self, source: torch.Generator) -> Tensor:
-        """One point of each law, ``(..., d)``; it may lie outside the box."""
+        """One point of each component, ``(..., d)``; it may lie outside the box."""
         normal = torch.empty_like(self.mode).normal_(generator=source)
         upper = 1 - torch.empty_like(self.mode).uniform_(generator=source)
         t = self.inward * self._cut.quantile(upper)
         return self.mode + _times(self.axes, self._uneven(normal)) + _times(self.border, t)
 
     def _uneven(self, normal: Tensor) -> Tensor:
-        """Standard normal numbers, as many quantiles up in the law of two widths."""
+        """Standard normal numbers, as many quantiles up in the component of two widths."""
         share, below = torch.special.ndtr(normal), self.low / (self.low + self.high)
         down = self.low * torch.special.ndtri((0.5 * share / below).clamp(max=0.5))
         up = self.high * torch.special.ndtri((0.5 * (1 - share) / (1 - below)).clamp(max=0.5))
         return torch.where(share < below, down, -up)
 
 
-def law_at(problem: Problem, modes: Local) -> Law:
-    """Normal laws: coordinates on the border are cut off there, the free ones follow them."""
+def component_at(problem: Problem, modes: Local) -> TwoPieceNormal:
+    """Normal components: coordinates on the border are cut off there, the free ones follow them."""
     hessian = modes.hessian
     bound = geometry.on_border(problem.prior, modes.point)
-    kept = problem.prior.used(modes.chart) & ~bound
+    kept = problem.prior.active(modes.chart) & ~bound
     both = kept.unsqueeze(1) & kept.unsqueeze(2)
     free = geometry.filled(torch.where(both, hessian, 0.0), kept, size=1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
@@ -110,7 +109,7 @@ def law_at(problem: Problem, modes: Local) -> Law:
     # Schur complement's diagonal
     eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(1)
     inward = torch.where(bound, -modes.z.double().sign(), 0.0)
-    return Law(
+    return TwoPieceNormal(
         mode=modes.z.double(),
         axes=axes,
         low=torch.ones_like(size),
@@ -123,8 +122,8 @@ def law_at(problem: Problem, modes: Local) -> Law:
     )
 
 
-def split_law(problem: Problem, modes: Local, law: Law) -> Law:
-    """The law of the mode of one measurement with widths as the objective has them along its principal axes.
+def split_component(problem: Problem, modes: Local, component: TwoPieceNormal) -> TwoPieceNormal:
+    """The component of one measurement's mode, with widths as the objective has them along its axes.
 
     Where the objective bends, its curvature at the mode says little of how far the posterior reaches: one
     evaluation one width away, on either side of each axis, says more. Along the axis the objective is taken
@@ -133,23 +132,23 @@ def split_law(problem: Problem, modes: Local, law: Law) -> Law:
     Args:
         problem: one measurement's.
         modes: its mode, a single one.
-        law: at that mode, of :func:`law_at`.
+        component: at that mode, of :func:`component_at`.
     """
-    vectors, sizes, _ = torch.linalg.svd(law.axes[0])
+    vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes
-    used = torch.arange(len(sizes), device=sizes.device) < (law.axes[0] != 0).any(0).sum()
+    used = torch.arange(len(sizes), device=sizes.device) < (component.axes[0] != 0).any(0).sum()
     if not bool(used.any()):
-        return law
-    ends = law.mode + torch.cat([axes.mT[used], -axes.mT[used]])
+        return component
+    ends = component.mode + torch.cat([axes.mT[used], -axes.mT[used]])
     chart = modes.chart.expand(len(ends))
-    points = clamp_to_box(problem.prior, Point(chart, ends.to(modes.z.dtype)))
+    points = problem.prior.clamp(Point(chart, ends.to(modes.z.dtype)))
     rise = objectives(problem, points)[0].double() - modes.objective
     high, low = (_width(part) for part in rise.chunk(2))
     return replace(
-        law,
+        component,
         axes=axes[None],
-        low=torch.ones_like(law.low).masked_scatter(used[None], low),
-        high=torch.ones_like(law.high).masked_scatter(used[None], high),
+        low=torch.ones_like(component.low).masked_scatter(used[None], low),
+        high=torch.ones_like(component.high).masked_scatter(used[None], high),
     )
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold._checks import check_count
-from onmanifold.priors.manifolds.base import SPLITS
-from onmanifold.priors.manifolds.examples import Part
-from onmanifold.priors.manifolds.mnist import Mnist
+from onmanifold.checks import check_count
+from onmanifold.priors.datasets.base import SPLITS
+from onmanifold.priors.datasets.examples import Part
+from onmanifold.priors.datasets.mnist import Mnist
 
 BETWEEN = {"train": 0.0, "seeding": 0.0, "validation": 0.25, "held-out": 0.5}  # steps
 

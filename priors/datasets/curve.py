@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
-from onmanifold.priors.manifolds.base import stream
-from onmanifold.priors.manifolds.examples import Part
+from onmanifold.checks import check_count, check_number
+from onmanifold.priors.datasets.base import stream
+from onmanifold.priors.datasets.examples import Part
 
 PIECES = 4000  # straight pieces of the curve that distances are measured to
 

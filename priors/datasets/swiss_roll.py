@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds.base import uniform
+from onmanifold.priors.datasets.base import uniform
 
 _START, _END = 1.5 * pi, 4.5 * pi  # of the spiral, radians; its radius is its angle
 

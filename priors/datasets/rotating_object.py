@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold._checks import check_count, check_number
-from onmanifold.priors.manifolds.base import pixel_grid
-from onmanifold.priors.manifolds.geodesic import (
+from onmanifold.checks import check_count, check_number
+from onmanifold.priors.datasets.base import pixel_grid
+from onmanifold.priors.datasets.geodesic import (
     GeodesicManifold,
     ball,
     check_eps,

@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds.base import uniform
+from onmanifold.priors.datasets.base import uniform
 
 
 @dataclass(frozen=True)

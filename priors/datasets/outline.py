@@ -9,10 +9,10 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
-from onmanifold.priors.manifolds.base import pixel_grid, uniform
-from onmanifold.priors.manifolds.polygon import normalized, signed_distance, turned
-from onmanifold.priors.manifolds.tank import blobs
+from onmanifold.checks import check_count, check_number
+from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.polygon import normalized, signed_distance, turned
+from onmanifold.priors.datasets.tank import blobs
 
 ROUND = 96  # corners of the polygons that stand for curved outlines
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold.priors.manifolds.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import pixel_grid, uniform
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import pixel_grid, uniform
 
 TABLE = 256  # angles at which an outline is tabulated
 

@@ -1,4 +1,4 @@
-"""How laws are measured, written down and judged: what ``onmanifold.testing`` is made of."""
+"""How checks are measured, written down and judged: what ``onmanifold.testing`` is made of."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 SLOPE = 1.8  # what counts as a slope of 2
-NEGLIGIBLE = 1e-6  # a derivative's relative error that the Taylor law does not look for
+NEGLIGIBLE = 1e-6  # a derivative's relative error that the Taylor check does not look for
 
 
 @dataclass(frozen=True)
-class Law:
-    """One law, as measured.
+class Check:
+    """One check, as measured.
 
     Attributes:
         name: what it says.
@@ -31,7 +31,7 @@ class Law:
 
     @property
     def holds(self) -> bool:
-        """Whether the law is obeyed; NaN obeys nothing."""
+        """Whether the check is obeyed; NaN obeys nothing."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
@@ -43,61 +43,61 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check found.
 
     Attributes:
         subject: class that was checked, and in which dtype.
-        laws: every law, in the order checked.
+        checks: every check, in the order checked.
     """
 
     subject: str
-    laws: tuple[Law, ...]
+    checks: tuple[Check, ...]
 
     @property
-    def failed(self) -> tuple[Law, ...]:
-        """The laws that do not hold."""
-        return tuple(law for law in self.laws if not law.holds)
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that do not hold."""
+        return tuple(check for check in self.checks if not check.holds)
 
     def __str__(self) -> str:
-        return "\n".join([self.subject, *(f"  {law}" for law in self.laws)])
+        return "\n".join([self.subject, *(f"  {check}" for check in self.checks)])
 
 
-class LawViolation(AssertionError):
-    """A plugin breaks one of its laws.
+class CheckFailed(AssertionError):
+    """A plugin breaks one of its checks.
 
     Attributes:
-        report: every law with its measured error.
+        report: every check with its measured error.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: CheckReport) -> None:
         self.report = report
-        lines = [str(law) for law in report.failed]
-        super().__init__(f"{report.subject} breaks {len(lines)} law(s):\n" + "\n".join(lines))
+        lines = [str(check) for check in report.failed]
+        super().__init__(f"{report.subject} fails {len(lines)} check(s):\n" + "\n".join(lines))
 
 
-class Laws:
-    """Collects laws while a check runs."""
+class Checks:
+    """Collects checks while a check runs."""
 
     def __init__(self, subject: object, dtype: torch.dtype) -> None:
         self.subject = f"{type(subject).__name__} in {str(dtype).removeprefix('torch.')}"
-        self.laws: list[Law] = []
+        self.checks: list[Check] = []
 
     def at_most(self, name: str, error: float, bound: float) -> None:
-        self.laws.append(Law(name, error, bound))
+        self.checks.append(Check(name, error, bound))
 
     def at_least(self, name: str, value: float, bound: float) -> None:
-        self.laws.append(Law(name, value, bound, at_least=True))
+        self.checks.append(Check(name, value, bound, at_least=True))
 
     def true(self, name: str, fact: bool) -> None:
-        """A yes-or-no law: error 0 or infinity."""
-        self.laws.append(Law(name, 0.0 if fact else math.inf, 0.0))
+        """A yes-or-no check: error 0 or infinity."""
+        self.checks.append(Check(name, 0.0 if fact else math.inf, 0.0))
 
-    def verdict(self) -> Report:
-        """The report, or :class:`LawViolation` if a law so far does not hold."""
-        report = Report(self.subject, tuple(self.laws))
+    def verdict(self) -> CheckReport:
+        """The report, or :class:`CheckFailed` if a check so far does not hold."""
+        report = CheckReport(self.subject, tuple(self.checks))
         if report.failed:
-            raise LawViolation(report)
+            raise CheckFailed(report)
         return report
 
 

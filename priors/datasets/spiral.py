@@ -7,9 +7,9 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
-from onmanifold.priors.manifolds.base import uniform
-from onmanifold.priors.manifolds.curve import Curve
+from onmanifold.checks import check_number
+from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.curve import Curve
 
 
 class Spiral(Curve):

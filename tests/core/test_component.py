@@ -1,4 +1,4 @@
-"""The law around a mode: of two widths along each axis, against closed forms and integration."""
+"""The component around a mode: of two widths along each axis, against closed forms and integration."""
 
 import math
 
@@ -7,25 +7,25 @@ from analytic_priors import Affine
 from posterior_cases import DOUBLE, STOP, linear
 
 from onmanifold import Gaussian, OutsideDomain, simulate, solve
+from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import mixture
-from onmanifold.posterior.law import Law, law_at, split_law
 from onmanifold.posterior.modes import find_modes
 
 
-def laws(operator, y, prior, std):
-    """The one mode of a measurement with its normal law, and the same law split."""
+def components(operator, y, prior, std):
+    """The one mode of a measurement with its normal component, and the same component split."""
     solution = solve(operator, y, prior, fidelity=Gaussian(std), stop=STOP)
     problem = solution.problem
     modes, _ = find_modes(problem, solution)
-    normal = law_at(problem, modes)
-    return problem, modes, normal, split_law(problem, modes, normal)
+    normal = component_at(problem, modes)
+    return problem, modes, normal, split_component(problem, modes, normal)
 
 
 def test_a_normal_posterior_has_widths_1():
     prior = Affine(dim=3, size=6)
     _, operator = linear(prior)
     y = simulate(operator, prior.decode_chart(torch.ones(1, 3, dtype=DOUBLE), 0), 0.5, 2)
-    problem, modes, normal, halved = laws(operator, y, prior, 0.5)
+    problem, modes, normal, halved = components(operator, y, prior, 0.5)
     one = torch.ones(1, 3, dtype=DOUBLE)
     torch.testing.assert_close(halved.low, one, atol=1e-6, rtol=0)
     torch.testing.assert_close(halved.high, one, atol=1e-6, rtol=0)
@@ -51,7 +51,7 @@ def bent(x):
 def test_widths_bring_evidence_and_moments_near_those_by_integration():
     prior = line(2)
     y = torch.zeros(1, 2, dtype=DOUBLE)
-    _, _, normal, halved = laws(bent, y, prior, 1.0)
+    _, _, normal, halved = components(bent, y, prior, 1.0)
     axis = torch.linspace(-8, 8, 1601, dtype=DOUBLE)
     z = torch.cartesian_prod(axis, axis)
     density = (
@@ -74,7 +74,7 @@ def test_widths_bring_evidence_and_moments_near_those_by_integration():
 def test_draws_have_the_mean_and_the_covariance_that_a_law_says():
     axes = torch.tensor([[2.0, 0.3], [0.0, 0.5]], dtype=DOUBLE)
     none = torch.zeros(1, 2, dtype=DOUBLE)
-    law = Law(
+    component = TwoPieceNormal(
         mode=torch.tensor([[1.0, -1.0]], dtype=DOUBLE),
         axes=axes[None],
         low=torch.tensor([[0.4, 1.0]], dtype=DOUBLE),
@@ -85,12 +85,12 @@ def test_draws_have_the_mean_and_the_covariance_that_a_law_says():
         slope=none,
         curvature=none + 1,
     )
-    many = law.select(torch.zeros(200_000, dtype=torch.long))
+    many = component.select(torch.zeros(200_000, dtype=torch.long))
     drawn = many.sample(torch.Generator().manual_seed(0))
-    torch.testing.assert_close(drawn.mean(0), law.mean()[0], atol=0.01, rtol=0)
-    covariance = (law.root() @ law.root().mT)[0]
+    torch.testing.assert_close(drawn.mean(0), component.mean()[0], atol=0.01, rtol=0)
+    covariance = (component.root() @ component.root().mT)[0]
     torch.testing.assert_close(drawn.T.cov(), covariance, atol=0.02, rtol=0)
-    u = torch.linalg.solve(axes, (drawn - law.mode).T)
+    u = torch.linalg.solve(axes, (drawn - component.mode).T)
     below = (u < 0).double().mean(1)
     torch.testing.assert_close(
         below, torch.tensor([0.25, 1 / 1.1], dtype=DOUBLE), atol=0.005, rtol=0
@@ -107,7 +107,7 @@ def test_an_axis_that_leads_out_of_the_domain_is_thin():
             raise OutsideDomain("too long", out)
         return 0 * x
 
-    _, _, _, halved = laws(short, torch.zeros(1, 1, dtype=DOUBLE), prior, 1.0)
+    _, _, _, halved = components(short, torch.zeros(1, 1, dtype=DOUBLE), prior, 1.0)
     widths = sorted([halved.low.item(), halved.high.item()])
     assert widths[0] < 0.05
     assert abs(widths[1] - 1) < 1e-6

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
-from onmanifold.priors.manifolds.base import SPLITS
-from onmanifold.priors.manifolds.examples import Part
+from onmanifold.checks import check_count
+from onmanifold.priors.datasets.base import SPLITS
+from onmanifold.priors.datasets.examples import Part
 
 DATA = "ONMANIFOLD_DATA"  # environment variable: the folder in which the data sets' folders lie
 VALIDATION = 5000  # of the training pictures, the last ones

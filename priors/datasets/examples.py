@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds.base import SPLITS
+from onmanifold.priors.datasets.base import SPLITS
 
 PARTS_SEED = 0  # which examples are held out depends on the file alone, not on a recipe's seed
 
