@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from onmanifold.descent.problem import Problem, build_problem
 from onmanifold.descent.state import State
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.operator import OperatorLike
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
 from onmanifold.solution import UNLIKELY, Ends, NotExplained, Solution
 from onmanifold.starts import Starts, as_starts, choose_starts
@@ -183,19 +182,6 @@ def _by_rule(
         return last
 
     return attempt(rule.choose(solution, attempt))
-
-
-@contextmanager
-def evaluation(prior: ManifoldPrior) -> Iterator[None]:
-    """Hold ``prior`` in evaluation mode, and leave it as it was."""
-    training = getattr(prior, "training", False)
-    if training:
-        prior.eval()
-    try:
-        yield
-    finally:
-        if training:
-            prior.train()
 
 
 def _check_options(method: object, stop: object, callback: object) -> None:

@@ -16,7 +16,6 @@ from onmanifold import (
     Solution,
     pretrained,
     solve,
-    storage,
 )
 from onmanifold.geometry import (
     decode_with_jacobian,
@@ -226,8 +225,8 @@ def test_a_path_through_a_surface_and_a_curve_is_drawn(tmp_path):
 
 
 def test_cards_name_the_dimensions(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "kind_of", lambda cls: "union")
-    monkeypatch.setattr(storage, "prior_class", lambda kind: Union)
+    monkeypatch.setattr(pretrained, "kind_of", lambda cls: "union")
+    monkeypatch.setattr(pretrained, "prior_class", lambda kind: Union)
     pretrained.save_prior(Union(), tmp_path / "union")
     card = json.loads((tmp_path / "union" / "card.json").read_text())
     assert card["chart_dims"] == [1, 2, 0]

@@ -19,9 +19,8 @@ from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]

@@ -18,8 +18,8 @@ from torch import Tensor
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
+from onmanifold.prior import evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _CLOUD = 1000  # samples of the prior drawn around a point
 

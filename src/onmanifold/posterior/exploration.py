@@ -16,9 +16,8 @@ from onmanifold.descent.problem import Problem
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
 from onmanifold.posterior.target import Local, modelled, problem_of
-from onmanifold.prior import Point, ReachedByJumps
+from onmanifold.prior import Point, ReachedByJumps, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 from onmanifold.status import Status
 

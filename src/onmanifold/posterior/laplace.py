@@ -14,9 +14,8 @@ from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import Local, at_rest, box_of, in_box
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _REDRAWS = 20  # of samples that fell out of the latent box
 _SEEN = 1e-8  # weight below which a mode is not decoded

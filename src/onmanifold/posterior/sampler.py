@@ -17,9 +17,8 @@ from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.moves import Chains, Proposal, jump, walk
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import at_rest, visit
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _TARGET = 0.574  # acceptance at which Langevin steps do best (Roberts and Rosenthal, 1998)
 _LONGEST = 2.0  # standard deviations

@@ -13,8 +13,7 @@ from torch import Tensor
 from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
-from onmanifold.prior import Point
-from onmanifold.solve import evaluation
+from onmanifold.prior import Point, evaluation
 
 MIXED = 1.01  # largest R-hat at which chains pass for having mixed
 
