@@ -230,7 +230,7 @@ def coverage(
         prior: the atlas.
         data: a data manifold; where it has ``distance(x)``, the true distance to it, samples of the atlas are
             measured by it.
-        n: number of held-out examples, and of samples of the atlas (of pictures at most 100: their true
+        n: number of held-out examples, and of samples of the atlas (of images at most 100: their true
             distance takes a fit to each).
         seed: seed of both.
         tolerance: distance that counts as covered. Default for vectors with a known ``noise``: three of its

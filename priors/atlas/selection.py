@@ -15,10 +15,10 @@ from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.probes import chart_distances
 from onmanifold.priors.datasets import part_of, stream
-from onmanifold.priors.dimension import dimension_by_scale
-from onmanifold.priors.evaluation import log_likelihood
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.dimension import dimension_by_scale
+from onmanifold.priors.training.evaluation import log_likelihood
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 
 
 @dataclass(frozen=True)

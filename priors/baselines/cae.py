@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CAE(AutoencoderTraining):
     Reference: S. Rifai, P. Vincent, X. Muller, X. Glorot, Y. Bengio, *Contractive auto-encoders*, ICML 2011.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("c", {}, {"name": "sphere"}, {"dim": 2}, {}, {"probes": 4}, "cae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 
 @dataclass(frozen=True)

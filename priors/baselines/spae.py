@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pdist
 
 from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SPAE(AutoencoderTraining):
     data visualization*, IEEE SNPD 2021.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("s", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 0.1}, "spae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 from onmanifold.priors.baselines.spanning_tree import tree_loss
 
 
@@ -37,7 +37,7 @@ class TopoAE(AutoencoderTraining):
     Reference: M. Moor, M. Horn, B. Rieck, K. Borgwardt, *Topological autoencoders*, ICML 2020.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("t", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 1.0}, "topo-ae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels that are added
 
@@ -35,7 +35,7 @@ class WAE(AutoencoderTraining):
     (WAE-MMD).
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("w", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 0.1}, "wae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

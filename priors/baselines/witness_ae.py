@@ -47,7 +47,7 @@ class WitnessAE(TopoAE):
     analysis.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> loss = {"weight": 1.0, "witnesses": 100}
         >>> method = Recipe("w", {}, {"name": "sphere"}, {"dim": 2}, {}, loss, "witness-ae").prepare()
         >>> method.loss(method.draw(0)).shape

@@ -18,10 +18,10 @@ from onmanifold.priors.atlas.diagnostics import (
 )
 from onmanifold.priors.atlas.probes import chart_distances, held_out
 from onmanifold.priors.datasets import Bar, TorusDisk, stream
-from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.flat import GeodesicPairs
-from onmanifold.priors.flat.training import quotients
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.flat.embedding import quotients
+from onmanifold.priors.training.evaluation import held_out_metrics
+from onmanifold.priors.training.recipe import Recipe
 from onmanifold.testing import check_prior
 
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
@@ -43,7 +43,7 @@ LONG = ("mnist", "rotating-object")  # two minutes each
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES],
 )
-def test_laws_in_double_precision(name):
+def test_properties_in_double_precision(name):
     """In single precision: tests/test_laws.py."""
     check_prior(load_prior(name, dtype=torch.float64))
 

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.datasets import DataManifold, part_of, stream
-from onmanifold.priors.method import Method, Pace, check_examples
+from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
-
-if TYPE_CHECKING:
-    from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
 
 
 @dataclass(frozen=True)
-class AutoencoderSchedule(Pace):
+class AutoencoderSchedule(Schedule):
     """Length and sizes of a training run.
 
     Attributes:
@@ -52,7 +49,7 @@ class NoOptions:
     """A loss without numbers to choose."""
 
 
-class AutoencoderTraining(Method):
+class AutoencoderTraining(TrainingMethod):
     """An autoencoder, a set of examples, and a loss.
 
     Args:
@@ -64,29 +61,36 @@ class AutoencoderTraining(Method):
     """
 
     Options: ClassVar[type] = NoOptions
+    Schedule: ClassVar[type[AutoencoderSchedule]] = AutoencoderSchedule
+    schedule: AutoencoderSchedule
     examples: Tensor
 
     def __init__(
         self,
         model: Autoencoder,
-        data: DataManifold,
+        data: Dataset,
         schedule: AutoencoderSchedule,
         options: Any,
         seed: int,
     ) -> None:
         super().__init__(data, schedule, seed)
-        self.model, self.schedule, self.options = model, schedule, options
+        self.model, self.options = model, options
         x = examples_of(data, schedule.examples, seed)
         check_examples(x, model.x_shape, 2, "an autoencoder")
         self.register_buffer("examples", x, persistent=False)
         self.set_up()
 
     @classmethod
-    def prepare(cls, recipe: Recipe) -> Self:
-        data = recipe.load_data()
-        model = Autoencoder(AutoencoderConfig(x_shape=data.x_shape, **recipe.model))
-        schedule = AutoencoderSchedule(**recipe.schedule)
-        return cls(model, data, schedule, cls.Options(**recipe.loss), recipe.seed)
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        autoencoder = Autoencoder(AutoencoderConfig(x_shape=data.x_shape, **model))
+        return cls(autoencoder, data, cls.Schedule(**schedule), cls.Options(**loss), seed)
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
@@ -139,10 +143,10 @@ class AutoencoderTraining(Method):
 
     def finish(self) -> None:
         self.model.eval()
-        self.model.settle_on(self.examples[: self.schedule.fitted], self.seed)
+        self.model.fit_latents(self.examples[: self.schedule.fitted], self.seed)
 
 
-def examples_of(data: DataManifold, n: int, seed: int, split: str = "train") -> Tensor:
+def examples_of(data: Dataset, n: int, seed: int, split: str = "train") -> Tensor:
     """``n`` examples ``(n, *x_shape)`` to learn from; of a finite set ``n`` different ones, at most all."""
     part = part_of(data, split)
     generator = stream(seed, "seeding")
