@@ -25,7 +25,7 @@ ENTRIES = (
 
 
 def held_out(data: Any, n: int, seed: int = 0) -> Tensor:
-    """``n`` examples of a data manifold ``(n, *x_shape)`` that training never saw."""
+    """``n`` examples of a data set ``(n, *x_shape)`` that training never saw."""
     check_count(n, "number of examples")
     examples: Tensor = part_of(data, "held-out").sample(n, stream(seed, "held-out"))[0]
     return examples

@@ -21,7 +21,7 @@ MARGIN = 1.05  # the latent box reaches so far beyond the codes of the examples
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """What an autoencoder is built from; the same fields stand in recipes and cards.
+    """What an autoencoder is built from; the recipes and cards have the same fields.
 
     Attributes:
         x_shape: shape of the unknown.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
+from onmanifold.checks import check_count, check_number
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
@@ -49,8 +49,29 @@ class NoOptions:
     """A loss without numbers to choose."""
 
 
+@dataclass(frozen=True)
+class WeightOption:
+    """The number that most losses have.
+
+    Attributes:
+        weight: of the method's own term beside the mean squared error.
+    """
+
+    weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_number(self.weight, "loss: weight")
+
+
 class AutoencoderTraining(TrainingMethod):
     """An autoencoder, a set of examples, and a loss.
+
+    A subclass writes :meth:`loss`, and may set
+
+    - ``Options``: a dataclass of the loss's numbers, the recipe's table ``[loss]``;
+    - ``Schedule``: a dataclass of its lengths and sizes, the table ``[schedule]``;
+    - ``model_defaults``: arguments of the configuration where the recipe names none;
+    - ``smallest_batch``: examples a step that the loss needs.
 
     Args:
         model: the autoencoder to train, in place.
@@ -62,6 +83,8 @@ class AutoencoderTraining(TrainingMethod):
 
     Options: ClassVar[type] = NoOptions
     Schedule: ClassVar[type[AutoencoderSchedule]] = AutoencoderSchedule
+    model_defaults: ClassVar[dict[str, Any]] = {}
+    smallest_batch: ClassVar[int] = 1
     schedule: AutoencoderSchedule
     examples: Tensor
 
@@ -74,6 +97,11 @@ class AutoencoderTraining(TrainingMethod):
         seed: int,
     ) -> None:
         super().__init__(data, schedule, seed)
+        if schedule.batch_size < self.smallest_batch:
+            raise ValueError(
+                f"schedule: batch_size has to be at least {self.smallest_batch} for this method, got "
+                f"{schedule.batch_size}"
+            )
         self.model, self.options = model, options
         x = examples_of(data, schedule.examples, seed)
         check_examples(x, model.x_shape, 2, "an autoencoder")
@@ -89,7 +117,9 @@ class AutoencoderTraining(TrainingMethod):
         loss: dict[str, Any],
         seed: int,
     ) -> Self:
-        autoencoder = Autoencoder(AutoencoderConfig(x_shape=data.x_shape, **model))
+        autoencoder = Autoencoder(
+            AutoencoderConfig(data.x_shape, **{**cls.model_defaults, **model})
+        )
         return cls(autoencoder, data, cls.Schedule(**schedule), cls.Options(**loss), seed)
 
     @classmethod

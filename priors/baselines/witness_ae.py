@@ -18,7 +18,6 @@ class WitnessAEOptions(TopoAEOptions):
     """Numbers of the loss.
 
     Attributes:
-        weight: of the topological loss beside the mean squared error.
         witnesses: how many of the examples are witnesses.
     """
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import SPLITS, Examples
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 PARTS_SEED = 0  # which examples are held out depends on the file alone, not on a recipe's seed
 
 
-class ArrayFile:
+class ArrayFile(FiniteDataset):
     """Examples in a file, with a part of them held out that training never sees.
 
     Args:
@@ -48,43 +48,8 @@ class ArrayFile:
         self._held_out = Part(x[order[:kept]], order[:kept], replacement=False)
         self.x_shape = tuple(x.shape[1:])
 
-    def __len__(self) -> int:
-        return len(self._training)
-
-    def part(self, split: str) -> Part:
-        """The examples that a split may see."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
         return self._held_out if split == "held-out" else self._training
-
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
-        """``n`` of the examples for training, and their numbers in the file ``(n, 1)``."""
-        return self._training.sample(n, generator)
-
-
-class Part:
-    """Some examples of a file.
-
-    Args:
-        x: the examples, ``(n, *x_shape)``.
-        numbers: their numbers in the file, ``(n,)``.
-        replacement: whether an example can be drawn twice; if not, at most all are drawn.
-    """
-
-    def __init__(self, x: Tensor, numbers: Tensor, replacement: bool) -> None:
-        self.x, self.numbers, self.replacement = x, numbers, replacement
-        self.x_shape = tuple(x.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
-        """``n`` examples, and their numbers in the file ``(n, 1)``."""
-        if self.replacement:
-            rows = torch.randint(len(self.x), (n,), generator=generator)
-        else:
-            rows = torch.randperm(len(self.x), generator=generator)[:n]
-        return Examples(self.x[rows], self.numbers[rows, None])
 
 
 def _read(file: Path, key: str | None) -> Tensor:

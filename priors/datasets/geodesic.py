@@ -1,4 +1,4 @@
-"""Data manifolds whose distances and geodesics are known, and the geometry of spheres that they share."""
+"""Data sets whose distances and geodesics are known, and the geometry of spheres that they share."""
 
 from __future__ import annotations
 

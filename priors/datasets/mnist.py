@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
-from onmanifold.priors.datasets.array_file import Part
-from onmanifold.priors.datasets.base import SPLITS, Examples
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 DATA = "ONMANIFOLD_DATA"  # environment variable: the folder in which the data sets' folders lie
 VALIDATION = 5000  # of the training images, the last ones
 
 
-class Mnist:
+class Mnist(FiniteDataset):
     """Images of handwritten digits, 28 x 28, values from 0 (background) to 1.
 
     The 10 000 test images are held out; the last 5000 training images are for choosing numbers
@@ -60,18 +59,9 @@ class Mnist:
         }
         self.x_shape = self._parts["train"].x_shape
 
-    def __len__(self) -> int:
-        return len(self._parts["train"])
-
-    def part(self, split: str) -> Part:
-        """The images that a split may see; their coordinate is the label."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
+        """Its coordinate is the label."""
         return self._parts["train" if split == "seeding" else split]
-
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
-        """``n`` of the images for training ``(n, 1, 28, 28)``, and their labels ``(n, 1)``."""
-        return self._parts["train"].sample(n, generator)
 
     def _read(self, prefix: str, labels: list[int] | None) -> tuple[Tensor, Tensor]:
         x = read_idx(self.folder / f"{prefix}-images-idx3-ubyte.gz")

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.array_file import Part
-from onmanifold.priors.datasets.base import Examples, NoisyPoints, stream
+from onmanifold.priors.datasets.base import NoisyPoints, stream
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 SEGMENTS = 4000  # straight pieces of the curve that distances are measured to
 
 
-class PlaneCurve(NoisyPoints):
+class PlaneCurve(FiniteDataset, NoisyPoints):
     """A curve, and ``size`` noisy points of it to learn from; other splits have as many others.
 
     Args:
@@ -37,15 +37,11 @@ class PlaneCurve(NoisyPoints):
     def ends(self) -> tuple[float, float]:
         """Coordinates of the curve's ends."""
 
-    def part(self, split: str) -> Part:
-        """The points that a split may see; split ``seeding`` sees those to learn from."""
+    def _part(self, split: str) -> Part:
+        """Split ``seeding`` sees the points to learn from."""
         generator = stream(self.seed, "train" if split == "seeding" else split)
-        x, coordinates = super().sample(self.size, generator)
+        x, coordinates = NoisyPoints.sample(self, self.size, generator)
         return Part(x, coordinates.squeeze(1), replacement=split == "train")
-
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
-        """``n`` of the points to learn from ``(n, 2)``; their coordinates ``(n, 1)``."""
-        return self.part("train").sample(n, generator)
 
     def distance(self, x: Tensor, chunk: int = 500) -> Tensor:
         """Distance of points ``(n, 2)`` to the curve, ``(n,)``, to a millionth of its size."""

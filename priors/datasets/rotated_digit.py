@@ -10,14 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.checks import check_count
-from onmanifold.priors.datasets.array_file import Part
-from onmanifold.priors.datasets.base import SPLITS, Examples
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 from onmanifold.priors.datasets.mnist import Mnist
 
 BETWEEN = {"train": 0.0, "seeding": 0.0, "validation": 0.25, "held-out": 0.5}  # steps
 
 
-class RotatedDigit:
+class RotatedDigit(FiniteDataset):
     """Images of one MNIST digit, turned about the centre and shifted to the right in equal steps.
 
     Images to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of
@@ -65,16 +64,10 @@ class RotatedDigit:
         """The last coordinate: the turn in radians or, where there is none, the shift in pixels."""
         return radians(self.turn) if self.turn else self.shift
 
-    def part(self, split: str) -> Part:
-        """The images that a split may see."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
+        """Its coordinate is from 0 to :attr:`whole`."""
         at = (torch.arange(self.steps) + BETWEEN[split]) * (self.whole / self.steps)
         return Part(self.render(at[:, None]), at, replacement=split == "train")
-
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
-        """``n`` of the images to learn from, and coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
-        return self.part("train").sample(n, generator)
 
     def render(self, coordinates: Tensor) -> Tensor:
         """Images ``(n, 1, 28, 28)`` at coordinates ``(n, 1)`` from 0 to :attr:`whole`."""

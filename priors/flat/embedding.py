@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
 from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, AutoencoderTraining
-from onmanifold.priors.datasets import Dataset, GeodesicDataset, stream
+from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
 from onmanifold.priors.flat.scaling import Scaling
@@ -104,23 +104,13 @@ class FlatTraining(AutoencoderTraining):
 
     Options = FlatOptions
     Schedule = FlatSchedule
+    model_defaults: ClassVar[dict[str, Any]] = {"tube": True}
     schedule: FlatSchedule
     pairs: PairSource
     scaling: Scaling
     codes: Tensor | None = None
     tangents: Tensor
     outward: Tensor
-
-    @classmethod
-    def prepare(
-        cls,
-        data: Dataset,
-        model: dict[str, Any],
-        schedule: dict[str, Any],
-        loss: dict[str, Any],
-        seed: int,
-    ) -> Self:
-        return super().prepare(data, {"tube": True, **model}, schedule, loss, seed)
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:

@@ -59,7 +59,7 @@ class PairSource(Protocol):
 
 
 class GeodesicPairs:
-    """Pairs of a data manifold whose distances and geodesics are known, by its own formulas.
+    """Pairs of a data set whose distances and geodesics are known, by its own formulas.
 
     Args:
         data: the manifold.

@@ -22,7 +22,7 @@ def held_out_metrics(
 
     Args:
         prior: a trained prior.
-        data: the data manifold that it learned.
+        data: the data set that it learned.
         seed: seed of its recipe; the examples come from the split ``held-out``.
         n: number of examples.
 

@@ -156,9 +156,9 @@ def test_the_tube_brings_back_what_left_it(retraction):
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, change, message):
-    told = {k: v if isinstance(v, str) else getattr(TINY, k) | v for k, v in change.items()}
+    changed = {k: v if isinstance(v, str) else getattr(TINY, k) | v for k, v in change.items()}
     with pytest.raises(ValueError, match=message):
-        train(replace(TINY, **told), tmp_path, progress=False)
+        train(replace(TINY, **changed), tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 
 

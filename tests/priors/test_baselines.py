@@ -13,7 +13,7 @@ from onmanifold.priors.autoencoder.loss import AutoencoderSchedule
 from onmanifold.priors.baselines import grae
 from onmanifold.priors.baselines.cae import contraction
 from onmanifold.priors.baselines.spae import log_ratio_spread
-from onmanifold.priors.baselines.spanning_tree import tree_edges, tree_loss
+from onmanifold.priors.baselines.topo_ae import tree_edges, tree_loss
 from onmanifold.priors.baselines.vae import divergence_from_normal
 from onmanifold.priors.baselines.wae import discrepancy
 from onmanifold.priors.baselines.witness_ae import witness_filtration
@@ -84,9 +84,9 @@ def test_its_loss_falls_and_repeats_itself(method, no_umap):
 def test_convolutional_networks_too(no_umap, tmp_path):
     options = {"channels": [8, 8], "patch": 4, "hidden": 16, "groups": 2}
     for method in ("vae", "cae"):  # the two that need more of the encoder than its codes
-        told = recipe(method, IMAGES)
-        told.model.update(network="conv", options=options)
-        module = told.prepare()
+        small = recipe(method, IMAGES)
+        small.model.update(network="conv", options=options)
+        module = small.prepare()
         module.loss(module.draw(0)).backward()
         assert all(torch.isfinite(p.grad).all() for p in module.model.encoder.parameters())
 
@@ -260,8 +260,8 @@ def test_bad_options_are_refused_before_training(method, loss, schedule, message
 @pytest.mark.slow
 def test_umap_gives_targets_that_repeat_themselves():
     pytest.importorskip("umap")
-    told = recipe("grae", examples=100)
-    first, again = told.prepare().targets, told.prepare().targets
+    small = recipe("grae", examples=100)
+    first, again = small.prepare().targets, small.prepare().targets
     assert torch.equal(first, again)
     assert first.shape == (100, 2)
     torch.testing.assert_close(first.std(), torch.tensor(1.0))

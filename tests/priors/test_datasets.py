@@ -1,4 +1,4 @@
-"""Data manifolds: seeds, splits, geometry of what they draw."""
+"""Data sets: seeds, splits, geometry of what they draw."""
 
 import math
 

@@ -203,8 +203,8 @@ def test_encoder_then_decoder():
     module = SHORT.prepare()
     networks = module.model.encoder, module.model.decoder
     phases = (0, *networks), (60, *networks), (150, *reversed(networks))
-    for (step, trained, resting), told in zip(phases, ("aim", "start", "noise"), strict=True):
-        assert told in module.draw(step)
+    for (step, trained, resting), key in zip(phases, ("aim", "start", "noise"), strict=True):
+        assert key in module.draw(step)
         module.zero_grad()
         module.loss(module.draw(step)).backward()
         assert all(p.grad is not None for p in trained.parameters())

@@ -1,4 +1,4 @@
-"""Data manifolds with known geodesics: the metric, pairs, and images that vary smoothly."""
+"""Data sets with known geodesics: the metric, pairs, and images that vary smoothly."""
 
 import math
 from dataclasses import replace

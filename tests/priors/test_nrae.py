@@ -179,7 +179,7 @@ def test_gradients_of_images(cls, network, options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "message"),
     [
         ({"neighbours": 50}, "neighbours has to be below the number of examples, 50; got 50"),
         ({"neighbours": 0}, "neighbours has to be at least 1"),
@@ -191,8 +191,8 @@ def test_gradients_of_images(cls, network, options, tmp_path):
         ({"lambda": 1.0}, "lambda"),
     ],
 )
-def test_bad_numbers_are_refused_before_training(loss, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_numbers_are_refused_before_training(loss, message):
+    with pytest.raises(ValueError, match=message):
         replace(TINY, loss=TINY.loss | loss).prepare()
 
 

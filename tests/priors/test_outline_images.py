@@ -74,9 +74,9 @@ def test_all_families_are_drawn_at_their_share_and_at_any_angle():
     _, coordinates = OutlineImages(size=8).sample(n, stream(0, "train"))
     family, angle = coordinates.T
     shares = torch.bincount(family.long(), minlength=len(FAMILIES)) / n
-    told = torch.tensor([weight for weight, _ in FAMILIES.values()])
-    assert float(told.sum()) == pytest.approx(1.0)
-    assert ((shares - told).abs() < 4 * (told / n).sqrt()).all()
+    weights = torch.tensor([weight for weight, _ in FAMILIES.values()])
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert ((shares - weights).abs() < 4 * (weights / n).sqrt()).all()
     quarters = torch.histc(angle, 4, 0, 2 * pi) / n
     assert ((quarters - 0.25).abs() < 0.04).all()
 

@@ -60,12 +60,12 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, requ
         assert card[field]
     n = 200
     metrics = held_out_metrics(load_prior(name), load_dataset(recipe.data["name"]), n=n)
-    told = card["metrics"]
+    stated = card["metrics"]
     if name in ATLASES:
         assert metrics["decode_encode"] < 1e-4
     else:  # a learned inverse
-        assert metrics["inverse_error"] == told["inverse_error"] > 0
-    assert metrics["relative_error"] == pytest.approx(told["relative_error"], rel=0.2, abs=1e-3)
+        assert metrics["inverse_error"] == stated["inverse_error"] > 0
+    assert metrics["relative_error"] == pytest.approx(stated["relative_error"], rel=0.2, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", FLAT)

@@ -158,7 +158,7 @@ def test_bad_recipes_are_refused(tmp_path):
 
 
 class Given:
-    """A data manifold of the examples it is given."""
+    """A data set of the examples it is given."""
 
     def __init__(self, examples):
         self.examples, self.x_shape = examples, tuple(examples.shape[1:])
