@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from onmanifold.plot import draw
-from onmanifold.plot.style import FAINT, INK, PALETTE, STYLE, colours
+from onmanifold.plot.style import INK, PALETTE, STYLE, colours
 from onmanifold.priors.atlas.probes import QUANTILES, quantiles
 from onmanifold.priors.atlas.report import AtlasReport
 
@@ -43,7 +44,7 @@ def samples_figure(report: AtlasReport) -> Figure:
     figure = Figure(figsize=(WIDTH, 5), layout="constrained")
     palette = colours(report.prior.num_charts)
     colour = [palette[k] for k in report.sample_chart[:POINTS].tolist()]
-    _scatter(figure, 1, report, report.examples, c=FAINT).set_title("held-out examples")
+    _scatter(figure, 1, report, report.examples, c=GREY).set_title("held-out examples")
     _scatter(figure, 2, report, report.samples, c=colour).set_title("samples of the atlas")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=c, label=f"chart {k}")
@@ -173,11 +174,11 @@ def distortion_figure(report: AtlasReport) -> Figure:
     charts = colours(report.prior.num_charts)
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     values, condition, volume = figure.subplots(1, 3)
-    for found, colour in zip(report.distortion, charts, strict=True):
+    for k, (found, colour) in enumerate(zip(report.distortion, charts, strict=True)):
         low, middle, high = quantiles(found.singular_values, (0.05, 0.5, 0.95)).cpu().numpy()
-        number = np.arange(1, len(middle) + 1)
-        values.fill_between(number, low, high, color=colour, alpha=0.3, linewidth=0)
-        values.plot(number, middle, "o-", markersize=3, color=colour)
+        number = np.arange(1, len(middle) + 1) + 0.6 * ((k + 0.5) / len(charts) - 0.5)
+        values.errorbar(number, middle, [middle - low, high - middle], fmt="o", color=colour)
+    values.xaxis.set_major_locator(MaxNLocator(integer=True))
     values.set(title="singular values of J: median, 90 %", xlabel="number, largest first")
     values.set_yscale("log")
     _boxes(condition, [found.condition for found in report.distortion])

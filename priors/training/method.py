@@ -19,8 +19,6 @@ from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.datasets import Dataset
 
-METHODS = "onmanifold.methods"
-
 
 @dataclass(frozen=True)
 class Schedule:

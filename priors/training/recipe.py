@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from onmanifold.checks import check_count
-from onmanifold.entry_points import UnknownName, plugins
+from onmanifold.entry_points import METHODS, load, plugins
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.training.dimension import intrinsic_dimension
-from onmanifold.priors.training.method import METHODS, TrainingMethod
+from onmanifold.priors.training.method import TrainingMethod
 
 PRECISIONS = ("32-true", "bf16-mixed")
 RECIPES = Path(str(files("onmanifold.priors"))) / "recipes"
@@ -163,8 +163,5 @@ def method_class(name: str) -> type[TrainingMethod]:
     Raises:
         LookupError: there is none.
     """
-    known = plugins(METHODS)
-    if name not in known:
-        raise UnknownName("method", name, known)
-    found: type[TrainingMethod] = known[name].load()
+    found: type[TrainingMethod] = load(METHODS, "method", name)
     return found
