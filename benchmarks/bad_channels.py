@@ -29,10 +29,9 @@ from benchmarks.tanks_parts.cases import Case, load_cases, load_real
 from onmanifold.operators.eit import (
     EIT,
     Measurement,
-    Protocol,
-    Tank,
     check_against,
     check_reference,
+    ktc,
     noise_std,
 )
 
@@ -91,7 +90,7 @@ def main() -> None:
         groups["measured"] = load_real(arguments.real)
     if arguments.tanks:
         groups["simulated"] = load_cases(arguments.tanks, range(arguments.scenes))
-    model = EIT(Tank.ktc(), Protocol.ktc(), (8, 8))
+    model = EIT(ktc.tank(), ktc.protocol(), (8, 8))
     predicted = model.A(torch.full((1, 8, 8), 0.79, dtype=torch.float64))[0]
     print("group      level  fault in     " + "".join(f"{kind:>11}" for kind in KINDS) + "   false")
     for group, cases in groups.items():

@@ -33,15 +33,13 @@ from ktc_parts.tank import CalibratedTank, calibrated, water_voltages  # noqa: E
 from rich.progress import Progress  # noqa: E402
 
 from onmanifold import load_prior  # noqa: E402
-from onmanifold.operators.eit import (  # noqa: E402
+from onmanifold.operators.eit import (
     Implausible,
     Inclusions,
     Measurement,
-    Protocol,
     check_against,
     check_reference,
-    ktc_score,
-    read_ktc,
+    ktc,
 )
 from onmanifold.priors.parameters import WithParameters  # noqa: E402
 
@@ -80,7 +78,7 @@ def report(results: Sequence[tuple[Case, Found]]) -> None:
     """Print scores (where the truth is known), what was counted, how sure that is, and times."""
     print("case level  score resistive conductive  sure  seconds")
     for case, found in results:
-        score = "" if case.truth is None else f"{ktc_score(found.labels, case.truth):.3f}"
+        score = "" if case.truth is None else f"{ktc.score(found.labels, case.truth):.3f}"
         (resistive, conductive), sure = next(iter(found.objects.items()))
         print(
             f"{case.number:>4} {case.level or '':>5} {score:>6} {resistive:9d} {conductive:10d} "
@@ -88,7 +86,7 @@ def report(results: Sequence[tuple[Case, Found]]) -> None:
         )
     known = [(case, found) for case, found in results if case.truth is not None]
     for level in dict.fromkeys(case.level for case, _ in known):
-        scores = [ktc_score(f.labels, c.truth) for c, f in known if c.level == level]
+        scores = [ktc.score(f.labels, c.truth) for c, f in known if c.level == level]
         print(f"level {level}: mean score {np.mean(scores):.3f} of {len(scores)} cases")
 
 
@@ -111,7 +109,7 @@ def parse() -> argparse.Namespace:
         parser.error(f"levels are 1 to 7, got {arguments.level}")
     arguments.levels = list(range(1, 8)) if arguments.all_levels else [arguments.level]
     try:
-        arguments.reference = read_ktc(arguments.input / "ref.mat")
+        arguments.reference = ktc.read(arguments.input / "ref.mat")
         arguments.cases = read_cases(arguments.input, arguments.truth, arguments.levels)
         arguments.bad = check(arguments.reference, arguments.cases)
     except (OSError, ValueError) as error:
@@ -121,7 +119,7 @@ def parse() -> argparse.Namespace:
 
 def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]]:
     """Refuse files that cannot be right; the bad channels of each case and of the reference."""
-    known = check_reference(reference, water_voltages(reference), "ref.mat", Protocol.ktc()).bad
+    known = check_reference(reference, water_voltages(reference), "ref.mat", ktc.protocol()).bad
     found = []
     for case in cases:
         with warnings.catch_warnings():

@@ -17,6 +17,7 @@ from onmanifold.operators.eit import (
     Protocol,
     Tank,
     assemble,
+    ktc,
     load_discretization,
     polar_mesh,
 )
@@ -26,7 +27,7 @@ from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 
 def shipped(mesh: str, directions: int = 48) -> list[float]:
     """Cells, then ms of: voltages, linearization, its jvp, its vjp, the whole Jacobian."""
-    operator = EIT(Tank.ktc(), Protocol.ktc(), conductivity=Exponential(0.8), mesh=mesh)
+    operator = EIT(ktc.tank(), ktc.protocol(), conductivity=Exponential(0.8), mesh=mesh)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
@@ -81,9 +82,9 @@ def continuum() -> list[float]:
 
 def batch(members: int = 16, mesh: str = "medium") -> dict[str, float]:
     """Time that a member of a batch takes for its potentials with each linear solver, ms."""
-    tank = Tank.ktc()
+    tank = ktc.tank()
     d = load_discretization(mesh, tank)
-    model = CompleteElectrodes(tank.impedances, Protocol.ktc())
+    model = CompleteElectrodes(tank.impedances, ktc.protocol())
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(members, len(d.cells), generator=generator, dtype=torch.float64).mul(0.3).exp()
     threads, times = torch.get_num_threads(), {}

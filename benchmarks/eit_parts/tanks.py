@@ -30,11 +30,9 @@ from onmanifold.operators.eit import (
     calibrate_width,
     fit_noise,
     flag_channels,
-    ktc_picture,
+    ktc,
     polar_mesh,
-    read_ktc,
-    read_ktc_truth,
-    with_ends,
+    with_electrode_edges,
 )
 from onmanifold.operators.eit.conductivity import MATERIALS
 
@@ -76,14 +74,14 @@ def tank_residuals(
         calibration: of ``ref.mat``: contacts, instrument, conductivity of the reference.
         mesh: of ``calibration.geometry``.
     """
-    reference = read_ktc(folder / "ref.mat").voltages
+    reference = ktc.read(folder / "ref.mat").voltages
     operator = free_materials(calibration, mesh, reference)
     return [
         truth_residual(
             operator,
             reference,
-            read_ktc(folder / f"data{k}.mat").voltages,
-            read_ktc_truth(folder / f"true{k}.mat"),
+            ktc.read(folder / f"data{k}.mat").voltages,
+            ktc.read_truth(folder / f"true{k}.mat"),
             BAD,
         )
         for k in TANKS
@@ -121,7 +119,7 @@ def truth_residual(
         truth: classes ``(256, 256)``.
         bad: patterns to leave out of ``good``, from 0.
     """
-    picture = ktc_picture(truth, 256)
+    picture = ktc.image(truth, 256)
     change = y - reference
     free = [j for j, value in enumerate((-1, 0, 1)) if bool((picture == value).any())]
 
@@ -156,19 +154,19 @@ def truth_residual(
 
 def table(folder: Path) -> list[str]:
     """A line for each model: residual of the reference, then of each tank, without patterns 30 and 31."""
-    reference = read_ktc(folder / "ref.mat")
+    reference = ktc.read(folder / "ref.mat")
     lines = ["model".ljust(50) + "reference  " + "  ".join(f"tank {k}".ljust(13) for k in TANKS)]
     wider = calibrate_width(
-        Tank.ktc(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
+        ktc.tank(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
     ).geometry
     assert isinstance(wider, Tank)
     fitted = ("conductivity", "common", "currents")
     placed = calibrate_electrodes(
         wider, reference, make_mesh=partial(_mesh, longest=0.2), fit=fitted
     )
-    elsewhere = assemble(with_ends(_mesh(wider), wider, placed.ends))
+    elsewhere = assemble(with_electrode_edges(_mesh(wider), wider, placed.ends))
     for tank, mesh, title in (
-        (Tank.ktc(), mesh_of(Tank.ktc()), "electrodes of {:.2f} degrees"),
+        (ktc.tank(), mesh_of(ktc.tank()), "electrodes of {:.2f} degrees"),
         (wider, mesh_of(wider), "electrodes of {:.2f} degrees"),
         (wider, elsewhere, "each electrode where it is"),
     ):
@@ -212,4 +210,4 @@ def main(folder: Path) -> None:
     print("(in brackets without patterns 30 and 31); offsets cancel in differences")
     print("\n".join(table(folder)))
     print("\nthe reference measurement's channels")
-    print("\n".join(channels(read_ktc(folder / "ref.mat"))))
+    print("\n".join(channels(ktc.read(folder / "ref.mat"))))

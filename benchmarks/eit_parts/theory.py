@@ -12,6 +12,7 @@ from onmanifold.operators.eit import (
     Protocol,
     Tank,
     assemble,
+    ktc,
     load_discretization,
     polar_mesh,
 )
@@ -57,9 +58,9 @@ def observed_order(table: list[tuple[int, float]]) -> float:
 
 def reciprocity(name: str = "medium") -> float:
     """Asymmetry of the transfer matrix of a random conductivity, relative to its largest entry."""
-    tank = Tank.ktc()
+    tank = ktc.tank()
     engine = Engine(
-        load_discretization(name, tank), CompleteElectrodes(tank.impedances, Protocol.ktc())
+        load_discretization(name, tank), CompleteElectrodes(tank.impedances, ktc.protocol())
     )
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).exp()
@@ -84,7 +85,7 @@ def rotation() -> float:
 
 def derivative() -> tuple[list[float], list[float]]:
     """Finite differences over derivative, and Taylor slopes, on the challenge's tank."""
-    operator = EIT(Tank.ktc(), Protocol.ktc(), (1, 64, 64), conductivity=Exponential(0.8))
+    operator = EIT(ktc.tank(), ktc.protocol(), (1, 64, 64), conductivity=Exponential(0.8))
     g = torch.Generator().manual_seed(0)
     x, v = (torch.randn(1, 1, 64, 64, generator=g, dtype=torch.float64) / 3 for _ in range(2))
     u = torch.randn(operator.y_shape, generator=g, dtype=torch.float64)

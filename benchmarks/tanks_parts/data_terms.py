@@ -17,8 +17,8 @@ from onmanifold.operators.eit import (
     ConductivityMap,
     Measurement,
     Saturating,
-    Tank,
     flag_channels,
+    ktc,
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
@@ -114,7 +114,7 @@ def nominal_operator(
 ) -> EIT:
     """The tank as it is described."""
     return EIT(
-        Tank.ktc(),
+        ktc.tank(),
         reference.protocol,
         x_shape,
         conductivity=conductivity,
@@ -124,7 +124,7 @@ def nominal_operator(
 
 def _water(reference: Measurement) -> float:
     """The conductivity that explains a tank without objects: up to the contacts, F(c s) = F(s) / c."""
-    operator = EIT(Tank.ktc(), reference.protocol)
+    operator = EIT(ktc.tank(), reference.protocol)
     water = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
     return WATER * float(operator.fit_scale(water, reference.voltages[None], mask=reference.mask))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
 from onmanifold import MaxSteps, SmallDecrease, Solution, Starts, load_prior, solve
-from onmanifold.operators.eit import Measurement, ktc_classes
+from onmanifold.operators.eit import Measurement, ktc
 from onmanifold.priors.background import WithBackground
 
 STARTS = Starts(pool=96, keep=6)
@@ -43,7 +43,7 @@ class Picture:
             stop=MaxSteps(40) | SmallDecrease(1e-3),
         )
         water = self.prior.std * solution.z[0, -1]
-        labels = ktc_classes((solution.x[0] - water) * disk(solution.x.shape[-1]))
+        labels = ktc.classes((solution.x[0] - water) * disk(solution.x.shape[-1]))
         probabilities = ends_by_class(solution, self.prior)
         return Reconstruction(labels, probabilities, None, time.perf_counter() - began)
 
@@ -56,7 +56,7 @@ def ends_by_class(solution: Solution, prior: WithBackground) -> NDArray[np.float
     share = np.zeros((3, 256, 256))
     for w, x, z in zip(weight.tolist(), ends.x[0], ends.z[0], strict=True):
         if w > 0:
-            classes = ktc_classes((x - prior.std * z[-1]) * disk(x.shape[-1]))
+            classes = ktc.classes((x - prior.std * z[-1]) * disk(x.shape[-1]))
             share += w * (classes == np.arange(3)[:, None, None])
     return share
 

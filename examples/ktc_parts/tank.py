@@ -22,6 +22,7 @@ from onmanifold.operators.eit import (
     calibrate_electrodes,
     calibrate_width,
     flag_channels,
+    ktc,
     noise_std,
     polar_mesh,
     transfer_errors,
@@ -89,7 +90,7 @@ def calibrated(reference: Measurement, longest: float = LONGEST) -> CalibratedTa
         reference: of the tank without objects.
         longest: edge inside the mesh of reconstructions, radii.
     """
-    wide = calibrate_width(Tank.ktc(), reference, make_mesh=mesh_of, fit=FITTED).geometry
+    wide = calibrate_width(ktc.tank(), reference, make_mesh=mesh_of, fit=FITTED).geometry
     assert isinstance(wide, Tank)
     placed = calibrate_electrodes(wide, reference, make_mesh=mesh_of, fit=FITTED)
     mesh = assemble(with_ends(mesh_of(wide, longest), wide, placed.ends))
@@ -99,7 +100,7 @@ def calibrated(reference: Measurement, longest: float = LONGEST) -> CalibratedTa
 
 def water_voltages(reference: Measurement) -> Tensor:
     """What the tank as it is described would show without objects, V, the reference's shape."""
-    tank = Tank.ktc()
+    tank = ktc.tank()
     eit = EIT(tank, reference.protocol, (8, 8), mesh=assemble(polar_mesh(tank, 4, 1.6, 0.1)))
     return eit.A(torch.full((1, 8, 8), USUAL_WATER, dtype=torch.float64))[0]
 

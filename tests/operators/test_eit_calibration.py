@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onmanifold.operators.eit import ktc
+from onmanifold.operators.eit.calibration.calibrate import calibrate, calibrate_width
+from onmanifold.operators.eit.calibration.instrument import Instrument
+from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
 from onmanifold.operators.eit.conductivity import Saturating
 from onmanifold.operators.eit.fem.discretization import load_discretization
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.calibration import calibrate, calibrate_width
-from onmanifold.operators.eit.measurements.instrument import Instrument
-from onmanifold.operators.eit.measurements.ktc import ktc_picture, read_ktc, read_ktc_truth
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.reference_fit import PARTS, ReferenceFit
 from onmanifold.operators.eit.mesh.polar import polar_mesh
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
@@ -245,14 +245,14 @@ def water(shared_data):
     path = shared_data / "ktc2023" / "training" / "ref.mat"
     if not path.is_file():
         pytest.skip(f"no challenge files: there is no file {path}")
-    return read_ktc(path)
+    return ktc.read(path)
 
 
 def test_most_of_the_measured_tank_s_residual_is_the_instrument_s(water):
     """8.6 % with a conductivity alone; offsets explain a part, common-mode errors more, contacts little."""
     after = {}
     for parts in ((), ("impedances",), ("offsets",), ("common",)):
-        found = calibrate(Tank.ktc(), water, fit=("conductivity", *parts))
+        found = calibrate(ktc.tank(), water, fit=("conductivity", *parts))
         after[parts] = found.after
         assert found.before == pytest.approx(0.086, abs=0.002)
     assert after[("impedances",)] > 0.08
@@ -285,12 +285,12 @@ def test_the_width_of_the_electrodes_is_found(small_tank):
 def test_a_calibrated_instrument_explains_objects_better(water, shared_data):
     """Nothing but the tank without objects is calibrated on; the difference of tank 3 gains a third."""
     folder = shared_data / "ktc2023" / "training"
-    x = ktc_picture(read_ktc_truth(folder / "true3.mat"), 64)[None]
-    y = read_ktc(folder / "data3.mat").voltages.flatten()[None]
+    x = ktc.image(ktc.read_truth(folder / "true3.mat"), 64)[None]
+    y = ktc.read(folder / "data3.mat").voltages.flatten()[None]
     change = (y - water.voltages.flatten()).norm()
     left = []
     for parts in ((), ("common",)):
-        found = calibrate(Tank.ktc(), water, fit=("conductivity", *parts))
+        found = calibrate(ktc.tank(), water, fit=("conductivity", *parts))
         operator = EIT(
             found.geometry,
             found.protocol,

@@ -19,6 +19,7 @@ from onmanifold.operators.eit import (
     Scaled,
     Tank,
     from_options,
+    ktc,
     polar_mesh,
 )
 from onmanifold.testing import check_operator
@@ -44,7 +45,7 @@ def small(small_tank, small_mesh):
 @pytest.fixture(scope="module")
 def tank():
     """The challenge's tank on the coarse mesh."""
-    return EIT(Tank.ktc(), Protocol.ktc(), (1, 32, 32), conductivity=Saturating(0.8), mesh="coarse")
+    return EIT(ktc.tank(), ktc.protocol(), (1, 32, 32), conductivity=Saturating(0.8), mesh="coarse")
 
 
 def test_it_is_a_forward_operator(small):
@@ -216,8 +217,8 @@ def test_the_reference_s_conductivity_is_that_of_a_blank_picture():
 
 def test_scale_of_the_background_is_found():
     operator = EIT(
-        Tank.ktc(),
-        Protocol.ktc(),
+        ktc.tank(),
+        ktc.protocol(),
         (1, 32, 32),
         conductivity=Saturating(0.8),
         mesh="coarse",
@@ -309,7 +310,7 @@ def test_options_make_the_same_operator():
         mesh="coarse",
         conductivity={"map": "saturating", "background": 0.8},
     )
-    assert made.tank == Tank.ktc() and made.protocol == Protocol.ktc()
+    assert made.tank == ktc.tank() and made.protocol == ktc.protocol()
     assert made.conductivity == Saturating(0.8)
     other = from_options(tank={"radius": 2.0}, protocol="opposite", mesh="coarse")
     assert other.x_shape == (1, 64, 64) and other.y_shape == (16, 32)

@@ -56,6 +56,11 @@ class Discretization:
     electrode: Index
 
     @property
+    def ranks(self) -> int:
+        """Number of processes that share the mesh."""
+        return 1
+
+    @property
     def electrodes(self) -> int:
         """Number of electrodes L."""
         return int(self.electrode.max()) + 1
@@ -157,7 +162,7 @@ def load_discretization(name: str, tank: Geometry) -> Discretization:
         ValueError: an unknown name, or another geometry.
 
     Example:
-        >>> mesh = load_discretization("coarse", Tank.ktc())
+        >>> mesh = load_discretization("coarse", ktc.tank())
         >>> len(mesh.cells), mesh.electrodes
         (4490, 32)
     """

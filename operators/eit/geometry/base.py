@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 class Geometry(Protocol):
     """A body with electrodes on its surface, in two or three dimensions D.
 
-    :class:`Tank`, :class:`Outline`, :class:`Cylinder` and :class:`MeshGeometry` are geometries.
+    :class:`Tank`, :class:`BoundaryCurve`, :class:`Cylinder` and :class:`MeshGeometry` are geometries.
     """
 
     @property

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.distributed import Share
 from onmanifold.operators.eit.models.boundary import BoundaryLoop, boundary_loop
 from onmanifold.operators.eit.models.system import System
 
@@ -141,7 +140,7 @@ class Continuum:
             ValueError: the mesh is not two-dimensional, its boundary is not one closed curve, or the currents
                 of a pattern do not sum to zero; or the mesh is shared out among ranks of MPI.
         """
-        if isinstance(discretization, Share) and discretization.comm.size > 1:
+        if discretization.ranks > 1:
             raise ValueError("the continuum model runs on one rank; leave out comm")
         loop = boundary_loop(discretization)
         n = discretization.size

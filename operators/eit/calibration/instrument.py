@@ -1,4 +1,4 @@
-"""What an instrument makes of the electrodes' potentials: its offsets, common-mode errors and currents."""
+"""The instrument: offsets, common-mode errors and currents between the electrodes' potentials and the readings."""
 
 from __future__ import annotations
 
