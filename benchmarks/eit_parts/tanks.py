@@ -1,6 +1,6 @@
 """How well models explain four measured water tanks whose contents are known.
 
-With the true picture of each tank, three numbers (conductivities of resistive objects, conductive ones and
+With the true image of each tank, three numbers (conductivities of resistive objects, conductive ones and
 water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
 (contacts, instrument, the electrodes' width) is fitted to the latter alone.
 """
@@ -91,7 +91,7 @@ def tank_residuals(
 def free_materials(
     calibration: Calibration, mesh: str | Discretization, reference: torch.Tensor
 ) -> EIT:
-    """The calibrated model of pictures ``(4, 256, 256)``: classes, and three materials' conductivities."""
+    """The calibrated model of images ``(4, 256, 256)``: classes, and three materials' conductivities."""
     water = calibration.values.conductivity
     return EIT(
         calibration.geometry,
@@ -110,7 +110,7 @@ def truth_residual(
     truth: np.ndarray,
     bad: Sequence[int],
 ) -> Residual:
-    """What a true picture leaves unexplained when the materials' conductivities are fitted.
+    """What a true image leaves unexplained when the materials' conductivities are fitted.
 
     Args:
         operator: of :func:`free_materials`.
@@ -119,14 +119,14 @@ def truth_residual(
         truth: classes ``(256, 256)``.
         bad: patterns to leave out of ``good``, from 0.
     """
-    picture = ktc.image(truth, 256)
+    image = ktc.image(truth, 256)
     change = y - reference
-    free = [j for j, value in enumerate((-1, 0, 1)) if bool((picture == value).any())]
+    free = [j for j, value in enumerate((-1, 0, 1)) if bool((image == value).any())]
 
     def at(theta: np.ndarray) -> torch.Tensor:
         channels = torch.zeros(3, dtype=torch.float64)
         channels[free] = torch.from_numpy(theta)
-        return torch.cat([picture, channels[:, None, None].expand(3, 256, 256)])[None]
+        return torch.cat([image, channels[:, None, None].expand(3, 256, 256)])[None]
 
     def rest(theta: np.ndarray) -> np.ndarray:
         return ((y.flatten() - operator.A(at(theta)).flatten()) / change.norm()).numpy()
@@ -206,7 +206,7 @@ def main(folder: Path) -> None:
     if not folder.is_dir():
         print(f"no measured tanks: there is no folder {folder}")
         return
-    print("relative residual of the difference voltages under the true pictures")
+    print("relative residual of the difference voltages under the true images")
     print("(in brackets without patterns 30 and 31); offsets cancel in differences")
     print("\n".join(table(folder)))
     print("\nthe reference measurement's channels")

@@ -69,17 +69,17 @@ def reciprocity(name: str = "medium") -> float:
 
 
 def rotation() -> float:
-    """Change of the voltages when tank and picture turn by one electrode, relative."""
+    """Change of the voltages when tank and image turn by one electrode, relative."""
     tank = Tank(electrodes=16, width=10.0)
     mesh = polar_mesh(tank, 4)
     engine = Engine(assemble(mesh), CompleteElectrodes(tank.impedances, Protocol.adjacent(16)))
     x, y = mesh.points[mesh.cells].mean(axis=1).T
-    pictures = []
+    images = []
     for turn in (0.0, np.deg2rad(tank.spacing)):
         u = np.cos(turn) * x + np.sin(turn) * y
         v = np.cos(turn) * y - np.sin(turn) * x
-        pictures.append(np.exp(np.sin(3 * u) + v))
-    a, b = engine.voltages(engine.fields(torch.from_numpy(np.stack(pictures))))
+        images.append(np.exp(np.sin(3 * u) + v))
+    a, b = engine.voltages(engine.fields(torch.from_numpy(np.stack(images))))
     return float((b - a.roll((1, 1), (0, 1))).norm() / a.norm())
 
 

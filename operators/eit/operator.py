@@ -305,9 +305,8 @@ class EIT:
             b, c = bad.nonzero()[0].tolist()
             worst = f"{float(cells[b, c]):.6g} S/m in cell {c} of member {b}"
         raise OutsideDomain(
-            f"conductivity has to be positive and finite, got {worst} ({int(number.sum())} such cells); pixel "
-            f"values run from {float(x.min()):.6g} to {float(x.max()):.6g} under "
-            f"{self.conductivity}",
+            f"conductivity has to be positive and finite, got {worst} ({int(number.sum())} such cells); "
+            f"pixel values run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}",
             (number > 0).to(x.device),
         )
 

@@ -209,7 +209,7 @@ def _from_file(
 def _make(
     given: Choice, key: str, known: Makers, first: tuple[Any, ...] = (), what: str | None = None
 ) -> Any:
-    """What a name stands for, or a mapping with a name under ``key`` and arguments beside it.
+    """What a name means, or a mapping with a name under ``key`` and arguments beside it.
 
     The ``first`` arguments are not the user's.
     """

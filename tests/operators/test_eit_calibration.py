@@ -82,10 +82,12 @@ def deviations(calibration, truth, parts):
         ("conductivity", "impedances", "offsets", "common"),
     ],
 )
-@pytest.mark.parametrize("told", [True, False])
-def test_a_simulated_tank_is_found_within_the_standard_errors(mesh, potentials, truth, parts, told):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_simulated_tank_is_found_within_the_standard_errors(
+    mesh, potentials, truth, parts, known
+):
     reference = measured(potentials, truth, parts)
-    found = calibrate(TANK, reference, mesh=mesh, fit=parts, std=NOISE if told else None)
+    found = calibrate(TANK, reference, mesh=mesh, fit=parts, std=NOISE if known else None)
     t = deviations(found, truth, parts)
     assert found.converged and len(t) == 1 + 32 * (len(parts) - 1)
     assert t.abs().max() < 4.5 and 0.7 < t.square().mean().sqrt() < 1.35
@@ -165,13 +167,13 @@ def test_outliers_are_survived_with_student_s_t(mesh, potentials, truth):
     wild[torch.rand(32, 32, generator=torch.Generator().manual_seed(1)) < 0.05] += 0.5
     reference = replace(reference, voltages=wild)
     errors = []
-    for freedom in (None, 3.0):
-        found = calibrate(TANK, reference, mesh=mesh, std=NOISE, freedom=freedom)
+    for df in (None, 3.0):
+        found = calibrate(TANK, reference, mesh=mesh, std=NOISE, df=df)
         errors.append(abs(found.values.conductivity / CONDUCTIVITY - 1))
     assert errors[0] > 5e-3 and errors[1] < 5e-4
     t = deviations(found, truth, ("impedances", "offsets"))
     assert t.abs().max() < 5 and t.square().mean().sqrt() < 1.5
-    alone = calibrate(TANK, reference, mesh=mesh, freedom=3.0)
+    alone = calibrate(TANK, reference, mesh=mesh, df=3.0)
     assert float(alone.std.mean()) < 2 * NOISE
 
 

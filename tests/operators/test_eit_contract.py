@@ -1,4 +1,4 @@
-"""The laws of operators over bodies, elements, protocols and solvers."""
+"""The contract of operators over bodies, elements, protocols and solvers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OPERATORS = {
     "imported": _imported,
     "torch": lambda: _disk(solver="torch"),
     "superlu": lambda: _disk(solver="superlu"),
-    "continuum, quadratic": lambda: _disk(protocol=Continuum.haar(8, 16), degree=2),
+    "continuum, quadratic": lambda: _disk(protocol=Continuum.walsh(8, 16), degree=2),
     "continuum, torch": lambda: _disk(protocol=Continuum.walsh(4, 16), solver="torch"),
     "cylinder": _cylinder,
     "cylinder, quadratic, curved": lambda: _cylinder(2, 2),

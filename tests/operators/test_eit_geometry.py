@@ -72,7 +72,10 @@ def test_a_picture_covers_the_smallest_square():
     [
         ({"points": [(0, 0), (1, 1), (1, 0), (0, 1)]}, r"crosses itself at \(0.5, 0.5\)"),
         ({"points": [(0, 0), (1, 0)]}, "at least 3 points"),
-        ({"points": [(0, 0), (1, 0), (1, 0), (0, 1)]}, "points 2 and 3 of the boundary curve coincide"),
+        (
+            {"points": [(0, 0), (1, 0), (1, 0), (0, 1)]},
+            "points 2 and 3 of the boundary curve coincide",
+        ),
         ({"points": [(0, 0), (1, np.nan), (0, 1)]}, "finite points"),
         ({"electrodes": 1}, "at least 2 electrodes"),
         ({"width": 2.1}, "electrodes 1 and 2 overlap or touch"),

@@ -243,7 +243,7 @@ def test_contact_impedances_have_to_be_positive(small_mesh, small_tank):
 
 
 def test_meshes_agree():
-    """A smooth picture on three meshes: the voltages differ by little, less so the finer they are."""
+    """A smooth image on three meshes: the voltages differ by little, less so the finer they are."""
     axis = torch.linspace(-1, 1, 48, dtype=torch.float64)
     x = (1 + 0.5 * torch.sin(3 * axis)[:, None] * torch.cos(2 * axis))[None, None]
     y = [

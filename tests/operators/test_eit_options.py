@@ -159,7 +159,9 @@ def test_references_have_to_be_complete(measured):
     path, _ = measured(".npz", Protocol.adjacent(32), missing=True)
     with pytest.raises(ValueError, match="water.npz has missing voltages"):
         from_options(reference=path, mesh="coarse")
-    with pytest.raises(ValueError, match="drop_driven does not apply to the protocol in .*water.npz"):
+    with pytest.raises(
+        ValueError, match="drop_driven does not apply to the protocol in .*water.npz"
+    ):
         from_options(reference=path, mesh="coarse", drop_driven=True)
 
 

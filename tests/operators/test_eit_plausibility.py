@@ -69,11 +69,11 @@ def at(measurement, level):
 
 
 def spoiled(measurement, kind, channels, seed=0):
-    """With a fault in the first of the channels, or two exchanged."""
+    """With a fault in the first of the channels, or two swapped."""
     old, source = measurement.voltages, torch.Generator().manual_seed(seed)
     new, j = old.clone(), channels[0]
     noise = torch.randn(len(old), generator=source, dtype=torch.float64)
-    if kind == "exchanged":
+    if kind == "swapped":
         new[:, channels] = old[:, channels[::-1]]
     elif kind == "saturated":
         most = float(old[:, j].abs().quantile(0.5))
@@ -89,11 +89,11 @@ def spoiled(measurement, kind, channels, seed=0):
     return replace(measurement, voltages=torch.where(measurement.mask, new, 0.0))
 
 
-def against(reference, measurement, told=True):
+def against(reference, measurement, warned=True):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = check_against(reference, measurement, "data1.mat")
-    assert [w.category for w in caught] == [Implausible] * told * bool(report.bad)
+    assert [w.category for w in caught] == [Implausible] * warned * bool(report.bad)
     return report, "".join(str(w.message) for w in caught)
 
 
@@ -105,7 +105,7 @@ def test_good_tanks_are_left_alone(tanks, level):
 
 
 FAULTS = {
-    "exchanged": ([15, 28], r"channels 16, 29 look bad.*of channel 29 of the"),
+    "swapped": ([15, 28], r"channels 16, 29 look bad.*of channel 29 of the"),
     "saturated": ([19], r"channel 20 looks bad"),
     "stuck": ([19], r"channel 20: 5\d% of its voltages are stuck"),
     "reversed": ([19], r"channel 20: its voltages have the other sign"),

@@ -1,4 +1,4 @@
-"""The Kuopio Tomography Challenge: files, levels, pictures, score; and the measured tanks themselves."""
+"""The Kuopio Tomography Challenge: files, levels, images, score; and the measured tanks themselves."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_unreadable_files_are_named(tmp_path):
         with pytest.raises(ValueError, match=r"ref\.mat is not a readable|ref\.mat holds nothing"):
             ktc.read(tmp_path / "ref.mat")
     savemat(tmp_path / "true1.mat", {"truth": np.zeros((4, 4))})
-    with pytest.raises(ValueError, match="true1.mat holds no picture"):
+    with pytest.raises(ValueError, match="true1.mat holds no image"):
         ktc.read_truth(tmp_path / "true1.mat")
 
 
@@ -169,19 +169,19 @@ def test_score_refuses_other_classes():
         ktc.score(np.zeros((8, 8)), np.full((8, 8), 3))
 
 
-# Pictures ---------------------------------------------------------------------------------------
+# Images ---------------------------------------------------------------------------------------
 
 
 def test_pictures_and_classes():
     truth = np.zeros((256, 256), np.uint8)
     truth[60:124, 80:144], truth[150:182, 100:140] = 1, 2
-    picture = ktc.image(truth)
-    assert picture.shape == (1, 64, 64)
-    assert picture[0, 20, 25] == -1 and picture[0, 40, 30] == 1 and picture[0, 0, 0] == 0
-    again = ktc.classes(picture)
+    image = ktc.image(truth)
+    assert image.shape == (1, 64, 64)
+    assert image[0, 20, 25] == -1 and image[0, 40, 30] == 1 and image[0, 0, 0] == 0
+    again = ktc.classes(image)
     assert again.shape == (256, 256) and again.dtype == np.uint8
     assert (again != truth).mean() < 0.002
-    np.testing.assert_array_equal(ktc.classes(picture[0]), again)
+    np.testing.assert_array_equal(ktc.classes(image[0]), again)
 
 
 def test_outside_the_tank_is_water():
@@ -193,7 +193,7 @@ def test_outside_the_tank_is_water():
 
 
 def test_bad_pictures():
-    with pytest.raises(ValueError, match="one picture"):
+    with pytest.raises(ValueError, match="one image"):
         ktc.classes(torch.zeros(2, 64, 64))
     with pytest.raises(ValueError, match="positive"):
         ktc.classes(torch.zeros(1, 64, 64), 0.0)

@@ -69,19 +69,19 @@ def test_a_repeated_injection_says_nothing_new():
     assert costs[1] == pytest.approx(costs[0], rel=1e-3)
 
 
-def test_doubtful_patterns_count_less_and_missing_ones_nothing():
+def test_unreliable_patterns_count_less_and_missing_ones_nothing():
     measured = difference(level=4)
     noise = torch.full((76, 31), 1e-3, dtype=DOUBLE)
     y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
     off = torch.zeros(76, 31, dtype=DOUBLE)
     off[:, 29] = 0.1
-    plain, doubted = (
-        approximation_error_fidelity(measured, noise, doubtful=d)
+    plain, unreliable = (
+        approximation_error_fidelity(measured, noise, unreliable=d)
         .bind(y)
         .value(off.flatten()[None], y)
         for d in (None, torch.tensor([29]))
     )
-    assert doubted < plain / 10
+    assert unreliable < plain / 10
     gone = torch.zeros(76, 31, dtype=DOUBLE)
     gone[~measured.mask] = 5.0
     assert approximation_error_fidelity(measured, noise).bind(y).value(gone.flatten()[None], y) == 0

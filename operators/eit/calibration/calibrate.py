@@ -135,8 +135,8 @@ def calibrate(
     """Find conductivity, contact impedances and errors of the instrument from a tank without objects.
 
     Maximum a posteriori by the Levenberg-Marquardt method, one factorization a step. Conductivity, contact
-    impedances and current factors are fitted by their logarithms. Weak normal priors keep what the measurement
-    does not determine at its initial value: the contact of an electrode that carries no current, say.
+    impedances and current factors are fitted by their logarithms. Weak normal priors keep what the
+    measurement does not determine at its initial value, such as the contact of an electrode without current.
 
     Args:
         geometry: the tank; its contact impedances are the fit's initial values and the prior's mean.
@@ -145,7 +145,7 @@ def calibrate(
         degree: of the elements.
         fit: some of "conductivity", "impedances" (L), "offsets" (M), "common" (M: common-mode errors of the
             channels) and "currents" (I: factors of the amplitudes); see :class:`Instrument`.
-        conductivity: S/m; where it is fitted, its initial value. By default the one that fits the voltages best.
+        conductivity: S/m; where it is fitted, its initial value. By default the one that fits best.
         std: standard deviation of the voltages' noise, V, broadcasts to the protocol's shape. Where it is
             ``None``, one number is estimated from the residual, which includes the model's error.
         df: Student's t with so many degrees of freedom instead of a normal distribution, for

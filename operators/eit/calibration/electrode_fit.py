@@ -61,8 +61,8 @@ def calibrate_electrodes(
 
     Gauss-Newton steps in the angles at which electrodes start and end, together with everything in ``fit``.
     A weak normal prior holds the edges where the tank has them. Derivatives by the edges are difference
-    quotients between meshes whose nodes near the wall are turned (:func:`with_electrode_edges`): 2 L meshes in each
-    round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
+    quotients between meshes whose nodes near the wall are turned (:func:`with_electrode_edges`): 2 L meshes
+    in each round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
     bad hardly count. A turn of all electrodes, and the shifts ``a cos + b sin`` of their angles that come
     from conformal maps of the disk, change nothing in a tank without objects: there the prior decides.
 

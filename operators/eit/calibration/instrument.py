@@ -1,4 +1,4 @@
-"""The instrument: offsets, common-mode errors and currents between the electrodes' potentials and the readings."""
+"""The instrument between potentials and readings: offsets, common-mode errors, amplitudes of currents."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def reciprocity_by_channel(pairs: Reciprocity, channels: int) -> Array:
     """The median error of the pairs of which a channel has a good part, V, ``(M,)``.
 
     A bad channel has a part in all of them, a good one shares only a few with it. NaN for channels that have
-    a part in none, and for those that share most of theirs with another, which cannot be told apart.
+    a part in none, and for those that share most of theirs with another, which cannot be distinguished.
     """
     result = np.full(channels, np.nan)
     total = pairs.channels.sum(axis=1, keepdims=True)

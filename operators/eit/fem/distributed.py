@@ -1,7 +1,7 @@
 """One mesh on the ranks of an MPI run: each holds some of the cells, neighbours share the nodes between.
 
 A script that does this is started with ``mpirun -n 4 python script.py``; all ranks run the same lines and
-get the same voltages. With ``python -m mpi4py script.py`` an error on one rank ends them all.
+get the same voltages. With ``python -m mpi4py script.py`` an error on one rank stops them all.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class BoundaryCurve:
         if len(bad):
             pair = sorted((order[bad[0]] + 1, order[(bad[0] + 1) % len(order)] + 1))
             raise ValueError(
-                f"electrodes {pair[0]} and {pair[1]} overlap or touch: from one's end to the other's start "
+                f"electrodes {pair[0]} and {pair[1]} overlap or touch: from one to the other "
                 f"there are {gap[bad[0]]:.3g} m"
             )
 

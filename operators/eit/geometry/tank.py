@@ -96,5 +96,5 @@ class Tank:
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Lower left and upper right corner of the square that a picture covers, m."""
+        """Lower left and upper right corner of the square that an image covers, m."""
         return (-self.radius, -self.radius), (self.radius, self.radius)

@@ -56,7 +56,7 @@ def mat_protocol(
 
     Returns:
         The protocol; and where in the file's vector of voltages, injection after injection, each of the
-        protocol's measured voltages stands (``None``: in the same order).
+        protocol's measured voltages is (``None``: in the same order).
 
     Raises:
         ValueError: no protocol, or matrices that do not fit; file, variable and injection are named.

@@ -52,7 +52,7 @@ def noise_std(
 
 
 def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
-    """The two parts of :func:`noise_std` that explain the differences between repeats best.
+    """The two parts of :func:`noise_std` that fit the differences between repeats best.
 
     By maximum likelihood, for independent normal noise. Repeats are injections of the same polarity within
     a measurement, and the same voltage in several measurements of one protocol and an unchanged tank.
@@ -86,7 +86,7 @@ def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
     largest = max(float(m.voltages.abs().max()) for m in (first, *others))
     u, d = voltages / largest, differences / largest
     if not d.any():
-        raise ValueError("the repeats do not differ at all: their noise cannot be told")
+        raise ValueError("the repeats do not differ at all: their noise cannot be estimated")
     start = 0.5 * np.log(np.mean(d**2) / 2)
 
     def cost(logs: Array) -> float:

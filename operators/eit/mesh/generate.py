@@ -105,8 +105,10 @@ def _draw_disk(gmsh: ModuleType, tank: Tank) -> Drawing:
     """A disk, its rim cut at the electrodes' edges."""
     occ = gmsh.model.occ
     order = np.argsort(tank.angles % 360)
-    ends = np.deg2rad((tank.angles[order, None] % 360 + tank.width * np.array([-0.5, 0.5])).ravel())
-    points = [occ.addPoint(np.cos(a), np.sin(a), 0) for a in ends]
+    borders = np.deg2rad(
+        (tank.angles[order, None] % 360 + tank.width * np.array([-0.5, 0.5])).ravel()
+    )
+    points = [occ.addPoint(np.cos(a), np.sin(a), 0) for a in borders]
     centre = occ.addPoint(0, 0, 0)
     following = points[1:] + points[:1]
     arcs = [occ.addCircleArc(a, centre, b) for a, b in zip(points, following, strict=True)]
@@ -119,10 +121,10 @@ def _draw_curve(gmsh: ModuleType, curve: BoundaryCurve, radius: float) -> Drawin
     """The inside of a curve: a line between the corners of a polygon, a spline along a smooth piece."""
     occ = gmsh.model.occ
     pieces = curve.pieces()
-    ends = [occ.addPoint(x, y, 0) for x, y in (piece.points[0] / radius for piece in pieces)]
+    borders = [occ.addPoint(x, y, 0) for x, y in (piece.points[0] / radius for piece in pieces)]
     curves: list[int] = []
     electrodes: dict[int, list[int]] = {}
-    for piece, start, end in zip(pieces, ends, ends[1:] + ends[:1], strict=True):
+    for piece, start, end in zip(pieces, borders, borders[1:] + borders[:1], strict=True):
         inside = [occ.addPoint(x, y, 0) for x, y in piece.points[1:-1] / radius]
         points = [start, *inside, end]
         if curve.smooth:
@@ -133,17 +135,17 @@ def _draw_curve(gmsh: ModuleType, curve: BoundaryCurve, radius: float) -> Drawin
         curves += own
         if piece.electrode >= 0:
             electrodes[piece.electrode] = own
-    return _fill_curves(gmsh, curves, electrodes, ends)
+    return _fill_curves(gmsh, curves, electrodes, borders)
 
 
 def _fill_curves(
-    gmsh: ModuleType, curves: list[int], electrodes: dict[int, list[int]], ends: list[int]
+    gmsh: ModuleType, curves: list[int], electrodes: dict[int, list[int]], borders: list[int]
 ) -> Drawing:
     """The surface inside of a closed loop of curves."""
     gmsh.model.occ.addPlaneSurface([gmsh.model.occ.addCurveLoop(curves)])
     gmsh.model.occ.synchronize()
     owned = {k: [(1, tag) for tag in tags] for k, tags in electrodes.items()}
-    return owned, [(0, tag) for tag in ends]
+    return owned, [(0, tag) for tag in borders]
 
 
 def _draw_cylinder(gmsh: ModuleType, tank: Cylinder) -> Drawing:

@@ -78,9 +78,7 @@ class OneAtATime(Solver):
     def __init__(self, size: int, count: int) -> None:
         self.size, self.count = size, count
         self.lock = threading.Lock()
-        self.held: tuple[object, int] | None = (
-            None  # whose matrix is factorized now: a factor's key, a member
-        )
+        self.held: tuple[object, int] | None = None  # the factor's key and the member
 
     def factorize(self, entries: Tensor) -> Factor:
         self.check(lambda: check_entries(entries, self.count))
