@@ -38,7 +38,6 @@ from onmanifold.operators.eit.conductivity import (
     Inclusions,
     Labels,
     Saturating,
-    Scaled,
 )
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.discretization import Discretization, load_discretization
@@ -78,7 +77,6 @@ __all__ = [
     "Inclusions",
     "Labels",
     "Saturating",
-    "Scaled",
     # bodies
     "BoundaryCurve",
     "Cylinder",

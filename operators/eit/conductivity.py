@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import typing
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 MATERIALS = ("resistive", "background", "conductive")
 
 
-class ConductivityMap(Protocol):
+class ConductivityMap(typing.Protocol):
     """What :class:`EIT` asks of a map from pixel values to conductivity; both act entry by entry.
 
     A map with further unknowns says how many ``channels`` its ``x`` has: both then take
@@ -298,42 +298,6 @@ class Inclusions:
         """Conductivity of the water, and what the two kinds of objects multiply and divide it by."""
         p, q, t = x.unbind(-2)
         return self.background * t.exp(), 1 - self.resistive * p, 1 - self.conductive * q
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """Another map's conductivity times a factor, such as a background drift.
-
-    Attributes:
-        conductivity: the other map.
-        factor: without unit, positive.
-
-    Example:
-        >>> Scaled(Affine(), 1.1)(torch.tensor([2.0]))
-        tensor([2.2000])
-    """
-
-    conductivity: ConductivityMap
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require_positive(self.factor, "factor")
-
-    @property
-    def channels(self) -> int:
-        """That of the other map."""
-        return channels_of(self.conductivity)
-
-    @property
-    def masks(self) -> int:
-        """That of the other map."""
-        return masks_of(self.conductivity)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.factor * self.conductivity(x)
-
-    def derivative(self, x: Tensor) -> Tensor:
-        return self.factor * self.conductivity.derivative(x)
 
 
 def channels_of(conductivity: ConductivityMap) -> int:

@@ -27,6 +27,8 @@ from onmanifold.operators.eit.models.protocol import Protocol
 SIZE = 256
 """Rows and columns of the challenge's images."""
 WATER, RESISTIVE, CONDUCTIVE = 0, 1, 2
+WATER_CONDUCTIVITY = 0.79
+"""About that of its water, mS, to tell whether voltages have the right size."""
 
 # Currents by source electrode 1, 3, ..., 31, as all its training files have them.
 _CURRENTS = (

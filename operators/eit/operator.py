@@ -11,13 +11,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from onmanifold._checks import check_batch, check_shape
+from onmanifold._checks import check_batch, check_number, check_shape
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
-    Scaled,
     channels_of,
     masks_of,
 )
@@ -111,6 +110,7 @@ class EIT:
         self.protocol = protocol
         self.conductivity: ConductivityMap = conductivity or Affine()
         self.background = background
+        self._scale = 1.0  # of the conductivity
         self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
         model = _model(tank, protocol)
         if comm is None:
@@ -148,7 +148,7 @@ class EIT:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
         pixels, cells = self._pixels_and_cells(x)
-        slope = self.conductivity.derivative(pixels).view(pixels.shape)
+        slope = self._scale * self.conductivity.derivative(pixels).view(pixels.shape)
         fields = self.engine.fields(cells)
         y = self.engine.voltages(fields) + self._offset
         return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
@@ -181,7 +181,10 @@ class EIT:
 
     def scaled(self, factor: float) -> Self:
         """The same operator where everything conducts ``factor`` times as well, the reference excepted."""
-        return self.with_conductivity(Scaled(self.conductivity, factor))
+        check_number(factor, "EIT.scaled: factor")
+        other = copy.copy(self)
+        other._scale = factor * self._scale
+        return other
 
     def fit_scale(
         self, x: Tensor, y: Tensor, std: float | Tensor = 1.0, mask: Tensor | None = None
@@ -293,7 +296,7 @@ class EIT:
         """
         count = math.prod(self._image_shape)
         pixels = x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, count)
-        s = self.conductivity(pixels).reshape(len(x), -1)
+        s = self._scale * self.conductivity(pixels).reshape(len(x), -1)
         cells = (self._average @ s.T.contiguous()).T.contiguous()
         bad = ~(torch.isfinite(cells) & (cells > 0))
         # on all ranks of an MPI run alike, also on those whose cells are good

@@ -21,7 +21,7 @@ from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, t
 from benchmarks.tanks_parts.data_terms import nominal  # noqa: E402
 from benchmarks.tanks_parts.method import Reconstruction  # noqa: E402
 from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
-from onmanifold.operators.eit import ktc, EIT, Instrument, Labels, Measurement, Protocol, Tank
+from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, ktc  # noqa: E402
 
 NUMBERS = range(24)  # each number of objects with each kind of scene, twice
 

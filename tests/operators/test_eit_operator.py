@@ -16,7 +16,6 @@ from onmanifold.operators.eit import (
     Exponential,
     Protocol,
     Saturating,
-    Scaled,
     Tank,
     from_options,
     ktc,
@@ -232,7 +231,10 @@ def test_scale_of_the_background_is_found():
     torch.testing.assert_close(
         found, torch.full((2,), 1.08, dtype=torch.float64), rtol=1e-4, atol=0
     )
-    assert operator.scaled(1.08).conductivity == Scaled(Saturating(0.8), 1.08)
+    twice = operator.scaled(2.0)
+    assert torch.equal(twice.cell_conductivity(x), 2 * operator.cell_conductivity(x))
+    with pytest.raises(ValueError, match="factor has to be above 0"):
+        operator.scaled(-1.0)
 
 
 # Bad input ------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from onmanifold.operators.eit.mesh.mesh import Mesh
 Array = NDArray[np.float64]
 
 
-class Geometry(Protocol):
+class Geometry(typing.Protocol):
     """A body with electrodes on its surface, in two or three dimensions D.
 
     :class:`Tank`, :class:`BoundaryCurve`, :class:`Cylinder` and :class:`MeshGeometry` are geometries.
