@@ -4,7 +4,7 @@
 
 FOLDER holds simulated scenes (``python benchmarks/tanks.py make``), ``--real`` the files of the challenge.
 Each case gets faults of one kind at a time, in the measurement or in the reference: two channels
-exchanged, one saturated, dead, or ten times as noisy. Printed are the shares found, and how many channels are
+swapped, one saturated, dead, or ten times as noisy. Printed are the shares found, and how many channels are
 wrongly flagged.
 """
 
@@ -35,15 +35,15 @@ from onmanifold.operators.eit import (
     noise_std,
 )
 
-KINDS = ("exchanged", "saturated", "dead", "noisy")
+KINDS = ("swapped", "saturated", "dead", "noisy")
 LEVELS = (1, 4, 7)
 
 
 def spoil(voltages: Tensor, kind: str, channels: np.ndarray, source: np.random.Generator) -> Tensor:
-    """Voltages ``(76, 31)`` with a fault in a channel, or two exchanged."""
+    """Voltages ``(76, 31)`` with a fault in a channel, or two swapped."""
     spoiled, channel = voltages.clone(), channels[0]
     noise = torch.from_numpy(source.standard_normal(len(voltages)))
-    if kind == "exchanged":
+    if kind == "swapped":
         spoiled[:, channels] = voltages[:, channels[::-1].copy()]
     elif kind == "saturated":
         most = voltages[:, channel].abs().quantile(source.uniform(0.4, 0.8))
@@ -71,7 +71,7 @@ def spoiled_case(
     source = np.random.default_rng(seed)
     cut = case.at(level)
     good = sorted(set(np.flatnonzero(cut.measurement.mask.any(0))) - set(case.bad))
-    channels = source.choice(good, 2 if kind == "exchanged" else 1, replace=False)
+    channels = source.choice(good, 2 if kind == "swapped" else 1, replace=False)
     old: Measurement = getattr(cut, where)
     new = torch.where(old.mask, spoil(old.voltages, kind, channels, source), 0.0)
     return replace(cut, **{where: replace(old, voltages=new)}), set(channels.tolist())

@@ -123,22 +123,26 @@ def engine_times(solver: str | Callable[..., Solver], mesh: str) -> Iterator[flo
 
 
 def reconstruction(problem: Balls, solver: str | Callable[..., Solver]) -> tuple[float, float]:
-    """Processor seconds and relative error of two balls from the voltages, 32 samples and 4 descents."""
+    """Processor seconds and relative error of two balls from the voltages, 32 samples and 4 descents.
+
+    The shorter of two times.
+    """
     operator = problem.operator
     model = CompleteElectrodes(operator.tank.impedances, operator.protocol)
     operator.engine = Engine(operator.engine.discretization, model, solver)
-    prior = load_prior("two-balls")
-    start = time.process_time()
-    solution = solve(
-        operator,
-        problem.measurement,
-        prior,
-        fidelity=Gaussian(problem.std),
-        starts=Starts(32, 4),
-        seed=0,
-    )
-    seconds = time.process_time() - start
-    return seconds, float((solution.x - problem.truth).norm() / problem.truth.norm())
+    prior, times = load_prior("two-balls"), []
+    for _ in range(2):
+        start = time.process_time()
+        solution = solve(
+            operator,
+            problem.measurement,
+            prior,
+            fidelity=Gaussian(problem.std),
+            starts=Starts(32, 4),
+            seed=0,
+        )
+        times.append(time.process_time() - start)
+    return min(times), float((solution.x - problem.truth).norm() / problem.truth.norm())
 
 
 def main() -> None:

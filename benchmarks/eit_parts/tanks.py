@@ -1,4 +1,4 @@
-"""How well models explain four measured water tanks whose contents are known.
+"""How well models fit four measured water tanks whose contents are known.
 
 With the true image of each tank, three numbers (conductivities of resistive objects, conductive ones and
 water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
@@ -110,7 +110,7 @@ def truth_residual(
     truth: np.ndarray,
     bad: Sequence[int],
 ) -> Residual:
-    """What a true image leaves unexplained when the materials' conductivities are fitted.
+    """The relative residual under a true image when the materials' conductivities are fitted.
 
     Args:
         operator: of :func:`free_materials`.

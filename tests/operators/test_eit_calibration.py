@@ -232,7 +232,7 @@ def test_bad_arguments(mesh, potentials, truth, options, message):
 def test_references_that_cannot_be(mesh, potentials, truth):
     reference = measured(potentials, truth, ())
     for voltages, message in (
-        (-reference.voltages, "no positive conductivity explains"),
+        (-reference.voltages, "no positive conductivity fits"),
         (0 * reference.voltages, "no voltage other than zero"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -251,7 +251,7 @@ def water(shared_data):
 
 
 def test_most_of_the_measured_tank_s_residual_is_the_instrument_s(water):
-    """8.6 % with a conductivity alone; offsets explain a part, common-mode errors more, contacts little."""
+    """8.6 % with a conductivity alone; offsets remove a part, common-mode errors more, contacts little."""
     after = {}
     for parts in ((), ("impedances",), ("offsets",), ("common",)):
         found = calibrate(ktc.tank(), water, fit=("conductivity", *parts))
@@ -284,8 +284,8 @@ def test_the_width_of_the_electrodes_is_found(small_tank):
         calibrate_width(small_tank, reference, bounds=(30, 50))
 
 
-def test_a_calibrated_instrument_explains_objects_better(water, shared_data):
-    """Nothing but the tank without objects is calibrated on; the difference of tank 3 gains a third."""
+def test_a_calibrated_instrument_fits_objects_better(water, shared_data):
+    """Nothing but the tank without objects is calibrated on; the residual of tank 3 falls by a third."""
     folder = shared_data / "ktc2023" / "training"
     x = ktc.image(ktc.read_truth(folder / "true3.mat"), 64)[None]
     y = ktc.read(folder / "data3.mat").voltages.flatten()[None]

@@ -84,7 +84,7 @@ def test_the_potential_of_one_pattern_at_another_is_reciprocal():
 
 
 @pytest.mark.parametrize("conductivity", [Affine(0.2, 1.6), Exponential(1.0)])
-def test_laws(conductivity):
+def test_contract(conductivity):
     operator = EIT(
         Tank.unit(), Continuum.walsh(8, 24), (12, 12), conductivity=conductivity, mesh="coarse"
     )

@@ -79,7 +79,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_laws(name):
+def test_contract(name):
     operator = OPERATORS[name]()
     x = 0.5 * torch.randn(2, *operator.x_shape, generator=torch.Generator().manual_seed(0)).double()
     check_operator(operator, x)

@@ -95,7 +95,7 @@ def test_what_the_reference_tells_of_the_ends_is_found(dropped, error):
 
 
 @pytest.mark.usefixtures("compiler")
-def test_the_measured_tank_is_explained_better(shared_data):
+def test_the_measured_tank_is_fitted_better(shared_data):
     """With electrodes that stand where they were built to, within a degree."""
     tank, folder = ktc.tank(), shared_data / "ktc2023" / "training"
     found = calibrate_electrodes(tank, ktc.read(folder / "ref.mat"), rounds=1)

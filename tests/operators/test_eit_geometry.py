@@ -62,7 +62,7 @@ def test_electrodes_at_points_are_projected():
     np.testing.assert_allclose(smooth.centres, _circle(4), atol=1e-9)
 
 
-def test_a_picture_covers_the_smallest_square():
+def test_an_image_covers_the_smallest_square():
     curve = BoundaryCurve([(0, 0), (4, 0), (4, 2), (0, 2)], electrodes=4, width=0.1)
     assert curve.extent == ((0, -1), (4, 3))
 

@@ -212,7 +212,7 @@ def test_generate_mesh_refuses():
         with pytest.raises(ValueError, match=message):
             generate_mesh(TANK, **options)
     with pytest.raises(
-        TypeError, match="a Tank, an BoundaryCurve or a Cylinder to mesh, got MeshGeometry"
+        TypeError, match="a Tank, a BoundaryCurve or a Cylinder to mesh, got MeshGeometry"
     ):
         generate_mesh(MeshGeometry.of(mesh))
 

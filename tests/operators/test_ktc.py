@@ -152,7 +152,7 @@ def test_score_is_the_described_one(std):
     assert ktc.score(prediction, truth, std) == pytest.approx(_slow_score(prediction, truth, std))
 
 
-def test_score_of_simple_pictures():
+def test_score_of_simple_images():
     truth = np.zeros((256, 256), int)
     truth[60:120, 80:140] = 1
     assert ktc.score(truth, truth) == 1
@@ -172,7 +172,7 @@ def test_score_refuses_other_classes():
 # Images ---------------------------------------------------------------------------------------
 
 
-def test_pictures_and_classes():
+def test_images_and_classes():
     truth = np.zeros((256, 256), np.uint8)
     truth[60:124, 80:144], truth[150:182, 100:140] = 1, 2
     image = ktc.image(truth)
@@ -192,7 +192,7 @@ def test_outside_the_tank_is_water():
     assert (ktc.classes(torch.full((1, 64, 64), 0.4), (0.5, 0.3)) == 2).any()
 
 
-def test_bad_pictures():
+def test_bad_images():
     with pytest.raises(ValueError, match="one image"):
         ktc.classes(torch.zeros(2, 64, 64))
     with pytest.raises(ValueError, match="positive"):
@@ -212,7 +212,7 @@ def test_the_protocol_is_that_of_the_files(training):
     assert float(ktc.read(training / "ref.mat").voltages[0, 0]) == pytest.approx(1.527, abs=5e-4)
 
 
-def test_true_pictures_survive_the_grid_of_the_networks(training):
+def test_true_images_survive_the_grid_of_the_networks(training):
     for k in range(1, 5):
         truth = ktc.read_truth(training / f"true{k}.mat")
         assert ktc.score(truth, truth) == 1
@@ -222,7 +222,7 @@ def test_true_pictures_survive_the_grid_of_the_networks(training):
 @pytest.mark.parametrize(
     ("mesh", "conductivity"), [("coarse", 0.794), ("medium", 0.813), ("fine", 0.819)]
 )
-def test_water_is_explained_by_one_conductivity(training, mesh, conductivity):
+def test_water_is_fitted_by_one_conductivity(training, mesh, conductivity):
     """0.764, 0.790 and 0.801 with 4, 8 and 12 even edges an electrode, says the data's README."""
     measured = ktc.read(training / "ref.mat").voltages
     operator = EIT(ktc.tank(), ktc.protocol(), mesh=mesh)
@@ -234,7 +234,7 @@ def test_water_is_explained_by_one_conductivity(training, mesh, conductivity):
     )
 
 
-def test_true_pictures_explain_the_differences(training):
+def test_true_images_fit_the_differences(training):
     """All but about a tenth, patterns 30 and 31 (electrode 31 is bad) excepted; the water drifts."""
     reference = ktc.read(training / "ref.mat").voltages
     operator = from_options(
