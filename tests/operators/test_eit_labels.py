@@ -60,7 +60,7 @@ def test_the_operator_s_contract_holds_for_all_channels(factor):
     eit = eit if factor is None else eit.scaled(factor)
     prior = WithParameters(Balls(), (0.2, 0.2, 0.2))
     point = prior.sample(3, 0)
-    check_operator(eit, prior.decode(point.z, point.chart))
+    check_operator(eit, prior.decode(point))
 
 
 def test_the_image_and_wrong_conductivities_are_found_together():

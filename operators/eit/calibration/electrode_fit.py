@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.operators.eit.calibration.calibrate import Calibration, calibrate, prior_widths
 from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
 from onmanifold.operators.eit.channels.flags import flag_channels
