@@ -56,7 +56,7 @@ def plot_eit(
 
     Example:
         >>> from onmanifold.operators.eit import Tank, load_discretization
-        >>> tank = ktc.tank()
+        >>> tank = Tank(radius=0.115)
         >>> plot_eit(tank, load_discretization("coarse", tank)).get_xlabel()
         'x (m)'
     """

@@ -163,7 +163,7 @@ def load_discretization(name: str, tank: Geometry) -> Discretization:
         ValueError: an unknown name, or another geometry.
 
     Example:
-        >>> mesh = load_discretization("coarse", ktc.tank())
+        >>> mesh = load_discretization("coarse", Tank(radius=0.115))
         >>> len(mesh.cells), mesh.electrodes
         (4490, 32)
     """

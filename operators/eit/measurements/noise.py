@@ -144,6 +144,7 @@ def repeats(protocol: Protocol) -> list[Repeat]:
     """All pairs of injections that are equal up to a factor; it is negative for opposite polarity.
 
     Example:
+        >>> from onmanifold.operators.eit import ktc
         >>> [(r.first + 1, r.second + 1) for r in repeats(ktc.protocol()) if r.factor > 0]
         [(4, 35), (8, 54), (12, 73), (16, 31)]
     """
