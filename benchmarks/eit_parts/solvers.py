@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,7 +18,16 @@ from torch import Tensor
 
 from benchmarks.balls import Balls
 from onmanifold import Gaussian, Starts, load_prior, solve
-from onmanifold.operators.eit import CompleteElectrodes, Engine, ktc, load_discretization
+from onmanifold.operators.eit import (
+    CompleteElectrodes,
+    Cylinder,
+    Engine,
+    Protocol,
+    assemble,
+    ktc,
+    load_discretization,
+    polar_mesh,
+)
 from onmanifold.operators.eit.solvers import Factor, Solver
 
 Makers = dict[str, str | Callable[..., Solver]]
@@ -145,6 +155,19 @@ def reconstruction(problem: Balls, solver: str | Callable[..., Solver]) -> tuple
     return min(times), float((solution.x - problem.truth).norm() / problem.truth.norm())
 
 
+def cylinder_times() -> tuple[int, dict[str, float]]:
+    """Unknowns of a small cylinder, and ms of its potentials by MUMPS and by SuperLU."""
+    tank = Cylinder(rings=(0.3, 0.7), per_ring=8, width=20, electrode_height=0.15)
+    d = assemble(polar_mesh(tank, 2, 1.3, 0.14))
+    model = CompleteElectrodes(tank.impedances, Protocol.adjacent(16))
+    times = {}
+    for name in ("mumps", "superlu"):
+        engine = Engine(d, model, name)
+        s = torch.ones(1, engine.cells, dtype=torch.float64)
+        times[name] = milliseconds(partial(engine.fields, s), 3)
+    return d.size, times
+
+
 def main() -> None:
     """Print all of it."""
     threads = torch.get_num_threads()
@@ -157,4 +180,7 @@ def main() -> None:
         seconds, error = reconstruction(problem, solver)
         pairs = "  ".join(f"{a:7.1f} {b:7.1f} " for a, b in zip(coarse, medium, strict=True))
         print(f"{name:15s} {pairs} {seconds:9.1f} {error:6.4f}", flush=True)
+    size, times = cylinder_times()
+    print(f"a cylinder with {size} unknowns, potentials in ms:", end=" ")
+    print(", ".join(f"{name} {ms:.1f}" for name, ms in times.items()))
     torch.set_num_threads(threads)
