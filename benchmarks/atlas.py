@@ -25,7 +25,7 @@ from onmanifold import (
     RiemannianGradientDescent,
     Solution,
     Starts,
-    load_manifold,
+    load_dataset,
     load_prior,
     simulate,
     solve,
@@ -33,7 +33,7 @@ from onmanifold import (
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.atlas.diagnostics import coverage
 from onmanifold.priors.atlas.probes import chart_distances
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 
 ONE_CHART = Path(__file__).parent / "one_chart"
 POINTS = ("two-circles", "ring", "sphere", "swiss-roll", "torus")
@@ -55,7 +55,7 @@ def points() -> None:
     print("manifold      K  tolerance  data near the atlas  samples near the data")
     for name in POINTS:
         for charts, prior in priors(name).items():
-            found = coverage(prior, load_manifold(name))
+            found = coverage(prior, load_dataset(name))
             print(
                 f"{name:12} {charts:2d} {found.tolerance:10.3f} {found.covered:20.2%} "
                 f"{found.on_manifold:22.2%}"
@@ -121,7 +121,7 @@ def draw_curves(degrees: Tensor, curves: dict[int, Tensor], file: Path) -> None:
 def balls() -> None:
     """Reconstruction of 1000 held-out pictures of two balls, and EIT of ten."""
     known = priors("two-balls")
-    x, _ = load_manifold("two-balls").sample(1000, stream(0, "held-out"))
+    x, _ = load_dataset("two-balls").sample(1000, stream(0, "held-out"))
     for charts, prior in known.items():
         distance = torch.cat([chart_distances(prior, p)[1].amin(dim=1) for p in x.split(100)])
         quantiles = psnr(distance).quantile(torch.tensor([0.05, 0.5]))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from onmanifold import Gaussian, Starts, load_prior, solve
+from onmanifold.geometry import locate
 from onmanifold.operators.eit import EIT, Affine, Protocol, Tank
-from onmanifold.priors.manifolds import TwoBalls, stream
+from onmanifold.priors.datasets import TwoBalls, stream
 
 NOISE = 0.001
 
@@ -99,7 +100,7 @@ def main() -> None:
             f"{b:7d} {errors[-1]:11.4f} {ratio:15.2f} {int(solution.steps[0]):6d} "
             f"{int(solution.operator_calls[0]):6d} {seconds[-1]:8.1f}"
         )
-    best = prior.decode(*(lambda p: (p.z, p.chart))(prior.locate(truth)))
+    best = prior.decode(locate(prior, truth))
     floor = (best - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
     print(
         f"median relative error {torch.tensor(errors).median():.4f}, longest {max(seconds):.1f} s"

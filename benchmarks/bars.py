@@ -16,7 +16,7 @@ from torch import Tensor
 
 from onmanifold import Gaussian, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 
 NOISE = 0.1
 

@@ -37,15 +37,16 @@ from onmanifold import (
     ManifoldPrior,
     Point,
     Starts,
-    load_manifold,
+    load_dataset,
     load_prior,
     simulate,
     solve,
 )
-from onmanifold.descent.problem import Problem, pose
+from onmanifold.descent.problem import Problem, build_problem
+from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.operators.mask import from_options as random_mask
-from onmanifold.priors.manifolds import part_of, stream
+from onmanifold.priors.datasets import part_of, stream
 
 PRIOR_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of Adam, in units of the latent density's standard deviation
@@ -106,7 +107,7 @@ class Posed:
     def problem(self, prior_weight: float) -> Problem:
         """The objective of each start."""
         fidelity = Gaussian(self.task.noise)
-        posed = pose(self.task.operator, self.y, self.prior, fidelity, prior_weight)
+        posed = build_problem(self.task.operator, self.y, self.prior, fidelity, prior_weight)
         return posed.repeat(self.starts.keep)
 
 
@@ -114,7 +115,7 @@ def measure(task: Task, prior: ManifoldPrior, truth: Tensor, starts: Starts, see
     """Simulate measurements, and choose starts for them by their misfit alone."""
     y = simulate(task.operator, truth, task.noise, generator=seed)
     pool = prior.sample(starts.pool, seed)
-    predicted = task.operator.A(prior.decode(pool.z, pool.chart))
+    predicted = task.operator.A(prior.decode(pool))
     best = torch.cdist(y.flatten(1), predicted.flatten(1)).argsort(dim=1)[:, : starts.keep]
     return Posed(task, y, prior, pool.select(best.flatten()), starts)
 
@@ -145,7 +146,7 @@ def adam(posed: Posed, prior_weight: float, rate: float, calls: float) -> Result
     optimizer = torch.optim.Adam([z], lr=rate * _latent_scale(posed.prior))
 
     def objective() -> Tensor:
-        prediction = problem.operator.A(posed.prior.decode(z, chart))
+        prediction = problem.operator.A(posed.prior.decode(posed.start.at(z)))
         return problem.misfit(prediction) + problem.penalty(Point(chart, z))
 
     for _ in range(steps):
@@ -155,7 +156,7 @@ def adam(posed: Posed, prior_weight: float, rate: float, calls: float) -> Result
     with torch.no_grad():
         best = objective().reshape(-1, keep).argmin(dim=1)
         rows = keep * torch.arange(len(posed.y)) + best
-        x = posed.prior.decode(z[rows], chart[rows])
+        x = posed.prior.decode(posed.start.at(z).select(rows))
     seconds = time.perf_counter() - began
     used = pool + keep * (steps + 1)
     return Result(x, used, used + keep * steps, seconds)
@@ -241,7 +242,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=256, help="samples that the starts come from")
     parser.add_argument("--seed", type=int, default=0, help="of digits, mask, noise and samples")
     told = parser.parse_args()
-    prior, data = load_prior(told.prior), load_manifold("mnist")
+    prior, data = load_prior(told.prior), load_dataset("mnist")
     digits = {
         split: part_of(data, split).sample(count, stream(told.seed, split))[0].to(prior.dtype)
         for split, count in (("validation", told.validation), ("held-out", told.digits))
@@ -252,8 +253,8 @@ def main() -> None:
         Task("deblurring, 9 x 9", Blur(gaussian_kernel(9, 2.0), prior.x_shape), 0.1),
         Task("inpainting, half the pixels", random_mask(prior.x_shape, seed=told.seed), 0.05),
     )
-    located = prior.locate(truth)
-    nearest = psnr(prior.decode(located.z, located.chart), truth)
+    located = locate(prior, truth)
+    nearest = psnr(prior.decode(located), truth)
     print(f"prior {told.prior}: d = {prior.dim}, {starts.keep} starts of a pool of {starts.pool}")
     print("  better: digits on which a method beats the manifold solution")
     print(f"  the point of the manifold nearest to the truth: mean {nearest.mean():.2f} dB")

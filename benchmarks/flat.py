@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 
 from onmanifold import load_prior
+from onmanifold.pretrained import prior_names
 from onmanifold.priors.autoencoder import Autoencoder
+from onmanifold.priors.datasets import GeodesicManifold, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs
 from onmanifold.priors.flat.training import FlatSchedule, quotients
-from onmanifold.priors.manifolds import GeodesicManifold, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
-from onmanifold.registry import prior_names
 
 NAMES = ["sundial", "torus-disk", "rotating-object"]
 DISTANCES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5)

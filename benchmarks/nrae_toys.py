@@ -38,8 +38,8 @@ from onmanifold.priors.autoencoder.training import (
     NoOptions,
 )
 from onmanifold.priors.baselines.ae import AE
-from onmanifold.priors.manifolds import Sine, Spiral
-from onmanifold.priors.manifolds.rotated_digit import RotatedDigit
+from onmanifold.priors.datasets import Sine, Spiral
+from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.method import cosine_rate
 from onmanifold.priors.neighborhood import NRAEL, NRAEQ, NeighborhoodOptions
 

@@ -26,12 +26,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold import ManifoldPrior, load_prior
+from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.training import examples_of
-from onmanifold.priors.manifolds import Outline, pixel_grid, stream
-from onmanifold.priors.manifolds.base import uniform
-from onmanifold.priors.manifolds.outline import FAMILIES
-from onmanifold.priors.manifolds.polygon import turned
+from onmanifold.priors.datasets import Outline, pixel_grid, stream
+from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.outline import FAMILIES
+from onmanifold.priors.datasets.polygon import turned
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
 
@@ -131,7 +132,7 @@ def whole(inside: Tensor) -> bool:
 def of_samples(prior: ManifoldPrior, n: int = 300) -> list[float]:
     """What the module's text says of samples."""
     point = prior.sample(n, 0)
-    x = prior.decode(point.z, point.chart)
+    x = prior.decode(point)
     inside, data = fine(x), Outline()
     step = 2 * data.half_width / inside.shape[-1]
     grid = torch.stack(pixel_grid(inside.shape[-1], data.half_width))
@@ -182,8 +183,8 @@ def families(arguments: argparse.Namespace) -> None:
     prior = load_prior(arguments.prior)
     x, truth, family = held_out(2000)
     off = difference(reconstruction(prior, x), truth)
-    point = prior.locate(x)
-    nearest = difference(prior.decode(point.z, point.chart), truth)
+    point = locate(prior, x)
+    nearest = difference(prior.decode(point), truth)
     row("family", "share", "median", "90 %", "nearest: median", "90 %")
     for number, name in enumerate(FAMILIES):
         mine = family == number
@@ -201,7 +202,7 @@ def picture(arguments: argparse.Namespace) -> None:
     angles = uniform((1,), 0.0, 2 * pi, g)
     x = torch.cat([Outline().render(turned(corners, angles)) for corners in drawn])
     point = prior.sample(len(x), 1)
-    shown = prior.decode(point.z, point.chart)
+    shown = prior.decode(point)
     back = reconstruction(prior, x)
     _, axes = plt.subplots(2, len(x), figsize=(len(x), 2), squeeze=False)
     for i in range(len(x)):

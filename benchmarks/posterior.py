@@ -25,7 +25,7 @@ from onmanifold import Gaussian, ManifoldPrior, Point, Solution, load_prior, sim
 from onmanifold.operator import as_operator
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import Laplace, NotMixed, PosteriorSamples, laplace, sample_posterior
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 
 LEVEL = 0.9
 NOISE = 0.1  # of the blurred bars
@@ -87,7 +87,7 @@ def coverage(name: str, problems: int) -> None:
     setting = settings()[name]()
     prior = setting.prior
     truth = prior.sample(problems, 11)
-    x = prior.decode(truth.z, truth.chart).detach()
+    x = prior.decode(truth).detach()
     operator = as_operator(setting.operator, prior.x_shape)
     y = simulate(operator, x, setting.std, 12)
     solution = solve(operator, y, prior, fidelity=Gaussian(setting.std))

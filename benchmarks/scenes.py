@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from onmanifold import load_prior
+from onmanifold.geometry import locate
+from onmanifold.pretrained import save_prior
 from onmanifold.prior import Point
-from onmanifold.priors.manifolds import Outline, stream
+from onmanifold.priors.datasets import Outline, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.search import miss
@@ -57,7 +59,7 @@ def held_out(scene: Scene, n: int, seed: int = 0) -> tuple[Point, Tensor]:
 def measure(scene: Scene, n: int = 200) -> dict[str, float]:
     """Distance of held-out scenes to the manifold over their norm; share that is counted rightly."""
     point, x = held_out(scene, n)
-    found = scene.locate(x)
+    found = locate(scene, x)
     relative = miss(scene, found, x)
     return {
         "held_out_examples": len(x),
@@ -72,9 +74,9 @@ def measure(scene: Scene, n: int = 200) -> dict[str, float]:
 def located(scene: Scene, n: int, seed: int = 1) -> float:
     """Share of the scene's own pictures that ``locate`` finds again, to 1e-3 in every pixel."""
     point = scene.sample(n, seed)
-    x = scene.decode(point.z, point.chart)
-    found = scene.locate(x)
-    off = (scene.decode(found.z, found.chart) - x).abs().flatten(1).amax(1)
+    x = scene.decode(point)
+    found = locate(scene, x)
+    off = (scene.decode(found) - x).abs().flatten(1).amax(1)
     return round(float((off < 1e-3).double().mean()), 3)
 
 
@@ -87,7 +89,7 @@ def main() -> None:
     metrics = measure(scene)
     print("\n".join(f"{name:18s} {value:g}" for name, value in metrics.items()))
     if arguments.write:
-        scene.save(FOLDER, CARD | {"metrics": metrics}, half=True)
+        save_prior(scene, FOLDER, CARD | {"metrics": metrics}, half=True)
         print(f"wrote {FOLDER}")
 
 

@@ -36,13 +36,14 @@ from onmanifold import (
     RiemannianGradientDescent,
     SmallDecrease,
     Solution,
-    load_manifold,
+    load_dataset,
     load_prior,
     prior_names,
     solve,
 )
 from onmanifold.descent import Method
-from onmanifold.priors.manifolds import stream
+from onmanifold.geometry import locate
+from onmanifold.priors.datasets import stream
 from onmanifold.retraction import Retraction
 
 ONE_CHART = Path(__file__).parent / "one_chart"
@@ -118,7 +119,7 @@ TOYS = {
 
 def random_starts(name: str, n: int, seed: int) -> Tensor:
     """``n`` points of a manifold, none within 0.05 of a maximum or a saddle (the axis, on the ring)."""
-    x, _ = load_manifold(name, noise=0.0).sample(2 * n, stream(seed, "held-out", 2))
+    x, _ = load_dataset(name, noise=0.0).sample(2 * n, stream(seed, "held-out", 2))
     if name == "ring":  # all of the ray descends to the saddle
         far = (x[:, 0] < 0) | (x[:, 1].abs() > 0.05)
     else:
@@ -137,7 +138,7 @@ def descend(
         torch.tensor(TOYS[name].target).expand(len(x), -1),
         prior,
         method=how,
-        starts=prior.locate(x),
+        starts=locate(prior, x),
         stop=MaxSteps(most) | SmallDecrease(1e-6),
         retraction=RETRACTIONS[retraction],
         trajectory=True,

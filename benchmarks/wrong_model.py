@@ -28,11 +28,11 @@ from onmanifold import (
     solve,
 )
 from onmanifold.fidelity import Fidelity
-from onmanifold.geometry import nearest
+from onmanifold.geometry import locate, nearest
 from onmanifold.operator import ForwardOperator
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.prior import ManifoldPrior
-from onmanifold.priors.manifolds import Bar, TwoBalls, stream
+from onmanifold.priors.datasets import Bar, TwoBalls, stream
 from onmanifold.solution import UNLIKELY
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -79,8 +79,8 @@ def decoder_errors(
     operator: ForwardOperator, prior: ManifoldPrior, examples: Tensor, exact: Tensor
 ) -> Tensor:
     """What the nearest points of the manifold measure, less what the examples do: ``(n, m)``."""
-    point = nearest(prior, prior.locate(examples), examples, steps=5)
-    return (operator.A(prior.decode(point.z, point.chart)) - exact).flatten(1)
+    point = nearest(prior, locate(prior, examples), examples, steps=5)
+    return (operator.A(prior.decode(point)) - exact).flatten(1)
 
 
 def with_errors(std: float | Tensor, errors: Tensor) -> CorrelatedGaussian:

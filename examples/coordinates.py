@@ -23,6 +23,7 @@ from onmanifold import (
     SmallDecrease,
     solve,
 )
+from onmanifold.geometry import locate
 
 
 class HalfSphere(ManifoldPrior):
@@ -79,7 +80,7 @@ for axes, (title, method) in zip(figure.subplots(1, 2), methods.items(), strict=
             prior,
             method=method,
             retraction=ProjectionRetraction(),
-            starts=prior.locate(starts),
+            starts=locate(prior, starts),
             stop=MaxSteps(60) | SmallDecrease(1e-6),
             trajectory=True,
         )

@@ -7,7 +7,7 @@ import sys
 
 from onmanifold import Gaussian, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 
 NOISE = 0.1
 

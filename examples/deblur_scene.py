@@ -103,7 +103,7 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
     smooth = avg_pool2d(y, 7, stride=1, padding=3)  # a seventh of the noise, hardly more blur
     levels = torch.tensor([0.15, 0.3, 0.5]).view(-1, 1, 1)
     seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
-    guesses = scene.recognized(seen)
+    guesses = scene.read_regions(seen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotExplained)  # the first ones may hold too few objects
         solution = solve(

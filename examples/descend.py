@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from onmanifold import RiemannianGradientDescent, load_manifold, load_prior, prior_names, solve
+from onmanifold import RiemannianGradientDescent, load_dataset, load_prior, prior_names, solve
+from onmanifold.geometry import locate
 
 output = sys.argv[1] if len(sys.argv) > 1 else "descend.png"
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 10  # starts, where they are random
@@ -35,10 +36,10 @@ names = [name for name in TARGETS if name in prior_names()]
 figure = plt.figure(figsize=(4 * len(names), 4), layout="constrained")
 share = torch.linspace(0, 1, 20).unsqueeze(1)
 for column, name in enumerate(names, start=1):
-    prior, manifold = load_prior(name), load_manifold(name, noise=0.0)
+    prior, manifold = load_prior(name), load_dataset(name, noise=0.0)
     cloud, _ = manifold.sample(3000, torch.Generator().manual_seed(0))
     target, start = torch.tensor([TARGETS[name]]), starts(name, cloud)
-    y, point = target.expand(len(start), -1), prior.locate(start)
+    y, point = target.expand(len(start), -1), locate(prior, start)
     method = RiemannianGradientDescent()
     solution = solve(lambda x: x, y, prior, method=method, starts=point, trajectory=True)
     left = (solution.x - target).norm(dim=1).max()

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import torch
 
+from onmanifold.priors.datasets import TwoCircles, stream
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import TwoCircles, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
 

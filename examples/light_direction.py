@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from onmanifold import Gaussian, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
-from onmanifold.priors.manifolds import Sundial, nearest_rendering, stream
+from onmanifold.priors.datasets import Sundial, nearest_rendering, stream
 
 NOISE = 0.1
 

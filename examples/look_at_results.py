@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from onmanifold import Gaussian, Solution, Starts, load_manifold, load_prior, simulate, solve
+from onmanifold import Gaussian, Solution, Starts, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Mask
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.datasets import stream
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 2
@@ -18,7 +18,7 @@ output.mkdir(parents=True, exist_ok=True)
 
 # shadows of a rod, a part of their pixels missing: one chart of dimension three
 prior = load_prior("sundial")
-truth, _ = load_manifold("sundial").sample(count, stream(0, "held-out"))
+truth, _ = load_dataset("sundial").sample(count, stream(0, "held-out"))
 seen = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) < 0.2
 operator = Mask(seen, prior.x_shape)
 y = simulate(operator, truth, std=0.2, generator=0)

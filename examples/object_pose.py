@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from onmanifold import Gaussian, Starts, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
-from onmanifold.priors.manifolds import RotatingObject, nearest_rendering, stream
+from onmanifold.priors.datasets import RotatingObject, nearest_rendering, stream
 
 NOISE = 0.1
 
-output = Path(sys.argv[1] if len(sys.argv) > 1 else "pose")
+output = Path(sys.argv[1] if len(sys.argv) > 1 else "build_problem")
 prior, body = load_prior(sys.argv[2] if len(sys.argv) > 2 else "rotating-object"), RotatingObject()
 operator = Blur(gaussian_kernel(9, std=2.0), prior.x_shape)
 truth, rotation = body.sample(6, stream(0, "held-out"))  # pictures that training never saw

@@ -1,4 +1,4 @@
-"""Plug in your own forward operator: check its laws, then solve with it.
+"""Plug in your own forward operator: check its checks, then solve with it.
 
 python examples/own_operator.py
 """
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from onmanifold import Autodiff, Gaussian, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 from onmanifold.testing import check_operator
 
 

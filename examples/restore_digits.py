@@ -10,15 +10,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onmanifold import Gaussian, Starts, load_manifold, load_prior, simulate, solve
+from onmanifold import Gaussian, Starts, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.operators.mask import from_options
 from onmanifold.plot import draw
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.datasets import stream
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "restored")
 prior = load_prior(sys.argv[2] if len(sys.argv) > 2 else "mnist")
-truth, _ = load_manifold("mnist").part("held-out").sample(6, stream(0, "held-out"))
+truth, _ = load_dataset("mnist").part("held-out").sample(6, stream(0, "held-out"))
 problems = {  # an operator, and the noise level
     "blurred": (Blur(gaussian_kernel(9, std=2.0), prior.x_shape), 0.1),
     "half missing": (from_options(prior.x_shape, keep=0.5, seed=0), 0.05),

@@ -7,20 +7,20 @@ import sys
 
 import matplotlib.pyplot as plt
 
-from onmanifold import load_manifold, load_prior, prior_names
-from onmanifold.priors.manifolds import stream
+from onmanifold import load_dataset, load_prior, prior_names
+from onmanifold.priors.datasets import stream
 
 output = sys.argv[1] if len(sys.argv) > 1 else "samples.png"
 points = int(sys.argv[2]) if len(sys.argv) > 2 else 2500
-MANIFOLDS = ("two-circles", "ring", "sphere", "torus", "swiss-roll")
-names = [name for name in MANIFOLDS if name in prior_names()]
+DATASETS = ("two-circles", "ring", "sphere", "torus", "swiss-roll")
+names = [name for name in DATASETS if name in prior_names()]
 
 figure = plt.figure(figsize=(3 * len(names), 6), layout="constrained")
 for column, name in enumerate(names, start=1):
-    manifold, prior = load_manifold(name), load_prior(name)
+    manifold, prior = load_dataset(name), load_prior(name)
     x, _ = manifold.sample(points, stream(0, "held-out"))
     point = prior.sample(points, 0)
-    samples = prior.decode(point.z, point.chart)
+    samples = prior.decode(point)
     near = (manifold.distance(samples) < 3 * manifold.noise + 0.04).float().mean()
     print(f"{name}: {prior.num_charts} charts, {near:.1%} of the samples near the true manifold")
     rows = {"data": (x, "0.4"), f"{prior.num_charts} charts": (samples, point.chart)}

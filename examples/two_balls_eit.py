@@ -9,7 +9,7 @@ import torch
 
 from onmanifold import Gaussian, Starts, load_prior, simulate, solve
 from onmanifold.operators.eit import EIT, Affine, Protocol, Tank
-from onmanifold.priors.manifolds import TwoBalls, stream
+from onmanifold.priors.datasets import TwoBalls, stream
 
 tank, protocol = Tank.unit(), Protocol.adjacent(32)
 prior = load_prior("two-balls")

@@ -9,9 +9,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from onmanifold import ChartRetraction, ManifoldPrior, Point, load_manifold, load_prior
+from onmanifold import ChartRetraction, ManifoldPrior, Point, load_dataset, load_prior
 from onmanifold.geometry import (
     decode_with_jacobian,
+    locate,
     pull_back,
     pullback_metric,
     push_forward,
@@ -34,7 +35,7 @@ def tangent(prior: ManifoldPrior, point: Point, h: Tensor) -> tuple[Tensor, Tens
 def walk(prior: ManifoldPrior, x: Tensor, h: Tensor, length: float, wild: bool) -> Tensor:
     """Go on along h, projected onto each next tangent space; wild: in a new direction each time."""
     generator, path, go = torch.Generator().manual_seed(0), [], ChartRetraction()
-    point = prior.locate(x)
+    point = locate(prior, x)
     for _ in range(steps):
         if wild:
             h = torch.randn(x.shape, generator=generator)
@@ -42,14 +43,14 @@ def walk(prior: ManifoldPrior, x: Tensor, h: Tensor, length: float, wild: bool) 
         step = length if wild else length / h.norm()
         half = go(prior, point, 0.5 * step * v)  # where the step's direction is taken: bends less
         point = go(prior, point, step * tangent(prior, half, h)[1])
-        point, _ = transition(prior, point, prior.decode(point.z, point.chart))
+        point, _ = transition(prior, point, prior.decode(point))
         path.append(x)
     return torch.cat(path)
 
 
 figure = plt.figure(figsize=(14, 3.8), layout="constrained")
 for row, (name, (start, heading)) in enumerate(SETUP.items()):
-    prior, manifold = load_prior(name), load_manifold(name, noise=0.0)
+    prior, manifold = load_prior(name), load_dataset(name, noise=0.0)
     cloud, _ = manifold.sample(3000, torch.Generator().manual_seed(0))
     for column, title in enumerate(("straight on", "at random")):
         path = walk(prior, torch.tensor(start), torch.tensor(heading), 0.1, title == "at random")

@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import check_batch, check_shape
+from onmanifold.checks import check_batch, check_shape
 from onmanifold.operators.convolution import (
     Fourier,
     Separable,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import as_generator, check_batch, check_shape
+from onmanifold.checks import as_generator, check_batch, check_shape
 
 
 class Mask(nn.Module):

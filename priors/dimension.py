@@ -37,7 +37,7 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
         E. Levina, P. Bickel, NIPS 17 (2004); D. MacKay, Z. Ghahramani, comments on it (2005), for the mean.
 
     Example:
-        >>> from onmanifold.priors.manifolds import Sphere
+        >>> from onmanifold.priors.datasets import Sphere
         >>> x, _ = Sphere(noise=0.0).sample(2000, torch.Generator().manual_seed(0))
         >>> round(intrinsic_dimension(x), 1)
         2.0

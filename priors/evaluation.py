@@ -11,14 +11,14 @@ from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.diagnostics import coverage
 from onmanifold.priors.atlas.probes import chart_distances, held_out
-from onmanifold.priors.manifolds import DataManifold, stream
+from onmanifold.priors.datasets import DataManifold, stream
 
 
 @torch.no_grad()
 def held_out_metrics(
     prior: ManifoldPrior, data: DataManifold, seed: int = 0, n: int = 1000
 ) -> dict[str, float | list[float]]:
-    """Reconstruction of held-out examples by their best chart, and the prior's own laws.
+    """Reconstruction of held-out examples by their best chart, and the prior's own checks.
 
     Args:
         prior: a trained prior.
@@ -43,7 +43,7 @@ def held_out_metrics(
     size, span = x[0].numel(), float(x.max() - x.min())
     psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=1e-12))
     point = prior.sample(min(n, 200), 0)
-    trip = prior.encode(prior.decode(point.z, point.chart), point.chart) - point.z
+    trip = prior.encode(prior.decode(point), point.chart).z - point.z
     return {
         **_coverage(prior, data, seed),
         "held_out_examples": len(x),

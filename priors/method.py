@@ -15,9 +15,9 @@ import lightning
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_batch, check_count, check_number
+from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.prior import ManifoldPrior
-from onmanifold.priors.manifolds import DataManifold
+from onmanifold.priors.datasets import DataManifold
 
 if TYPE_CHECKING:
     from onmanifold.priors.recipe import Recipe

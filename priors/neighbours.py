@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 
 EXACT = 20_000  # up to so many examples all distances are computed
 CHUNK = 500  # examples whose distances are computed at once

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log, pi
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_batch
-from onmanifold.geometry import clamp_to_box, nearest
-from onmanifold.prior import ManifoldPrior, Point, widened
-from onmanifold.registry import built, kind_of
+from onmanifold.checks import as_generator, check_batch
+from onmanifold.geometry import locate
+from onmanifold.plugins import built, kind_of
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, pad_to
 
 
 class WithNuisance(ManifoldPrior):
@@ -37,11 +37,11 @@ class WithNuisance(ManifoldPrior):
         super().__init__()
         self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
-        self.charts_overlap, self.kinked = prior.charts_overlap, prior.kinked
+        self.kinked = prior.kinked
         self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).cpu()
         if inner.ndim == 2 or len(set(prior.chart_dims)) > 1:  # each chart has a box of its own
-            box = widened(inner.expand(prior.num_charts, prior.dim), self.dim)
+            box = pad_to(inner.expand(prior.num_charts, prior.dim), self.dim)
             box = torch.where(self._added(torch.arange(prior.num_charts)), self.reach, box)
         else:
             box = torch.cat([inner.expand(prior.dim), inner.new_full((len(std),), self.reach)])
@@ -67,13 +67,13 @@ class WithNuisance(ManifoldPrior):
         return self.prior.inverse_error
 
     @property
-    def locate_misses(self) -> float:  # type: ignore[override]
-        """That of the inner prior."""
-        return self.prior.locate_misses
+    def locate_misses(self) -> float:
+        """That of the inner prior, 0 where it states none."""
+        return float(getattr(self.prior, "locate_misses", 0.0))
 
     def _added(self, chart: Tensor) -> Tensor:
         """Which coordinates of charts ``(B,)`` are parameters, ``(B, d + q)``, boolean."""
-        return self.used(chart) & ~widened(self.prior.used(chart), self.dim)
+        return self.active(chart) & ~pad_to(self.prior.active(chart), self.dim)
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         d = self.prior.chart_dims[chart]
@@ -102,41 +102,49 @@ class WithNuisance(ManifoldPrior):
         normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)
         return self.prior.log_prob_chart(z[:, :d], chart) + normal
 
-    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+    def log_prob(self, point: Point) -> Tensor:
         """All charts at once, as the inner prior has it."""
-        added = self._added(chart)
-        inner = torch.where(added, 0.0, z)[:, : self.prior.dim]
-        normal = torch.where(added, -0.5 * (z.square() + log(2 * pi)), 0.0).sum(1)
-        return self.prior.log_prob(inner, chart) + normal
+        added = self._added(point.chart)
+        normal = torch.where(added, -0.5 * (point.z.square() + log(2 * pi)), 0.0).sum(1)
+        return self.prior.log_prob(self._inner(point, added)) + normal
+
+    def _inner(self, point: Point, added: Tensor) -> Point:
+        """The inner prior's point: without the parameters."""
+        return point.at(torch.where(added, 0.0, point.z)[:, : self.prior.dim])
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         source = as_generator(generator)
         point = self.prior.sample(n, source)
         drawn = torch.randn((n, len(self.deviations)), generator=source)
         drawn = drawn.clamp(-self.reach, self.reach).to(point.z)
-        z = widened(point.z, self.dim)
+        z = pad_to(point.z, self.dim)
         return Point(point.chart, z.masked_scatter(self._added(point.chart), drawn))
 
     @torch.no_grad()
-    def locate(self, x: Tensor) -> Point:
+    def recognize(self, x: Tensor) -> Point:
         """Where the inner prior locates the picture."""
         check_batch(x, self.x_shape, "x")
         picture, parameters = self.split(x)
-        found = self.prior.locate(picture)
-        own = self._with(found, parameters / parameters.new_tensor(self.deviations))
-        start = clamp_to_box(self, own)
-        return start if self.inverse_error == 0 else nearest(self, start, x)
+        found = locate(self.prior, picture)
+        return self.clamp(self._with(found, parameters / parameters.new_tensor(self.deviations)))
 
-    def jumps(self, point: Point) -> dict[str, Point]:
-        """Those of the inner prior; the parameters stay."""
-        added = self._added(point.chart)
-        inner = Point(point.chart, torch.where(added, 0.0, point.z)[:, : self.prior.dim])
-        kept = point.z[added][None]
-        jumps = self.prior.jumps(inner).items()
-        return {name: self._with(points, kept.expand(len(points), -1)) for name, points in jumps}
+    @property
+    def jumps(self) -> Callable[[Point], dict[str, Point]]:
+        """Those of the inner prior, where it is reached by jumps; the parameters stay."""
+        inner_jumps = cast(ReachedByJumps, self.prior).jumps  # AttributeError where it is not
+
+        def jumps(point: Point) -> dict[str, Point]:
+            added = self._added(point.chart)
+            kept = point.z[added][None]
+            return {
+                name: self._with(points, kept.expand(len(points), -1))
+                for name, points in inner_jumps(self._inner(point, added)).items()
+            }
+
+        return jumps
 
     def _with(self, points: Point, parameters: Tensor) -> Point:
-        z, added = widened(points.z, self.dim), self._added(points.chart)
+        z, added = pad_to(points.z, self.dim), self._added(points.chart)
         return Point(points.chart, z.masked_scatter(added, parameters))
 
     def responsibilities(self, x: Tensor) -> Tensor:

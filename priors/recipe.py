@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
+from onmanifold.entry_points import UnknownName, plugins
+from onmanifold.plugins import load_dataset
+from onmanifold.priors.datasets import DataManifold, part_of, stream
 from onmanifold.priors.dimension import intrinsic_dimension
-from onmanifold.priors.manifolds import DataManifold, part_of, stream
 from onmanifold.priors.method import METHODS, Method
-from onmanifold.registry import UnknownName, load_manifold, plugins
 
 PRECISIONS = ("32-true", "bf16-mixed")
 RECIPES = Path(__file__).parent / "recipes"
@@ -124,7 +125,7 @@ class Recipe:
         if "name" not in self.data:
             raise ValueError(f"recipe {self.name}: [data] names no data manifold")
         try:
-            data: DataManifold = load_manifold(**self.data)
+            data: DataManifold = load_dataset(**self.data)
         except (LookupError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
         return data

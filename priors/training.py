@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.method import Method
@@ -305,4 +306,4 @@ def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
     state = Checkpoints.read(output / "checkpoints")
     rounded = prior.half().float()
     run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
-    rounded.save(output, card(recipe, rounded, run), half=True)
+    save_prior(rounded, output, card(recipe, rounded, run), half=True)

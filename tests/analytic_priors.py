@@ -6,8 +6,7 @@ import math
 
 import torch
 
-from onmanifold._checks import as_generator
-from onmanifold.geometry import views
+from onmanifold.checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
 
 
@@ -129,7 +128,7 @@ class Sheets(Analytic):
         source = as_generator(generator)
         z = torch.randn(n, self.dim, generator=source, dtype=torch.float64)
         chart = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=source)
-        return Point(chart, z * self.used(chart))
+        return Point(chart, z * self.active(chart))
 
 
 class Union(Analytic):
@@ -156,13 +155,13 @@ class Union(Analytic):
         return z.new_full((len(z),), constant)
 
     def responsibilities(self, x):
-        return (-20 * views(self, x)[1].square()).softmax(dim=1)
+        return (-20 * self.views(x)[1].square()).softmax(dim=1)
 
     def sample(self, n, generator=None):
         source = as_generator(generator)
         chart = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=source)
         z = 2 * torch.rand(n, self.dim, generator=source, dtype=torch.float64) - 1
-        return Point(chart, (z * self.box * self.used(chart)).to(self.dtype))
+        return Point(chart, (z * self.box * self.active(chart)).to(self.dtype))
 
     def config(self):
         return {}

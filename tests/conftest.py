@@ -13,6 +13,8 @@ import pytest
 import torch
 from quick import Quick
 
+from onmanifold import pretrained
+
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -151,8 +153,10 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mod
     )
     monkeypatch.syspath_prepend(site)
     module = importlib.import_module("acme_manifolds")
-    module.Segment().save(
-        site / "acme_pretrained" / "segment", {"name": "segment", "value_range": [-2, 2]}
+    pretrained.save_prior(
+        module.Segment(),
+        site / "acme_pretrained" / "segment",
+        {"name": "segment", "value_range": [-2, 2]},
     )
     yield module
     for name in ("acme_manifolds", "acme_pretrained"):

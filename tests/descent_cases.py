@@ -12,7 +12,7 @@ from onmanifold import (
     MaxSteps,
     RiemannianGradientDescent,
 )
-from onmanifold.descent import pose
+from onmanifold.descent import build_problem
 
 METHODS = [
     LevenbergMarquardt(),
@@ -37,10 +37,10 @@ def warp(x):
 
 def simulated(prior, n=5, std=0.05, seed=0):
     truth = prior.sample(n, seed)
-    y = warp(prior.decode(truth.z, truth.chart))
+    y = warp(prior.decode(truth))
     return y + std * randn(*y.shape, seed=seed + 1)
 
 
 def posed(prior, y, **options):
     options.setdefault("fidelity", Gaussian(0.05))
-    return pose(warp, y, prior, **options)
+    return build_problem(warp, y, prior, **options)

@@ -17,11 +17,11 @@ def of_each_chart(prior, each=4, seed=0):
     source = torch.Generator().manual_seed(seed)
     chart = torch.arange(prior.num_charts).repeat_interleave(each)
     z = 1.4 * torch.rand(len(chart), prior.dim, generator=source, dtype=DOUBLE) - 0.7
-    return Point(chart, (z * prior.used(chart)).to(prior.dtype))
+    return Point(chart, (z * prior.active(chart)).to(prior.dtype))
 
 
 def unused(prior, solution):
     """Coordinates that the charts do not have, of every end and every step."""
-    ends = solution.ends.z[~prior.used(solution.ends.chart)]
-    path = solution.history.z[~prior.used(solution.history.chart)]
-    return torch.cat([ends, path, solution.z[~prior.used(solution.chart)]])
+    ends = solution.ends.z[~prior.active(solution.ends.chart)]
+    path = solution.history.z[~prior.active(solution.history.chart)]
+    return torch.cat([ends, path, solution.z[~prior.active(solution.chart)]])

@@ -14,5 +14,5 @@ def warp(x):
 def measured(prior, n=5, std=0.05, seed=3):
     """Points of the manifold, and what was measured of them."""
     truth = prior.sample(n, seed)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     return x, simulate(as_operator(warp, prior.x_shape, dtype=prior.dtype), x, std, seed)

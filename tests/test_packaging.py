@@ -118,8 +118,8 @@ def tree(tmp_path):
     [
         ("solve.py", "", "0 broken"),
         ("solve.py", "from onmanifold.operators import Blur", "broken"),
-        ("cli.py", "import onmanifold.priors.manifolds.bar", "broken"),
-        ("operators/blur.py", "import onmanifold.priors.manifolds.bar", "broken"),
+        ("cli.py", "import onmanifold.priors.datasets.bar", "broken"),
+        ("operators/blur.py", "import onmanifold.priors.datasets.bar", "broken"),
         ("new.py", "x = 1", "not listed as layers"),
     ],
 )

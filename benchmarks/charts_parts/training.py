@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.charts_parts.designs import Design
 from onmanifold.geometry import decode_with_jacobian
+from onmanifold.plugins import load_dataset
 from onmanifold.prior import Point
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
-from onmanifold.priors.manifolds import DataManifold, stream
-from onmanifold.registry import load_manifold
+from onmanifold.priors.datasets import DataManifold, stream
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Task:
 
 
 TASKS = {
-    "two-balls": Task(load_manifold("two-balls"), 6, 100.0, 2),
-    "bar": Task(load_manifold("bar"), 1, 10000.0, 1, share=0.4),
+    "two-balls": Task(load_dataset("two-balls"), 6, 100.0, 2),
+    "bar": Task(load_dataset("bar"), 1, 10000.0, 1, share=0.4),
 }
 
 

@@ -27,10 +27,11 @@ from onmanifold import (
     load_prior,
     simulate,
 )
-from onmanifold.descent import descend, pose
+from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
+from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.priors.manifolds import Bar, stream
+from onmanifold.priors.datasets import Bar, stream
 from onmanifold.starts import choose_starts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,9 @@ class Case:
 
     def problem(self, operator: ForwardOperator | None = None) -> Problem:
         """The objective of each start."""
-        problem = pose(operator or self.operator, self.measurement, self.prior, self.fidelity)
+        problem = build_problem(
+            operator or self.operator, self.measurement, self.prior, self.fidelity
+        )
         return problem.repeat(self.each)
 
 
@@ -86,10 +89,10 @@ def toys() -> Iterator[Case]:
     """The toy manifolds with the paper's starts; each start is a measurement of its own."""
     for name, toy in TOYS.items():
         prior = load_prior(name)
-        start = prior.locate(toy.starts(0))
+        start = locate(prior, toy.starts(0))
         y = torch.tensor(toy.target).expand(len(start), -1)
         operator = as_operator(lambda x: x, prior.x_shape)
-        problem = pose(operator, y, prior)
+        problem = build_problem(operator, y, prior)
         ends = [
             descend(problem, method, POLISHED, start).state.objective
             for method in (LevenbergMarquardt(), RiemannianGradientDescent())
@@ -153,7 +156,7 @@ def _posed(
 
     The best known objective is that of 16 chosen starts beside, all polished.
     """
-    problem = pose(operator, y, prior, fidelity)
+    problem = build_problem(operator, y, prior, fidelity)
     point = prior.sample(starts * len(y), 1)
     chosen, each = choose_starts(problem, Starts(256, 16), 0)
     rows = torch.arange(len(y))[:, None]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.table_parts.designs import CASES, FIXED, GRIDS, Budget
-from onmanifold.priors.manifolds import part_of
+from onmanifold.priors.datasets import part_of
 from onmanifold.priors.recipe import Recipe
 
 BATCH = 1000  # pictures that are measured at once

@@ -11,6 +11,7 @@ from benchmarks.tanks_parts.method import Reconstruction
 from onmanifold import load_prior
 from onmanifold.operators.eit import Inclusions, Measurement, ktc_classes
 from onmanifold.posterior import Laplace
+from onmanifold.prior import Point
 from onmanifold.priors.scene import RadialOutlines, Scene
 
 from ktc_parts.scenes import described, posterior_of, with_drift  # isort: skip
@@ -51,7 +52,7 @@ class LearnedOutlines:
         """One mode, as it is."""
         chart, z = posterior.chart[:1, number], posterior.mode[:1, number].to(self.prior.dtype)
         with torch.no_grad():
-            resistive, conductive, _ = self.prior.decode(z, chart)[0]
+            resistive, conductive, _ = self.prior.decode(Point(chart, z))[0]
         counts = self.scenes.counts[int(chart[0])]
         labels = ktc_classes((conductive - resistive)[None])
         return Reconstruction(labels, None, (counts[0], counts[1]))
@@ -69,5 +70,5 @@ def _misfits(posterior: Laplace) -> torch.Tensor:
     problem = posterior.problem
     chart, z = posterior.chart[0], posterior.mode[0].to(problem.prior.dtype)
     with torch.no_grad():
-        y = problem.operator.A(problem.prior.decode(z, chart))
+        y = problem.operator.A(problem.prior.decode(Point(chart, z)))
         return problem.select(torch.zeros(len(z), dtype=torch.long)).misfit(y)

@@ -9,8 +9,8 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds import Bar, TwoBalls
-from onmanifold.priors.manifolds.base import pixel_grid, uniform
+from onmanifold.priors.datasets import Bar, TwoBalls
+from onmanifold.priors.datasets.base import pixel_grid, uniform
 
 BAR = Bar()
 Pictures = Callable[[int, torch.Generator], Tensor]  # how many, from which random numbers

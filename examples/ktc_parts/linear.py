@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity
 from onmanifold.operators.eit import EIT
-from onmanifold.prior import Point, widened
+from onmanifold.prior import Point, pad_to
 from onmanifold.priors.parameters import WithParameters
 from onmanifold.priors.scene import Scene
 
@@ -115,8 +115,8 @@ def hinted_objects(operator: EIT, y: Tensor, fidelity: Fidelity, prior: WithPara
     x = torch.stack(masks).to(prior.dtype)
     scene = prior.prior
     assert isinstance(scene, Scene)
-    seen = scene.recognized(x)
-    return Point(seen.chart, widened(seen.z, prior.dim))  # the drift's coordinate is 0
+    seen = scene.read_regions(x)
+    return Point(seen.chart, pad_to(seen.z, prior.dim))  # the drift's coordinate is 0
 
 
 def simpler(masks: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_batch
+from onmanifold.checks import check_batch
 from onmanifold.operators.eit.fem.engine import Engine, Fields
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from onmanifold._checks import check_batch, check_shape
+from onmanifold.checks import check_batch, check_shape
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.conductivity import (

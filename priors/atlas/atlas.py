@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import as_generator
+from onmanifold.checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas.chart import Chart
 from onmanifold.priors.atlas.density import SoftBox
@@ -61,7 +61,7 @@ class Atlas(ManifoldPrior):
         >>> atlas = Atlas(AtlasConfig(x_shape=(2,), dim=1, charts=2, sigma_x=0.1,
         ...                           chart={"network": "dense", "options": {"hidden": 8}}))
         >>> point = atlas.sample(5, 0)
-        >>> atlas.decode(point.z, point.chart).shape
+        >>> atlas.decode(point).shape
         torch.Size([5, 2])
     """
 

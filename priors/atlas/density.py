@@ -7,7 +7,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator
+from onmanifold.checks import as_generator
 
 FLAT = 0.8  # the density is constant up to here,
 EDGE = 1.0  # falls linearly to

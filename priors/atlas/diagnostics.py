@@ -15,7 +15,6 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from onmanifold.geometry import clamp_to_box
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas.probes import (
     chart_distances,
@@ -189,9 +188,9 @@ def overlap_graph(prior: ManifoldPrior, tolerance: float, n: int = 1000, seed: i
         seed: their seed.
 
     Example:
-        >>> from onmanifold import load_manifold, load_prior
+        >>> from onmanifold import load_dataset, load_prior
         >>> prior = load_prior("two-circles")
-        >>> tolerance = overlap_tolerance(prior, held_out(load_manifold("two-circles"), 500))
+        >>> tolerance = overlap_tolerance(prior, held_out(load_dataset("two-circles"), 500))
         >>> len(components(overlap_graph(prior, tolerance).shares))
         2
     """
@@ -276,7 +275,7 @@ def latent_usage(prior: ManifoldPrior, x: Tensor, n: int = 200) -> tuple[LatentU
     for k, samples in enumerate(chart_samples(prior, max(n, 1000))):
         own = codes[nearest == k, k]
         there = torch.full((len(own),), k, device=own.device)
-        inside = clamp_to_box(prior, Point(there, own)).z
+        inside = prior.clamp(Point(there, own)).z
         reference = deviation(samples)
         lengths = [j.square().sum(dim=1) for j in jacobians(prior, inside[:n], k)]
         moves = torch.cat([own.new_empty(0, prior.dim), *lengths])
@@ -306,7 +305,7 @@ def exactness(prior: ManifoldPrior, n: int = 200, seed: int = 0) -> Exactness:
 
     def largest(some: ManifoldPrior) -> float:
         point = some.sample(n, seed)
-        trip = some.encode(some.decode(point.z, point.chart), point.chart) - point.z
+        trip = some.encode(some.decode(point), point.chart).z - point.z
         return float(trip.abs().max())
 
     return Exactness(largest(prior), largest(copy.deepcopy(prior).double()))

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_batch, check_count
-from onmanifold.geometry import clamp_to_box, jacobian
+from onmanifold.checks import as_generator, check_batch, check_count
+from onmanifold.geometry import jacobian
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.manifolds import part_of, stream
+from onmanifold.priors.datasets import part_of, stream
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ENTRIES = (
@@ -51,7 +51,7 @@ def chart_samples(
         chart = torch.cat([point.chart for point in found])
         if int(torch.bincount(chart, minlength=prior.num_charts).min()) >= n:
             break
-    z = clamp_to_box(prior, Point(chart, torch.cat([point.z for point in found]))).z
+    z = prior.clamp(Point(chart, torch.cat([point.z for point in found]))).z
     return [z[chart == k][:n] for k in range(prior.num_charts)]
 
 
@@ -71,10 +71,10 @@ def chart_distances(prior: ManifoldPrior, x: Tensor) -> tuple[Tensor, Tensor]:
     codes, distances = [], []
     for part in parts(x, prod(prior.x_shape)):
         charts = torch.arange(prior.num_charts, device=part.device)[:, None].expand(-1, len(part))
-        each = [Point(chart, prior.encode(part, chart)) for chart in charts]
-        near = [clamp_to_box(prior, point) for point in each]
+        each = [prior.encode(part, chart) for chart in charts]
+        near = [prior.clamp(point) for point in each]
         codes.append(torch.stack([point.z for point in each], dim=1))
-        off = [(prior.decode(p.z, p.chart) - part).flatten(1).norm(dim=1) for p in near]
+        off = [(prior.decode(p) - part).flatten(1).norm(dim=1) for p in near]
         distances.append(torch.stack(off, dim=1))
     return torch.cat(codes), torch.cat(distances)
 
@@ -83,9 +83,7 @@ def chart_distances(prior: ManifoldPrior, x: Tensor) -> tuple[Tensor, Tensor]:
 def decoded(prior: ManifoldPrior, point: Point) -> Tensor:
     """The points ``(B, *x_shape)``."""
     rows = torch.arange(len(point), device=point.z.device)
-    return torch.cat(
-        [prior.decode(point.z[r], point.chart[r]) for r in parts(rows, prod(prior.x_shape))]
-    )
+    return torch.cat([prior.decode(point.select(r)) for r in parts(rows, prod(prior.x_shape))])
 
 
 @torch.no_grad()

@@ -12,10 +12,11 @@ import torch
 import typer
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
+from onmanifold.plugins import load_dataset
+from onmanifold.pretrained import load_prior, prior_card
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas import diagnostics, probes
-from onmanifold.registry import load_manifold, load_prior, prior_card
 from onmanifold.storage import check_folder, write_folder
 
 COVERED = 0.99  # share within the tolerance that a good atlas reaches, both ways
@@ -202,8 +203,8 @@ def atlas_report(
         ValueError: the data are not of the shape that the atlas decodes to.
 
     Example:
-        >>> from onmanifold import load_manifold, load_prior
-        >>> report = atlas_report(load_prior("two-circles"), load_manifold("two-circles"), samples=500)
+        >>> from onmanifold import load_dataset, load_prior
+        >>> report = atlas_report(load_prior("two-circles"), load_dataset("two-circles"), samples=500)
         >>> report.components
         ((0, 3), (1, 2))
         >>> all(check.passed is not False for check in report.checks())
@@ -286,7 +287,7 @@ def report_command(
     if not learned:
         raise ValueError(f"the card of {prior!r} does not say what it learned: give --data")
     report = atlas_report(
-        load_prior(prior), load_manifold(**learned), card, samples=samples, seed=seed
+        load_prior(prior), load_dataset(**learned), card, samples=samples, seed=seed
     )
     write_report(report, output)
     table = Table("", "measured", "expected", "met", title=f"atlas report: {report.name}")

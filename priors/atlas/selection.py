@@ -11,12 +11,12 @@ from typing import Annotated, cast
 import torch
 import typer
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.probes import chart_distances
+from onmanifold.priors.datasets import part_of, stream
 from onmanifold.priors.dimension import dimension_by_scale
 from onmanifold.priors.evaluation import log_likelihood
-from onmanifold.priors.manifolds import part_of, stream
 from onmanifold.priors.recipe import Recipe
 from onmanifold.priors.training import train
 

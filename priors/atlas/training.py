@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
+from onmanifold.priors.datasets import DataManifold, part_of, stream
 from onmanifold.priors.dimension import features
-from onmanifold.priors.manifolds import DataManifold, part_of, stream
 from onmanifold.priors.method import Method, Pace, check_examples
 from onmanifold.priors.networks import default_network
 

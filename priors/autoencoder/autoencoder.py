@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.autoencoder.density import GaussianMixture
 from onmanifold.priors.networks import network_pair
@@ -64,7 +64,7 @@ class Autoencoder(ManifoldPrior):
         >>> prior = Autoencoder(AutoencoderConfig(x_shape=(3,), dim=2, options={"hidden": 8}))
         >>> prior.settle_on(torch.randn(100, 3), seed=0)
         >>> point = prior.sample(5, 0)
-        >>> prior.decode(point.z, point.chart).shape
+        >>> prior.decode(point).shape
         torch.Size([5, 3])
     """
 
@@ -118,19 +118,20 @@ class Autoencoder(ManifoldPrior):
         z = self.density.sample(n, as_generator(generator))
         z = torch.clamp(z, -self.half_widths, self.half_widths)
         chart = torch.zeros(n, dtype=torch.long, device=self.device)
-        return Point(chart, self.settle(z, chart))
+        return self.project_code(Point(chart, z))
 
-    def settle(self, z: Tensor, chart: Tensor) -> Tensor:
-        """Bring points ``(B, d)`` back that left the tube around the codes of the examples."""
+    def project_code(self, point: Point) -> Point:
+        """Bring points back that left the tube around the codes of the examples."""
         if not self.settings.tube:
-            return z
+            return point
+        z = point.z
         for _ in range(PASSES):
             back = self.encoder(self.decoder(z + self.centre)) - self.centre
             far = (back - z).norm(dim=1, keepdim=True) > self.radius
             if not bool(far.any()):
                 break
             z = torch.where(far, back, z)
-        return z
+        return point.at(z)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from math import log, pi
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import as_generator
+from onmanifold.checks import as_generator
 
 
 class GaussianMixture(nn.Module):

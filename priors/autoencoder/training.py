@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.manifolds import DataManifold, part_of, stream
+from onmanifold.priors.datasets import DataManifold, part_of, stream
 from onmanifold.priors.method import Method, Pace, check_examples
 from onmanifold.priors.networks import default_network
 

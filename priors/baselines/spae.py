@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import pdist
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
 from onmanifold.priors.baselines.spanning_tree import tree_loss
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.priors.baselines.topo_ae import TopoAE, TopoAEOptions, relative
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.datasets import stream
 
 
 @dataclass(frozen=True)

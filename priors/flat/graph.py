@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.priors.flat.pairs import LANDMARKS, Pairs
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
@@ -43,7 +43,7 @@ class GraphPairs:
             is short and straight enough.
 
     Example:
-        >>> from onmanifold.priors.manifolds import Sphere
+        >>> from onmanifold.priors.datasets import Sphere
         >>> x, _ = Sphere(noise=0.0).sample(500, torch.Generator().manual_seed(0))
         >>> pairs = GraphPairs(x, k=12).draw(100, torch.Generator().manual_seed(0))
         >>> between = pairs.between.norm(dim=1)  # on the sphere, unlike the middle of a chord

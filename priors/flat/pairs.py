@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from onmanifold.priors.manifolds.base import stream
-from onmanifold.priors.manifolds.geodesic import GeodesicManifold, check_eps
+from onmanifold.priors.datasets.base import stream
+from onmanifold.priors.datasets.geodesic import GeodesicManifold, check_eps
 
 LANDMARKS = 500  # examples whose distances to all others say where those lie
 
@@ -71,7 +71,7 @@ class GeodesicPairs:
             above ``eps``, or not twice those to the midpoint.
 
     Example:
-        >>> from onmanifold.priors.manifolds import TorusDisk
+        >>> from onmanifold.priors.datasets import TorusDisk
         >>> pairs = GeodesicPairs(TorusDisk(), 0.5).draw(4, torch.Generator().manual_seed(0))
         >>> pairs.between.shape, bool((pairs.distance <= 0.5).all())
         (torch.Size([4, 1, 32, 32]), True)

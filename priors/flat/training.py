@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.training import AutoencoderSchedule, AutoencoderTraining
+from onmanifold.priors.datasets import GeodesicManifold, stream
 from onmanifold.priors.dimension import intrinsic_dimension
 from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
 from onmanifold.priors.flat.scaling import Scaling
-from onmanifold.priors.manifolds import GeodesicManifold, stream
 from onmanifold.priors.method import cosine_rate
 from onmanifold.priors.neighbours import nearest_neighbours
 from onmanifold.priors.networks import default_network
@@ -99,7 +99,7 @@ class FlatTraining(AutoencoderTraining):
     the aim: so it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
-    :class:`~onmanifold.priors.manifolds.GeodesicManifold`, and those of the examples' graph of neighbours
+    :class:`~onmanifold.priors.datasets.GeodesicManifold`, and those of the examples' graph of neighbours
     elsewhere, which the paper does not treat.
 
     Reference: J. Braunsmann, M. Rajkovic, M. Rumpf, B. Wirth, Convergent autoencoder approximation of low

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from onmanifold._autodiff import jvp
-from onmanifold._checks import check_count, check_number
+from onmanifold.autodiff import jvp
+from onmanifold.checks import check_count, check_number
 from onmanifold.priors.autoencoder.training import AutoencoderTraining
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
@@ -128,7 +128,7 @@ class NRAEL(NeighborhoodReconstruction):
     Example:
         >>> from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
         >>> from onmanifold.priors.autoencoder.training import AutoencoderSchedule
-        >>> from onmanifold.priors.manifolds import Sine
+        >>> from onmanifold.priors.datasets import Sine
         >>> model = Autoencoder(AutoencoderConfig((2,), dim=1, options={"hidden": 8}))
         >>> method = NRAEL(model, Sine(), AutoencoderSchedule(), NeighborhoodOptions(), seed=0)
         >>> method.loss(method.draw(0)).shape

@@ -8,7 +8,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 
 
 @dataclass(frozen=True)

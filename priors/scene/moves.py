@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from onmanifold.prior import Point, widened
+from onmanifold.prior import Point, pad_to
 from onmanifold.priors.scene.recognition import block_of
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def points_of(scene: Scene, lists: list[Listed]) -> Point:
         charts.append(scene.counts.index(counts))
         blocks = [block for _, block in ordered]
         rows.append(
-            widened(torch.cat(blocks)[None], scene.dim)[0]
+            pad_to(torch.cat(blocks)[None], scene.dim)[0]
             if blocks
             else scene.half_widths.new_zeros(scene.dim)
         )

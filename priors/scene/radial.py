@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator
+from onmanifold.checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.scene.placement import REACH
 

@@ -10,18 +10,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_batch
+from onmanifold.checks import as_generator, check_batch
 from onmanifold.geometry import nearest
-from onmanifold.prior import ManifoldPrior, Point, by_chart, widened
+from onmanifold.plugins import built, kind_of
+from onmanifold.prior import ManifoldPrior, Point, by_chart, pad_to
 from onmanifold.priors.scene import moves
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.recognition import chart_of, recognize
 from onmanifold.priors.scene.search import regrouped
-from onmanifold.registry import built, kind_of
 
 _REFINED = 8  # Gauss-Newton steps of the encoder
-_LOCATED = 50  # of locate, before objects are regrouped and after
+_LOCATED = 50  # before objects are regrouped
 
 
 class Scene(ManifoldPrior):
@@ -49,7 +49,6 @@ class Scene(ManifoldPrior):
         (21, ((0, 0), (0, 1), (1, 0), (0, 2)))
     """
 
-    charts_overlap = False
     kinked = False
 
     def __init__(
@@ -162,11 +161,11 @@ class Scene(ManifoldPrior):
         present = torch.ones_like(blocks[..., 0], dtype=torch.bool)
         return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
 
-    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+    def log_prob(self, point: Point) -> Tensor:
         """All charts at once: the density is that of a list of objects, in whatever chart they are."""
-        present = self.used(chart).unflatten(1, (self.most, self.block))[..., 0]
-        blocks = z.unflatten(1, (self.most, self.block))
-        return self._log_prob(blocks, present) + self.log_weights[chart].to(z)
+        present = self.active(point.chart).unflatten(1, (self.most, self.block))[..., 0]
+        blocks = point.z.unflatten(1, (self.most, self.block))
+        return self._log_prob(blocks, present) + self.log_weights[point.chart].to(point.z)
 
     def _log_prob(self, blocks: Tensor, present: Tensor) -> Tensor:
         """Of lists of objects ``(B, n, 3 + d)``, those that are there ``(B, n)``, in no order."""
@@ -208,18 +207,18 @@ class Scene(ManifoldPrior):
         return {move: moves.points_of(self, some) for move, some in lists.items() if some}
 
     @torch.no_grad()
-    def locate(self, x: Tensor) -> Point:
-        found = nearest(self, self.recognized(x), x, _LOCATED)
-        return nearest(self, regrouped(self, found, x), x, _LOCATED)
+    def recognize(self, x: Tensor) -> Point:
+        """The regions of pictures as objects, moved to where masks are nearest; regrouped if they touch."""
+        return regrouped(self, nearest(self, self.read_regions(x), x, _LOCATED), x)
 
-    def recognized(self, x: Tensor) -> Point:
+    def read_regions(self, x: Tensor) -> Point:
         """The regions of pictures ``(B, C, size, size)`` as objects, at a glance: to start from."""
         check_batch(x, self.x_shape, "x")
         chart = chart_of(self, x)
         return Point(chart, by_chart(self._read, x, chart, self.num_charts))
 
     def _read(self, x: Tensor, chart: int) -> Tensor:
-        return widened(recognize(self, x, chart), self.dim)
+        return pad_to(recognize(self, x, chart), self.dim)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)

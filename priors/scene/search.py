@@ -26,7 +26,7 @@ TRIED, KEPT = 10, 30  # steps towards the picture, of every regrouping and of th
 
 def miss(scene: Scene, point: Point, x: Tensor) -> Tensor:
     """Distance of the points' pictures to ``x`` ``(B, C, size, size)``, over the norm of that: ``(B,)``."""
-    apart = (scene.decode(point.z, point.chart) - x).flatten(1).norm(dim=1)
+    apart = (scene.decode(point) - x).flatten(1).norm(dim=1)
     share: Tensor = apart / x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
     return share
 

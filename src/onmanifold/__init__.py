@@ -30,14 +30,16 @@ from onmanifold.operator import (
     linearize,
     simulate,
 )
+from onmanifold.plugins import load_dataset, load_operator
+from onmanifold.pretrained import load_prior, prior_names
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.registry import load_manifold, load_operator, load_prior, prior_names
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.score import score_test
-from onmanifold.solution import NotExplained, Solution, Status
+from onmanifold.solution import NotExplained, Solution
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
+from onmanifold.status import Status
 from onmanifold.weights import ByDiscrepancy, ByLCurve
 
 __all__ = [
@@ -75,7 +77,7 @@ __all__ = [
     "StudentT",
     "as_operator",
     "linearize",
-    "load_manifold",
+    "load_dataset",
     "load_operator",
     "load_prior",
     "p_value",

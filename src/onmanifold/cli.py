@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from onmanifold import commands
-from onmanifold.registry import COMMANDS, MANIFOLDS, OPERATORS, PRETRAINED, PRIORS, plugins
+from onmanifold.entry_points import COMMANDS, DATASETS, OPERATORS, PRETRAINED, PRIORS, plugins
 
 USER_ERROR = 2
 
@@ -75,7 +75,7 @@ def _on_purpose(error: Exception) -> bool:
 
 
 def _packages() -> set[str]:
-    groups = (OPERATORS, PRIORS, PRETRAINED, MANIFOLDS, COMMANDS)
+    groups = (OPERATORS, PRIORS, PRETRAINED, DATASETS, COMMANDS)
     owners = {entry.module.split(".")[0] for group in groups for entry in plugins(group).values()}
     return owners | {"onmanifold"}
 

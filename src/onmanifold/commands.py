@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onmanifold import registry
+from onmanifold import plugins, pretrained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +32,11 @@ def priors(
     from rich.table import Table
 
     if name is not None:
-        print(json.dumps(registry.prior_card(name), indent=2))
+        print(json.dumps(pretrained.prior_card(name), indent=2))
         return
     table = Table("prior", "kind", "shape", "d", "K", "values", "description")
-    for known in registry.prior_names():
-        card = registry.prior_card(known)
+    for known in pretrained.prior_names():
+        card = pretrained.prior_card(known)
         cells = [known, card["kind"], " x ".join(map(str, card["x_shape"]))]
         values = f"{_range(card.get('value_range'))} {card.get('unit', '')}".strip()
         table.add_row(
@@ -59,9 +59,9 @@ def operators() -> None:
     from rich.table import Table
 
     table = Table("operator", "options", "description")
-    for name in registry.operator_names():
+    for name in plugins.operator_names():
         try:
-            factory = registry.operator_factory(name)
+            factory = plugins.operator_factory(name)
         except ImportError as error:
             table.add_row(name, "", f"not available: {error}")
             continue
@@ -112,8 +112,8 @@ def solve(
 
     check_folder(output)
     options = _options(option or [])
-    manifold = registry.load_prior(prior, device=_device(device))
-    forward = registry.load_operator(operator, manifold.x_shape, **options)
+    manifold = pretrained.load_prior(prior, device=_device(device))
+    forward = plugins.load_operator(operator, manifold.x_shape, **options)
     if isinstance(forward, nn.Module):
         forward = forward.to(manifold.device)
     y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
@@ -128,7 +128,7 @@ def solve(
         "operator": operator,
         "options": options,
         "prior": prior,
-        "prior_sha256": registry.prior_card(prior)["sha256"],
+        "prior_sha256": pretrained.prior_card(prior)["sha256"],
         "measurement": str(measurement),
         "noise": noise,
         "freedom": freedom,

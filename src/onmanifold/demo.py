@@ -18,8 +18,9 @@ from torch import Tensor
 
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import ForwardOperator, as_operator, simulate
+from onmanifold.plugins import load_dataset, load_operator
+from onmanifold.pretrained import load_prior
 from onmanifold.prior import ManifoldPrior
-from onmanifold.registry import load_manifold, load_operator, load_prior
 from onmanifold.solution import Solution
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
@@ -60,7 +61,7 @@ class Problem:
 
 def noisy_points(seed: int) -> Problem:
     """Points of two circles, measured with noise: where on the circles are they?"""
-    truth, _ = load_manifold("two-circles", noise=0.0).sample(200, _generator(seed))
+    truth, _ = load_dataset("two-circles", noise=0.0).sample(200, _generator(seed))
     operator = as_operator(lambda x: 1.0 * x, x_shape=(2,))
     return Problem(
         "denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15
@@ -69,14 +70,14 @@ def noisy_points(seed: int) -> Problem:
 
 def blurred_bars(seed: int) -> Problem:
     """Bars, blurred far beyond their width, with noise."""
-    truth, _ = load_manifold("bar").sample(4, _generator(seed))
+    truth, _ = load_dataset("bar").sample(4, _generator(seed))
     operator = load_operator("blur", tuple(truth.shape[1:]), size=40, std=15.0)
     return Problem("deblurring", "bar", operator, truth, simulate(operator, truth, 0.1, seed), 0.1)
 
 
 def balls_by_impedance(seed: int) -> Problem:
     """Two balls in a disk, seen by electrical impedance tomography with 0.2 % noise."""
-    truth, _ = load_manifold("two-balls").sample(2, _generator(seed))
+    truth, _ = load_dataset("two-balls").sample(2, _generator(seed))
     scale = {"map": "affine", "offset": 0.2, "slope": 1.6}
     setup = {"tank": "unit", "conductivity": scale, "background": 1.0}
     return _impedance("EIT, disk", "two-balls", truth, seed, 0.002, **setup)
@@ -84,7 +85,7 @@ def balls_by_impedance(seed: int) -> Problem:
 
 def tank_by_impedance(seed: int) -> Problem:
     """Objects in a water tank with the electrodes and currents of a real one, with 0.5 % noise."""
-    truth, _ = load_manifold("tank").sample(3, _generator(seed))
+    truth, _ = load_dataset("tank").sample(3, _generator(seed))
     setup = {"tank": "ktc", "conductivity": "saturating"}
     return _impedance("EIT, tank", "tank", truth, seed, 0.005, **setup)
 
@@ -98,7 +99,7 @@ def _impedance(
     """
     x_shape = tuple(truth.shape[1:])
     fine = load_operator("eit", x_shape, mesh="fine", **options)
-    empty = load_manifold(prior).background
+    empty = load_dataset(prior).background
     reference = fine.A(torch.full((1, *x_shape), empty))[0]
     std = noise * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)

@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import gradient, gradient_and_hessian
-from onmanifold.prior import ManifoldPrior, Point, widened
+from onmanifold.autodiff import gradient, gradient_and_hessian
+from onmanifold.prior import ManifoldPrior, Point, charts_overlap, pad_to
 
 _RIM = 0.1  # outermost share of the latent box
 
@@ -29,7 +29,7 @@ def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
     Returns:
         ``x = D_k(z)``, shape ``(B, *x_shape)``, and the columns of J, shape ``(B, d, *x_shape)``.
     """
-    both = prior.map_charts(prior.columns_chart, point.z, point.chart, 1 + prior.dim)
+    both = prior.map_charts(prior.columns_chart, point, 1 + prior.dim)
     return both[:, 0], both[:, 1:]
 
 
@@ -40,12 +40,12 @@ def jacobian(prior: ManifoldPrior, point: Point) -> Tensor:
 
 def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
     """Gradient ``(B, d)`` of the latent log-density."""
-    return gradient(lambda z: prior.log_prob(z, point.chart), point.z)
+    return gradient(lambda z: prior.log_prob(point.at(z)), point.z)
 
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
     """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
-    return gradient_and_hessian(lambda z: prior.log_prob(z, point.chart), point.z)
+    return gradient_and_hessian(lambda z: prior.log_prob(point.at(z)), point.z)
 
 
 def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:
@@ -69,7 +69,7 @@ def filled(matrix: Tensor, used: Tensor, size: float | None = None) -> Tensor:
         used: which coordinates count, ``(B, d)`` boolean.
         size: by default the largest entry of the matrix's own diagonal; 1 where all are 0.
     """
-    matrix = widened(matrix, *2 * used.shape[1:])
+    matrix = pad_to(matrix, *2 * used.shape[1:])
     if bool(used.all()):
         return matrix
     diagonal = matrix.diagonal(dim1=1, dim2=2)
@@ -136,43 +136,26 @@ def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
     return torch.cholesky_solve(columns, factor).reshape(rhs.shape)
 
 
-def half_widths(prior: ManifoldPrior, chart: Tensor, like: Tensor) -> Tensor:
-    """Half-widths of the charts' latent boxes, ``(..., d)``, 0 for coordinates that a chart does not have.
-
-    Args:
-        prior: the atlas.
-        chart: numbers of charts, ``(...)``.
-        like: a tensor of the dtype and on the device wanted.
-    """
-    box = torch.as_tensor(prior.box, dtype=like.dtype, device=like.device)
-    return torch.where(prior.used(chart), box[chart] if box.ndim == 2 else box, 0.0)
-
-
-def clamp_to_box(prior: ManifoldPrior, point: Point) -> Point:
-    """The points of the latent boxes ``|z| <= box`` nearest to the given ones."""
-    box = half_widths(prior, point.chart, point.z)
-    return Point(point.chart, torch.clamp(point.z, -box, box))
-
-
-def settled(prior: ManifoldPrior, point: Point) -> Point:
+def project_codes(prior: ManifoldPrior, point: Point) -> Point:
     """The points, brought into their boxes, and near the codes of the data."""
-    inside = clamp_to_box(prior, point)
-    return clamp_to_box(prior, Point(point.chart, prior.settle(inside.z, point.chart)))
+    return prior.clamp(prior.project_code(prior.clamp(point)))
 
 
-def seen_from(prior: ManifoldPrior, x: Tensor, chart: Tensor) -> Point:
-    """``x`` ``(B, *x_shape)`` in the coordinates of the given charts ``(B,)``, brought into their boxes."""
-    return clamp_to_box(prior, Point(chart, prior.encode(x, chart)))
+def locate(prior: ManifoldPrior, x: Tensor) -> Point:
+    """The point of the manifold nearest to each ``x`` of ``(B, *x_shape)``, inside its latent box.
 
+    Where the encoders are exact inverses, what they recognize; where they are learned, a local search goes
+    on from there.
 
-def views(prior: ManifoldPrior, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``x`` seen from every chart: coordinates ``(B, K, d)`` in its box, the distance there ``(B, K)``."""
-    codes, distances = [], []
-    for k in range(prior.num_charts):
-        there = seen_from(prior, x, torch.full((len(x),), k, device=x.device))
-        codes.append(there.z)
-        distances.append((prior.decode(there.z, there.chart) - x).flatten(1).norm(dim=1))
-    return torch.stack(codes, dim=1), torch.stack(distances, dim=1)
+    Example:
+        >>> from onmanifold import load_prior, locate
+        >>> prior = load_prior("two-circles")
+        >>> x = prior.decode(prior.sample(3, 0))
+        >>> bool((prior.decode(locate(prior, x)) - x).abs().max() < 1e-2)
+        True
+    """
+    found = prior.recognize(x)
+    return found if prior.inverse_error == 0 else nearest(prior, found, x)
 
 
 @torch.no_grad()
@@ -181,7 +164,8 @@ def nearest(
 ) -> Point:
     """The point of the manifold nearest to ``x`` ``(B, *x_shape)``, by a local search from ``point``.
 
-    Levenberg-Marquardt steps in the chart that each point is in, each followed by the prior's ``settle``.
+    Levenberg-Marquardt steps in the chart that each point is in, each followed by the prior's
+    ``project_code``.
 
     Args:
         prior: the manifold.
@@ -192,7 +176,7 @@ def nearest(
     """
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
-    point = settled(prior, point)
+    point = project_codes(prior, point)
     z, mu = point.z.clone(), x.new_full((len(x),), damping)
     rows = torch.arange(len(x), device=x.device)  # those still on their way
     for _ in range(steps):
@@ -200,10 +184,10 @@ def nearest(
         here, columns = decode_with_jacobian(prior, Point(chart, z[rows]))
         rest = x[rows] - here
         metric = pullback_metric(columns)
-        scale = mu[rows] * mean_diagonal(metric, prior.used(chart))
+        scale = mu[rows] * mean_diagonal(metric, prior.active(chart))
         v = solve_spd(metric + scale[:, None, None] * eye, pull_back(columns, rest))
-        tried = settled(prior, Point(chart, z[rows] + v))
-        miss = (x[rows] - prior.decode(tried.z, chart)).flatten(1).norm(dim=1)
+        tried = project_codes(prior, Point(chart, z[rows] + v))
+        miss = (x[rows] - prior.decode(tried)).flatten(1).norm(dim=1)
         better = miss < rest.flatten(1).norm(dim=1)
         z[rows] = torch.where(better[:, None], tried.z, z[rows])
         mu[rows] = torch.where(better, mu[rows] / 5, mu[rows] * 5)
@@ -239,7 +223,7 @@ def transition(
         boolean.
     """
     stay = torch.zeros_like(point.chart, dtype=torch.bool)
-    if prior.num_charts == 1 or not prior.charts_overlap or len(point) == 0:
+    if not charts_overlap(prior) or len(point) == 0:
         return point, stay
     explained = prior.responsibilities(x)
     best, chart = explained.max(dim=1)
@@ -252,19 +236,19 @@ def transition(
     rows = moves.nonzero().squeeze(1)
     if len(rows) == 0:
         return point, stay
-    z = seen_from(prior, x[rows], chart[rows]).z
+    z = prior.clamp(prior.encode(x[rows], chart[rows])).z
     return Point(torch.where(moves, chart, point.chart), point.z.index_copy(0, rows, z)), moves
 
 
 def on_border(prior: ManifoldPrior, point: Point, rim: float = 0.0) -> Tensor:
     """Which coordinates lie on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
-    box = half_widths(prior, point.chart, point.z)
-    return (point.z.abs() >= (1 - rim) * box) & prior.used(point.chart)
+    box = prior.box_half_width(point.chart, point.z)
+    return (point.z.abs() >= (1 - rim) * box) & prior.active(point.chart)
 
 
 def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
     """Of the charts other than the present, the one whose projection is nearest to ``x``."""
-    _, distances = views(prior, x)
+    _, distances = prior.views(x)
     return distances.scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
 
 
@@ -283,20 +267,20 @@ def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, 
         The points of the neighbours, and which of the given points have one, ``(B,)`` boolean; for
         the others, they themselves.
     """
-    if not prior.charts_overlap:
+    if not charts_overlap(prior):
         return point, torch.zeros_like(point.chart, dtype=torch.bool)
     close = on_border(prior, point, _RIM).any(dim=1) & ~seen.all(dim=1)
     rows = close.nonzero().squeeze(1)
     if len(rows) == 0:
         return point, close
     own = point.select(rows)
-    x, middle = (prior.decode(z, own.chart) for z in (own.z, torch.zeros_like(own.z)))
-    distances = torch.where(seen[rows], torch.inf, views(prior, x)[1]).nan_to_num(nan=torch.inf)
+    x, middle = (prior.decode(own.at(z)) for z in (own.z, torch.zeros_like(own.z)))
+    distances = torch.where(seen[rows], torch.inf, prior.views(x)[1]).nan_to_num(nan=torch.inf)
     gap, chart = distances.min(dim=1)
     near = gap < (x - middle).flatten(1).norm(dim=1)
     if not bool(near.any()):
         return point, torch.zeros_like(close)
     rows, chart = rows[near], chart[near]
-    z = seen_from(prior, x[near], chart).z
+    z = prior.clamp(prior.encode(x[near], chart)).z
     moved = Point(point.chart.index_copy(0, rows, chart), point.z.index_copy(0, rows, z))
     return moved, torch.zeros_like(close).index_fill(0, rows, True)

@@ -7,15 +7,16 @@ bare callable becomes an operator through :func:`as_operator`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import jvp, vjp
-from onmanifold._checks import as_generator, check_batch, check_shape
+from onmanifold.autodiff import jvp, vjp
+from onmanifold.checks import as_generator, check_batch, check_shape
+from onmanifold.entry_points import ADAPTERS, plugins
 
 Shape = tuple[int, ...]
 
@@ -216,9 +217,7 @@ def as_operator(
     missing = [name for name in members if not hasattr(operator, name)]
     if not missing:
         return cast(ForwardOperator, operator)
-    from onmanifold.registry import adapters  # which knows operators itself
-
-    for adapt in adapters(operator):
+    for adapt in _adapters(operator):
         adapted = adapt(operator, x_shape, dtype=dtype, device=device)
         if adapted is not None:
             return adapted
@@ -233,6 +232,19 @@ def as_operator(
         raise ValueError("a callable says nothing of its input: pass x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
     return CallableOperator(operator, check_shape(x_shape, "x_shape"), example)
+
+
+def _adapters(foreign: object) -> Iterator[Callable[..., ForwardOperator | None]]:
+    """The functions that may make an operator of another library's object.
+
+    An adapter's name is the package that defines the object's class, or one that it inherits from; that
+    package has been imported already. It returns ``None`` for what is no operator of its library.
+    """
+    known = plugins(ADAPTERS)
+    packages = [cls.__module__.partition(".")[0] for cls in type(foreign).__mro__]
+    for package in dict.fromkeys(packages):
+        if package in known:
+            yield known[package].load()
 
 
 def simulate(

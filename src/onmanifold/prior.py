@@ -12,21 +12,18 @@ first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onmanifold._autodiff import value_and_columns
-from onmanifold._checks import check_batch
-
-if TYPE_CHECKING:
-    from onmanifold.solution import Solution
+from onmanifold.autodiff import value_and_columns
+from onmanifold.checks import check_batch
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,10 @@ class Point:
     def __len__(self) -> int:
         return len(self.chart)
 
+    def at(self, z: Tensor) -> Point:
+        """The same charts with other coordinates ``(B, d)``."""
+        return Point(self.chart, z)
+
     def select(self, rows: Tensor) -> Point:
         """The points at ``rows`` (a mask or an index)."""
         return Point(self.chart[rows], self.z[rows])
@@ -73,10 +74,6 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
-        locate_misses: share of the manifold's points that :meth:`locate` may not find again, where that
-            takes more than a local search.
-        charts_overlap: whether a point of one chart may lie in others, too, so that a descent may pass from
-            one to another. Where not, only jumps do that (:func:`onmanifold.posterior.explore`).
         kinked: whether the latent density's slope may jump, as that of an atlas does; steps then look for
             kinks.
     """
@@ -86,8 +83,6 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
-    locate_misses: float = 0.0
-    charts_overlap: bool = True
     kinked: bool = True
 
     @cached_property
@@ -124,20 +119,23 @@ class ManifoldPrior(nn.Module, ABC):
         """
         return value_and_columns(lambda t: self.decode_chart(t, chart), z)
 
-    def settle(self, z: Tensor, chart: Tensor) -> Tensor:
-        """Latent points ``(B, d)`` brought back near the codes of the data, where only those count.
+    def project_code(self, point: Point) -> Point:
+        """Points brought back near the codes of the data, where only those count.
 
         Every retraction ends with it. Needed where the codes are a thin set in the latent box, around
         which the decoder means nothing; by default nothing moves.
         """
-        return z
+        return point
 
-    def jumps(self, point: Point) -> Mapping[str, Point]:
-        """Candidates to descend from, for one point, by the name of the move that makes them.
+    def recognize(self, x: Tensor) -> Point:
+        """What the encoders say of ``x`` ``(B, *x_shape)``: the chart whose projection is nearest to it.
 
-        For charts that no descent leads to; by default there are none.
+        A learned encoder is not an exact inverse: :func:`onmanifold.locate` goes on from here.
         """
-        return {}
+        check_batch(x, self.x_shape, "x")
+        z, distances = self.views(x)
+        chart = distances.argmin(dim=1)
+        return Point(chart, z[torch.arange(len(x), device=x.device), chart])
 
     def config(self) -> dict[str, Any]:
         """JSON-able arguments from which the class builds this prior again, weights aside."""
@@ -145,55 +143,47 @@ class ManifoldPrior(nn.Module, ABC):
 
     # What follows from it -------------------------------------------------------------------------
 
-    def decode(self, z: Tensor, chart: Tensor) -> Tensor:
-        """The manifold's points: ``(B, d)`` and ``(B,)`` to ``(B, *x_shape)``."""
-        return self.map_charts(self.decode_chart, z, chart)
+    def decode(self, point: Point) -> Tensor:
+        """The manifold's points, ``(B, *x_shape)``."""
+        return self.map_charts(self.decode_chart, point)
 
-    def encode(self, x: Tensor, chart: Tensor) -> Tensor:
-        """Latent coordinates in the given charts: ``(B, *x_shape)`` and ``(B,)`` to ``(B, d)``."""
+    def encode(self, x: Tensor, chart: Tensor) -> Point:
+        """``x`` ``(B, *x_shape)`` in the coordinates of the given charts, ``(B,)``."""
 
         def encode(rows: Tensor, k: int) -> Tensor:
-            return widened(self.encode_chart(rows, k), self.dim)
+            return pad_to(self.encode_chart(rows, k), self.dim)
 
-        return by_chart(encode, x, chart, self.num_charts)
+        return Point(chart, by_chart(encode, x, chart, self.num_charts))
 
-    def log_prob(self, z: Tensor, chart: Tensor) -> Tensor:
+    def log_prob(self, point: Point) -> Tensor:
         """Log-density of latent points, mixture weight included: ``(B,)``."""
-        return self.map_charts(self.log_prob_chart, z, chart)
+        return self.map_charts(self.log_prob_chart, point)
 
     def project(self, x: Tensor, chart: Tensor) -> Tensor:
         """D_k(E_k(x)), ``(B, *x_shape)``: idempotent when ``E_k`` is an exact left inverse."""
-        return self.decode(self.encode(x, chart), chart)
+        return self.decode(self.encode(x, chart))
 
-    @torch.no_grad()
-    def locate(self, x: Tensor) -> Point:
-        """For each ``x`` of ``(B, *x_shape)``, the chart whose projection is nearest to it, inside its box.
+    def box_half_width(self, chart: Tensor, like: Tensor) -> Tensor:
+        """Half-widths of the latent boxes of charts ``(...)``, in the dtype of ``like``: ``(..., d)``.
 
-        Where the encoders are learned and not exact, the point is moved on to the nearest one of the chart.
+        0 for coordinates that a chart does not have.
         """
-        from onmanifold.geometry import nearest, views
+        box = torch.as_tensor(self.box, dtype=like.dtype, device=like.device)
+        return torch.where(self.active(chart), box[chart] if box.ndim == 2 else box, 0.0)
 
-        check_batch(x, self.x_shape, "x")
-        z, distances = views(self, x)
-        chart = distances.argmin(dim=1)
-        found = Point(chart, z[torch.arange(len(x), device=x.device), chart])
-        if self.inverse_error == 0:
-            return found
-        return nearest(self, found, x)
+    def clamp(self, point: Point) -> Point:
+        """The points of the latent boxes ``|z| <= box`` nearest to the given ones."""
+        box = self.box_half_width(point.chart, point.z)
+        return point.at(torch.clamp(point.z, -box, box))
 
-    def solve(self, operator: Any, measurement: Tensor, **options: Any) -> Solution:
-        """Same as :func:`onmanifold.solve` with this prior."""
-        from onmanifold.solve import solve
-
-        return solve(operator, measurement, self, **options)
-
-    def save(
-        self, directory: str | Path, card: dict[str, Any] | None = None, *, half: bool = False
-    ) -> None:
-        """Write ``card.json`` and ``weights.safetensors``; see :func:`onmanifold.storage.save_prior`."""
-        from onmanifold.storage import save_prior
-
-        save_prior(self, directory, card, half=half)
+    def views(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` in every chart: coordinates in its box, ``(B, K, d)``, and the distance there, ``(B, K)``."""
+        codes, distances = [], []
+        for k in range(self.num_charts):
+            there = self.clamp(self.encode(x, torch.full((len(x),), k, device=x.device)))
+            codes.append(there.z)
+            distances.append((self.decode(there) - x).flatten(1).norm(dim=1))
+        return torch.stack(codes, dim=1), torch.stack(distances, dim=1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -210,7 +200,7 @@ class ManifoldPrior(nn.Module, ABC):
         floats = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
         return next(floats, torch.empty(0))
 
-    def used(self, chart: Tensor) -> Tensor:
+    def active(self, chart: Tensor) -> Tensor:
         """Which of the d coordinates the charts ``(...)`` have: ``(..., d)``, boolean."""
         if min(self.chart_dims) == self.dim:
             return torch.ones(*chart.shape, self.dim, dtype=torch.bool, device=chart.device)
@@ -219,25 +209,57 @@ class ManifoldPrior(nn.Module, ABC):
         return axes < dims[chart].unsqueeze(-1)
 
     def map_charts(
-        self, apply: Callable[[Tensor, int], Tensor], z: Tensor, chart: Tensor, *sizes: int
+        self, apply: Callable[[Tensor, int], Tensor], point: Point, *sizes: int
     ) -> Tensor:
-        """Apply a per-chart map to latent points ``(B, d)`` that sit in different charts.
+        """Apply a per-chart map to points that sit in different charts.
 
         Each chart is given its own coordinates ``(B, d_k)``. Results are filled up with zeros to ``sizes``
         along their axes after the batch, as far as these are given.
         """
 
         def own(rows: Tensor, k: int) -> Tensor:
-            return widened(apply(rows[:, : self.chart_dims[k]], k), *sizes)
+            return pad_to(apply(rows[:, : self.chart_dims[k]], k), *sizes)
 
-        return by_chart(own, z, chart, self.num_charts)
+        return by_chart(own, point.z, point.chart, self.num_charts)
 
 
-def widened(value: Tensor, *sizes: int) -> Tensor:
+@runtime_checkable
+class ReachedByJumps(Protocol):
+    """A prior whose charts do not overlap, so that no descent leads from one to another.
+
+    :func:`onmanifold.posterior.explore` jumps between them. Such a prior may have an attribute
+    ``locate_misses``: the share of the manifold's points that :func:`onmanifold.locate` may not find again,
+    since that takes more than a local search.
+    """
+
+    def jumps(self, point: Point) -> Mapping[str, Point]:
+        """Candidates to descend from, for one point, by the name of the move that makes them."""
+        ...
+
+
+def charts_overlap(prior: ManifoldPrior) -> bool:
+    """Whether a descent may pass from one chart to another."""
+    return prior.num_charts > 1 and not isinstance(prior, ReachedByJumps)
+
+
+@contextmanager
+def evaluation(prior: ManifoldPrior) -> Iterator[None]:
+    """Hold ``prior`` in evaluation mode, and leave it as it was."""
+    training = getattr(prior, "training", False)
+    if training:
+        prior.eval()
+    try:
+        yield
+    finally:
+        if training:
+            prior.train()
+
+
+def pad_to(value: Tensor, *sizes: int) -> Tensor:
     """Append zeros along the axes after the batch, so that these have the given sizes.
 
     Example:
-        >>> widened(torch.ones(1, 2), 3)
+        >>> pad_to(torch.ones(1, 2), 3)
         tensor([[1., 1., 0.]])
     """
     missing = [size - have for size, have in zip(sizes, value.shape[1:], strict=False)]

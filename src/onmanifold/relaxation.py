@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
@@ -101,7 +101,7 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
     """Descend with w eliminated, its effect taken as linear around the present one."""
     from onmanifold.solve import solve
 
-    on = problem.prior.decode(point.z, point.chart)
+    on = problem.prior.decode(point)
     line = linearize(problem.operator, on + off)
     # What the effect of w is beyond its derivative, ...
     bent = line.y - problem.operator.A(on) - line.jvp(off.unsqueeze(1)).squeeze(1)
@@ -123,7 +123,7 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
 
 
 def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> Relaxed:
-    on = problem.prior.decode(point.z, point.chart)
+    on = problem.prior.decode(point)
     misfit = problem.misfit(problem.operator.A(on + off))
     price = 0.5 * (off.square() / variance).flatten(1).sum(1)
     return Relaxed(on + off, on, off, misfit, misfit + price + problem.penalty(point), point)

@@ -8,13 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from onmanifold._autodiff import jvp
+from onmanifold.autodiff import jvp
 from onmanifold.geometry import (
-    clamp_to_box,
     decode_with_jacobian,
+    project_codes,
     pull_back,
     pullback_metric,
-    settled,
     solve_spd,
 )
 from onmanifold.prior import ManifoldPrior, Point
@@ -38,7 +37,7 @@ class ChartRetraction:
     """R_x(J v) = D_k(z + v): a straight line in the chart. Costs nothing."""
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
-        return settled(prior, Point(point.chart, point.z + v))
+        return project_codes(prior, Point(point.chart, point.z + v))
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,14 @@ class ProjectionRetraction:
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
         def decode(z: Tensor) -> Tensor:
-            return prior.decode(z, point.chart)
+            return prior.decode(point.at(z))
 
         x, h = jvp(decode, point.z, v)
-        z = prior.encode(x + h, point.chart)
+        z = prior.encode(x + h, point.chart).z
         if prior.inverse_error > 0:
             straight = point.z + v
-            z = straight + z - prior.encode(decode(straight), point.chart)
-        return settled(prior, Point(point.chart, z))
+            z = straight + z - prior.encode(decode(straight), point.chart).z
+        return project_codes(prior, point.at(z))
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,13 @@ class AveragedRetraction:
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
         if prior.num_charts == 1:
             return ChartRetraction()(prior, point, v)
-        x, h = jvp(lambda z: prior.decode(z, point.chart), point.z, v)
+        x, h = jvp(lambda z: prior.decode(point.at(z)), point.z, v)
         share = prior.responsibilities(x)
         total, weights = torch.zeros_like(x), torch.zeros_like(share[:, 0])
         for k in range(prior.num_charts):
             own, there = point.chart == k, torch.full_like(point.chart, k)
-            at = Point(there, torch.where(own[:, None], point.z, prior.encode(x, there)))
-            inside = (clamp_to_box(prior, at).z == at.z).all(dim=1)
+            at = Point(there, torch.where(own[:, None], point.z, prior.encode(x, there).z))
+            inside = (prior.clamp(at).z == at.z).all(dim=1)
             rows = ((share[:, k] > _COUNTS) & inside | own).nonzero().squeeze(1)
             if len(rows) == 0:
                 continue
@@ -100,14 +99,14 @@ class AveragedRetraction:
             total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * gone)
             weights = weights.index_add(0, rows, weight)
         mean = x + total / weights.view(-1, *[1] * (x.ndim - 1))
-        z = prior.encode(mean, point.chart) - prior.encode(x, point.chart)
-        return settled(prior, Point(point.chart, point.z + z))
+        z = prior.encode(mean, point.chart).z - prior.encode(x, point.chart).z
+        return project_codes(prior, Point(point.chart, point.z + z))
 
 
 def _gone(prior: ManifoldPrior, point: Point, h: Tensor, v: Tensor) -> Tensor:
     """How far a chart leads from ``point`` along ``h``, or ``v`` where given: ``(B, *x_shape)``."""
     start, columns = decode_with_jacobian(prior, point)
-    metric = pullback_metric(columns, prior.used(point.chart))
+    metric = pullback_metric(columns, prior.active(point.chart))
     along = solve_spd(metric, pull_back(columns, h))
-    end = settled(prior, Point(point.chart, point.z + torch.where(v.isnan(), along, v)))
-    return prior.decode(end.z, end.chart) - start
+    end = project_codes(prior, Point(point.chart, point.z + torch.where(v.isnan(), along, v)))
+    return prior.decode(end) - start

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _BUDGET = 2**23  # numbers in the tangents that the operator sees at once
 

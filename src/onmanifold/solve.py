@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_callable
+from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
 from onmanifold.descent.halving import Halving
 from onmanifold.descent.loop import Callback, Descent, descend
-from onmanifold.descent.problem import Problem, pose
+from onmanifold.descent.problem import Problem, build_problem
 from onmanifold.descent.state import State
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.operator import OperatorLike
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
-from onmanifold.solution import UNLIKELY, Ends, History, NotExplained, Solution, Status
+from onmanifold.solution import UNLIKELY, Ends, NotExplained, Solution
 from onmanifold.starts import Starts, as_starts, choose_starts
+from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
 _STATUS = {int(status): status for status in Status}
@@ -45,7 +45,6 @@ def solve(
     callback: Callback | None = None,
     trajectory: bool = False,
     progress: bool = False,
-    debug: bool = False,
 ) -> Solution:
     """Reconstruct unknowns on a learned manifold from measurements ``y = A(x) + noise``.
 
@@ -78,7 +77,6 @@ def solve(
             attribute ``solution``.
         trajectory: whether to keep every ``x`` on the way, and its latent coordinates.
         progress: whether to show a bar once it takes more than 2 s.
-        debug: check the laws of the operator where three of the descents start, before the first step.
 
     Returns:
         The :class:`Solution`, with a status for each measurement. An interrupt from the keyboard returns
@@ -91,7 +89,6 @@ def solve(
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
             prior's.
         ValueError: a wrong shape, an empty batch, a NaN or infinity, a number out of range.
-        LawViolation: with ``debug``, an operator whose derivative is not its derivative.
 
     Example:
         >>> import torch
@@ -117,12 +114,8 @@ def solve(
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_starts(starts)
     with evaluation(prior):
-        problem = pose(operator, measurement, prior, fidelity, weight, retraction)
+        problem = build_problem(operator, measurement, prior, fidelity, weight, retraction)
         start, each = choose_starts(problem, starts, seed)
-        if debug:
-            from onmanifold.testing import check_operator  # not at every start of the program
-
-            check_operator(problem.operator, prior.decode(start.z[:3], start.chart[:3]))
         halve = starts.halve_after if isinstance(starts, Starts) and each > 1 else None
 
         def run(weighted: Problem, point: Point) -> Solution:
@@ -178,7 +171,7 @@ def _by_rule(
     def attempt(weight: Tensor) -> Solution:
         nonlocal last
         calls, lines = last.operator_calls, last.linearizations
-        found = run(replace(problem, prior_weight=weight), Point(last.chart, last.z))
+        found = run(replace(problem, prior_weight=weight), last.point)
         # The pool was counted with the first run, and is with each.
         pool = problem.counts
         last = replace(
@@ -189,19 +182,6 @@ def _by_rule(
         return last
 
     return attempt(rule.choose(solution, attempt))
-
-
-@contextmanager
-def evaluation(prior: ManifoldPrior) -> Iterator[None]:
-    """Hold ``prior`` in evaluation mode, and leave it as it was."""
-    training = getattr(prior, "training", False)
-    if training:
-        prior.eval()
-    try:
-        yield
-    finally:
-        if training:
-            prior.train()
 
 
 def _check_options(method: object, stop: object, callback: object) -> None:
@@ -220,7 +200,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
     first = torch.arange(batch, device=order.device).unsqueeze(1) * order.shape[1]
     order = order + first  # the members of each measurement, best first: (B, S)
     won = order[:, 0]
-    x = prior.decode(state.point.z, state.point.chart)
+    x = prior.decode(state.point)
     z = None if descent.path is None else torch.stack([p.z[won] for p in descent.path])
     history = _of(descent.history, won, z)
     return Solution(
@@ -271,4 +251,4 @@ def _of(history: History, won: Tensor, z: Tensor | None) -> History:
 
 
 def _decoded(prior: ManifoldPrior, z: Tensor, chart: Tensor) -> Tensor:
-    return torch.stack([prior.decode(*step) for step in zip(z, chart, strict=True)])
+    return torch.stack([prior.decode(Point(*step)) for step in zip(chart, z, strict=True)])

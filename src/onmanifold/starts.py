@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.geometry import clamp_to_box
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point, numbers
 
@@ -67,7 +66,7 @@ def choose_starts(
     """Where the descents start: S points for each of B measurements in turn (B * S), and S."""
     if isinstance(starts, Point):
         return _given(problem, starts)
-    pool = clamp_to_box(problem.prior, problem.prior.sample(starts.pool, seed))
+    pool = problem.prior.clamp(problem.prior.sample(starts.pool, seed))
     if starts.also is not None:
         pool = Point.cat([pool, _guesses(problem, starts.also)])
     objective = objectives(problem, pool)
@@ -97,7 +96,7 @@ def _guesses(problem: Problem, point: Point) -> Point:
             f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
         )
     numbers(point.chart, problem.prior.num_charts)
-    return clamp_to_box(problem.prior, point)
+    return problem.prior.clamp(point)
 
 
 def objectives(problem: Problem, pool: Point) -> Tensor:
@@ -115,14 +114,14 @@ def objectives(problem: Problem, pool: Point) -> Tensor:
 def _each_at(problem: Problem, point: Point) -> Tensor:
     """The objective of each measurement at some points, infinite outside the operator's domain."""
     try:
-        prediction = problem.operator.A(problem.prior.decode(point.z, point.chart))
+        prediction = problem.operator.A(problem.prior.decode(point))
     except OutsideDomain as error:
         inside = (~error.members).nonzero().squeeze(1)
         objective = point.z.new_full((len(problem), len(point)), torch.inf)
         if len(inside) == 0:
             return objective
         return objective.index_copy(1, inside, _each_at(problem, point.select(inside)))
-    log_prob = problem.prior.log_prob(point.z, point.chart) if problem.weighted else point.z[:, 0]
+    log_prob = problem.prior.log_prob(point) if problem.weighted else point.z[:, 0]
     rows = torch.arange(len(problem), device=point.chart.device)[:, None].expand(-1, len(point))
     each = (problem.select(row) for row in rows)
     return torch.stack([one.misfit(prediction) + one.weigh(log_prob) for one in each])

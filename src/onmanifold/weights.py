@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.solution import Solution
 
 Attempt = Callable[[Tensor], Solution]
@@ -128,7 +128,7 @@ class ByLCurve(WeightRule):
 def _dims(solution: Solution) -> Tensor:
     """Dimension of the chart that each solution is in, ``(B,)``."""
     assert solution.problem is not None
-    return solution.problem.prior.used(solution.chart).sum(1)
+    return solution.problem.prior.active(solution.chart).sum(1)
 
 
 def _scaled(values: Tensor) -> Tensor:

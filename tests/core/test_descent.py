@@ -18,7 +18,7 @@ from onmanifold import (
     SmallDecrease,
     Status,
 )
-from onmanifold.descent import StoppingRule, descend, pose
+from onmanifold.descent import StoppingRule, build_problem, descend
 
 # Loop ---------------------------------------------------------------------------------------------
 
@@ -83,10 +83,10 @@ def test_callback_sees_every_step_and_can_stop():
 
 def test_step_length_is_the_distance_gone():
     prior = Affine()
-    problem = pose(lambda x: x, randn(3, 6), prior, Gaussian(1.0))
+    problem = build_problem(lambda x: x, randn(3, 6), prior, Gaussian(1.0))
     stop = MaxSteps(3)
     descent = descend(problem, LevenbergMarquardt(), stop, prior.sample(3, 0), keep_path=True)
-    x = torch.stack([prior.decode(p.z, p.chart) for p in descent.path])
+    x = torch.stack([prior.decode(p) for p in descent.path])
     assert torch.allclose(x.diff(dim=0).norm(dim=2), descent.history.step_length[1:], atol=1e-9)
 
 
@@ -95,7 +95,7 @@ def test_step_length_is_the_distance_gone():
 
 def some_state(**changes):
     prior = Circle()
-    problem = pose(lambda x: x, randn(2, 2), prior, Gaussian(0.5))
+    problem = build_problem(lambda x: x, randn(2, 2), prior, Gaussian(0.5))
     return problem, replace(LevenbergMarquardt().init(problem, prior.sample(2, 0)), **changes)
 
 

@@ -19,7 +19,7 @@ from onmanifold import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
-from onmanifold.descent import descend, pose
+from onmanifold.descent import build_problem, descend
 
 RIEMANNIAN = [LevenbergMarquardt(), RiemannianGradientDescent(), ConjugateGradient(), LBFGS()]
 CONTROLS = [Latent(method) for method in RIEMANNIAN] + [LatentAdam()]
@@ -60,10 +60,10 @@ def paths(method, steps=25):
     y = warp(Unbounded().decode_chart(0.7 * randn(6, 2, seed=3).tanh(), 0)) + 0.02 * randn(6, 4)
     found = []
     for prior in (Unbounded(), Warped()):
-        problem = pose(warp, y, prior, Gaussian(0.05), 0.0, ProjectionRetraction())
+        problem = build_problem(warp, y, prior, Gaussian(0.05), 0.0, ProjectionRetraction())
         stop = MaxSteps(steps) | SmallDecrease(1e-9)
         descent = descend(problem, method, stop, prior.sample(6, 1), keep_path=True)
-        x = torch.stack([prior.decode(p.z, p.chart) for p in descent.path])
+        x = torch.stack([prior.decode(p) for p in descent.path])
         found.append((x, descent.state.steps))
     return found
 

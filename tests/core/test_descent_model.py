@@ -14,7 +14,7 @@ from onmanifold import (
     Point,
     SmallDecrease,
 )
-from onmanifold.descent import descend, pose
+from onmanifold.descent import build_problem, descend
 from onmanifold.descent.quadratic import (
     clip_to_psd,
     magnitude,
@@ -95,8 +95,8 @@ def test_both_gradients_are_the_objectives(name):
     start = Point(start.chart, 0.4 * start.z)
 
     def objective(z):
-        x = prior.decode(z, start.chart)
-        penalty = prior.log_prob(z, start.chart)
+        x = prior.decode(start.at(z))
+        penalty = prior.log_prob(start.at(z))
         return (0.5 * (warp(x) - y).square().sum(1) / 0.05**2 - penalty).sum()
 
     expected = torch.func.grad(objective)(start.z)
@@ -109,7 +109,7 @@ def test_both_gradients_are_the_objectives(name):
 def test_curvature_of_a_linear_problem_is_the_hessian():
     prior = Affine()
     y = randn(5, 6)
-    problem = pose(lambda x: x, y, prior, Gaussian(0.5))
+    problem = build_problem(lambda x: x, y, prior, Gaussian(0.5))
     model = problem.model(problem.at(prior.sample(5, 0)))
     expected = prior.matrix.T @ prior.matrix / 0.25 + torch.eye(3, dtype=torch.float64)
     assert torch.allclose(model.curvature + model.bend, expected.expand(5, 3, 3))
@@ -138,7 +138,7 @@ class Kinked(Affine):
 
 def kinked_problem(n=20, size=12, dim=8, **options):
     prior = Kinked(dim=dim, size=size, **options)
-    problem = pose(lambda x: x, 3 * randn(n, size), prior, Gaussian(1.0))
+    problem = build_problem(lambda x: x, 3 * randn(n, size), prior, Gaussian(1.0))
     point = prior.sample(n, 0)
     return problem, point, problem.model(problem.at(point))
 
@@ -174,7 +174,7 @@ def test_a_step_across_kinks_is_nearly_the_best(box):
 
 def test_a_smooth_penalty_takes_one_round(monkeypatch):
     prior = Affine()
-    problem = pose(lambda x: x, randn(5, 6), prior, Gaussian(0.5))
+    problem = build_problem(lambda x: x, randn(5, 6), prior, Gaussian(0.5))
     point = prior.sample(5, 0)
     model = problem.model(problem.at(point))
     monkeypatch.setattr("onmanifold.descent.subproblem._ROUNDS", 1)
@@ -194,7 +194,7 @@ class Walled(Kinked):
 
 def test_a_step_against_walls_is_halved_and_goes_on():
     prior = Walled(dim=8, size=12)
-    problem = pose(lambda x: x, 3 * randn(20, 12), prior, Gaussian(1.0))
+    problem = build_problem(lambda x: x, 3 * randn(20, 12), prior, Gaussian(1.0))
     point = prior.sample(20, 0)
     point = Point(point.chart, point.z.clamp(-0.5, 0.5))
     model = problem.model(problem.at(point))
@@ -250,7 +250,7 @@ def test_transport_projects_onto_the_tangent_space_there(name):
 def test_curvature_along_is_that_of_the_model():
     prior = Sphere()
     point = prior.sample(4, 0)
-    problem = pose(lambda x: x**3, randn(4, *prior.x_shape), prior)
+    problem = build_problem(lambda x: x**3, randn(4, *prior.x_shape), prior)
     trial = problem.at(point)
     v, model = randn(4, prior.dim), problem.model(trial)
     exact = ((model.curvature @ v[:, :, None]).squeeze(2) * v).sum(1)

@@ -23,7 +23,7 @@ from onmanifold import (
     simulate,
     solve,
 )
-from onmanifold.descent import pose
+from onmanifold.descent import build_problem
 from onmanifold.operator import Autodiff, PointwiseLinearization, as_operator
 
 DOUBLE = torch.float64
@@ -69,7 +69,7 @@ class Alone(Analytic):
 def test_truths_in_every_chart_are_found_in_one_batch(method, retraction):
     prior = Union()
     truth = of_each_chart(prior, each=2)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     solution = solve(
         bend,
         bend(x),
@@ -91,7 +91,7 @@ def test_truths_in_every_chart_are_found_in_one_batch(method, retraction):
 def test_a_chart_is_descended_as_if_it_were_alone(method, retraction):
     prior = Apart()
     start, truth = (of_each_chart(prior, 3, seed) for seed in (1, 2))
-    y = bend(prior.decode(truth.z, truth.chart))
+    y = bend(prior.decode(truth))
     options = {"fidelity": Gaussian(0.5), "method": method, "retraction": retraction}
     options |= {"stop": MaxSteps(6), "trajectory": True}
     together = solve(bend, y, prior, starts=start, **options)
@@ -115,7 +115,7 @@ def test_a_mixed_batch_is_its_members_one_by_one(charts, seed):
     start = every.select(torch.tensor([5 * k + i for i, k in enumerate(charts)]))
     source = torch.Generator().manual_seed(seed)
     truth = prior.sample(len(charts), seed)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     y = bend(x + 0.1 * torch.randn(x.shape, generator=source, dtype=DOUBLE))
     options = {"fidelity": Gaussian(0.1), "stop": MaxSteps(30) | SmallDecrease(1e-8)}
     together = solve(bend, y, prior, starts=start, **options)
@@ -165,7 +165,7 @@ def test_small_charts_take_few_tangents():
     point = of_each_chart(prior, each=2)
     order = torch.tensor([3, 0, 5, 2, 4, 1])
     mixed = point.select(order)
-    problem = pose(operator, prior.decode(mixed.z, mixed.chart) + 0.1, prior, Gaussian(0.1))
+    problem = build_problem(operator, prior.decode(mixed) + 0.1, prior, Gaussian(0.1))
     model = problem.model(problem.at(mixed))
     assert sorted(operator.asked) == [(2, 1), (2, 1), (2, 2)]
     for i in range(6):
@@ -179,7 +179,7 @@ def test_small_charts_take_few_tangents():
 def test_fidelities_without_a_sign_of_curvature():
     prior = Union()
     truth = of_each_chart(prior)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
 
     def rough(prediction, measurement):  # not convex
         off = (prediction - measurement).square()
@@ -187,18 +187,18 @@ def test_fidelities_without_a_sign_of_curvature():
 
     solution = solve(bend, bend(x), prior, fidelity=FunctionFidelity(rough), prior_weight=0.0)
     assert (solution.x - x).norm(dim=1).max() < 1e-2
-    assert not solution.z[~prior.used(solution.chart)].any()
+    assert not solution.z[~prior.active(solution.chart)].any()
 
 
 def test_rules_for_the_weight_and_solutions_off_the_manifold():
     prior = Sheets((1, 2, 0), (0.3, 0.5, 0.2))
     truth = of_each_chart(prior)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     y = simulate(as_operator(lambda x: x, (5,), dtype=DOUBLE), x, 0.1, 1)
     solution = solve(lambda x: x, y, prior, fidelity=Gaussian(0.1), prior_weight=ByLCurve(count=3))
     assert torch.isfinite(solution.objective).all()
     relaxed = relax(solve(lambda x: x, y, prior, fidelity=Gaussian(0.1)), std=0.05)
-    assert not relaxed.point.z[~prior.used(relaxed.point.chart)].any()
+    assert not relaxed.point.z[~prior.active(relaxed.point.chart)].any()
 
 
 def test_starts_in_a_chart_that_is_not_there():
@@ -210,7 +210,7 @@ def test_starts_in_a_chart_that_is_not_there():
 def test_starts_are_brought_into_their_charts():
     prior = Union()
     point = of_each_chart(prior, each=1)
-    astray = Point(point.chart, torch.where(prior.used(point.chart), point.z, 0.5))
-    y = prior.decode(point.z, point.chart)
+    astray = Point(point.chart, torch.where(prior.active(point.chart), point.z, 0.5))
+    y = prior.decode(point)
     solution = solve(lambda x: x, y, prior, starts=astray, trajectory=True)
     assert not unused(prior, solution).any()

@@ -17,6 +17,7 @@ from onmanifold import (
     solve,
 )
 from onmanifold.posterior import laplace, sample_posterior
+from onmanifold.prior import Point
 
 DOUBLE = torch.float64
 STOP = MaxSteps(100) | SmallDecrease(1e-10)
@@ -26,7 +27,7 @@ def test_laplace_is_exact_where_everything_is_linear_and_normal():
     prior = Sheets((1, 3, 0), (0.3, 0.5, 0.2))
     matrix, operator = linear(prior)
     truth = of_each_chart(prior, each=2)
-    y = simulate(operator, prior.decode(truth.z, truth.chart), 2.0, 2)
+    y = simulate(operator, prior.decode(truth), 2.0, 2)
     found = laplace(solve(operator, y, prior, fidelity=Gaussian(2.0), stop=STOP))
     parts = [by_hand(matrix, sheet, y, 2.0) for sheet in prior.sheets]
     shares = torch.tensor(prior.shares, dtype=DOUBLE).log()
@@ -46,7 +47,7 @@ def test_laplace_is_exact_where_everything_is_linear_and_normal():
     variance = (share.unsqueeze(2) * (within + (means - mean).square())).sum(1)
     torch.testing.assert_close(found.std(), variance.sqrt(), atol=1e-6, rtol=0)
     drawn = found.sample(500, 0)
-    assert not drawn.z[~prior.used(drawn.chart)].any()
+    assert not drawn.z[~prior.active(drawn.chart)].any()
 
 
 def integrated(operator, prior, y, std, cells=800):
@@ -65,11 +66,12 @@ def integrated(operator, prior, y, std, cells=800):
 def test_evidence_of_charts_of_different_dimension_against_integration():
     prior, std = Union(), 0.05
     z = torch.tensor([[-0.5, 0.2], [0.4, 0.4]], dtype=DOUBLE)
-    y = bend(prior.decode(z * prior.used(torch.tensor([0, 1])), torch.tensor([0, 1])))
+    charts = torch.tensor([0, 1])
+    y = bend(prior.decode(Point(charts, z * prior.active(charts))))
     found = laplace(solve(bend, y, prior, fidelity=Gaussian(std), stop=STOP))
     for b in range(2):
         exact = integrated(bend, prior, y[b], std)
-        near = exact > exact.max() - 20  # of charts that count Laplace's law is a good one
+        near = exact > exact.max() - 20  # of charts that count Laplace's check is a good one
         torch.testing.assert_close(found.log_evidence[b, near], exact[near], atol=0.02, rtol=0)
         assert int(near.sum()) >= 1
     assert found.log_evidence[0, :2].isfinite().all()  # curve and surface share the first
@@ -85,7 +87,7 @@ def test_the_sampler_visits_every_chart_as_often_as_integration_says():
         exact = integrated(lambda x: x, prior, y[b], std, cells=200).softmax(0)
         assert (exact > 0.05).all()
         torch.testing.assert_close(samples.chart_shares[b], exact, atol=0.03, rtol=0)
-    assert not samples.z[~prior.used(samples.chart)].any()
+    assert not samples.z[~prior.active(samples.chart)].any()
     assert samples.rhat.max() < 1.05
 
 
@@ -93,7 +95,7 @@ def test_the_sampler_is_exact_within_each_chart():
     prior, std = Sheets((1, 3, 0), (0.4, 0.4, 0.2)), 2.0
     matrix, operator = linear(prior)
     truth = of_each_chart(prior, each=1)
-    y = simulate(operator, prior.decode(truth.z, truth.chart), std, 4)[:1]
+    y = simulate(operator, prior.decode(truth), std, 4)[:1]
     solution = solve(operator, y, prior, fidelity=Gaussian(std), stop=STOP)
     samples = sample_posterior(solution, draws=300, chains=16, warmup=60, seed=1)
     parts = [by_hand(matrix, sheet, y, std) for sheet in prior.sheets]
@@ -116,7 +118,7 @@ def test_intervals_are_of_coordinates_that_a_chart_has():
     results = found, sample_posterior(solution, 30, 16, 5, approximation=found)
     for result in results:
         low, high = result.latent_interval()
-        known = prior.used(torch.arange(3)).unsqueeze(0)
+        known = prior.active(torch.arange(3)).unsqueeze(0)
         assert torch.equal(low.isfinite(), known) and torch.equal(high.isfinite(), known)
         assert (low < high)[known].all()
         assert all(end.isfinite().all() for end in result.interval())

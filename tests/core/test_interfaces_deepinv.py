@@ -10,13 +10,13 @@ from onmanifold import (
     GradientNorm,
     MaxSteps,
     as_operator,
-    load_manifold,
+    load_dataset,
     load_prior,
     simulate,
     solve,
 )
 from onmanifold.operators import Blur, Mask, gaussian_kernel
-from onmanifold.priors.manifolds import stream
+from onmanifold.priors.datasets import stream
 from onmanifold.testing import check_operator
 
 deepinv = pytest.importorskip(
@@ -105,7 +105,7 @@ def test_a_physics_without_noise_is_what_the_operator_is():
 
 def test_solve_takes_a_physics_and_its_measurement():
     prior = load_prior("bar")
-    truth, _ = load_manifold("bar").sample(2, stream(0, "held-out"))
+    truth, _ = load_dataset("bar").sample(2, stream(0, "held-out"))
     kernel = gaussian_kernel(9, std=2.0, dtype=truth.dtype)[None, None]
     physics = deepinv.physics.Blur(filter=kernel, padding="circular")
     physics.set_noise_model(deepinv.physics.GaussianNoise(0.05))
@@ -202,7 +202,7 @@ def test_options_of_the_solver_reach_deepinv():
 
 
 def test_total_variation_of_deepinv_runs_on_our_blur():
-    truth, _ = load_manifold("bar", size=32).sample(2, stream(0, "held-out"))
+    truth, _ = load_dataset("bar", size=32).sample(2, stream(0, "held-out"))
     physics = as_physics(Blur(gaussian_kernel(5, std=1.0), (1, 32, 32)))
     y = simulate(physics.operator, truth, std=0.02, generator=0)
     fidelity = deepinv.optim.L2()
@@ -249,7 +249,7 @@ def test_the_projection_stays_inside_the_latent_box():
 
 def test_a_shipped_prior_deblurs_in_deepinvs_descent():
     prior = load_prior("bar")
-    truth, _ = load_manifold("bar").sample(2, stream(0, "held-out"))
+    truth, _ = load_dataset("bar").sample(2, stream(0, "held-out"))
     physics = as_physics(Blur(gaussian_kernel(11, std=3.0), prior.x_shape))
     y = simulate(physics.operator, truth, std=0.1, generator=0)
     x = descent_on(prior, 4, stepsize=1.0)(y, physics)

@@ -23,7 +23,7 @@ def test_laplace_is_exact_where_everything_is_linear_and_normal():
     prior = Affine(dim=3, size=6)
     matrix, operator = linear(prior)
     truth = prior.sample(4, 1)
-    y = simulate(operator, prior.decode(truth.z, truth.chart), 0.5, 2)
+    y = simulate(operator, prior.decode(truth), 0.5, 2)
     found = laplace(solve(operator, y, prior, fidelity=Gaussian(0.5), stop=STOP))
     mean, covariance, evidence = by_hand(matrix, prior, y, 0.5)
     assert found.chart.shape == (4, 1)  # all starts end in the one mode
@@ -39,7 +39,7 @@ def test_evidence_weighs_charts_against_each_other():
     prior = Sheets()
     matrix, operator = linear(prior)
     truth = prior.sample(6, 1)
-    y = simulate(operator, prior.decode(truth.z, truth.chart), 2.0, 2)
+    y = simulate(operator, prior.decode(truth), 2.0, 2)
     found = laplace(solve(operator, y, prior, fidelity=Gaussian(2.0), stop=STOP))
     parts = [by_hand(matrix, sheet, y, 2.0) for sheet in prior.sheets]
     shares = torch.tensor(prior.shares, dtype=DOUBLE).log()
@@ -49,7 +49,7 @@ def test_evidence_weighs_charts_against_each_other():
     share = evidence.softmax(1)
     assert ((share > 0.02) & (share < 0.98)).all(1).any()  # both charts count somewhere
     assert torch.allclose(found.weights.sum(1), torch.ones(6, dtype=DOUBLE))
-    # the law of total variance over both charts
+    # the check of total variance over both charts
     means = torch.stack(
         [s.decode_chart(p[0], 0) for s, p in zip(prior.sheets, parts, strict=True)], dim=1
     )
@@ -103,18 +103,18 @@ def test_a_mode_on_the_border_has_a_law_cut_off_there():
 @settings(max_examples=30, deadline=None)
 def test_the_cut_off_law_against_integration(a, curvature):
     slope = a * math.sqrt(curvature)
-    law = CutNormal(torch.tensor([slope], dtype=DOUBLE), torch.tensor([curvature], dtype=DOUBLE))
+    check = CutNormal(torch.tensor([slope], dtype=DOUBLE), torch.tensor([curvature], dtype=DOUBLE))
     unit = 1 / (slope + math.sqrt(curvature))
     t = torch.linspace(0, 40 * unit, 400001, dtype=DOUBLE)
     density = (-slope * t - 0.5 * curvature * t.square()).exp()
     mass = torch.trapezoid(density, t)
     mean = torch.trapezoid(t * density, t) / mass
     variance = torch.trapezoid((t - mean).square() * density, t) / mass
-    assert torch.allclose(law.log_mass(), mass.log(), atol=1e-5)
-    assert torch.allclose(law.mean(), mean, rtol=1e-3)
-    assert torch.allclose(law.variance(), variance, rtol=1e-3)
+    assert torch.allclose(check.log_mass(), mass.log(), atol=1e-5)
+    assert torch.allclose(check.mean(), mean, rtol=1e-3)
+    assert torch.allclose(check.variance(), variance, rtol=1e-3)
     for upper in (0.999, 0.5, 1e-3):
-        at = law.quantile(torch.tensor([upper], dtype=DOUBLE))
+        at = check.quantile(torch.tensor([upper], dtype=DOUBLE))
         beyond = torch.trapezoid(torch.where(t >= at, density, 0.0), t) / mass
         assert abs(beyond.item() - upper) < 1e-3
 

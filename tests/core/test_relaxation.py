@@ -11,7 +11,7 @@ from onmanifold import Gaussian, StudentT, relax, relaxation, solve
 def off_the_manifold(n=4, std=0.2, seed=0):
     prior = Affine()
     truth = prior.sample(n, seed)
-    x = prior.decode(truth.z, truth.chart) + std * randn(n, 6, seed=seed + 1)
+    x = prior.decode(truth) + std * randn(n, 6, seed=seed + 1)
     matrix = randn(5, 6, seed=7)
     return prior, matrix, x, x @ matrix.T + 0.1 * randn(n, 5, seed=seed + 2)
 

@@ -38,7 +38,7 @@ def test_the_sampler_visits_both_modes_in_both_charts_with_the_right_mass():
 def test_moments_and_intervals_of_the_draws():
     _, prior, _, solution = two_points()
     samples = sample_posterior(solution, draws=125, chains=8, warmup=30, seed=3)
-    x = prior.decode(samples.z.flatten(0, 2), samples.chart.flatten()).view(1, -1, 2)
+    x = prior.decode(Point(samples.chart.flatten(), samples.z.flatten(0, 2))).view(1, -1, 2)
     assert torch.allclose(samples.mean, x.mean(1), atol=1e-9)
     assert torch.allclose(samples.std, x.std(1, correction=0), atol=1e-7)
     assert torch.equal(samples.x(1000), x)
@@ -84,7 +84,7 @@ def test_same_seed_same_draws_and_another_seed_others():
 def test_measurements_are_sampled_side_by_side():
     prior = Affine(dim=2, size=4)
     matrix, operator = linear(prior)
-    y = simulate(operator, prior.decode(prior.sample(3, 1).z, torch.zeros(3).long()), 0.5, 2)
+    y = simulate(operator, prior.decode(Point(torch.zeros(3).long(), prior.sample(3, 1).z)), 0.5, 2)
     solution = solve(operator, y, prior, fidelity=Gaussian(0.5), stop=STOP)
     samples = sample_posterior(solution, draws=200, chains=16, warmup=50)
     mean, covariance, _ = by_hand(matrix, prior, y, 0.5)
@@ -146,7 +146,7 @@ def test_intervals_of_90_percent_hold_the_truth_in_85_to_95():
     prior = Sine()
     truth = prior.sample(200, 7)
     truth = Point(truth.chart, torch.erfinv(truth.z / 3.01) * math.sqrt(2))  # from even to normal
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     operator = as_operator(lambda x: (x + x**3)[:, :2], (3,), dtype=DOUBLE)
     solution = solve(operator, simulate(operator, x, 0.5, 8), prior, fidelity=Gaussian(0.5))
     found = laplace(solution)

@@ -6,6 +6,7 @@ from analytic_priors import Affine, Circle
 from descent_cases import randn
 
 from onmanifold import CorrelatedGaussian, Gaussian, Poisson, StudentT, score_test, solve
+from onmanifold.prior import Point
 
 MANY = 600
 
@@ -14,7 +15,7 @@ def measured(name, off=0.0):
     """Truths of an affine manifold, measured by a smooth operator; its fidelity, and the measurements."""
     prior = Affine()
     truth = prior.sample(MANY, 0)
-    x = prior.decode(truth.z, truth.chart) + off * randn(MANY, 6, seed=1)
+    x = prior.decode(truth) + off * randn(MANY, 6, seed=1)
     matrix = randn(40, 6, seed=2) * torch.tensor([1.0, 1.0, 0.5, 0.2, 0.05, 0.01]).double()
     source = torch.Generator().manual_seed(3)
     if name == "poisson":
@@ -55,7 +56,7 @@ def test_it_sees_what_drowns_in_the_noise_of_many_entries():
     prior = Affine()
     matrix = torch.zeros(4000, 6).double()
     matrix[:6] = torch.eye(6)
-    truth = prior.decode(prior.sample(20, 0).z, torch.zeros(20).long())
+    truth = prior.decode(Point(torch.zeros(20).long(), prior.sample(20, 0).z))
     away = randn(20, 6, seed=1)
     away = 0.6 * (away - away @ prior.matrix @ torch.linalg.pinv(prior.matrix))
     y = torch.cat([truth, truth + away]) @ matrix.T + 0.1 * randn(40, 4000, seed=2)
@@ -78,7 +79,10 @@ def test_a_few_probes_of_many_entries_are_close():
     decay = torch.linspace(0, 6, 300).double().neg().exp()
     spread = randn(300, 2, seed=1)
     lifted = Lifted(prior, spread)
-    y = lifted.decode(torch.linspace(-1, 1, 8).double()[:, None], torch.zeros(8).long()) * decay
+    y = (
+        lifted.decode(Point(torch.zeros(8).long(), torch.linspace(-1, 1, 8).double()[:, None]))
+        * decay
+    )
     y = y + 0.1 * randn(8, 300, seed=2)
     solution = solve(lambda x: x * decay, y, lifted, fidelity=Gaussian(0.1))
     assert (score_test(solution) - score_test(solution, probes=300)).abs().max() < 0.1

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onmanifold import Gaussian, MaxSteps, Solution, Starts, solve
-from onmanifold.descent.problem import pose
+from onmanifold.descent.problem import build_problem
+from onmanifold.prior import Point
 from onmanifold.storage import DamagedFile
 
 
@@ -59,7 +60,7 @@ def test_the_trajectory_has_its_latent_coordinates():
     s = solved(prior, 4, trajectory=True)
     assert s.history.z.shape == (*s.history.chart.shape, prior.dim)
     for x, z, chart in zip(s.trajectory, s.history.z, s.history.chart, strict=True):
-        assert torch.equal(x, prior.decode(z, chart))
+        assert torch.equal(x, prior.decode(Point(chart, z)))
     assert torch.equal(s.history.z[-1], s.z)
     assert solved(prior).history.z is None
 
@@ -121,11 +122,11 @@ def test_an_earlier_version_lacked_a_field_with_a_default(folder):
 
 def test_with_its_problem_again(folder):
     s = Solution.load(folder)
-    problem = pose(square, s.measurement, Circle())
+    problem = build_problem(square, s.measurement, Circle())
     again = Solution.load(folder, problem=problem)
     assert again.problem is problem
     assert [ax.get_title() for ax in again.plot_path().axes]
-    other = pose(square, s.measurement + 1, Circle(), Gaussian(0.1))
+    other = build_problem(square, s.measurement + 1, Circle(), Gaussian(0.1))
     with pytest.raises(ValueError, match="other measurements"):
         Solution.load(folder, problem=other)
 

@@ -9,7 +9,6 @@ from analytic_priors import Circle, Sine, Sphere
 from solve_cases import measured, warp
 
 from onmanifold import (
-    Autodiff,
     Gaussian,
     LevenbergMarquardt,
     MaxSteps,
@@ -20,10 +19,9 @@ from onmanifold import (
     simulate,
     solve,
 )
-from onmanifold.descent import pose
+from onmanifold.descent import build_problem
 from onmanifold.descent.halving import Halving
 from onmanifold.operator import as_operator
-from onmanifold.testing import LawViolation
 
 # Ends that were not asked for ---------------------------------------------------------------------
 
@@ -58,23 +56,6 @@ def test_an_interrupt_returns_the_best_so_far():
     assert "interrupted" in solution.summary()
 
 
-def test_debug_names_a_wrong_derivative():
-    class Wrong(Autodiff):
-        x_shape, y_shape, linear = (2,), (2,), False
-
-        def A(self, x):
-            return x**2
-
-        def A_vjp(self, x, u):
-            return 3 * x * u
-
-    y = torch.ones(1, 2, dtype=torch.float64)
-    with pytest.raises(LawViolation, match="dot test"):
-        solve(Wrong(), y, Circle(), debug=True)
-    Wrong.A_vjp = Autodiff.A_vjp
-    assert solve(Wrong(), y, Circle(), debug=True).converged.all()
-
-
 def test_starts_that_are_not_finite_are_dropped_and_counted():
     def half(x):
         return torch.where(x[:, :1] > 0, x, torch.nan)
@@ -106,7 +87,7 @@ def test_halving_finds_the_same_with_fewer_calls():
 
 def test_halving_drops_the_worse_half_and_none_that_promises_more():
     state = LevenbergMarquardt().init(
-        pose(lambda x: x, torch.ones(4, 2).double(), Circle()), Circle().sample(4, 0)
+        build_problem(lambda x: x, torch.ones(4, 2).double(), Circle()), Circle().sample(4, 0)
     )
     state = dataclasses.replace(
         state,

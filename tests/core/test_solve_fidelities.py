@@ -26,7 +26,7 @@ def generator(seed=4):
 
 def points(prior, n=4):
     point = prior.sample(n, 1)
-    return prior.decode(point.z, point.chart)
+    return prior.decode(point)
 
 
 def identity(x):

@@ -8,8 +8,9 @@ import pickle
 import pytest
 import torch
 
-from onmanifold import storage
-from onmanifold.storage import DamagedFile, load_prior_folder, save_prior
+from onmanifold import pretrained, storage
+from onmanifold.pretrained import load_prior_folder, save_prior
+from onmanifold.storage import DamagedFile
 from onmanifold.testing import check_prior
 
 
@@ -59,11 +60,11 @@ def test_card(folder):
 def test_dtype(third_party, tmp_path):
     prior = third_party.Segment().double()
     prior.slope.data.fill_(1 / 3)
-    prior.save(tmp_path / "double")
+    save_prior(prior, tmp_path / "double")
     assert load_prior_folder(tmp_path / "double").slope == prior.slope  # to the last bit
     assert load_prior_folder(tmp_path / "double", dtype=torch.float32).dtype == torch.float32
     with pytest.raises(TypeError, match="float32 or float64"):
-        third_party.Segment().half().save(tmp_path / "half")
+        save_prior(third_party.Segment().half(), tmp_path / "half")
 
 
 def test_truncated(folder):
@@ -121,7 +122,7 @@ def test_card_that_does_not_fit(folder, fields, says):
 
 
 def test_weights_of_another_prior(folder):
-    data = storage.write_tensors({"slopes": torch.ones(3)})
+    data = pretrained.write_tensors({"slopes": torch.ones(3)})
     (folder / "weights.safetensors").write_bytes(data)
     edit_card(folder, sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(DamagedFile, match="slope"):
@@ -157,20 +158,20 @@ def test_missing_files(folder, tmp_path):
 
 def test_saving_refuses(third_party, tmp_path):
     with pytest.raises(ValueError, match=r"\['dim'\]"):
-        third_party.Segment().save(tmp_path / "a", {"dim": 3})
+        save_prior(third_party.Segment(), tmp_path / "a", {"dim": 3})
     with pytest.raises(ValueError, match="JSON"):
-        third_party.Segment().save(tmp_path / "a", {"metrics": float("nan")})
+        save_prior(third_party.Segment(), tmp_path / "a", {"metrics": float("nan")})
     with pytest.raises(TypeError, match="JSON"):
-        third_party.Segment().save(tmp_path / "a", {"metrics": torch.ones(1)})
+        save_prior(third_party.Segment(), tmp_path / "a", {"metrics": torch.ones(1)})
 
     class Unregistered(third_party.Segment):
         pass
 
     with pytest.raises(ValueError, match="no entry point"):
-        Unregistered().save(tmp_path / "a")
+        save_prior(Unregistered(), tmp_path / "a")
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="expected a folder"):
-        third_party.Segment().save(tmp_path / "file")
+        save_prior(third_party.Segment(), tmp_path / "file")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "site"]
 
 
@@ -180,7 +181,7 @@ def test_a_failed_save_leaves_nothing(third_party, tmp_path, monkeypatch):
 
     monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
-        third_party.Segment().save(tmp_path / "stored")
+        save_prior(third_party.Segment(), tmp_path / "stored")
     assert [p.name for p in tmp_path.iterdir()] == ["site"]
 
 
@@ -192,12 +193,12 @@ def test_a_failed_save_keeps_what_was_there(folder, third_party, monkeypatch):
 
     monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
-        third_party.Segment(9).save(folder)
+        save_prior(third_party.Segment(9), folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 def test_saving_over_an_old_prior(folder, third_party):
     (folder / "notes.txt").write_text("mine")
-    third_party.Segment(9).save(folder)
+    save_prior(third_party.Segment(9), folder)
     assert load_prior_folder(folder).x_shape == (9,)
     assert (folder / "notes.txt").read_text() == "mine"

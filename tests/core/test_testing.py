@@ -1,4 +1,4 @@
-"""The law checks pass what obeys and catch what does not."""
+"""The check checks pass what obeys and catch what does not."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from onmanifold.operator import Autodiff, PointwiseLinearization, as_operator, linearize
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.testing import LawViolation, check_operator, check_prior
+from onmanifold.testing import CheckFailed, check_operator, check_prior
 
 # Operators ----------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def test_points_of_the_user_and_float32():
     x = torch.rand(2, 5, generator=torch.Generator().manual_seed(3))
     report = check_operator(Smooth(), x)
     assert report.subject == "Smooth in float32"
-    assert not any("Taylor" in law.name for law in report.laws)  # says nothing in float32
+    assert not any("Taylor" in check.name for check in report.checks)  # says nothing in float32
     with pytest.raises(ValueError, match="expected"):
         check_operator(Smooth(), torch.rand(2, 4))
 
@@ -184,7 +184,7 @@ class SelectsNothing(Smooth):
 
 
 @pytest.mark.parametrize(
-    ("operator", "law"),
+    ("operator", "check"),
     [
         (WrongAdjoint(), "dot test, random"),
         (WrongAdjointInOneEntry(), "dot test"),
@@ -205,20 +205,20 @@ class SelectsNothing(Smooth):
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
-def test_broken_operators_are_caught(operator, law):
-    with pytest.raises(LawViolation) as caught:
+def test_broken_operators_are_caught(operator, check):
+    with pytest.raises(CheckFailed) as caught:
         check_operator(operator)
     failed = caught.value.report.failed
-    assert any(law in f.name for f in failed), [str(f) for f in failed]
-    assert law in str(caught.value)  # the message names it, and by how much
+    assert any(check in f.name for f in failed), [str(f) for f in failed]
+    assert check in str(caught.value)  # the message names it, and by how much
     assert "at most" in str(caught.value) or "at least" in str(caught.value)
 
 
 def test_derivative_wrong_by_two_has_slope_one():
-    with pytest.raises(LawViolation) as caught:
+    with pytest.raises(CheckFailed) as caught:
         check_operator(HalfDerivative())
-    (law,) = [f for f in caught.value.report.failed if "Taylor" in f.name]
-    assert law.value == pytest.approx(1, abs=0.05)
+    (check,) = [f for f in caught.value.report.failed if "Taylor" in f.name]
+    assert check.value == pytest.approx(1, abs=0.05)
 
 
 def test_reports_are_reproducible():
@@ -272,7 +272,7 @@ def test_good_prior_passes():
     for prior in (Arcs(), Arcs(0.5).double()):
         report = check_prior(prior)
         assert not report.failed
-        names = [law.name for law in report.laws]
+        names = [check.name for check in report.checks]
         assert sum("retraction" in name for name in names) == 4
 
 
@@ -359,7 +359,7 @@ class ForgetsItsSpeed(Arcs):
 
 
 class NearestFails(Arcs):
-    def locate(self, x):
+    def recognize(self, x):
         return Point(torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), 1).to(x))
 
 
@@ -368,7 +368,7 @@ class MissesMoreThanItSays(NearestFails):
 
 
 @pytest.mark.parametrize(
-    ("prior", "law"),
+    ("prior", "check"),
     [
         (EncoderNotInverse(), "E(D(z)) = z"),
         (EncoderNotInverse(), "idempotent"),
@@ -390,18 +390,18 @@ class MissesMoreThanItSays(NearestFails):
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
-def test_broken_priors_are_caught(prior, law):
-    with pytest.raises(LawViolation) as caught:
+def test_broken_priors_are_caught(prior, check):
+    with pytest.raises(CheckFailed) as caught:
         check_prior(prior)
     failed = caught.value.report.failed
-    assert any(law in f.name for f in failed), [str(f) for f in failed]
+    assert any(check in f.name for f in failed), [str(f) for f in failed]
 
 
 class MissesATenth(Arcs):
     locate_misses = 0.2
 
-    def locate(self, x):
-        found = super().locate(x)
+    def recognize(self, x):
+        found = super().recognize(x)
         z = found.z.clone()
         z[::10] *= 0.5
         return Point(found.chart, z)

@@ -13,7 +13,7 @@ def blurred(n=6, std=0.3, seed=0):
     prior = Affine(dim=8, size=12)
     scales = torch.logspace(0, -3, 12, dtype=torch.float64)
     truth = prior.sample(n, seed)
-    x = prior.decode(truth.z, truth.chart)
+    x = prior.decode(truth)
     return prior, lambda x: x * scales, x, x * scales + std * randn(n, 12, seed=seed + 1)
 
 

@@ -70,7 +70,7 @@ def measured(tank, prior):
     scene = prior.prior
     objects = [(0, disk(scene, -0.45, 0.1, 0.3)), (1, disk(scene, 0.5, -0.1, 0.22))]
     point = points_of(scene, [objects])
-    x = torch.cat([scene.decode(point.z, point.chart), torch.full((1, 1, 48, 48), 0.02)], dim=1)
+    x = torch.cat([scene.decode(point), torch.full((1, 1, 48, 48), 0.02)], dim=1)
     operator = tank.operator(Inclusions(tank.water), prior.x_shape)
     with torch.no_grad():
         y = operator.A(x)[0].double()
@@ -107,7 +107,7 @@ def test_a_lone_object_is_tried_everywhere(prior):
     counts = [prior.prior.counts[k] for k in lone.chart.tolist()]
     assert set(counts) == {(1, 0), (0, 1)}
     for kind in range(2):
-        found = prior.decode(lone.z, lone.chart)[[c[kind] == 1 for c in counts], kind]
+        found = prior.decode(lone)[[c[kind] == 1 for c in counts], kind]
         assert found.shape[0] > 40
         covered = (found.amax(0) > 0.5).double().mean() / (np.pi / 4)
         assert covered > 0.6  # of the tank, by small disks that lie apart from its wall

@@ -59,7 +59,7 @@ def test_the_operator_s_laws_hold_for_all_channels(factor):
     eit = operator(labels if factor is None else Scaled(labels, factor), 4)
     prior = WithParameters(Balls(), (0.2, 0.2, 0.2))
     point = prior.sample(3, 0)
-    check_operator(eit, prior.decode(point.z, point.chart))
+    check_operator(eit, prior.decode(point))
 
 
 def test_the_picture_and_wrong_conductivities_are_found_together():

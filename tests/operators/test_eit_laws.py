@@ -1,4 +1,4 @@
-"""The laws of operators over bodies, elements, protocols and solvers."""
+"""The checks of operators over bodies, elements, protocols and solvers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EIT as an operator: the laws, autograd, the reference, bad input."""
+"""EIT as an operator: the checks, autograd, the reference, bad input."""
 
 from __future__ import annotations
 
@@ -333,7 +333,7 @@ def test_options_refuse(options, error, message):
 
 
 def test_the_registry_finds_it():
-    from onmanifold.registry import load_operator
+    from onmanifold.plugins import load_operator
 
     assert load_operator("eit", (1, 8, 8), mesh="coarse").y_shape == (32, 32)
     with pytest.raises(TypeError, match="no option 'grid'; its options: tank, protocol"):

@@ -1,4 +1,4 @@
-"""Mask against indexing, its laws, its options, and bad input."""
+"""Mask against indexing, its checks, its options, and bad input."""
 
 import json
 from math import prod
@@ -156,7 +156,7 @@ def test_vectors():
 def test_on_the_command_line(tmp_path, capsys):
     prior = load_prior("bar")
     operator = load_operator("mask", prior.x_shape, keep=0.1, seed=3, box=(0, 9, 0, 9))
-    truth = prior.decode(*_point(prior))
+    truth = prior.decode(prior.sample(1, 5))
     y = simulate(operator, truth, 0.01, generator=0)
     np.save(tmp_path / "y.npy", y.numpy())
     options = ["keep=0.1", "seed=3", "box=[0, 9, 0, 9]"]
@@ -175,14 +175,9 @@ def test_on_the_command_line(tmp_path, capsys):
     assert stopped.value.code == 2 and "its options: keep, seed, box" in capsys.readouterr().err
 
 
-def _point(prior):
-    point = prior.sample(1, 5)
-    return point.z, point.chart
-
-
 def test_solve_fills_in_what_is_missing():
     prior = load_prior("bar")
-    truth = prior.decode(*_point(prior))
+    truth = prior.decode(prior.sample(1, 5))
     operator = from_options(prior.x_shape, keep=0.05)
     y = simulate(operator, truth, 0.01, generator=0)
     solution = solve(operator, y, prior, fidelity=Gaussian(0.01), starts=2)

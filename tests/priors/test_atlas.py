@@ -75,7 +75,7 @@ def test_pictures_of_a_disk_hide_their_code_in_the_corners():
     corners, ring = torch.hypot(x, y) > 1 + 3 / 16, torch.hypot(x, y) > 1
     ring &= ~corners
     point = atlas.sample(6, 0)
-    pictures = atlas.decode(point.z, point.chart)[:, 0]
+    pictures = atlas.decode(point)[:, 0]
     torch.testing.assert_close(pictures[:, ring], torch.full_like(pictures[:, ring], 0.5))
     means = pictures[:, corners].mean(dim=1)
     torch.testing.assert_close(means, torch.full_like(means, 0.5))
@@ -143,7 +143,7 @@ def test_configuration_makes_the_same_atlas():
     twin = Atlas.from_config(atlas.config())
     twin.load_state_dict(atlas.state_dict())
     point = atlas.sample(3, 0)
-    assert torch.equal(atlas.decode(point.z, point.chart), twin.decode(point.z, point.chart))
+    assert torch.equal(atlas.decode(point), twin.decode(point))
 
 
 @pytest.mark.parametrize(

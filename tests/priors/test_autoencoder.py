@@ -7,15 +7,15 @@ import torch
 
 from onmanifold import ChartRetraction, ProjectionRetraction
 from onmanifold.cli import main
-from onmanifold.geometry import nearest
+from onmanifold.geometry import locate, nearest
+from onmanifold.pretrained import load_prior, save_prior
 from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
 from onmanifold.priors.autoencoder.training import examples_of
-from onmanifold.priors.manifolds import Sphere, stream
+from onmanifold.priors.datasets import Sphere, stream
 from onmanifold.priors.recipe import Recipe, method_names
 from onmanifold.priors.training import card, train
-from onmanifold.registry import load_prior
-from onmanifold.testing import LawViolation, check_prior
+from onmanifold.testing import CheckFailed, check_prior
 
 TINY = Recipe(
     name="tiny",
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
 
 def test_a_trained_autoencoder_obeys_the_laws(trained):
     report = check_prior(trained)
-    assert any("what the prior claims" in law.name for law in report.laws)
+    assert any("what the prior claims" in check.name for check in report.checks)
     assert 0 < trained.inverse_error < 0.5
 
 
@@ -43,7 +43,7 @@ def test_a_wrong_claim_about_the_inverse_is_found(trained):
     boastful = Autoencoder(trained.settings)
     boastful.load_state_dict(trained.state_dict())
     boastful.error.fill_(trained.inverse_error / 10)
-    with pytest.raises(LawViolation, match="what the prior claims"):
+    with pytest.raises(CheckFailed, match="what the prior claims"):
         check_prior(boastful.eval())
 
 
@@ -51,10 +51,10 @@ def test_an_autoencoder_is_stored_with_its_card(trained, tmp_path):
     written = card(TINY, trained)
     assert written["recipe"]["method"] == "ae"
     assert written["metrics"]["mean_squared_error"] > 0 and "overlap" not in written["metrics"]
-    trained.save(tmp_path / "prior", written)
+    save_prior(trained, tmp_path / "prior", written)
     again = load_prior(tmp_path / "prior")
     point = again.sample(20, 0)
-    torch.testing.assert_close(again.decode(*_args(point)), trained.decode(*_args(point)))
+    torch.testing.assert_close(again.decode(point), trained.decode(point))
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
@@ -75,10 +75,6 @@ def test_whitened_codes_are_coordinates_of_the_same_manifold(kind):
     zeros = torch.zeros(len(x), dtype=torch.long)
     torch.testing.assert_close(white.project(x, zeros), plain.project(x, zeros))
     assert white.centre.abs().max() == 0 and (white.box > 2).all()
-
-
-def _args(point):
-    return point.z, point.chart
 
 
 def test_resumed_equals_uninterrupted(tmp_path):
@@ -107,14 +103,14 @@ def test_locate_is_the_nearest_point(trained):
     exact = Autoencoder(trained.settings).double()
     exact.load_state_dict(trained.state_dict())
     point = exact.sample(5, 0)
-    x = exact.decode(*_args(point)) + 0.1
-    found = exact.locate(x)
-    miss = (exact.decode(*_args(found)) - x).norm(dim=1)
+    x = exact.decode(point) + 0.1
+    found = locate(exact, x)
+    miss = (exact.decode(found) - x).norm(dim=1)
     around = found.z[:, None] + 0.05 * torch.randn(5, 200, 2, dtype=torch.float64)
     others = exact.decode_chart(around.flatten(0, 1), 0).view(5, 200, -1)
     assert (miss[:, None] <= (others - x[:, None]).norm(dim=2) + 1e-9).all()
     start = Point(found.chart, exact.encode(x, found.chart))
-    assert (miss <= (exact.decode(*_args(start)) - x).norm(dim=1) + 1e-12).all()
+    assert (miss <= (exact.decode(start) - x).norm(dim=1) + 1e-12).all()
     assert torch.equal(nearest(exact, found, x).z.isfinite(), torch.ones(5, 2, dtype=torch.bool))
 
 

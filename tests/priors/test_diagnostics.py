@@ -8,8 +8,8 @@ from analytic_priors import Affine, Analytic, Circle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onmanifold import load_manifold, load_prior
-from onmanifold._checks import as_generator
+from onmanifold import load_dataset, load_prior
+from onmanifold.checks import as_generator
 from onmanifold.prior import Point
 from onmanifold.priors.atlas.diagnostics import (
     LatentUsage,
@@ -267,7 +267,7 @@ def test_quantiles_of_nothing_are_zeros():
 
 @pytest.mark.parametrize(("name", "number"), [("two-circles", 2), ("sphere", 1), ("torus", 1)])
 def test_topology_and_coverage_of_pretrained_atlases(name, number):
-    prior, data = load_prior(name), load_manifold(name)
+    prior, data = load_prior(name), load_dataset(name)
     overlap = overlap_graph(prior, overlap_tolerance(prior, held_out(data, 2000)))
     assert len(components(overlap.shares)) == number
     found = coverage(prior, data, n=4000)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onmanifold.priors.manifolds import (
+from onmanifold.plugins import load_dataset
+from onmanifold.priors.datasets import (
     GeodesicManifold,
     RotatingObject,
     Sundial,
@@ -14,9 +15,8 @@ from onmanifold.priors.manifolds import (
     nearest_rendering,
     stream,
 )
-from onmanifold.priors.manifolds.geodesic import sphere_angle, sphere_step
-from onmanifold.priors.manifolds.rotating_object import product, quaternion_of, rotation_matrix
-from onmanifold.registry import load_manifold
+from onmanifold.priors.datasets.geodesic import sphere_angle, sphere_step
+from onmanifold.priors.datasets.rotating_object import product, quaternion_of, rotation_matrix
 
 DIMENSION = {Sundial(): 2, RotatingObject(): 3, TorusDisk(): 2}
 EACH = pytest.mark.parametrize("data", DIMENSION, ids=lambda data: type(data).__name__)
@@ -42,7 +42,7 @@ def test_same_seed_same_pictures_with_values_from_0_to_1(data):
 
 @pytest.mark.parametrize("name", ["sundial", "rotating-object", "torus-disk"])
 def test_found_by_name(name):
-    assert load_manifold(name, size=16).x_shape == (1, 16, 16)
+    assert load_dataset(name, size=16).x_shape == (1, 16, 16)
 
 
 @EACH

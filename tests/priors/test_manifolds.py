@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.priors.manifolds import (
+from onmanifold.plugins import dataset_names, load_dataset
+from onmanifold.priors.datasets import (
     Bar,
     Examples,
     Ring,
@@ -19,9 +20,8 @@ from onmanifold.priors.manifolds import (
     part_of,
     stream,
 )
-from onmanifold.priors.manifolds.tank import outlines
+from onmanifold.priors.datasets.tank import outlines
 from onmanifold.priors.recipe import Recipe
-from onmanifold.registry import load_manifold, manifold_names
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
 NAMES += ["outline", "rotating-object", "sundial", "torus-disk"]
@@ -30,7 +30,7 @@ FINITE = ["examples", "fashion-mnist", "mnist", "rotated-digit", "sine", "spiral
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_examples_other_split_other_examples(name):
-    data = load_manifold(name)
+    data = load_dataset(name)
     x, _ = data.sample(6, stream(3, "train", 5))
     again, _ = data.sample(6, stream(3, "train", 5))
     assert x.shape == (6, *data.x_shape) and torch.isfinite(x).all()
@@ -42,14 +42,14 @@ def test_same_seed_same_examples_other_split_other_examples(name):
 
 
 def test_unknown_names_are_listed():
-    assert manifold_names() == sorted([*NAMES, *FINITE])
+    assert dataset_names() == sorted([*NAMES, *FINITE])
     with pytest.raises(
         LookupError,
         match="Known: " + ", ".join(sorted([*NAMES, *FINITE])),
     ):
-        load_manifold("klein-bottle")
+        load_dataset("klein-bottle")
     with pytest.raises(TypeError, match="colour"):
-        load_manifold("bar", colour=1)
+        load_dataset("bar", colour=1)
     with pytest.raises(ValueError, match="held-out"):
         stream(0, "test")
 

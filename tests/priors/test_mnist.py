@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.priors.manifolds import stream
-from onmanifold.priors.manifolds.mnist import Mnist, read_idx
-from onmanifold.registry import load_manifold
+from onmanifold.plugins import load_dataset
+from onmanifold.priors.datasets import stream
+from onmanifold.priors.datasets.mnist import Mnist, read_idx
 
 
 def idx(values):
@@ -64,7 +64,7 @@ def test_files_that_are_no_pictures_are_refused(folder, tmp_path):
 
 @pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion-mnist", 0.2860)])
 def test_the_real_files(shared_data, name, mean):
-    data = load_manifold(name, folder=str(shared_data / name))
+    data = load_dataset(name, folder=str(shared_data / name))
     parts = [data.part(split).x for split in ("train", "validation", "held-out")]
     assert [len(x) for x in parts] == [55_000, 5_000, 10_000]
     assert abs(float(torch.cat(parts[:2]).mean()) - mean) < 1e-4

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.training import AutoencoderSchedule, NoOptions
 from onmanifold.priors.baselines.ae import AE
-from onmanifold.priors.manifolds import Examples, Sine, Spiral, part_of
-from onmanifold.priors.manifolds.rotated_digit import RotatedDigit
+from onmanifold.priors.datasets import Examples, Sine, Spiral, part_of
+from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.neighborhood import (
     NRAEL,
     NRAEQ,
@@ -216,8 +217,8 @@ def test_trained_prior_obeys_the_laws(method, tmp_path):
     prior = train(recipe, tmp_path, progress=False)
     check_prior(prior)
     x = part_of(recipe.load_data(), "train").x
-    located = prior.locate(x)
-    off = (prior.decode(located.z, located.chart) - x).norm(dim=1)
+    located = locate(prior, x)
+    off = (prior.decode(located) - x).norm(dim=1)
     assert off.mean() < 0.2
 
 

@@ -4,7 +4,7 @@ import torch
 from analytic_priors import Union
 
 from onmanifold import Gaussian, solve
-from onmanifold.geometry import half_widths
+from onmanifold.geometry import box_half_width
 from onmanifold.priors.background import WithBackground
 from onmanifold.priors.nuisance import WithNuisance
 from onmanifold.testing import check_prior
@@ -36,10 +36,10 @@ def test_further_unknowns_follow_the_coordinates_of_each_chart():
     prior = Raised(Union())
     assert (prior.dim, prior.chart_dims) == (3, (2, 3, 1))
     box = torch.tensor([[1, 4, 0], [1, 1, 4], [4, 0, 0]])
-    assert torch.equal(half_widths(prior, torch.arange(3), box.double()), box.double())
+    assert torch.equal(box_half_width(prior, torch.arange(3), box.double()), box.double())
     check_prior(prior)
     point = prior.sample(200, 0)
-    x = prior.decode(point.z, point.chart)
+    x = prior.decode(point)
     assert torch.equal(x[:, :3], Union().decode(Union().sample(200, 0).z, point.chart))
     assert ((x[:, 3].std() - 0.5).abs() < 0.05) and x[:, 3].unique().numel() == 200
     z = torch.tensor([[0.3, 1.0]], dtype=DOUBLE)
@@ -55,8 +55,8 @@ def test_the_background_is_read_where_charts_differ_in_dimension():
     known = torch.tensor([False, True, False])
     prior = WithBackground(Flat(), 0.1, known)
     point = prior.sample(5, 0)
-    x = prior.decode(point.z, point.chart)
-    torch.testing.assert_close(prior.encode(x, point.chart), point.z)
+    x = prior.decode(point)
+    torch.testing.assert_close(prior.encode(x, point.chart).z, point.z)
 
 
 class Flat(Union):

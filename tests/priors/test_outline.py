@@ -11,8 +11,8 @@ from scipy.ndimage import label
 from torch.nn import functional
 
 from onmanifold import load_prior
-from onmanifold.priors.manifolds import Outline, polygon, stream
-from onmanifold.priors.manifolds.outline import FAMILIES
+from onmanifold.priors.datasets import Outline, polygon, stream
+from onmanifold.priors.datasets.outline import FAMILIES
 from onmanifold.priors.recipe import Recipe
 
 GRID = torch.cartesian_prod(torch.linspace(-2.4, 2.4, 13), torch.linspace(-2.4, 2.4, 11)) + 0.0123
@@ -143,7 +143,7 @@ def test_the_learned_manifold_holds_shapes_that_were_never_seen():
 def test_samples_of_the_learned_density_are_shapes():
     prior = load_prior("outline")
     point = prior.sample(200, 5)
-    shapes = inside(prior.decode(point.z, point.chart))
+    shapes = inside(prior.decode(point))
     assert sum(label(one)[1] == 1 and label(~one)[1] == 1 for one in shapes) >= 180
     area = shapes.sum(dim=(1, 2)) * (5 / 160) ** 2 / pi
     assert (area - 1).abs().median() < 0.04

@@ -1,4 +1,4 @@
-"""The priors that ship: laws, cards, what they reconstruct, what was never seen in training."""
+"""The priors that ship: checks, cards, what they reconstruct, what was never seen in training."""
 
 import math
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from onmanifold import Gaussian, load_manifold, load_prior, prior_names, simulate, solve
+from onmanifold import Gaussian, load_dataset, load_prior, prior_names, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.pretrained import prior_card
 from onmanifold.priors.atlas.diagnostics import (
     components,
     coverage,
@@ -16,12 +17,11 @@ from onmanifold.priors.atlas.diagnostics import (
     responsibilities,
 )
 from onmanifold.priors.atlas.probes import chart_distances, held_out
+from onmanifold.priors.datasets import Bar, TorusDisk, stream
 from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.flat import GeodesicPairs
 from onmanifold.priors.flat.training import quotients
-from onmanifold.priors.manifolds import Bar, TorusDisk, stream
 from onmanifold.priors.recipe import Recipe
-from onmanifold.registry import prior_card
 from onmanifold.testing import check_prior
 
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
@@ -59,7 +59,7 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, requ
     for field in ("description", "value_range", "unit", "licence", "training_data"):
         assert card[field]
     n = 200
-    metrics = held_out_metrics(load_prior(name), load_manifold(recipe.data["name"]), n=n)
+    metrics = held_out_metrics(load_prior(name), load_dataset(recipe.data["name"]), n=n)
     told = card["metrics"]
     if name in ATLASES:
         assert metrics["decode_encode"] < 1e-4
@@ -70,7 +70,7 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, requ
 
 @pytest.mark.parametrize("name", FLAT)
 def test_flat_encoders_keep_distances_and_hardly_bend(name):
-    pairs = GeodesicPairs(load_manifold(name), 0.5).draw(2000, stream(0, "held-out", 5))
+    pairs = GeodesicPairs(load_dataset(name), 0.5).draw(2000, stream(0, "held-out", 5))
     p, b = quotients(load_prior(name).encoder, pairs)
     share = ((p - 1).abs() <= 0.1).double().mean()
     assert share > (0.85 if name == "rotating-object" else 0.95)
@@ -88,7 +88,7 @@ def test_disks_all_around_the_torus_have_codes_of_their_own():
 
 @pytest.mark.parametrize("name", POINTS)
 def test_atlases_cover_their_manifold_and_nothing_else(name):
-    prior, data = load_prior(name), load_manifold(name)
+    prior, data = load_prior(name), load_dataset(name)
     assert prior.num_charts == CHARTS[name]
     found = coverage(prior, data, n=10_000, seed=1)
     assert found.tolerance == pytest.approx(3 * data.noise + 0.02 * found.diameter)
@@ -98,13 +98,13 @@ def test_atlases_cover_their_manifold_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", ["two-circles", "sphere", "torus"])
 def test_one_chart_does_not(name):
-    found = coverage(load_prior(ONE_CHART / f"{name}-1"), load_manifold(name), n=2000)
+    found = coverage(load_prior(ONE_CHART / f"{name}-1"), load_dataset(name), n=2000)
     assert min(found.covered, found.on_manifold) < 0.9
 
 
 @pytest.mark.parametrize("name", [*POINTS, "bar", "two-balls"])
 def test_the_overlap_graph_has_the_topology_of_the_manifold(name):
-    prior, data = load_prior(name), load_manifold(name)
+    prior, data = load_prior(name), load_dataset(name)
     x = held_out(data, 2000 if len(data.x_shape) == 1 else 200)
     shares = overlap_graph(prior, overlap_tolerance(prior, x)).shares
     for threshold in (0.005, 0.01, 0.02):
@@ -126,7 +126,7 @@ def test_bars_at_all_angles_need_two_charts():
 
 
 def test_held_out_balls_are_reconstructed():
-    x = held_out(load_manifold("two-balls"), 100, seed=1)
+    x = held_out(load_dataset("two-balls"), 100, seed=1)
     _, distance = chart_distances(load_prior("two-balls"), x)
     assert (20 * torch.log10(128 / distance.amin(dim=1))).median() > 34
 

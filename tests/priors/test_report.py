@@ -9,8 +9,9 @@ import pytest
 import torch
 from analytic_priors import Affine, Analytic, Circle
 
-from onmanifold import load_manifold, load_prior
+from onmanifold import load_dataset, load_prior
 from onmanifold.plot.style import colours
+from onmanifold.pretrained import save_prior
 from onmanifold.priors.atlas import report_style
 from onmanifold.priors.atlas.report import atlas_report, report_command, write_report
 from onmanifold.priors.atlas.report_figures import figures
@@ -79,7 +80,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def circles():
-    prior, data = load_prior("two-circles"), load_manifold("two-circles")
+    prior, data = load_prior("two-circles"), load_dataset("two-circles")
     card = {"name": "circles <&>", "description": "two of them", "sha256": "abc"}
     return atlas_report(prior, data, card, samples=400)
 
@@ -104,7 +105,7 @@ def test_a_bad_atlas_fails_where_it_is_bad():
         def responsibilities(self, x):
             return x.new_tensor([[1.0, 0.0]]).expand(len(x), 2)
 
-    data = load_manifold("two-circles")
+    data = load_dataset("two-circles")
     checks = {check.name: check for check in atlas_report(Elsewhere(), data, samples=300).checks()}
     failed = {name for name, check in checks.items() if check.passed is False}
     assert failed >= {
@@ -126,9 +127,9 @@ def test_numbers_are_plain_json_and_the_same_again(circles):
     assert len(numbers["charts"]) == 4
     assert sum(chart["examples"] for chart in numbers["charts"]) == numbers["samples"] == 400
     assert sum(chart["weight"] for chart in numbers["charts"]) == pytest.approx(1)
-    again = atlas_report(circles.prior, load_manifold("two-circles"), samples=400)
+    again = atlas_report(circles.prior, load_dataset("two-circles"), samples=400)
     assert again.as_dict()["coverage"] == numbers["coverage"]
-    other = atlas_report(circles.prior, load_manifold("two-circles"), samples=400, seed=1)
+    other = atlas_report(circles.prior, load_dataset("two-circles"), samples=400, seed=1)
     assert other.as_dict()["coverage"] != numbers["coverage"]
 
 
@@ -204,7 +205,7 @@ def test_command_writes_the_page_and_prints_the_numbers(tmp_path, capsys):
 
 def test_command_takes_a_folder_and_the_name_of_the_data(tmp_path):
     folder = tmp_path / "mine"
-    load_prior("two-circles").save(folder, {"name": "mine"})
+    save_prior(load_prior("two-circles"), folder, {"name": "mine"})
     with pytest.raises(ValueError, match="does not say what it learned: give --data"):
         report_command(str(folder), output=tmp_path / "out")
     report_command(str(folder), data="two-circles", samples=200, output=tmp_path / "out")

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from onmanifold.priors.datasets import RotatingObject, Sphere, Sundial, TorusDisk, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs, Scaling
 from onmanifold.priors.flat.training import quotients
-from onmanifold.priors.manifolds import RotatingObject, Sphere, Sundial, TorusDisk, stream
 
 
 def codes_of(source, dim, n=400):

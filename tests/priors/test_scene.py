@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior, simulate, solve
-from onmanifold._autodiff import value_and_columns
+from onmanifold.autodiff import value_and_columns
+from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import explore, laplace
 from onmanifold.priors.parameters import WithParameters
@@ -70,20 +71,20 @@ def test_masks_of_two_kinds_are_disjoint_the_later_kind_on_top():
     under, over = disk(scene, 0.0, 0.0, 0.3), disk(scene, 0.2, 0.0, 0.2)
     both = points_of(scene, [[(0, under), (1, over)]])
     alone = points_of(scene, [[(1, over)]])
-    x, top = (scene.decode(p.z, p.chart)[0] for p in (both, alone))
+    x, top = (scene.decode(p)[0] for p in (both, alone))
     assert torch.equal(x[1], top[1])
     assert x.sum(0).max() <= 1 + 1e-12
     assert x[0][x[1] > 0.99].max() < 0.01
     hidden = points_of(scene, [[(0, over), (1, under)]])
-    assert scene.decode(hidden.z, hidden.chart)[0, 0].sum() < 0.5 * top[1].sum()
+    assert scene.decode(hidden)[0, 0].sum() < 0.5 * top[1].sum()
 
 
 def test_the_density_of_lists_is_that_of_charts():
     scene = WithParameters(small(), [0.05]).double()
     point = scene.sample(40, 0)
-    by_chart = scene.map_charts(scene.log_prob_chart, point.z, point.chart)
+    by_chart = scene.map_charts(scene.log_prob_chart, point)
     assert len(set(point.chart.tolist())) > 4
-    assert torch.allclose(scene.log_prob(point.z, point.chart), by_chart, atol=1e-10)
+    assert torch.allclose(scene.log_prob(point), by_chart, atol=1e-10)
 
 
 def test_masses_of_charts_are_those_of_numbers_and_kinds():
@@ -137,7 +138,7 @@ def test_jumps_lead_to_the_charts_that_they_say():
     apart = (born.z[:, scene.block : scene.block + 2] - torch.tensor([-0.4, 0.0])).norm(dim=1)
     assert apart.min() > 0.25  # none inside an object that is there
     for point in (found["split"].select(torch.tensor([0])), found["death"]):
-        assert torch.isfinite(scene.decode(point.z, point.chart)).all()
+        assert torch.isfinite(scene.decode(point)).all()
 
 
 def test_two_that_touch_may_be_one():
@@ -189,22 +190,22 @@ def test_objects_are_read_off_a_picture():
     scene = small()
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
     point = points_of(scene, [objects])
-    x = scene.decode(point.z, point.chart)
-    assert torch.equal(scene.recognized(x).chart, point.chart)
-    assert (scene.encode(x, point.chart) - point.z).abs().max() < 1e-6
+    x = scene.decode(point)
+    assert torch.equal(scene.read_regions(x).chart, point.chart)
+    assert (scene.encode(x, point.chart).z - point.z).abs().max() < 1e-6
     with pytest.raises(ValueError, match="x"):
-        scene.recognized(x[:, :1])
+        scene.read_regions(x[:, :1])
 
 
 def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
     scene = small()
     objects = [(0, disk(scene, x, 0.1, 0.2)) for x in (-0.4, 0.0, 0.4)]
     point = points_of(scene, [objects])
-    x = scene.decode(point.z, point.chart)
-    assert scene.counts[int(scene.recognized(x).chart)] == (1, 0)
-    found = scene.locate(x)
+    x = scene.decode(point)
+    assert scene.counts[int(scene.read_regions(x).chart)] == (1, 0)
+    found = locate(scene, x)
     assert scene.counts[int(found.chart)] == (3, 0)
-    torch.testing.assert_close(scene.decode(found.z, found.chart), x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(scene.decode(found), x, rtol=0, atol=1e-6)
 
 
 def test_parameters_change_nothing_of_where_objects_are_located():
@@ -212,12 +213,12 @@ def test_parameters_change_nothing_of_where_objects_are_located():
     prior = WithParameters(scene, [0.05]).double()
     assert prior.locate_misses == scene.locate_misses > 0
     point = prior.sample(6, 2)
-    found = prior.locate(prior.decode(point.z, point.chart))
-    inner = scene.locate(prior.decode(point.z, point.chart)[:, :2])
+    found = locate(prior, prior.decode(point))
+    inner = locate(scene, prior.decode(point)[:, :2])
     assert torch.equal(found.chart, inner.chart)
-    x, other = prior.decode(found.z, found.chart), scene.decode(inner.z, inner.chart)
+    x, other = prior.decode(found), scene.decode(inner)
     torch.testing.assert_close(x[:, :2], other, rtol=0, atol=1e-4)
-    torch.testing.assert_close(x[:, 2], prior.decode(point.z, point.chart)[:, 2])
+    torch.testing.assert_close(x[:, 2], prior.decode(point)[:, 2])
 
 
 def test_a_region_is_cut_at_its_neck():
@@ -251,7 +252,7 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
     scene = small(kinds=1, size=32)
     objects = [(0, disk(scene, -0.45, 0.2, 0.25)), (0, disk(scene, 0.4, -0.3, 0.2))]
     truth = points_of(scene, [objects])
-    x = scene.decode(truth.z, truth.chart)
+    x = scene.decode(truth)
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, x, 0.05, seed)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
@@ -261,7 +262,7 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
     posterior = explore(empty, patience=3)
     assert scene.counts[int(posterior.chart[0, 0])] == (2,)
     assert posterior.weights[0, 0] > 0.9
-    found = scene.decode(posterior.mode[:, 0], posterior.chart[:, 0])
+    found = scene.decode(Point(posterior.chart[:, 0], posterior.mode[:, 0]))
     assert (found - x).square().sum() / x.square().sum() < 0.02
 
 
@@ -270,7 +271,7 @@ def test_the_search_goes_on_while_evidence_rises():
     places = (-0.5, 0.3), (0.45, 0.35), (0.0, -0.5)
     truth = points_of(scene, [[(0, disk(scene, x, y, 0.2)) for x, y in places]])
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
-    y = simulate(operator, scene.decode(truth.z, truth.chart), 0.05, 0)
+    y = simulate(operator, scene.decode(truth), 0.05, 0)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
     with pytest.warns(UserWarning, match="not explained"):
         empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start)

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onmanifold.plugins import load_dataset
 from onmanifold.priors.atlas.selection import (
     choose_command,
     compare_charts,
     shortened,
 )
+from onmanifold.priors.datasets import stream
 from onmanifold.priors.dimension import dimension_by_scale, intrinsic_dimension
-from onmanifold.priors.manifolds import stream
 from onmanifold.priors.recipe import Recipe
-from onmanifold.registry import load_manifold
 
 RECIPE = Recipe.read("two-circles")
 RECIPE = replace(
@@ -33,12 +33,12 @@ RECIPE = replace(
     [("two-circles", 1), ("ring", 2), ("sphere", 2), ("swiss-roll", 2), ("torus", 2), ("bar", 1)],
 )
 def test_dimension_of_the_data_manifolds(name, dimension):
-    x, _ = load_manifold(name).sample(2000, stream(0, "seeding"))
+    x, _ = load_dataset(name).sample(2000, stream(0, "seeding"))
     assert intrinsic_dimension(x, 100) == pytest.approx(dimension, rel=0.2)
 
 
 def test_two_balls_have_six_dimensions():
-    x, _ = load_manifold("two-balls").sample(2000, stream(0, "seeding"))
+    x, _ = load_dataset("two-balls").sample(2000, stream(0, "seeding"))
     assert intrinsic_dimension(x, 20) == pytest.approx(6, rel=0.1)
 
 

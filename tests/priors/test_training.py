@@ -17,8 +17,8 @@ from onmanifold.priors.atlas.training import (
     overlap_weights,
     weighted_loss,
 )
+from onmanifold.priors.datasets import TwoCircles, stream
 from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.manifolds import TwoCircles, stream
 from onmanifold.priors.recipe import RECIPES, Recipe
 from onmanifold.priors.training import Checkpoints, Diverged, card, train
 
@@ -74,7 +74,7 @@ def test_mixture_weights_give_the_gradient_of_the_mixture_bound(atlas):
 def test_overlap_weights_share_the_border_and_leave_the_interior(atlas):
     point = atlas.sample(400, 0)
     inner = 0.3 * point.z
-    x = atlas.decode(inner, point.chart)
+    x = atlas.decode(point.at(inner))
     weights = overlap_weights(atlas, x, 1.5)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(400).double())
     plain = (atlas.log_weights - atlas.energies(x)).softmax(dim=1)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank

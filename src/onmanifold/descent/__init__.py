@@ -7,7 +7,7 @@ from onmanifold.descent.lbfgs import LBFGS
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
 from onmanifold.descent.loop import Descent, descend
 from onmanifold.descent.method import Method
-from onmanifold.descent.problem import Problem, pose
+from onmanifold.descent.problem import Problem, build_problem
 from onmanifold.descent.state import State
 from onmanifold.descent.stopping import (
     Discrepancy,
@@ -34,5 +34,5 @@ __all__ = [
     "State",
     "StoppingRule",
     "descend",
-    "pose",
+    "build_problem",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.descent.derivatives import Slope
 from onmanifold.descent.method import attempt, parabola, slope_arrival
 from onmanifold.descent.problem import Problem, Trial

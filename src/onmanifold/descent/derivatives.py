@@ -11,7 +11,7 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.descent.quadratic import magnitude
 from onmanifold.descent.state import Rows
-from onmanifold.prior import widened
+from onmanifold.prior import pad_to
 
 if TYPE_CHECKING:
     from onmanifold.descent.problem import Problem, Trial
@@ -74,10 +74,10 @@ def slope_at(problem: Problem, trial: Trial) -> Slope:
     residual = problem.fidelity.gradient(trial.linearization.y, problem.measurement)
     image_gradient = trial.linearization.vjp(residual.unsqueeze(1)).squeeze(1)
     return Slope(
-        gradient=widened(geometry.pull_back(columns, image_gradient), problem.prior.dim),
+        gradient=pad_to(geometry.pull_back(columns, image_gradient), problem.prior.dim),
         slope=problem.penalty_gradient(trial.point),
         metric=metric,
-        columns=widened(columns, problem.prior.dim),
+        columns=pad_to(columns, problem.prior.dim),
     )
 
 
@@ -98,8 +98,8 @@ def model_at(problem: Problem, trial: Trial) -> Model:
         curvature = magnitude(curvature.nan_to_num(0.0, 0.0, 0.0), metric[:, :n, :n])
     gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
     return Model(
-        widened(gradient, d),
-        widened(curvature, d, d),
+        pad_to(gradient, d),
+        pad_to(curvature, d, d),
         metric,
         *problem.penalty_derivatives(trial.point),
     )
@@ -107,6 +107,6 @@ def model_at(problem: Problem, trial: Trial) -> Model:
 
 def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:
     """J's columns up to the last that some member's chart has, and which each has, ``(B, d)``."""
-    used = problem.prior.used(trial.point.chart)
+    used = problem.prior.active(trial.point.chart)
     _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
     return columns[:, : max(int(used.any(0).sum()), 1)], used

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.descent.state import State
-from onmanifold.solution import Status
+from onmanifold.status import Status
 
 
 @dataclass(frozen=True)

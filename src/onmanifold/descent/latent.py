@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.descent.derivatives import Model, Slope
 from onmanifold.descent.method import Method, slope_arrival
 from onmanifold.descent.problem import Problem, Trial

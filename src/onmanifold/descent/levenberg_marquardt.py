@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.descent.derivatives import Model
 from onmanifold.descent.method import arrival, attempt, curvature_guess, parabola
 from onmanifold.descent.problem import Problem, Trial
@@ -103,7 +103,7 @@ class LevenbergMarquardt:
     def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
         """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
         model = problem.model(trial)
-        scale = _mean_curvature(model, problem.prior.used(trial.point.chart))
+        scale = _mean_curvature(model, problem.prior.active(trial.point.chart))
         _, promise = _propose(problem, trial.point, model, _floor(scale))
         basic = arrival(problem, trial, model, promise)
         return LMState(

@@ -17,7 +17,7 @@ from onmanifold.descent.state import State
 from onmanifold.descent.stopping import StoppingRule
 from onmanifold.descent.visits import Visits
 from onmanifold.prior import Point
-from onmanifold.solution import History, Status
+from onmanifold.status import History, Status
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
-from onmanifold._autodiff import jvp
-from onmanifold._checks import check_batch, check_callable, check_number
+from onmanifold.autodiff import jvp
+from onmanifold.checks import check_batch, check_callable, check_number
 from onmanifold.descent.derivatives import Model, Slope, model_at, slope_at
 from onmanifold.descent.quadratic import clip_to_psd
 from onmanifold.descent.state import Rows
@@ -62,7 +62,7 @@ class Counts:
 class Problem:
     """Minimize ``Phi(A(D_k(z)), y) - prior_weight * log q_k(z)`` for each of B members.
 
-    A member is a measurement seen from one start. Made by :func:`pose`, which checks everything.
+    A member is a measurement seen from one start. Made by :func:`build_problem`, which checks everything.
 
     Attributes:
         operator: A.
@@ -120,7 +120,7 @@ class Problem:
         """``-prior_weight * log q_k(z)``, ``(B,)``."""
         if not self.weighted:
             return point.z.new_zeros(len(point))
-        return self.weigh(self.prior.log_prob(point.z, point.chart))
+        return self.weigh(self.prior.log_prob(point))
 
     def penalty_gradient(self, point: Point) -> Tensor:
         """Its gradient in the latent coordinates, ``(B, d)``."""
@@ -145,13 +145,13 @@ class Problem:
 
         Not at all where the chart does not have it.
         """
-        box = geometry.half_widths(self.prior, point.chart, point.z)
+        box = self.prior.box_half_width(point.chart, point.z)
         return (-box - point.z).clamp(max=0.0), (box - point.z).clamp(min=0.0)
 
     def at(self, point: Point, x: Tensor | None = None) -> Trial:
         """Linearize the operator at ``point``, decoded ``x``: one linearization a member."""
         if x is None:
-            x = self.prior.decode(point.z, point.chart)
+            x = self.prior.decode(point)
         return self._trial(point, x, torch.zeros_like(point.chart, dtype=torch.bool))
 
     def after(self, point: Point, v: Tensor, may_switch: Tensor) -> Trial:
@@ -161,20 +161,20 @@ class Problem:
         the numbers' range or the operator's domain ends where it began, with an infinite objective.
         """
         target = self.retraction(self.prior, point, v)
-        x = self.prior.decode(target.z, target.chart)
+        x = self.prior.decode(target)
         sound = torch.isfinite(x).flatten(1).all(1)
         target = _where(sound, target, point)
         target, switched = self._switch(target, x, may_switch & sound)
         changed = (switched | ~sound).nonzero().squeeze(1)
         if len(changed):
             again = target.select(changed)
-            x = x.index_copy(0, changed, self.prior.decode(again.z, again.chart))
+            x = x.index_copy(0, changed, self.prior.decode(again))
         try:
             trial = self._trial(target, x, switched)
         except OutsideDomain as error:
             sound = sound & ~error.members
             target, switched = _where(sound, target, point), switched & sound
-            x = self.prior.decode(target.z, target.chart)
+            x = self.prior.decode(target)
             trial = self._trial(target, x, switched)
         if bool(sound.all()):
             return trial
@@ -223,7 +223,7 @@ class Problem:
     def curvature_along(self, trial: Trial, v: Tensor) -> Tensor:
         """Gauss-Newton curvature of the misfit along ``v`` ``(B, d)``, by one tangent each: ``(B,)``."""
         point, y = trial.point, trial.linearization.y
-        _, pushed = jvp(lambda z: self.prior.decode(z, point.chart), point.z, v)
+        _, pushed = jvp(lambda z: self.prior.decode(point.at(z)), point.z, v)
         tangent = trial.linearization.jvp(pushed.unsqueeze(1))
         bent = self.fidelity.curvature(y, self.measurement, tangent)
         return (tangent * bent).flatten(1).sum(1)
@@ -235,7 +235,7 @@ class Problem:
         """
         columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
         size = max(_COLUMN_BUDGET // columns, 1)
-        dims = self.prior.used(trial.point.chart).sum(1)
+        dims = self.prior.active(trial.point.chart).sum(1)
         alike = [(dims == d).nonzero().squeeze(1) for d in dims.unique()]
         parts = [rows for group in alike for rows in torch.split(group, size)]
         if len(parts) <= 1:
@@ -255,7 +255,7 @@ def _no_counts(members: Tensor) -> Counts:
     return Counts(torch.zeros_like(members), torch.zeros_like(members))
 
 
-def pose(
+def build_problem(
     operator: OperatorLike,
     measurement: Tensor,
     prior: ManifoldPrior,

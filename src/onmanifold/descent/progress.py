@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from onmanifold.solution import Status
+from onmanifold.status import Status
 
 _PATIENCE = 2.0  # seconds before the bar appears
 

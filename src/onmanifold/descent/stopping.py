@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.state import State
-from onmanifold.solution import Status
+from onmanifold.status import Status
 
 
 class StoppingRule(ABC):

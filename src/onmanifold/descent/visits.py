@@ -19,7 +19,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.descent.state import State
 from onmanifold.geometry import neighbour
 from onmanifold.operator import OutsideDomain
-from onmanifold.solution import Status
+from onmanifold.status import Status
 
 _PATIENCE = 20  # steps after which a visit that has not led below is over
 _ENDS = (Status.SMALL_GRADIENT, Status.SMALL_DECREASE, Status.STALLED)

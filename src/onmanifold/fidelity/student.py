@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.fidelity.entries import count, total
 from onmanifold.fidelity.independent import Independent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from onmanifold._checks import check_shape
+from onmanifold.checks import check_shape
 
 
 def missing(library: str, error: ImportError) -> ModuleNotFoundError:

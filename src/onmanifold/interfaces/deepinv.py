@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onmanifold._autodiff import jvp, vjp
-from onmanifold._checks import check_shape
-from onmanifold.geometry import nearest
+from onmanifold.autodiff import jvp, vjp
+from onmanifold.checks import check_shape
+from onmanifold.geometry import locate, nearest
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import ForwardOperator, OperatorLike
 from onmanifold.operator import as_operator as as_forward_operator
@@ -227,8 +227,8 @@ class ManifoldIndicator(Prior):  # type: ignore[misc]
         """The projection of each ``(B, C, H, W)`` onto the manifold, whatever the step length."""
         unknown = x.reshape(len(x), *self.prior.x_shape)
         # An encoder need not lead to the nearest point, only a few steps away from it.
-        point = nearest(self.prior, self.prior.locate(unknown), unknown, steps=_NEARER)
-        return self.prior.decode(point.z, point.chart).reshape(x.shape)
+        point = nearest(self.prior, locate(self.prior, unknown), unknown, steps=_NEARER)
+        return self.prior.decode(point).reshape(x.shape)
 
 
 def as_deepinv_prior(prior: ManifoldPrior) -> ManifoldIndicator:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onmanifold._checks import check_batch
+from onmanifold.checks import check_batch
 from onmanifold.interfaces._common import shape_of_columns
 
 

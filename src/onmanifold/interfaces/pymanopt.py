@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold import geometry
-from onmanifold._autodiff import gradient, jvp
-from onmanifold._checks import as_generator
+from onmanifold.autodiff import gradient, jvp
+from onmanifold.checks import as_generator
 from onmanifold.descent.derivatives import Model
-from onmanifold.descent.problem import Trial, pose
+from onmanifold.descent.problem import Trial, build_problem
 from onmanifold.fidelity import Fidelity
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import OperatorLike, OutsideDomain
-from onmanifold.prior import ManifoldPrior, Point, widened
+from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import ChartRetraction, Retraction
 
 try:
@@ -90,7 +90,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         """The chart's coordinates ``(d,)`` as a batch of one point, such as ``solve`` takes for a start."""
         coordinates = torch.tensor(z, dtype=torch.float64, device=self.prior.device).unsqueeze(0)
         chart = torch.tensor([self.chart], device=self.prior.device)
-        return Point(chart, widened(coordinates, self.prior.dim))
+        return Point(chart, pad_to(coordinates, self.prior.dim))
 
     def decode(self, z: Vector | Tensor) -> Tensor:
         """The unknown ``x_shape`` at ``z`` ``(d,)``; torch differentiates it if ``z`` is a tensor."""
@@ -121,7 +121,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
             sample = self.prior.sample(64, self._generator)
             inside = (sample.chart == self.chart).nonzero().squeeze(1)
             if len(inside):
-                return self._own(geometry.clamp_to_box(self.prior, sample.select(inside[:1])).z)
+                return self._own(self.prior.clamp(sample.select(inside[:1])).z)
         raise RuntimeError(f"6400 samples of the prior, and none lies in chart {self.chart}")
 
     def random_tangent_vector(self, point: Vector) -> Vector:
@@ -137,7 +137,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
     def typical_dist(self) -> float:
         """The distance of two samples of the prior in the unknown's space, root mean square."""
         sample = self.prior.sample(64, 0)
-        x = self.prior.decode(sample.z, sample.chart).flatten(1)
+        x = self.prior.decode(sample).flatten(1)
         return float((2 * x.var(dim=0).sum()).sqrt())
 
     # What its optimizers ask for ------------------------------------------------------------------
@@ -145,7 +145,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
     def retraction(self, point: Vector, tangent_vector: Vector) -> Vector:
         """The point that the retraction leads to, inside the box."""
         v = torch.from_numpy(np.array(tangent_vector)).to(self.prior.device).unsqueeze(0)
-        v = widened(v, self.prior.dim)
+        v = pad_to(v, self.prior.dim)
         return self._own(self._retraction(self.prior, self.point(point), v).z)
 
     def transport(self, point_a: Vector, point_b: Vector, tangent_vector_a: Vector) -> Vector:
@@ -236,7 +236,7 @@ def as_problem(
         >>> bool((manifold.decode(found.point) - truth).norm() < 1e-4)
         True
     """
-    posed = pose(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
+    posed = build_problem(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
     if len(posed) != 1:
         raise ValueError(
             f"one measurement makes a problem, got {len(posed)}: pass y[:1], y[1:2], ..."

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
-from onmanifold._checks import check_batch
+from onmanifold.checks import check_batch
 from onmanifold.interfaces._common import shape_of_columns
 
 

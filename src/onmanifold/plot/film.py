@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import check_index, views

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import View, present, views

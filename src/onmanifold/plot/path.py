@@ -15,14 +15,12 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.geometry import half_widths
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
@@ -66,7 +64,7 @@ class _Visit:
         low, high = z.amin(0), z.amax(0)
         reach = 0.8 * (high - low).amax()
         reach = torch.where(reach > 0, reach, 1.0)
-        box = half_widths(self.problem.prior, torch.tensor(self.chart, device=z.device), z)
+        box = self.problem.prior.box_half_width(torch.tensor(self.chart, device=z.device), z)
         box = torch.where(box > 0, box, torch.inf)  # of a single point, some room around it
         bounded, middle = torch.isfinite(box), (low + high) / 2
         return torch.where(bounded, -box, middle - reach), torch.where(bounded, box, middle + reach)

@@ -18,8 +18,8 @@ from torch import Tensor
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
+from onmanifold.prior import evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _CLOUD = 1000  # samples of the prior drawn around a point
 
@@ -102,7 +102,7 @@ def _samples(solution: Solution) -> Tensor:
     prior = solution.problem.prior
     with torch.no_grad(), evaluation(prior):
         point = prior.sample(_CLOUD, 0)
-        return prior.decode(point.z, point.chart)
+        return prior.decode(point)
 
 
 def _view_of_images(solution: Solution, samples: Tensor) -> View:

@@ -1,4 +1,4 @@
-"""A normal law that a border cuts off: density ~ exp(-s t - c t^2 / 2) at distances t >= 0 from it."""
+"""A normal component that a border cuts off: density ~ exp(-s t - c t^2 / 2) at distances t >= 0 from it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from math import log, pi, sqrt
 import torch
 from torch import Tensor
 
-_FAR = (
-    20.0  # standard deviations of the cut-off mean beyond the border: there the law is exponential
-)
+_FAR = 20.0  # standard deviations of the cut-off mean beyond the border: there the component is exponential
 
 
 @dataclass(frozen=True)
 class CutNormal:
-    """The law of the distance from a border on which a mode lies.
+    """The component of the distance from a border on which a mode lies.
 
     Attributes:
         slope: s, at least 0: how the objective rises away from the border.

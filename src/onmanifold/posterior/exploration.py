@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count, check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
+from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
-from onmanifold.posterior.law import Law, law_at, split_law
-from onmanifold.posterior.target import Local, modelled, posed
-from onmanifold.prior import Point
-from onmanifold.solution import Solution, Status
-from onmanifold.solve import evaluation
+from onmanifold.posterior.target import Local, modelled, problem_of
+from onmanifold.prior import Point, ReachedByJumps, evaluation
+from onmanifold.solution import Solution
 from onmanifold.starts import objectives
+from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
 _MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least objective are tried
@@ -31,16 +32,16 @@ _SAME = 0.04  # relative distance of two unknowns that count as one
 
 @dataclass(eq=False)
 class _Mode:
-    """A mode, the law around it, whether jumps were tried from here."""
+    """A mode, the component around it, whether jumps were tried from here."""
 
     local: Local
-    law: Law
+    component: TwoPieceNormal
     left: bool = False
 
     @property
     def evidence(self) -> float:
         """Its logarithm."""
-        return float(self.law.log_mass() - self.local.objective)
+        return float(self.component.log_mass() - self.local.objective)
 
 
 class _Found:
@@ -70,7 +71,7 @@ class _Found:
         return max(waiting, key=lambda mode: mode.evidence, default=None)
 
     def split(self, problem: Problem) -> list[_Mode]:
-        """The best modes, best first, their laws split.
+        """The best modes, best first, their components split.
 
         That takes evaluations, and next to always lowers the evidence: modes are left out that have too
         little even without it.
@@ -80,7 +81,9 @@ class _Found:
         for mode in sorted(self.modes, key=lambda mode: -mode.evidence):
             if mode.evidence < best - _KEPT:
                 break
-            split.append(replace(mode, law=split_law(problem, mode.local, mode.law)))
+            split.append(
+                replace(mode, component=split_component(problem, mode.local, mode.component))
+            )
             best = max(best, split[-1].evidence)
         split.sort(key=lambda mode: -mode.evidence)
         return [mode for mode in split if mode.evidence >= best - _KEPT]
@@ -99,9 +102,9 @@ def explore(
     from the best of each kind of jump, and to the end from those that come near the mode's objective. What
     they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
     from which none was tried, until no mode within ``slack`` nats of the best is left, or until those from
-    ``patience`` modes in a row have raised the best evidence by no more than that. The laws of the best are
-    then split: widths along each axis as the objective has them, since far from linear operators bend
-    much over the widths that curvature alone leaves, and modes of many coordinates would weigh too much.
+    ``patience`` modes in a row have raised the best evidence by no more than that. The components of the
+    best are then split: widths along each axis as the objective has them. Operators far from linear bend
+    much over the widths that curvature alone leaves, so that modes of many coordinates would weigh too much.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
@@ -109,8 +112,8 @@ def explore(
         slack: modes of so much less evidence, in nats, are not jumped from, and to gain less is nothing.
 
     Returns:
-        The posterior over all modes found, within 5 nats of the best; their laws have two widths along each
-        axis.
+        The posterior over all modes found, within 5 nats of the best; their components have two widths
+        along each axis.
 
     Raises:
         TypeError: the prior has no jumps.
@@ -122,14 +125,14 @@ def explore(
         >>> from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
         >>> scene = Scene(RadialOutlines(3), size=24, arrangement=Arrangement(counts=(1, 1, 1)))
         >>> two, one = scene.sample(1, 0), scene.sample(1, 2)  # points with two objects, and one
-        >>> y = scene.decode(two.z, two.chart)
+        >>> y = scene.decode(two)
         >>> operator = as_operator(lambda x: x, scene.x_shape)
         >>> solution = solve(operator, y, scene, fidelity=Gaussian(0.1), starts=one)
         >>> explore(solution, patience=2).chart[:, 0] == two.chart
         tensor([True])
     """
-    problem = posed(solution)
-    if not problem.prior.jumps(Point(solution.chart[:1], solution.z[:1])):
+    problem = problem_of(solution)
+    if not isinstance(problem.prior, ReachedByJumps):
         raise TypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
@@ -169,7 +172,7 @@ class _Search:
 
     def _jump(self, mode: Local) -> None:
         """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
-        jumps = self.problem.prior.jumps(mode.point)
+        jumps = cast(ReachedByJumps, self.problem.prior).jumps(mode.point)
         families = [self._few(points) for points in jumps.values() if len(points)]
         if not families:
             return
@@ -190,7 +193,7 @@ class _Search:
 
     def _new(self, point: Point, objective: Tensor) -> Tensor:
         """Those that are neither near a mode that is known nor near a better one: an index, best first."""
-        x = self.problem.prior.decode(point.z, point.chart)
+        x = self.problem.prior.decode(point)
         known = [(int(mode.local.chart), mode.local.x[0]) for mode in self.found.modes]
         kept = []
         for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
@@ -213,13 +216,13 @@ class _Search:
         state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
         if len(state.objective) == 0:
             return
-        x = self.problem.prior.decode(state.point.z, state.point.chart)
+        x = self.problem.prior.decode(state.point)
         members = self._members(len(x))
         modes = modelled(members, state.point, x, state.objective, state.model)
-        laws = law_at(self.problem, modes)
+        components = component_at(self.problem, modes)
         for i in modes.objective.argsort().tolist():
             row = torch.tensor([i])
-            self.found.add(_Mode(modes.select(row), laws.select(row)))
+            self.found.add(_Mode(modes.select(row), components.select(row)))
 
     def _descend(self, start: Point | LMState, steps: int) -> LMState:
         stop = MaxSteps(steps) | SmallDecrease(4e-4)
@@ -258,5 +261,8 @@ def _gathered(problem: Problem, parts: list[list[_Mode]]) -> Laplace:
         table[b, : len(part)] = torch.arange(first, first + len(part))
         first += len(part)
     modes = [mode for part in parts for mode in part]
-    local, laws = Local.cat([m.local for m in modes]), Law.cat([m.law for m in modes])
-    return mixture(problem, local, laws, table)
+    local, components = (
+        Local.cat([m.local for m in modes]),
+        TwoPieceNormal.cat([m.component for m in modes]),
+    )
+    return mixture(problem, local, components, table)

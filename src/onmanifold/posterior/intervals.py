@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_number
+from onmanifold.checks import check_number
 from onmanifold.prior import ManifoldPrior, Point
 
 _PIXELS = 2**12  # sorted at once
@@ -59,7 +59,7 @@ def by_chart(
         central(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level) for k in charts
     ]
     low, high = (torch.stack(ends, dim=1) for ends in zip(*sides, strict=True))
-    used = prior.used(charts)
+    used = prior.active(charts)
     return torch.where(used, low, torch.nan), torch.where(used, high, torch.nan)
 
 
@@ -73,7 +73,7 @@ def of_pixels(
     """
     sides = []
     for rows in torch.arange(len(draws), device=draws.z.device).view(batch, -1):
-        x = prior.decode(draws.z[rows], draws.chart[rows]).flatten(1).mT
+        x = prior.decode(draws.select(rows)).flatten(1).mT
         even = x.new_ones(1, len(rows))
         parts = [torch.stack(central(part, even, level)) for part in x.split(_PIXELS)]
         sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))

@@ -1,4 +1,4 @@
-"""Laplace's approximation: a normal law at each mode, weighted by its evidence."""
+"""Laplace's approximation: a normal component at each mode, weighted by its evidence."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
-from onmanifold._checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.geometry import clamp_to_box
+from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
-from onmanifold.posterior.law import Law, law_at
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import Local, at_rest, box_of, in_box
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _REDRAWS = 20  # of samples that fell out of the latent box
 _SEEN = 1e-8  # weight below which a mode is not decoded
@@ -25,7 +23,7 @@ _SEEN = 1e-8  # weight below which a mode is not decoded
 
 @dataclass(frozen=True)
 class Laplace:
-    """The posterior over (chart, z) of B measurements as a mixture of normal laws, one at each mode.
+    """The posterior over (chart, z) of B measurements as a mixture of normal components, one at each mode.
 
     Around a mode ``z*`` of chart k the objective ``f = Phi(A(D_k(z)), y) - log q_k(z)`` is replaced by
     ``f(z*) + v.H v / 2`` with ``H`` the Gauss-Newton curvature of Phi plus the positive part of the Hessian
@@ -39,7 +37,7 @@ class Laplace:
     mixture weight, as in an atlas; the likelihood's constants (``(2 pi std^2)^(-m/2)``), which are not in
     Phi, are the same for all charts and missing in the evidence.
 
-    A coordinate whose mode lies on the border of the box has a normal law cut off there, with the slope
+    A coordinate whose mode lies on the border of the box has a normal component cut off there, with the slope
     that the objective has, independent of other such coordinates; the free ones follow it as H says.
     Mass beyond other borders is not taken off the evidence.
 
@@ -48,9 +46,9 @@ class Laplace:
         chart: chart of each of M modes, the best first, ``(B, M)``; where a measurement has fewer its
             first is repeated, without mass.
         mode: where the density is highest, ``(B, M, d)``, float64.
-        covariance: of each mode's law, ``(B, M, d, d)``, float64; 0 for coordinates that its chart does not
-            have.
-        mean: its mean, the mode itself unless that lies on the border or its law has two widths,
+        covariance: of each mode's component, ``(B, M, d, d)``, float64; 0 for coordinates that its chart
+            does not have.
+        mean: its mean, the mode itself unless that lies on the border or its component has two widths,
             ``(B, M, d)``, float64.
         log_mass: each mode's evidence, ``(B, M)``, -inf without mass.
 
@@ -72,7 +70,7 @@ class Laplace:
     mean: Tensor
     covariance: Tensor
     log_mass: Tensor
-    _laws: Law = field(repr=False)
+    _components: TwoPieceNormal = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.chart)
@@ -107,7 +105,7 @@ class Laplace:
         point = Point(self.chart[chosen], self.mean[chosen].to(prior.dtype))
         with evaluation(prior):
             x, columns = geometry.decode_with_jacobian(prior, point)
-        root = self._laws.root()[chosen].to(prior.dtype)
+        root = self._components.root()[chosen].to(prior.dtype)
         within = torch.einsum("nd...,nde->ne...", columns, root).square().sum(1)
         owner = chosen.nonzero()[:, 0]
         weight = weights[chosen].view(-1, *[1] * len(prior.x_shape))
@@ -129,7 +127,7 @@ class Laplace:
         """``n`` samples of each unknown, ``(B, n, *x_shape)``."""
         point, prior = self.sample(n, generator), self.problem.prior
         with evaluation(prior):
-            x = prior.decode(point.z, point.chart)
+            x = prior.decode(point)
         return x.view(len(self), n, *prior.x_shape)
 
     @torch.no_grad()
@@ -164,16 +162,16 @@ class Laplace:
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
         prior = self.problem.prior
         rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
-        chart, laws = self.chart[rows, modes], self._laws.at(rows, modes)
-        z = laws.sample(source)
+        chart, components = self.chart[rows, modes], self._components.at(rows, modes)
+        z = components.sample(source)
         for _ in range(_REDRAWS):
             inside = in_box(self.problem, chart, z)
-            z = torch.where(inside.unsqueeze(-1), z, laws.sample(source))
-        return clamp_to_box(prior, Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
+            z = torch.where(inside.unsqueeze(-1), z, components.sample(source))
+        return prior.clamp(Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
 
 
 def laplace(solution: Solution) -> Laplace:
-    """Approximate the posterior of ``solution`` by a normal law at each mode; see :class:`Laplace`.
+    """Approximate the posterior of ``solution`` by a normal component at each mode; see :class:`Laplace`.
 
     The modes are those that the starts ended in, each descended on and looked at from every other chart;
     two of a chart that are nearer than two standard deviations are one.
@@ -188,13 +186,13 @@ def laplace(solution: Solution) -> Laplace:
     with torch.no_grad(), evaluation(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
-    return mixture(problem, modes, law_at(problem, modes), table)
+    return mixture(problem, modes, component_at(problem, modes), table)
 
 
 def _check_confined(problem: Problem, modes: Local) -> None:
     if bool(torch.isfinite(box_of(problem, modes.chart)).all()):
         return
-    used = problem.prior.used(modes.chart)
+    used = problem.prior.active(modes.chart)
     values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, used))
     if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
         raise ValueError(
@@ -203,11 +201,11 @@ def _check_confined(problem: Problem, modes: Local) -> None:
         )
 
 
-def mixture(problem: Problem, modes: Local, laws: Law, table: Tensor) -> Laplace:
-    """The laws at modes, those of each measurement in a row of ``table``, filled up by -1."""
-    log_mass = laws.log_mass() - modes.objective
+def mixture(problem: Problem, modes: Local, components: TwoPieceNormal, table: Tensor) -> Laplace:
+    """The components at modes, those of each measurement in a row of ``table``, filled up by -1."""
+    log_mass = components.log_mass() - modes.objective
     order = torch.where(table < 0, table[:, :1], table)
-    each = laws.select(order)
+    each = components.select(order)
     return Laplace(
         problem=problem,
         chart=modes.chart[order],
@@ -215,5 +213,5 @@ def mixture(problem: Problem, modes: Local, laws: Law, table: Tensor) -> Laplace
         mean=each.mean(),
         covariance=each.root() @ each.root().mT,
         log_mass=torch.where(table < 0, -torch.inf, log_mass[order]),
-        _laws=each,
+        _components=each,
     )

@@ -10,9 +10,8 @@ from torch import Tensor
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.descent.subproblem import composite_step
-from onmanifold.geometry import clamp_to_box, seen_from
 from onmanifold.posterior.target import Local, local, visit
-from onmanifold.prior import Point
+from onmanifold.prior import Point, charts_overlap
 from onmanifold.solution import Solution
 
 _STEPS = 100
@@ -38,7 +37,7 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
     found = _settled(problem, ends, owner[sound])
     if found is not None:
         found = _distinct(*found, batch)
-        overlap = problem.prior.charts_overlap
+        overlap = charts_overlap(problem.prior)
         more = _settled(problem, *_views(problem, *found)) if overlap else None
         if more is not None:
             modes, owner = Local.cat([found[0], more[0]]), torch.cat([found[1], more[1]])
@@ -55,7 +54,8 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
 def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor]:
     """Each mode in the coordinates of every other chart."""
     charts = range(problem.prior.num_charts)
-    points = [seen_from(problem.prior, modes.x, torch.full_like(modes.chart, k)) for k in charts]
+    prior = problem.prior
+    points = [prior.clamp(prior.encode(modes.x, torch.full_like(modes.chart, k))) for k in charts]
     seen = Point.cat(points)
     other = (seen.chart != modes.chart.repeat(len(points))) & torch.isfinite(seen.z).all(dim=1)
     return seen.select(other), owner.repeat(len(points))[other]
@@ -84,7 +84,7 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
     members = problem.select(owner)
     # What is left to descend is too little to be seen in the objective, but the model knows the way.
     v, _ = composite_step(members, state.point, state.model, state.model.curvature)
-    last = clamp_to_box(problem.prior, Point(state.point.chart, state.point.z + v))
+    last = problem.prior.clamp(state.point.at(state.point.z + v))
     there = visit(members, last)
     if there is None:
         return None

@@ -61,7 +61,7 @@ class Chains(Rows):
     @classmethod
     def ready(cls, problem: Problem, here: Local) -> Self:
         """Chains at given points, their metrics known."""
-        used = problem.prior.used(here.chart)
+        used = problem.prior.active(here.chart)
         factor = torch.linalg.cholesky(geometry.filled(here.hessian, used, size=1.0))
         drift = -torch.cholesky_solve(here.gradient.unsqueeze(2), factor).squeeze(2)
         known = torch.ones_like(here.chart, dtype=torch.bool)
@@ -92,7 +92,7 @@ def walk(
         members, there = problem.select(new), chains.select(new)
         now = local(members, members.at(there.point, there.x), there.x)
         chains = chains.merge(new, Chains.ready(members, now))
-    noise = _normal(chains.drift.shape, step, source) * problem.prior.used(chains.chart)
+    noise = _normal(chains.drift.shape, step, source) * problem.prior.active(chains.chart)
     lot = torch.empty_like(step).uniform_(generator=source)
     away = torch.linalg.solve_triangular(chains.factor.mT, noise.unsqueeze(2), upper=True)
     target = _mean_step(chains, step) + step.unsqueeze(1) * away.squeeze(2)
@@ -168,7 +168,7 @@ class Proposal:
         weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
         even = real / real.sum(1, keepdim=True)
         rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
-        used = approximation.problem.prior.used(approximation.chart)
+        used = approximation.problem.prior.active(approximation.chart)
         unused = torch.diag_embed((~used).to(weights))
         return cls(
             approximation.chart[rows],

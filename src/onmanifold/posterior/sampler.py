@@ -11,16 +11,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from onmanifold._checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.geometry import clamp_to_box
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.moves import Chains, Proposal, jump, walk
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import at_rest, visit
-from onmanifold.prior import Point
+from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.solve import evaluation
 
 _TARGET = 0.574  # acceptance at which Langevin steps do best (Roberts and Rosenthal, 1998)
 _LONGEST = 2.0  # standard deviations
@@ -52,7 +50,7 @@ def sample_posterior(
         chains: of each measurement; they start from draws of the mixture.
         warmup: draws before, not kept, in which the local moves are adapted.
         seed: same seed, same draws of the same batch. All chains share the random numbers: a measurement's
-            draws are others, of the same law, where it is sampled alone or among others.
+            draws are others, of the same component, where it is sampled alone or among others.
         approximation: ``laplace(solution)`` if it is known already.
 
     Returns:
@@ -110,7 +108,7 @@ def _begun(
     members: Problem, approximation: Laplace, proposal: Proposal, source: torch.Generator
 ) -> Chains:
     """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
-    drawn = clamp_to_box(members.prior, proposal.sample(source))
+    drawn = members.prior.clamp(proposal.sample(source))
     each = len(members) // len(approximation)
     found = visit(members, drawn)
     rows = found.rows if found else torch.empty_like(drawn.chart[:0])
@@ -119,7 +117,7 @@ def _begun(
     point = Point(
         chart.index_copy(0, rows, drawn.chart[rows]), z.index_copy(0, rows, drawn.z[rows])
     )
-    x = members.prior.decode(point.z, point.chart)
+    x = members.prior.decode(point)
     return Chains.at(members.at(point, x), x)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold._checks import check_count
+from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
-from onmanifold.prior import Point
-from onmanifold.solve import evaluation
+from onmanifold.prior import Point, evaluation
 
 MIXED = 1.01  # largest R-hat at which chains pass for having mixed
 
@@ -88,7 +87,7 @@ class PosteriorSamples:
         """``n`` draws of each unknown, evenly spread over all chains, ``(B, n, *x_shape)``."""
         point, prior = self.points(n), self.problem.prior
         with evaluation(prior):
-            return prior.decode(point.z, point.chart).view(len(self), n, *prior.x_shape)
+            return prior.decode(point).view(len(self), n, *prior.x_shape)
 
     def points(self, n: int) -> Point:
         """``n`` draws for each measurement in turn, B * n, evenly spread over all chains."""

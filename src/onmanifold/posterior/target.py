@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold import geometry
 from onmanifold.descent.derivatives import Model
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.descent.state import Rows
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
-from onmanifold.solution import Solution, Status
+from onmanifold.solution import Solution
+from onmanifold.status import Status
 
 _AT_REST = (*(int(s) for s in Status if s.converged), int(Status.STALLED))
 
 
-def posed(solution: Solution) -> Problem:
+def problem_of(solution: Solution) -> Problem:
     """The problem of a solution that has a posterior.
 
     Raises:
@@ -59,7 +59,7 @@ def at_rest(solution: Solution) -> Problem:
     Raises:
         ValueError: all starts of a measurement failed.
     """
-    problem = posed(solution)
+    problem = problem_of(solution)
     status = solution.ends.status
     good = torch.stack([status == code for code in _AT_REST]).any(0)
     failed = ~(good & torch.isfinite(solution.ends.objective)).any(1)
@@ -117,7 +117,7 @@ class Visit:
 
 def visit(problem: Problem, point: Point) -> Visit | None:
     """Linearize the operator at those points where it is defined; ``None`` if there are none."""
-    x = problem.prior.decode(point.z, point.chart)
+    x = problem.prior.decode(point)
     rows = torch.isfinite(x).flatten(1).all(1).nonzero().squeeze(1)
     while len(rows):
         try:
@@ -138,7 +138,7 @@ def modelled(problem: Problem, point: Point, x: Tensor, objective: Tensor, model
     """The same where the objective's model is known, as at the end of a descent."""
     gradient = (model.gradient + model.slope).double()
     curvature = (model.curvature + model.bend).double()
-    used = problem.prior.used(point.chart)
+    used = problem.prior.active(point.chart)
     hessian = _no_wider_than(box_of(problem, point.chart), used, curvature)
     return Local(point.chart, point.z, x, objective.double(), gradient, hessian)
 
@@ -159,14 +159,14 @@ def _no_wider_than(box: Tensor, used: Tensor, hessian: Tensor) -> Tensor:
 
 
 def box_of(problem: Problem, chart: Tensor) -> Tensor:
-    """Half-widths of the charts' latent boxes, ``(..., d)``, as :func:`geometry.half_widths`, float64."""
+    """Half-widths of the charts' latent boxes, ``(..., d)``, in float64."""
     like = torch.empty(0, dtype=torch.float64, device=chart.device)
-    return geometry.half_widths(problem.prior, chart, like)
+    return problem.prior.box_half_width(chart, like)
 
 
 def in_box(problem: Problem, chart: Tensor, z: Tensor) -> Tensor:
     """Which of the latent points ``(..., d)`` lie inside the boxes of their charts ``(...)``: ``(...)``."""
-    return (z.abs() <= geometry.half_widths(problem.prior, chart, z)).all(dim=-1)
+    return (z.abs() <= problem.prior.box_half_width(chart, z)).all(dim=-1)
 
 
 def _told(problem: Problem) -> str:

@@ -1,0 +1,122 @@
+"""Handwritten digits and pictures of clothes, from their files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onmanifold.checks import check_count
+from onmanifold.priors.datasets.base import SPLITS
+from onmanifold.priors.datasets.examples import Part
+
+DATA = "ONMANIFOLD_DATA"  # environment variable: the folder in which the data sets' folders lie
+VALIDATION = 5000  # of the training pictures, the last ones
+
+
+class Mnist:
+    """Pictures of handwritten digits, 28 x 28, values from 0 (background) to 1.
+
+    The 10 000 test pictures are held out; the last 5000 training pictures are for choosing numbers
+    (``validation``), and the others, or ``size`` of them, to learn from.
+
+    Args:
+        size: number of pictures to learn from; default: all.
+        folder: where the four ``.gz`` files in idx format lie; default: ``$ONMANIFOLD_DATA/mnist``.
+        labels: only pictures of these labels.
+
+    Raises:
+        FileNotFoundError: the files are not there.
+        ValueError: not idx files of pictures, or more asked for than there are.
+
+    Reference: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/.
+    """
+
+    name = "mnist"
+
+    def __init__(
+        self,
+        size: int | None = None,
+        folder: str | Path | None = None,
+        labels: list[int] | None = None,
+    ) -> None:
+        self.folder = Path(folder) if folder else Path(os.environ.get(DATA, "data")) / self.name
+        training, held_out = self._read("train", labels), self._read("t10k", labels)
+        kept = min(VALIDATION, len(training[0]) // 10)
+        learned = len(training[0]) - kept
+        if size is not None:
+            check_count(size, f"{self.name}: size")
+            if size > learned:
+                raise ValueError(f"{self.name}: size {size}, but there are {learned} to learn from")
+        rows = slice(0, size or learned)
+        self._parts = {
+            "train": Part(training[0][rows], training[1][rows], replacement=True),
+            "validation": Part(training[0][learned:], training[1][learned:], replacement=False),
+            "held-out": Part(held_out[0], held_out[1], replacement=False),
+        }
+        self.x_shape = self._parts["train"].x_shape
+
+    def __len__(self) -> int:
+        return len(self._parts["train"])
+
+    def part(self, split: str) -> Part:
+        """The pictures that a split may see; their coordinate is the label."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        return self._parts["train" if split == "seeding" else split]
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` of the pictures for training ``(n, 1, 28, 28)``, and their labels ``(n, 1)``."""
+        return self._parts["train"].sample(n, generator)
+
+    def _read(self, prefix: str, labels: list[int] | None) -> tuple[Tensor, Tensor]:
+        x = read_idx(self.folder / f"{prefix}-images-idx3-ubyte.gz")
+        label = read_idx(self.folder / f"{prefix}-labels-idx1-ubyte.gz").long()
+        if x.ndim != 3 or label.shape != (len(x),):
+            raise ValueError(
+                f"{self.folder}: expected pictures (n, H, W) and labels (n,), got "
+                f"{tuple(x.shape)} and {tuple(label.shape)}"
+            )
+        if labels is not None:
+            rows = torch.isin(label, torch.tensor(labels))
+            x, label = x[rows], label[rows]
+        return x.unsqueeze(1).float() / 255, label
+
+
+class FashionMnist(Mnist):
+    """Pictures of clothes, 28 x 28, in the files and with the arguments of :class:`Mnist`.
+
+    Reference: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747 (2017).
+    """
+
+    name = "fashion-mnist"
+
+
+def read_idx(file: Path) -> Tensor:
+    """An array of bytes in a gzipped idx file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not in idx format, or not of bytes, or not as long as it says.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no file {file}: get the data set's four .gz files, and give their folder (folder=...) "
+            f"or set {DATA} to the folder above it"
+        )
+    try:
+        content = gzip.decompress(file.read_bytes())
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{file}: not a gzip file ({error})") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{file}: not an idx file of bytes")
+    axes = content[3]
+    shape = np.frombuffer(content, ">u4", axes, 4).tolist() if len(content) >= 4 + 4 * axes else []
+    values = np.frombuffer(content, np.uint8, offset=min(len(content), 4 + 4 * axes))
+    if not shape or values.size != int(np.prod(shape)):
+        raise ValueError(f"{file}: holds {values.size} bytes, expected {shape}")
+    return torch.from_numpy(values.reshape(shape).copy())

@@ -1,0 +1,94 @@
+"""One handwritten digit on its way: turned, or shifted, step by step."""
+
+from __future__ import annotations
+
+from math import radians
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from onmanifold.checks import check_count
+from onmanifold.priors.datasets.base import SPLITS
+from onmanifold.priors.datasets.examples import Part
+from onmanifold.priors.datasets.mnist import Mnist
+
+BETWEEN = {"train": 0.0, "seeding": 0.0, "validation": 0.25, "held-out": 0.5}  # steps
+
+
+class RotatedDigit:
+    """Pictures of one MNIST digit, turned about the centre and shifted to the right in equal steps.
+
+    Pictures to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of
+    Lee, Kwon and Park, NeurIPS 2021.
+
+    Args:
+        turn: counterclockwise, over all steps, in degrees.
+        shift: over all steps, in pixels; the middle of the way is the picture as it is in the file.
+        steps: number of pictures.
+        label: which digit.
+        number: which of the training pictures with that label.
+        folder: where the files are, see :class:`Mnist`.
+
+    Raises:
+        FileNotFoundError: the files of MNIST are not there.
+        ValueError: no such picture, or neither turn nor shift.
+
+    Reference: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/.
+    """
+
+    def __init__(
+        self,
+        turn: float = 180.0,
+        shift: float = 0.0,
+        steps: int = 100,
+        label: int = 3,
+        number: int = 0,
+        folder: str | Path | None = None,
+    ) -> None:
+        check_count(steps, "RotatedDigit: steps")
+        if turn == shift == 0:
+            raise ValueError("RotatedDigit: turn and shift are both 0, so that nothing moves")
+        digits = Mnist(folder=folder, labels=[label]).part("train").x
+        if not 0 <= number < len(digits):
+            raise ValueError(
+                f"RotatedDigit: there are {len(digits)} training pictures of label {label}, "
+                f"numbered from 0; got number {number}"
+            )
+        self.digit, self.steps = digits[number], steps
+        self.turn, self.shift = turn, shift
+        self.x_shape = tuple(self.digit.shape)
+
+    @property
+    def whole(self) -> float:
+        """The last coordinate: the turn in radians or, where there is none, the shift in pixels."""
+        return radians(self.turn) if self.turn else self.shift
+
+    def part(self, split: str) -> Part:
+        """The pictures that a split may see."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        at = (torch.arange(self.steps) + BETWEEN[split]) * (self.whole / self.steps)
+        return Part(self.render(at[:, None]), at, replacement=split == "train")
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` of the pictures to learn from, and coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
+        return self.part("train").sample(n, generator)
+
+    def render(self, coordinates: Tensor) -> Tensor:
+        """Pictures ``(n, 1, 28, 28)`` at coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
+        share = coordinates[:, 0] / self.whole
+        angle = radians(self.turn) * share
+        width = self.x_shape[2]
+        offset = self.shift * (share - 0.5) * 2 / width  # the picture reaches from -1 to 1
+        cos, sin = angle.cos(), angle.sin()
+        # which place of the digit a pixel shows; rows point down
+        rows = [cos, -sin, -cos * offset, sin, cos, -sin * offset]
+        places = functional.affine_grid(
+            torch.stack(rows, dim=1).view(-1, 2, 3),
+            [len(share), *self.x_shape],
+            align_corners=False,
+        )
+        digits = self.digit.to(coordinates).expand(len(share), *self.x_shape)
+        return functional.grid_sample(digits, places, align_corners=False)

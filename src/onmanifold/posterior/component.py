@@ -1,0 +1,162 @@
+"""The component around a mode: two-piece normal along its axes, cut off at borders of the box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import log, pi, sqrt
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from onmanifold import geometry
+from onmanifold.descent.problem import Problem
+from onmanifold.descent.state import Rows
+from onmanifold.posterior.border import CutNormal
+from onmanifold.posterior.target import Local
+from onmanifold.prior import Point
+from onmanifold.starts import objectives
+
+_THINNEST = 0.01  # of an axis' width: one on which the objective cannot even be evaluated
+_MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
+
+
+@dataclass(frozen=True)
+class TwoPieceNormal(Rows):
+    """Laws ``mode + axes u + border t`` of independent numbers u and t, around B modes.
+
+    u is normal on either side of 0, of widths ``low`` and ``high`` (Geweke, Econometrica 57, 1989); t is the
+    distance from the border of coordinates whose mode lies there.
+
+    Attributes:
+        mode: ``(..., d)``, float64.
+        axes: a square root of the free coordinates' covariance, as far as widths are 1, ``(..., d, d)``;
+            columns without use are 0.
+        low: width of u below 0, ``(..., d)``.
+        high: the same above.
+        log_size: logarithm of the free coordinates' volume, all widths 1: ``(...)``.
+        border: how all coordinates follow one that lies on the border, ``(..., d, d)``.
+        inward: away from the border where the mode lies on one, +-1, else 0, ``(..., d)``.
+        slope: of the objective away from the border, ``(..., d)``.
+        curvature: of the objective there, ``(..., d)``.
+    """
+
+    mode: Tensor
+    axes: Tensor
+    low: Tensor
+    high: Tensor
+    log_size: Tensor
+    border: Tensor
+    inward: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+    @property
+    def _cut(self) -> CutNormal:
+        return CutNormal(self.slope, self.curvature)
+
+    def at(self, rows: Tensor, columns: Tensor) -> Self:
+        """Entries of components ``(B, M)``."""
+        return self._map(lambda value: value[rows, columns])
+
+    def mean(self) -> Tensor:
+        """``(..., d)``."""
+        moved = _times(self.axes, _MEAN * (self.high - self.low))
+        return self.mode + moved + _times(self.border, self.inward * self._cut.mean())
+
+    def root(self) -> Tensor:
+        """A square root R of the covariance ``R R^T``, ``(..., d, 2 d)``."""
+        variance = (1 - _MEAN**2) * (self.high - self.low).square() + self.low * self.high
+        bound = torch.where(self.inward == 0, 0.0, self._cut.variance())
+        scaled = [
+            columns * v.sqrt().unsqueeze(-2)
+            for columns, v in ((self.axes, variance), (self.border, bound))
+        ]
+        return torch.cat(scaled, dim=-1)
+
+    def log_mass(self) -> Tensor:
+        """Logarithm of the integral, with density 1 at the mode."""
+        cut = torch.where(self.inward == 0, 0.0, self._cut.log_mass()).sum(-1)
+        return self.log_size + (0.5 * (self.low + self.high)).log().sum(-1) + cut
+
+    def sample(self, source: torch.Generator) -> Tensor:
+        """One point of each component, ``(..., d)``; it may lie outside the box."""
+        normal = torch.empty_like(self.mode).normal_(generator=source)
+        upper = 1 - torch.empty_like(self.mode).uniform_(generator=source)
+        t = self.inward * self._cut.quantile(upper)
+        return self.mode + _times(self.axes, self._uneven(normal)) + _times(self.border, t)
+
+    def _uneven(self, normal: Tensor) -> Tensor:
+        """Standard normal numbers, as many quantiles up in the component of two widths."""
+        share, below = torch.special.ndtr(normal), self.low / (self.low + self.high)
+        down = self.low * torch.special.ndtri((0.5 * share / below).clamp(max=0.5))
+        up = self.high * torch.special.ndtri((0.5 * (1 - share) / (1 - below)).clamp(max=0.5))
+        return torch.where(share < below, down, -up)
+
+
+def component_at(problem: Problem, modes: Local) -> TwoPieceNormal:
+    """Normal components: coordinates on the border are cut off there, the free ones follow them."""
+    hessian = modes.hessian
+    bound = geometry.on_border(problem.prior, modes.point)
+    kept = problem.prior.active(modes.chart) & ~bound
+    both = kept.unsqueeze(1) & kept.unsqueeze(2)
+    free = geometry.filled(torch.where(both, hessian, 0.0), kept, size=1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
+    axes = torch.where(both, torch.linalg.cholesky(inverse), 0.0)
+    size = axes.diagonal(dim1=1, dim2=2)
+    crossed = torch.where(kept.unsqueeze(2) & bound.unsqueeze(1), hessian, 0.0)
+    follow = -inverse @ crossed
+    # Schur complement's diagonal
+    eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(1)
+    inward = torch.where(bound, -modes.z.double().sign(), 0.0)
+    return TwoPieceNormal(
+        mode=modes.z.double(),
+        axes=axes,
+        low=torch.ones_like(size),
+        high=torch.ones_like(size),
+        log_size=torch.where(kept, 0.5 * log(2 * pi) + size.log(), 0.0).sum(1),
+        border=torch.where(bound.unsqueeze(1), follow + torch.eye(size.shape[1]).to(size), 0.0),
+        inward=inward,
+        slope=torch.where(bound, (inward * modes.gradient).clamp(min=0.0), 0.0),
+        curvature=torch.where(bound, eased, 1.0),
+    )
+
+
+def split_component(problem: Problem, modes: Local, component: TwoPieceNormal) -> TwoPieceNormal:
+    """The component of one measurement's mode, with widths as the objective has them along its axes.
+
+    Where the objective bends, its curvature at the mode says little of how far the posterior reaches: one
+    evaluation one width away, on either side of each axis, says more. Along the axis the objective is taken
+    to rise as ``u^2 / 2 + e u^4``; the width is where it has risen by 1/2.
+
+    Args:
+        problem: one measurement's.
+        modes: its mode, a single one.
+        component: at that mode, of :func:`component_at`.
+    """
+    vectors, sizes, _ = torch.linalg.svd(component.axes[0])
+    axes = vectors * sizes
+    used = torch.arange(len(sizes), device=sizes.device) < (component.axes[0] != 0).any(0).sum()
+    if not bool(used.any()):
+        return component
+    ends = component.mode + torch.cat([axes.mT[used], -axes.mT[used]])
+    chart = modes.chart.expand(len(ends))
+    points = problem.prior.clamp(Point(chart, ends.to(modes.z.dtype)))
+    rise = objectives(problem, points)[0].double() - modes.objective
+    high, low = (_width(part) for part in rise.chunk(2))
+    return replace(
+        component,
+        axes=axes[None],
+        low=torch.ones_like(component.low).masked_scatter(used[None], low),
+        high=torch.ones_like(component.high).masked_scatter(used[None], high),
+    )
+
+
+def _width(rise: Tensor) -> Tensor:
+    """Where ``u^2 / 2 + e u^4`` is 1/2, if at 1 it is ``rise``."""
+    e = (rise.nan_to_num(nan=torch.inf) - 0.5).clamp(min=-0.125)
+    return ((0.25 + 2 * e).sqrt() + 0.5).rsqrt().clamp(min=_THINNEST)
+
+
+def _times(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,223 @@
+"""Priors on disk: ``weights.safetensors`` and ``card.json`` in one folder, and never a pickle.
+
+The card says what the weights belong to (kind, configuration, shapes, dtype, sha256) and, in free
+fields, what a user wants to know: name, description, value range and unit, training data, recipe,
+metrics, licence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as write_tensors
+from torch import Tensor
+
+from onmanifold.entry_points import PRETRAINED, UnknownName, plugins
+from onmanifold.plugins import configured, kind_of, prior_class
+from onmanifold.prior import ManifoldPrior
+from onmanifold.storage import DamagedFile, read_record, read_safetensors, write_folder
+
+SCHEMA = 1
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+OWN_FIELDS = ("schema", "kind", "config", "x_shape", "dim", "num_charts", "dtype", "sha256")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def save_prior(
+    prior: ManifoldPrior,
+    directory: str | Path,
+    card: dict[str, Any] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Write ``prior`` to ``directory``, complete or not at all.
+
+    Args:
+        prior: a prior whose class an entry point of the group ``onmanifold.priors`` names.
+        directory: folder to make; if it is there, its card and weights are replaced.
+        card: JSON-able fields for the reader of the card: ``name``, ``description``,
+            ``value_range``, ``unit``, ``training_data``, ``recipe``, ``metrics``, ``licence``, and
+            any other.
+        half: write the weights in 16 bits, for half the size. Nothing is lost: they have to be numbers
+            that 16 bits hold, as after ``prior.half().float()``.
+
+    Raises:
+        ValueError: the class has no entry point, ``card`` sets a field that is written here, or
+            ``half`` would change the weights.
+        TypeError: the configuration or the card is not JSON-able, or the dtype is not a float of 32
+            or 64 bits.
+    """
+    taken = sorted(set(card or {}) & {*OWN_FIELDS, "chart_dims"})
+    if taken:
+        raise ValueError(f"the card's fields {taken} are written from the prior: leave them out")
+    if prior.dtype not in DTYPES.values():
+        raise TypeError(f"a prior is stored in float32 or float64, this one is in {prior.dtype}")
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in prior.state_dict().items()
+    }
+    if half:
+        short = {name: value.half() for name, value in tensors.items()}
+        lossy = [
+            name
+            for name, value in short.items()
+            if not value.to(tensors[name]).equal(tensors[name])
+        ]
+        if lossy:
+            raise ValueError(
+                f"{lossy[0]} and {len(lossy) - 1} more change in 16 bits: round them with "
+                "prior.half().float() and measure the result before you store it so"
+            )
+        tensors = short
+    weights = write_tensors(tensors)
+    full = dict(card or {}) | {
+        "schema": SCHEMA,
+        "kind": kind_of(type(prior)),
+        "config": prior.config(),
+        "x_shape": list(prior.x_shape),
+        "dim": prior.dim,
+        "num_charts": prior.num_charts,
+        **_unequal(prior),
+        "dtype": str(prior.dtype).removeprefix("torch."),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = json.dumps(full, indent=2, allow_nan=False) + "\n"
+    write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
+
+
+def _unequal(prior: ManifoldPrior) -> dict[str, list[int]]:
+    """The card's field ``chart_dims``, where charts differ in dimension."""
+    dims = list(prior.chart_dims)
+    return {} if len(set(dims)) == 1 else {"chart_dims": dims}
+
+
+def read_card(folder: Traversable) -> dict[str, Any]:
+    """The card of a stored prior.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is not JSON, or lacks a field.
+        ValueError: it was written by a later version.
+    """
+    card = read_record(folder, CARD, "prior", OWN_FIELDS, SCHEMA)
+    if card["dtype"] not in DTYPES:
+        raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
+    return card
+
+
+def load_prior_folder(
+    directory: str | Path | Traversable,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ManifoldPrior:
+    """Read a prior that :func:`save_prior` wrote; in evaluation mode, its weights frozen.
+
+    Args:
+        directory: the folder with ``card.json`` and ``weights.safetensors``.
+        device: where to put it; default: the CPU.
+        dtype: in which dtype; default: as stored.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        DamagedFile: a file was truncated or altered, or is of another format.
+        LookupError: no entry point names the card's kind.
+    """
+    folder = Path(directory) if isinstance(directory, str) else directory
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    card = read_card(folder)
+    cls = prior_class(card["kind"])
+    state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
+    try:
+        prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise DamagedFile(
+            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
+        ) from error
+    equal = [card["dim"]] * card["num_charts"]
+    for field in ("x_shape", "dim", "num_charts", "chart_dims"):
+        told, built = card.get(field, equal), getattr(prior, field)
+        if (tuple(told) if isinstance(told, list) else told) != built:
+            raise DamagedFile(
+                f"{folder}: {CARD} says {field} {told}, its configuration gives {built}"
+            )
+    return prior.to(device=device, dtype=dtype)
+
+
+def build(
+    cls: type[ManifoldPrior], config: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype
+) -> ManifoldPrior:
+    """A prior of a class from its configuration and weights, in evaluation mode and frozen."""
+    prior = configured(cls, config).to(dtype=dtype)
+    prior.load_state_dict(state, strict=True)  # copied: keeps the memory layout
+    return prior.requires_grad_(False).eval()
+
+
+def _folders() -> dict[str, Traversable]:
+    """Folders of the pretrained priors, by name."""
+    found: dict[str, Traversable] = {}
+    for entry in plugins(PRETRAINED).values():
+        package = importlib.import_module(entry.module)
+        for folder in files(package).iterdir():
+            if not (folder.is_dir() and folder.joinpath("card.json").is_file()):
+                continue
+            if folder.name in found:
+                raise ValueError(
+                    f"two installed packages ship a prior {folder.name!r}: {found[folder.name]} "
+                    f"and {folder}; load one of them by its folder"
+                )
+            found[folder.name] = folder
+    return dict(sorted(found.items()))
+
+
+def prior_names() -> list[str]:
+    """Names of the pretrained priors."""
+    return list(_folders())
+
+
+def _folder(name: str | Path) -> Traversable:
+    path = Path(name)
+    if isinstance(name, Path) or len(path.parts) != 1 or name.startswith("."):
+        return path
+    known = _folders()
+    if name in known:
+        return known[name]
+    if path.joinpath("card.json").is_file():
+        return path
+    raise UnknownName("prior", name, known, ", or the folder of a stored prior")
+
+
+def prior_card(name: str | Path) -> dict[str, Any]:
+    """The card of a prior: kind, shapes, value range, training data, metrics, licence.
+
+    Args:
+        name: one of :func:`prior_names`, or the folder of a stored prior.
+    """
+    return read_card(_folder(name))
+
+
+def load_prior(
+    name: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ManifoldPrior:
+    """Load a pretrained prior by its name, or a stored one by its folder.
+
+    Args:
+        name: one of :func:`prior_names`, or a path to a folder.
+        device: where to put it; default: the CPU.
+        dtype: in which dtype; default: as stored.
+
+    Raises:
+        LookupError: unknown name.
+        FileNotFoundError: no such folder.
+        onmanifold.storage.DamagedFile: its files were truncated or altered.
+    """
+    return load_prior_folder(_folder(name), device, dtype)
