@@ -61,7 +61,7 @@ def test_impossible_ends_are_refused():
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("dropped", "error"), [(False, 0.005), (True, 0.03)])
-def test_what_the_reference_tells_of_the_ends_is_found(dropped, error):
+def test_what_the_reference_tells_of_the_edges_is_found(dropped, error):
     """All but turns of the whole tank and the conformal maps of a disk, under which nothing changes.
 
     Without the voltages of driven electrodes the prior is felt a little.

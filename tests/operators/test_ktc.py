@@ -207,7 +207,7 @@ def test_bad_images():
 def test_the_protocol_is_that_of_the_files(training):
     for name in ("ref", "data1", "data2", "data3", "data4"):
         got = ktc.read(training / f"{name}.mat")
-        assert got.protocol == ktc.protocol() == Protocol.ktc(training / f"{name}.mat")
+        assert got.protocol == ktc.protocol()
         assert got.voltages.shape == (76, 31) and bool(got.mask.all())
     assert float(ktc.read(training / "ref.mat").voltages[0, 0]) == pytest.approx(1.527, abs=5e-4)
 
