@@ -11,11 +11,11 @@ from torch import Tensor
 
 from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
-from onmanifold import MaxSteps, SmallDecrease, Solution, Starts, load_prior, solve
+from onmanifold import MaxSteps, SmallDecrease, Solution, InitialPoints, load_prior, solve
 from onmanifold.operators.eit import Measurement, ktc_classes
 from onmanifold.priors.background import WithBackground
 
-STARTS = Starts(pool=96, keep=6)
+STARTS = InitialPoints(pool=96, keep=6)
 WATER_STD = 0.05  # the water's conductivity moves from one measurement to the next
 TEMPERATURE = 20.0  # how much worse an end may explain the voltages and still count
 

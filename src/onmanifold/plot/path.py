@@ -21,7 +21,7 @@ from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
 from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.starts import objectives
+from onmanifold.initial_points import objectives
 
 Array = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from onmanifold.posterior.laplace import Laplace, mixture
 from onmanifold.posterior.target import Local, modelled, problem_of
 from onmanifold.prior import Point, ReachedByJumps, evaluation
 from onmanifold.solution import Solution
-from onmanifold.starts import objectives
+from onmanifold.initial_points import objectives
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on

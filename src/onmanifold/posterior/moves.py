@@ -11,7 +11,7 @@ from torch import Tensor
 
 from onmanifold import geometry
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.state import Rows
+from onmanifold.descent.model import Rows
 from onmanifold.posterior.laplace import Laplace
 from onmanifold.posterior.target import Local, Visit, in_box, local, visit
 from onmanifold.prior import Point
