@@ -124,11 +124,10 @@ def test_the_slope_of_the_soft_box_is_finite_and_continuous(steepness):
     assert (slope.diff(dim=0) <= 1e-9).all()  # the density is log-concave
     assert slope.abs().max() <= steepness
     assert (slope[z.abs() <= 0.7] == 0).all()
-    # The second derivative is at most steepness^2 + 2 c / (width^2 q), q the density at the join.
-    z, low = z.detach(), max(1.0 / steepness, 1e-3)
-    inside = (box.log_prob(z) - box.log_prob(torch.zeros(1, 1).double())).exp() > low
-    jump = slope.diff(dim=0).abs()[inside[1:] & inside[:-1]]
-    assert jump.max() <= 1e-4 * (min(steepness, 4.0 / low) ** 2 + 22 / low)
+    # Inside the box the density is at least 0.05, which bounds the second derivative.
+    inside = (z.abs() <= 1).squeeze(1)
+    bound = min(steepness, 127) ** 2 + 25 * min(steepness, 20)
+    assert slope[inside].diff(dim=0).abs().max() <= bound * 1e-4
 
 
 def test_energy_matches_its_formula():
