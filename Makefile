@@ -6,7 +6,7 @@
 help:
 	@echo "make demo   reconstruct examples with the learned manifolds that ship with the package"
 	@echo "make test   run the tests"
-	@echo "make check  lint, formatting, types, and the rule that the core imports no plugin"
+	@echo "make check  lint, formatting, types, layers, import circles, lengths"
 	@echo "make bench  measure what README and docs state"
 	@echo "make lock   resolve the dependencies anew and write requirements.lock"
 	@echo "make clean  remove the environment"

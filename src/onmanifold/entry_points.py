@@ -9,6 +9,7 @@ group                       name                value
 ``onmanifold.priors``       kind, as in cards   a subclass of ``ManifoldPrior``
 ``onmanifold.pretrained``   any                 a package whose folders are stored priors
 ``onmanifold.datasets``     data set            a class ``(**options)`` with ``x_shape``, ``sample``
+``onmanifold.methods``      training method     a subclass of ``TrainingMethod``
 ``onmanifold.commands``     subcommand          a function with typer annotations
 ``onmanifold.adapters``     library             a function like ``as_operator``
 ==========================  ==================  ====================================================
@@ -19,17 +20,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
 PRETRAINED = "onmanifold.pretrained"
 DATASETS = "onmanifold.datasets"
+METHODS = "onmanifold.methods"
 COMMANDS = "onmanifold.commands"
 ADAPTERS = "onmanifold.adapters"
 
 
 class UnknownName(LookupError):
-    """No operator, prior or kind of prior of that name is installed."""
+    """No operator, prior, data set or the like of that name is installed."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
@@ -54,6 +57,14 @@ def plugins(group: str) -> dict[str, EntryPoint]:
                 f"{_owner(other)} and {_owner(entry)}; remove one"
             )
     return dict(sorted(found.items()))
+
+
+def load(group: str, what: str, name: str, hint: str = "") -> Any:
+    """What the entry point ``name`` of a group stands for; :class:`UnknownName` where there is none."""
+    known = plugins(group)
+    if name not in known:
+        raise UnknownName(what, name, known, hint)
+    return known[name].load()
 
 
 def _owner(entry: EntryPoint) -> str:

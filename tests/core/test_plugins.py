@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from onmanifold.entry_points import plugins
-from onmanifold.plugins import load_operator, operator_names
+from onmanifold.plugins import dataset_names, load_dataset, load_operator, operator_names
 from onmanifold.pretrained import load_prior, prior_card, prior_names, save_prior
 
 
 def test_own_operators_are_found():
     assert {"blur", "eit"} <= set(operator_names())
+    assert {"bar", "mnist"} <= set(dataset_names())
     blur = load_operator("blur", (16, 16), size=5, std=1.0)
     assert blur.y_shape == (16, 16)
 
@@ -54,6 +55,8 @@ def test_unknown_names(third_party):
         LookupError, match="unknown operator 'blurr'; did you mean 'blur'.*Known: .*eit"
     ):
         load_operator("blurr", (4,))
+    with pytest.raises(LookupError, match="unknown data set 'bars'; did you mean 'bar'.*Known:"):
+        load_dataset("bars")
     with pytest.raises(LookupError, match="unknown prior 'segmen'; did you mean 'segment'.*Known:"):
         load_prior("segmen")
     with pytest.raises(
@@ -71,6 +74,12 @@ def test_options(third_party):
         load_operator("blur", (4, 4))
     with pytest.raises(ValueError, match="times has to be positive"):
         load_operator("sums", (4,), times=-1.0)
+    with pytest.raises(
+        TypeError, match="data set 'bar' has no option 'sizes'; its options: .*size"
+    ):
+        load_dataset("bar", sizes=32)
+    with pytest.raises(TypeError, match="data set 'examples' needs file"):
+        load_dataset("examples")
 
 
 def test_a_name_claimed_twice(third_party, tmp_path):
