@@ -119,7 +119,7 @@ def test_genuine_measurements_are_explained_and_others_are_not():
     assert "not explained by the noise" in wrong.summary()
 
 
-def test_nothing_is_said_without_a_noise_level():
+def test_nothing_is_warned_of_without_a_noise_level():
     prior = Sphere()
     _, y = measured(prior)
     with warnings.catch_warnings():
@@ -127,3 +127,12 @@ def test_nothing_is_said_without_a_noise_level():
         solution = solve(warp, 100 * y, prior, prior_weight=1.0)
     assert solution.p_value.isnan().all()
     assert solution.explained.all()
+
+
+def test_the_summary_says_that_the_prior_does_not_count():
+    prior = Sphere()
+    _, y = measured(prior)
+    said = "no noise level given: least squares, the prior does not count"
+    assert said in solve(warp, y, prior).summary()
+    assert said not in solve(warp, y, prior, fidelity=Gaussian(0.05)).summary()
+    assert said not in solve(warp, y, prior, prior_weight=1.0).summary()
