@@ -34,9 +34,9 @@ from torch import Tensor
 from onmanifold import (
     ForwardOperator,
     Gaussian,
+    InitialPoints,
     ManifoldPrior,
     Point,
-    InitialPoints,
     load_dataset,
     load_prior,
     simulate,
@@ -111,7 +111,9 @@ class Posed:
         return posed.repeat(self.starts.keep)
 
 
-def measure(task: Task, prior: ManifoldPrior, truth: Tensor, starts: InitialPoints, seed: int) -> Posed:
+def measure(
+    task: Task, prior: ManifoldPrior, truth: Tensor, starts: InitialPoints, seed: int
+) -> Posed:
     """Simulate measurements, and choose starts for them by their misfit alone."""
     y = simulate(task.operator, truth, task.noise, generator=seed)
     pool = prior.sample(starts.pool, seed)

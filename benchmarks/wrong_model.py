@@ -20,8 +20,8 @@ from torch import Tensor
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
-    NotExplained,
     InitialPoints,
+    NotExplained,
     load_prior,
     score_test,
     simulate,

@@ -24,7 +24,15 @@ from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from onmanifold import Gaussian, MaxSteps, NotExplained, SmallDecrease, InitialPoints, load_prior, solve
+from onmanifold import (
+    Gaussian,
+    InitialPoints,
+    MaxSteps,
+    NotExplained,
+    SmallDecrease,
+    load_prior,
+    solve,
+)
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import Laplace, explore
 from onmanifold.priors.scene import Scene

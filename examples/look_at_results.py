@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from onmanifold import Gaussian, Solution, InitialPoints, load_dataset, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, Solution, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Mask
 from onmanifold.priors.datasets import stream
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from onmanifold import Point, Status
 from onmanifold.descent import State, StoppingRule
-from onmanifold.descent.model import FirstOrderModel
 from onmanifold.descent.method import attempt, first_order_arrival
+from onmanifold.descent.model import FirstOrderModel
 from onmanifold.descent.problem import Problem, Trial
 
 

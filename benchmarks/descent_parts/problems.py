@@ -16,13 +16,13 @@ from onmanifold import (
     ForwardOperator,
     Gaussian,
     GradientNorm,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     MaxSteps,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    InitialPoints,
     as_operator,
     load_prior,
     simulate,
@@ -30,9 +30,9 @@ from onmanifold import (
 from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import locate
+from onmanifold.initial_points import choose_initial_points
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.datasets import Bar, stream
-from onmanifold.initial_points import choose_initial_points
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
-from onmanifold import MaxSteps, SmallDecrease, Solution, InitialPoints, load_prior, solve
+from onmanifold import InitialPoints, MaxSteps, SmallDecrease, Solution, load_prior, solve
 from onmanifold.operators.eit import Measurement, ktc_classes
 from onmanifold.priors.background import WithBackground
 
@@ -50,7 +50,7 @@ class Picture:
 
 def ends_by_class(solution: Solution, prior: WithBackground) -> NDArray[np.float64]:
     """Share of each class among the ends of all starts, better ones counting more, ``(3, 256, 256)``."""
-    ends = solution.ends
+    ends = solution.final_points
     above = torch.nan_to_num(ends.objective[0] - ends.objective[0, 0], nan=torch.inf)
     weight = torch.softmax(-above / TEMPERATURE, dim=0)
     share = np.zeros((3, 256, 256))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ktc_parts.linear import hinted_objects
-from onmanifold import Fidelity, MaxSteps, NotExplained, SmallDecrease, InitialPoints, solve
+from onmanifold import Fidelity, InitialPoints, MaxSteps, NotExplained, SmallDecrease, solve
 from onmanifold.operators.eit import EIT, ktc_best_labels
 from onmanifold.posterior import Laplace, explore
 from onmanifold.prior import Point

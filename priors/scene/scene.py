@@ -49,7 +49,6 @@ class Scene(ManifoldPrior):
         (21, ((0, 0), (0, 1), (1, 0), (0, 2)))
     """
 
-
     def __init__(
         self,
         outlines: ManifoldPrior,

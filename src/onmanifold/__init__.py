@@ -21,6 +21,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -38,7 +39,6 @@ from onmanifold.retraction import AveragedRetraction, ChartRetraction, Projectio
 from onmanifold.score import score_test
 from onmanifold.solution import NotExplained, Solution
 from onmanifold.solve import solve
-from onmanifold.initial_points import InitialPoints
 from onmanifold.status import Status
 from onmanifold.weights import ByDiscrepancy, ByLCurve
 

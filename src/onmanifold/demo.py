@@ -17,13 +17,13 @@ import typer
 from torch import Tensor
 
 from onmanifold.fidelity import Gaussian
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import ForwardOperator, as_operator, simulate
 from onmanifold.plugins import load_dataset, load_operator
 from onmanifold.pretrained import load_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.solution import Solution
 from onmanifold.solve import solve
-from onmanifold.initial_points import InitialPoints
 
 
 @dataclass(frozen=True)

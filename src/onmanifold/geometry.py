@@ -198,7 +198,7 @@ def nearest(
 
 
 def mean_diagonal(matrix: Tensor, active: Tensor) -> Tensor:
-    """Mean of the diagonal of matrices ``(B, d, d)``, 0 at inactive coordinates, over the others: ``(B,)``."""
+    """Mean of the diagonal of matrices ``(B, d, d)`` over active coordinates, 0 at the others: ``(B,)``."""
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1) / active.sum(-1).clamp(min=1)
 
 

@@ -22,7 +22,7 @@ from onmanifold.initial_points import InitialPoints, as_initial_points, choose_i
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
-from onmanifold.solution import UNLIKELY, Ends, NotExplained, Solution
+from onmanifold.solution import UNLIKELY, FinalPoints, NotExplained, Solution
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
@@ -220,7 +220,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
         history=history,
-        ends=Ends(
+        final_points=FinalPoints(
             x=x[order],
             chart=state.point.chart[order],
             z=state.point.z[order],

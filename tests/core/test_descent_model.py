@@ -9,12 +9,10 @@ from descent_cases import posed, randn, simulated, warp
 
 from onmanifold import (
     Gaussian,
-    LevenbergMarquardt,
-    MaxSteps,
     Point,
-    SmallDecrease,
 )
-from onmanifold.descent import build_problem, descend
+from onmanifold.descent import build_problem
+from onmanifold.descent.method import composite_step
 from onmanifold.descent.model import (
     clip_to_psd,
     magnitude,
@@ -22,7 +20,6 @@ from onmanifold.descent.model import (
     model_decrease,
     projected_norm,
 )
-from onmanifold.descent.method import composite_step
 from onmanifold.geometry import jacobian, pullback_metric, transport
 
 # Quadratic models ---------------------------------------------------------------------------------
@@ -164,7 +161,9 @@ def test_a_step_against_walls_is_halved_and_goes_on():
     found = composite_values(problem, point, model, v)
     plain = -torch.linalg.solve(model.hessian, model.gradient)
     assert (composite_values(problem, point, model, plain) < 0).any()  # runs into a wall
-    assert torch.allclose(found, model_decrease(model.misfit_hessian, model.misfit_gradient, v) + penalty_reduction)
+    assert torch.allclose(
+        found, model_decrease(model.misfit_hessian, model.misfit_gradient, v) + penalty_reduction
+    )
     assert (found > 0).all()
     ideal, best = found.clone(), v.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([best], max_iter=2000, line_search_fn="strong_wolfe")

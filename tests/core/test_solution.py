@@ -11,7 +11,7 @@ from analytic_priors import Affine, Circle, Sphere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onmanifold import Gaussian, MaxSteps, Solution, InitialPoints, solve
+from onmanifold import Gaussian, InitialPoints, MaxSteps, Solution, solve
 from onmanifold.descent.problem import build_problem
 from onmanifold.prior import Point
 from onmanifold.storage import DamagedFile

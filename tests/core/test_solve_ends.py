@@ -10,11 +10,11 @@ from solve_cases import measured, warp
 
 from onmanifold import (
     Gaussian,
+    InitialPoints,
     LevenbergMarquardt,
     MaxSteps,
     NotExplained,
     Point,
-    InitialPoints,
     Status,
     simulate,
     solve,
@@ -81,7 +81,7 @@ def test_halving_finds_the_same_with_fewer_calls():
     assert torch.allclose(halved.objective, whole.objective, rtol=1e-4)
     assert (halved.operator_calls <= whole.operator_calls).all()
     assert halved.operator_calls.sum() < 0.95 * whole.operator_calls.sum()
-    assert (halved.ends.status == Status.DROPPED).any()
+    assert (halved.final_points.status == Status.DROPPED).any()
     assert Status.DROPPED not in halved.status
 
 

@@ -126,7 +126,9 @@ def _bfgs(metric: Tensor, state: LBFGSState) -> Tensor:
         usable = curvature > _POSITIVE * (size * inner(metric, y, y)).sqrt()
         ms, gy = times(matrix, s), times(metric, y)
         along = torch.where(usable, (ms * s).sum(1), 1.0)
-        change = gy[:, :, None] * gy[:, None, :] / torch.where(usable, curvature, 1.0)[:, None, None]
+        change = (
+            gy[:, :, None] * gy[:, None, :] / torch.where(usable, curvature, 1.0)[:, None, None]
+        )
         change = change - ms[:, :, None] * ms[:, None, :] / along[:, None, None]
         matrix = torch.where(usable[:, None, None], matrix + change, matrix)
     return matrix

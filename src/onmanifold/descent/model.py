@@ -23,7 +23,9 @@ class Rows:
     def select(self, rows: Tensor) -> Self:
         """The members ``rows`` (a mask or an index)."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        selected = {n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()}
+        selected = {
+            n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()
+        }
         return replace(self, **selected)
 
     def merge(self, rows: Tensor, part: Self) -> Self:

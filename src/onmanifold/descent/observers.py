@@ -53,7 +53,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class SuccessiveHalving:
-    """Drops the worse half of each measurement's starts after some steps, again after twice as many, and so on.
+    """Drops the worse half of each measurement's starts after some steps, then after twice as many, etc.
 
     The best start stays, and so does one whose predicted reduction would make it the best.
 

@@ -65,7 +65,7 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class ChartChanges:
-    """When members may change their chart: a rejected change costs a linearization, so each makes them wait longer.
+    """When members may change their chart. A rejected change costs a linearization: each doubles the wait.
 
     Attributes:
         wait: number of steps before the next change is tried, for each member, ``(N,)``.
