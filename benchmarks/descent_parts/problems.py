@@ -16,13 +16,13 @@ from onmanifold import (
     ForwardOperator,
     Gaussian,
     GradientNorm,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     MaxSteps,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    Starts,
     as_operator,
     load_prior,
     simulate,
@@ -30,9 +30,9 @@ from onmanifold import (
 from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import locate
+from onmanifold.initial_points import choose_initial_points
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.datasets import Bar, stream
-from onmanifold.starts import choose_starts
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
@@ -158,7 +158,7 @@ def _posed(
     """
     problem = build_problem(operator, y, prior, fidelity)
     point = prior.sample(starts * len(y), 1)
-    chosen, each = choose_starts(problem, Starts(256, 16), 0)
+    chosen, each = choose_initial_points(problem, InitialPoints(256, 16), 0)
     rows = torch.arange(len(y))[:, None]
     own, more = (rows * s + torch.arange(s) for s in (starts, each))
     both = torch.cat([own, more + len(point)], dim=1).flatten()  # measurement by measurement
