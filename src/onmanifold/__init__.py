@@ -12,6 +12,7 @@ from onmanifold.descent import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
+from onmanifold.errors import InputError
 from onmanifold.fidelity import (
     CorrelatedGaussian,
     Fidelity,
@@ -57,6 +58,7 @@ __all__ = [
     "FunctionFidelity",
     "Gaussian",
     "GradientNorm",
+    "InputError",
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",

@@ -11,6 +11,7 @@ from torch import Tensor
 from onmanifold.checks import check_count
 from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
@@ -71,10 +72,10 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     """
     problem = solution.problem
     if problem is None:
-        raise ValueError("relax: the solution was loaded without its problem; solve again")
+        raise InputError("relax: the solution was loaded without its problem; solve again")
     if not isinstance(problem.fidelity, Gaussian):
         name = type(problem.fidelity).__name__
-        raise ValueError(f"relax: needs a Gaussian fidelity, the solution has {name}")
+        raise InputError(f"relax: needs a Gaussian fidelity, the solution has {name}")
     check_count(rounds, "relax: rounds")
     variance = _variance(std, problem)
     point = Point(solution.chart, solution.z)
@@ -89,12 +90,12 @@ def _variance(std: float | Tensor, problem: Problem) -> Tensor:
     example = problem.measurement.new_zeros(problem.prior.x_shape)
     scale = torch.as_tensor(std).to(example)
     if not bool(((scale > 0) & torch.isfinite(scale)).all()):
-        raise ValueError("relax: std has to be positive and finite")
+        raise InputError("relax: std has to be positive and finite")
     try:
         return scale.square().expand(example.shape)
     except RuntimeError:
         got = tuple(scale.shape)
-        raise ValueError(f"relax: std has shape {got}, x {tuple(example.shape)}") from None
+        raise InputError(f"relax: std has shape {got}, x {tuple(example.shape)}") from None
 
 
 def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tuple[Point, Tensor]:

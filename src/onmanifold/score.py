@@ -7,6 +7,7 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
@@ -66,13 +67,13 @@ def score_test(solution: Solution, probes: int = 16) -> Tensor:
 def _checked(solution: Solution) -> Problem:
     problem = solution.problem
     if problem is None:
-        raise ValueError(
+        raise InputError(
             "score_test: the solution carries no problem (a stored one does not): call solve() again"
         )
     known = isinstance(problem.fidelity, Gaussian | CorrelatedGaussian | Poisson)
     if not problem.noise_known or not known:
         got = type(problem.fidelity).__name__ if problem.noise_known else "none"
-        raise ValueError(
+        raise InputError(
             "score_test: needs the noise's Fisher information, that is a Gaussian, CorrelatedGaussian or "
             f"Poisson fidelity; the solution has {got}"
         )
