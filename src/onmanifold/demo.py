@@ -94,8 +94,7 @@ def _impedance(
 ) -> Experiment:
     """Voltages from the fine mesh, and an operator on the coarse one with a reference, the empty tank.
 
-    Args:
-        noise: standard deviation of the noise, relative to the mean voltage.
+    ``noise`` is the standard deviation relative to the mean voltage.
     """
     x_shape = tuple(truth.shape[1:])
     fine = load_operator("eit", x_shape, mesh="fine", **options)
@@ -132,7 +131,7 @@ def demo(
         experiment = make(seed)
         solution = run(experiment, load_prior(experiment.prior), seed)
         draw(experiment, solution, output / f"{experiment.prior}.png")
-        table.add_row(experiment.name, experiment.prior, *_figures(experiment, solution))
+        table.add_row(experiment.name, experiment.prior, *_cells(experiment, solution))
         solved.append((experiment, solution))
     overview(solved, output / "overview.png")
     Console().print(table)
@@ -151,7 +150,7 @@ def run(experiment: Experiment, prior: ManifoldPrior, seed: int) -> Solution:
     )
 
 
-def _figures(experiment: Experiment, solution: Solution) -> list[str]:
+def _cells(experiment: Experiment, solution: Solution) -> list[str]:
     truth = experiment.truth[:, experiment.visible]
     error = solution.x[:, experiment.visible] - truth
     relative = error.norm(dim=1) / truth.norm(dim=1)
