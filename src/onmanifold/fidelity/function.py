@@ -29,15 +29,15 @@ class FunctionFidelity:
     """Any function Phi(p, y) made of torch operations; ``solve`` takes the bare function, too.
 
     Its derivatives come from autograd; it has to be differentiable twice almost everywhere, and need not
-    be convex. A negative log-likelihood makes the solution the likeliest; where the noise leaves it on
-    average, nobody knows, so that ``expected`` and ``deviation`` are NaN and ``Discrepancy`` never stops.
+    be convex. A negative log-likelihood gives maximum likelihood. Its mean under the noise is not known:
+    ``expected`` and ``deviation`` are NaN, and ``Discrepancy`` never stops.
 
     Args:
         phi: maps predictions and measurements, two ``(B, *y_shape)``, to ``(B,)``; for any number B of
             rows, each by itself.
         mask: boolean, True where an entry was measured; broadcasts to ``y_shape``, or is
-            ``(B, *y_shape)``. ``phi`` sees 1 in both its arguments where nothing was measured: a sum over
-            entries does not mind, but a mean or a correlation counts them.
+            ``(B, *y_shape)``. ``phi`` gets 1 in both its arguments where nothing was measured: that
+            changes no sum of differences, but a mean or a correlation counts these entries.
 
     Raises:
         TypeError: if ``phi`` cannot be called or (on use) is not made of torch operations, or ``mask`` is

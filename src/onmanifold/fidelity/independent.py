@@ -53,11 +53,12 @@ class Independent(ABC):
 
     def bind(self, measurement: Tensor) -> Self:
         kind = type(self).__name__
-        bound = {
+        bound: dict[str, Tensor | None] = {
             name: bind_entries(getattr(self, name), measurement, f"{kind}: {name}")
             for name in self.entrywise
         }
-        return replace(self, mask=bind_mask(self.mask, measurement, f"{kind}: mask"), **bound)
+        bound["mask"] = bind_mask(self.mask, measurement, f"{kind}: mask")
+        return replace(self, **bound)
 
     def select(self, rows: Tensor) -> Self:
         mine = {name: getattr(self, name) for name in (*self.entrywise, "mask")}

@@ -22,11 +22,11 @@ class Poisson(Independent):
     count, positive elsewhere (less 1/4 for each count of 0, see below). The measurement holds the counts
     themselves, neither divided by an exposure nor with a background subtracted.
 
-    Learned manifolds may predict a little less than nothing, where a logarithm is not defined. So a count
-    whose mean is below 1/2 counts as if its errors were normal with variance 1/2: Phi goes on as a
-    parabola there, with the same value and slope at 1/2, defined for every p and convex. The slope is
-    ``gain (lambda - y) / max(lambda, 1/2)`` everywhere and zero on average at the truth, so that this
-    gives up some precision where means are below 1/2, but pulls no result aside.
+    Learned manifolds may predict negative values, where a logarithm is not defined. So a count whose mean
+    is below 1/2 is treated as if its error were normal with variance 1/2: Phi continues as a parabola, with
+    the same value and slope at 1/2, defined for every p and convex. The slope is
+    ``gain (lambda - y) / max(lambda, 1/2)`` everywhere. It is zero on average at the truth, so there is no
+    bias; some precision is lost where means are below 1/2.
 
     The curvature is the expected one (Fisher's information), ``gain^2 / max(lambda, 1/2)``.
 

@@ -13,14 +13,15 @@ from onmanifold.fidelity.independent import Independent, beside
 
 @dataclass(frozen=True, eq=False)
 class StudentT(Independent):
-    """Independent errors with heavy tails: a few entries may be far off without bending the result.
+    """Independent errors with heavy tails: a few entries that are far off hardly change the result.
 
     With ``t = (p - y) / std`` and ``n`` degrees of freedom,
 
         Phi(p, y) = sum (n + 1) / 2 log(1 + t^2 / n)
 
     over the entries present: the negative logarithm of Student's density, without its constant. An entry
-    within one or two ``std`` counts about as with :class:`Gaussian`; the pull of one far off falls like 1/t.
+    within one or two ``std`` counts about as with :class:`Gaussian`; the influence of one far off falls like
+    1/t.
 
     Args:
         std: scale of the error, in the measurement's unit; as for :class:`Gaussian`.
