@@ -159,7 +159,7 @@ def _misfits(
     forward: Callable[[Tensor], Tensor], solution: Solution, y: Tensor, std: float | Tensor
 ) -> Tensor:
     """Misfit of every end, the best first: ``(B, S)``."""
-    ends = solution.ends.x
+    ends = solution.final_points.x
     predicted = torch.stack([forward(each) for each in ends])
     return ((predicted - y[:, None]) / std).flatten(2).square().sum(dim=2) / 2
 

@@ -37,7 +37,7 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.score import score_test
-from onmanifold.solution import NotExplained, Solution
+from onmanifold.solution import InconsistentWarning, Solution
 from onmanifold.solve import solve
 from onmanifold.starts import Starts
 from onmanifold.status import Status
@@ -65,7 +65,7 @@ __all__ = [
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
-    "NotExplained",
+    "InconsistentWarning",
     "OutsideDomain",
     "Point",
     "Poisson",

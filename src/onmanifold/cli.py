@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from onmanifold import commands
 from onmanifold.entry_points import COMMANDS, plugins
 from onmanifold.errors import InputError, MissingPackage
-from onmanifold.solution import NotExplained
+from onmanifold.solution import InconsistentWarning
 
 USER_ERROR = 2
 _USAGE: Any = typer.BadParameter.__base__  # UsageError of click, or of typer's own copy of it
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # torch sets up its forward-mode derivatives with what it deprecates itself
     warnings.filterwarnings("ignore", r"`torch\.jit.*` is deprecated", FutureWarning)
-    warnings.simplefilter("ignore", NotExplained)  # the summary says it
+    warnings.simplefilter("ignore", InconsistentWarning)  # the summary says it
     try:
         code = app(args=given or ["--help"], prog_name="onmanifold", standalone_mode=False)
     except typer.Abort:

@@ -21,7 +21,7 @@ from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
-from onmanifold.solution import UNLIKELY, Ends, NotExplained, Solution
+from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.starts import Starts, as_starts, choose_starts
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
@@ -83,7 +83,7 @@ def solve(
         the best so far.
 
     Warns:
-        NotExplained: no point that was found explains some measurement within its noise.
+        InconsistentWarning: a measurement is inconsistent with the noise at every point that was found.
 
     Raises:
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
@@ -146,15 +146,15 @@ def solve(
 
 
 def _warn(solution: Solution) -> None:
-    """Say which measurements the noise does not explain."""
-    rows = (~solution.explained).nonzero().flatten().tolist()
+    """Warn of measurements that are inconsistent with the noise."""
+    rows = (~solution.consistent).nonzero().flatten().tolist()
     if rows:
         some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         warnings.warn(
-            f"{len(rows)} of {len(solution)} measurements ({some}) are not explained by a point of this "
-            f"manifold and the noise (p < {UNLIKELY}): the truth lies off the manifold, the noise is larger "
-            "than stated, the operator is another, or more starts are needed",
-            NotExplained,
+            f"{len(rows)} of {len(solution)} measurements ({some}) are inconsistent with the noise at "
+            f"every point that was found (p < {UNLIKELY}): the truth lies off the manifold, the noise is "
+            "larger than stated, the operator is wrong, or more starts are needed",
+            InconsistentWarning,
             stacklevel=4,  # one is that of no_grad
         )
 
@@ -218,7 +218,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
         history=history,
-        ends=Ends(
+        final_points=FinalPoints(
             x=x[order],
             chart=state.point.chart[order],
             z=state.point.z[order],

@@ -56,11 +56,11 @@ def test_the_parts_of_a_solution_fit_together():
     assert (s.history.objective.diff(dim=0) <= 0).all()
     assert torch.equal(s.trajectory[-1], s.x)
     assert s.trajectory.shape == (len(s.history.objective), 5, 2)
-    assert s.ends.x.shape == (5, 3, 2)
-    assert torch.equal(s.ends.x[:, 0], s.x)
-    assert torch.equal(s.ends.objective[:, 0], s.objective)
-    assert (s.ends.objective.diff(dim=1) >= 0).all()
-    assert s.ends.status[:, 0].tolist() == [int(status) for status in s.status]
+    assert s.final_points.x.shape == (5, 3, 2)
+    assert torch.equal(s.final_points.x[:, 0], s.x)
+    assert torch.equal(s.final_points.objective[:, 0], s.objective)
+    assert (s.final_points.objective.diff(dim=1) >= 0).all()
+    assert s.final_points.status[:, 0].tolist() == [int(status) for status in s.status]
     assert "5 of 5 converged" in s.summary()
     assert s.seconds > 0
 
@@ -151,7 +151,7 @@ def test_starts_may_be_given():
     start = Point(torch.zeros(4, dtype=torch.long), z)
     _, y = measured(prior, n=2)
     s = solve(warp, y, prior, starts=start, trajectory=True)
-    assert s.ends.z.shape == (2, 2, 1)
+    assert s.final_points.z.shape == (2, 2, 1)
     first = [round(v, 6) for v in s.trajectory[0, :, 0].tolist()]
     assert first[0] in (-2.0, 2.0)
     assert first[1] in (0.1, 3.0)  # 9 lies outside the box, whose border is 3
@@ -237,8 +237,8 @@ def test_same_seed_same_result():
         solve(warp, y, prior, seed=seed, stop=MaxSteps(2)) for seed in (1, 1, 2)
     )
     assert torch.equal(first.x, second.x)
-    assert torch.equal(first.ends.objective, second.ends.objective)
-    assert not torch.equal(first.ends.objective, other.ends.objective)
+    assert torch.equal(first.final_points.objective, second.final_points.objective)
+    assert not torch.equal(first.final_points.objective, other.final_points.objective)
 
 
 def test_the_global_generator_is_left_alone():
@@ -287,7 +287,7 @@ def test_it_stays_on_the_device_in_the_dtype(device, dtype):
     mask = torch.tensor([[True, True], [True, False]])
     for method in (LevenbergMarquardt(), RiemannianGradientDescent()):
         s = solve(lambda x: x, y, prior, fidelity=Gaussian(0.1, mask), method=method)
-        for value in (s.x, s.objective, s.history.objective, s.ends.x, s.spread()):
+        for value in (s.x, s.objective, s.history.objective, s.final_points.x, s.spread()):
             assert value.device.type == device.type
             assert value.dtype == dtype
         assert s.converged.all()
@@ -387,7 +387,7 @@ def test_steps_and_samples_outside_the_operators_domain(method, root):
     y = torch.tensor([[root]], dtype=torch.float64)
     solution = solve(Root(), y, Circle(), method=method, stop=MaxSteps(300) | SmallDecrease(1e-9))
     assert solution.x[0, 0].sqrt() == pytest.approx(root, abs=1e-3)
-    assert torch.isfinite(solution.ends.objective).all()
+    assert torch.isfinite(solution.final_points.objective).all()
 
 
 def test_starts_outside_the_operators_domain_are_refused():

@@ -143,8 +143,8 @@ def explore(
     with evaluation(problem.prior):
         for b in range(len(problem)):
             search = _Search(problem.select(torch.tensor([b])))
-            kept = solution.ends.status[b] != Status.DROPPED
-            ends = Point(solution.ends.chart[b], solution.ends.z[b]).select(kept)
+            kept = solution.final_points.status[b] != Status.DROPPED
+            ends = Point(solution.final_points.chart[b], solution.final_points.z[b]).select(kept)
             parts.append(search.run(ends, patience, slack))
     return _gathered(problem, parts)
 

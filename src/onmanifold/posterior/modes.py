@@ -30,10 +30,12 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
         The modes of all measurements, one after another, each one's best first; and numbers of theirs
         in a table ``(B, M)``, -1 where a measurement has fewer than M.
     """
-    batch, starts = solution.ends.chart.shape
+    batch, starts = solution.final_points.chart.shape
     owner = torch.arange(batch, device=solution.z.device).repeat_interleave(starts)
-    sound = torch.isfinite(solution.ends.objective.flatten())
-    ends = Point(solution.ends.chart.flatten(), solution.ends.z.flatten(0, 1)).select(sound)
+    sound = torch.isfinite(solution.final_points.objective.flatten())
+    ends = Point(
+        solution.final_points.chart.flatten(), solution.final_points.z.flatten(0, 1)
+    ).select(sound)
     found = _settled(problem, ends, owner[sound])
     if found is not None:
         found = _distinct(*found, batch)

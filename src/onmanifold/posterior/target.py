@@ -60,9 +60,9 @@ def at_rest(solution: Solution) -> Problem:
         ValueError: all starts of a measurement failed.
     """
     problem = problem_of(solution)
-    status = solution.ends.status
+    status = solution.final_points.status
     good = torch.stack([status == code for code in _AT_REST]).any(0)
-    failed = ~(good & torch.isfinite(solution.ends.objective)).any(1)
+    failed = ~(good & torch.isfinite(solution.final_points.objective)).any(1)
     if bool(failed.any()):
         raise ValueError(
             f"measurements {failed.nonzero().squeeze(1).tolist()}: no start converged "
