@@ -26,9 +26,9 @@ from torch.nn.functional import avg_pool2d
 
 from onmanifold import (
     Gaussian,
+    InconsistentWarning,
     InitialPoints,
     MaxSteps,
-    NotExplained,
     SmallDecrease,
     load_prior,
     solve,
@@ -113,7 +113,9 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
     seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
     guesses = scene.read_regions(seen)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)  # the first ones may hold too few objects
+        warnings.simplefilter(
+            "ignore", InconsistentWarning
+        )  # the first ones may hold too few objects
         solution = solve(
             measure,
             y,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ktc_parts.linear import hinted_objects
-from onmanifold import Fidelity, InitialPoints, MaxSteps, NotExplained, SmallDecrease, solve
+from onmanifold import Fidelity, InconsistentWarning, InitialPoints, MaxSteps, SmallDecrease, solve
 from onmanifold.operators.eit import EIT, ktc
 from onmanifold.posterior import Laplace, explore
 from onmanifold.prior import Point
@@ -79,7 +79,7 @@ def posterior_of(
     starts = InitialPoints(POOL, STARTS, HALVED, also=guesses)
     with warnings.catch_warnings():
         # the first descents may end in charts that cannot explain the data: jumps lead out of them
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(
             operator,
             y[None],
