@@ -27,9 +27,9 @@ from torch.nn.functional import avg_pool2d
 from onmanifold import (
     Gaussian,
     InconsistentWarning,
+    InitialPoints,
     MaxSteps,
     SmallDecrease,
-    Starts,
     load_prior,
     solve,
 )
@@ -121,7 +121,7 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
             y,
             scene,
             fidelity=Gaussian(NOISE),
-            starts=Starts(32, 3, also=guesses),
+            starts=InitialPoints(32, 3, also=guesses),
             stop=MaxSteps(12) | SmallDecrease(1e-3),
         )
     return explore(solution, patience=patience)

@@ -156,8 +156,16 @@ class Solution:
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
+        if self._least_squares:
+            lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])
+
+    @property
+    def _least_squares(self) -> bool:
+        """Whether neither a fidelity nor a weight of the prior was given."""
+        no_noise = self.p_value.isnan() & self.expected_misfit.isfinite()
+        return bool((no_noise & (self.objective == self.misfit)).all())
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""

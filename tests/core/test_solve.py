@@ -12,13 +12,13 @@ from onmanifold import (
     Autodiff,
     Discrepancy,
     Gaussian,
+    InitialPoints,
     LevenbergMarquardt,
     MaxSteps,
     OutsideDomain,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    Starts,
     Status,
     solve,
 )
@@ -44,7 +44,7 @@ def test_it_finds_the_global_minimum_of_a_curve():
 def test_the_parts_of_a_solution_fit_together():
     prior = Circle()
     _, y = measured(prior)
-    options = {"fidelity": Gaussian(0.05), "starts": Starts(16, 3), "trajectory": True}
+    options = {"fidelity": Gaussian(0.05), "starts": InitialPoints(16, 3), "trajectory": True}
     s = solve(warp, y, prior, **options)
     assert len(s) == len(s.status) == len(s.reason) == 5
     assert torch.equal(s.x, prior.decode(s))
@@ -77,7 +77,7 @@ def test_operator_calls_are_counted_honestly():
     prior = Sphere()
     _, y = measured(prior, n=4)
     seen = 0
-    s = solve(counted, y, prior, fidelity=Gaussian(0.05), starts=Starts(100, 3))
+    s = solve(counted, y, prior, fidelity=Gaussian(0.05), starts=InitialPoints(100, 3))
     pool, trial = 100, 1  # the pool once for all, and one call to learn the operator's y_shape
     assert seen == trial + pool + int(s.linearizations.sum())
     assert torch.equal(s.operator_calls, s.linearizations + pool)
@@ -134,13 +134,13 @@ def test_a_pool_that_is_nowhere_finite_is_a_status():
     assert (s.steps == 0).all()
 
 
-# Starts -------------------------------------------------------------------------------------------
+# InitialPoints -------------------------------------------------------------------------------------------
 
 
 def test_every_chart_has_its_start():
     prior = Circle()
     y = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    s = solve(lambda x: x, y, prior, starts=Starts(20, 2), trajectory=True, stop=MaxSteps(1))
+    s = solve(lambda x: x, y, prior, starts=InitialPoints(20, 2), trajectory=True, stop=MaxSteps(1))
     assert s.trajectory.shape[0] == 2
     assert torch.allclose(s.x, y, atol=0.1)
 
@@ -184,20 +184,20 @@ def test_impossible_starts_are_refused(starts, error, message):
 
 def test_a_pool_smaller_than_its_share_is_refused():
     with pytest.raises(ValueError, match="cannot keep 5 of a pool of 4"):
-        Starts(pool=4, keep=5)
+        InitialPoints(pool=4, keep=5)
 
 
 def test_a_good_guess_in_the_pool_is_started_from():
     """Of one start only, the guess is taken where it is better than the samples, and else it is not."""
     prior = Sine()
     _, y = measured(prior, n=4)
-    best = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=Starts(200, 8), stop=FEW)
+    best = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=InitialPoints(200, 8), stop=FEW)
     for b in range(4):
         guess = Point(best.chart[b : b + 1], best.z[b : b + 1])
-        starts = Starts(1, 1, also=guess)
+        starts = InitialPoints(1, 1, also=guess)
         found = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=starts, stop=MaxSteps(1))
         assert torch.allclose(found.z[b], best.z[b], atol=1e-4)
-    bad = Starts(200, 8, also=Point(guess.chart, torch.full_like(guess.z, 2.9)))
+    bad = InitialPoints(200, 8, also=Point(guess.chart, torch.full_like(guess.z, 2.9)))
     again = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=bad, stop=FEW)
     assert torch.allclose(again.objective, best.objective, rtol=1e-6)
 
@@ -209,7 +209,12 @@ def test_a_guess_that_is_no_point_of_the_prior_is_refused(z, error):
     prior = Sine()
     _, y = measured(prior, n=1)
     with pytest.raises(error, match="starts"):
-        solve(warp, y, prior, starts=Starts(4, 1, also=Point(torch.zeros(1, dtype=torch.long), z)))
+        solve(
+            warp,
+            y,
+            prior,
+            starts=InitialPoints(4, 1, also=Point(torch.zeros(1, dtype=torch.long), z)),
+        )
 
 
 # What it repeats ----------------------------------------------------------------------------------
