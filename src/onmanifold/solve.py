@@ -123,14 +123,14 @@ def solve(
         def run(weighted: Problem, point: Point) -> Solution:
             each = len(point) // len(weighted)
             members = weighted.repeat(each)
-            halve = each > 1 and halve_after is not None
+            halve = None if each == 1 else halve_after
             descent = descend(
                 members,
                 LevenbergMarquardt() if method is None else method,
                 MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
                 point,
                 callback=callback,
-                halving=SuccessiveHalving(each, halve_after) if halve else None,
+                halving=None if halve is None else SuccessiveHalving(each, halve),
                 keep_path=trajectory,
                 progress=progress,
             )
