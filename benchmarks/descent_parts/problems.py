@@ -124,7 +124,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     from benchmarks.tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from benchmarks.tanks_parts.picture import WATER_STD
     from onmanifold.operators.eit import read_ktc
-    from onmanifold.priors.background import WithBackground
+    from onmanifold.priors.nuisance import BackgroundOffset
 
     folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
     folder = folder / "ktc2023" / "training"
@@ -132,7 +132,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
         print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
         return
     reference = read_ktc(folder / "ref.mat")
-    prior = WithBackground(load_prior("tank"), WATER_STD)
+    prior = BackgroundOffset(load_prior("tank"), WATER_STD)
     operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
     for level in levels:
         measured = [case.measurement for case in read_cases(folder, None, [level])]

@@ -1,4 +1,4 @@
-"""Scenes: pictures of several separate objects, each with a place, a size and a learned outline."""
+"""Scenes: images of several separate objects, each with a place, a size and a learned outline."""
 
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.radial import RadialOutlines

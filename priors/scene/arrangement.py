@@ -1,4 +1,4 @@
-"""Where objects stand and how large they are: a density of centres and sizes that keeps them apart."""
+"""The density of the objects' centres and sizes: it keeps objects apart."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Arrangement:
         return (radius / self.radius).log() / self.spread
 
     def energy(self, centre: Tensor, radius: Tensor, present: Tensor | None = None) -> Tensor:
-        """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``.
+        """Penalty of overlaps: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``.
 
         Args:
             centre: of each object.
