@@ -35,7 +35,7 @@ from onmanifold.priors.datasets import Bar, stream
 from onmanifold.starts import choose_starts
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from balls import Balls  # noqa: E402
 from bars import NOISE as BAR_NOISE  # noqa: E402
@@ -119,10 +119,9 @@ def balls(count: int, starts: int) -> Case:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
-    from ktc_parts.cases import read_cases
-
     from benchmarks.tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from benchmarks.tanks_parts.picture import WATER_STD
+    from onmanifold.applications.tanks import read_cases
     from onmanifold.operators.eit import read_ktc
     from onmanifold.priors.nuisance import BackgroundOffset
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from onmanifold import Fidelity, Gaussian
+from onmanifold.applications.tanks import CalibratedTank, calibrate_ktc
 from onmanifold.operators.eit import (
     EIT,
     ConductivityMap,
@@ -20,11 +19,6 @@ from onmanifold.operators.eit import (
     Tank,
     flag_channels,
 )
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-
-from ktc_parts.tank import CalibratedTank  # noqa: E402
-from ktc_parts.tank import calibrated as calibrated_tank  # noqa: E402
 
 X_SHAPE = (1, 64, 64)
 WATER = 0.79  # conductivity that explains the tank without objects, as the data's description finds
@@ -77,14 +71,14 @@ def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
     tank = _tank(reference)
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std.flatten(), mask=measurement.mask.flatten())
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 def transfer(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The same tank, its errors correlated as those of a model are that is linear in the currents."""
     tank = _tank(reference)
     fidelity = tank.fidelity(measurement)
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 DATA_TERMS: dict[str, MakeDataTerm] = {
@@ -131,4 +125,4 @@ def _water(reference: Measurement) -> float:
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
 def _tank(reference: Measurement) -> CalibratedTank:
-    return calibrated_tank(reference)
+    return calibrate_ktc(reference)

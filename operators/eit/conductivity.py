@@ -152,7 +152,7 @@ class Labels:
 
     The conductivities named in ``free`` are estimated along with the picture: ``x`` then has a further
     channel for each, in the order of ``free``, a constant image of the value theta, and the material
-    conducts ``exp(theta)`` times what it is said to. ``MeasurementParameters`` makes a prior of such pictures.
+    conducts ``exp(theta)`` times what it is said to. ``MeasurementParameters`` adds them to a prior.
 
     Attributes:
         resistive: S/m.

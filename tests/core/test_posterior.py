@@ -12,7 +12,7 @@ from posterior_cases import DOUBLE
 
 from onmanifold import Gaussian, MaxSteps, solve
 from onmanifold.posterior import laplace, sample_posterior
-from onmanifold.posterior.intervals import central
+from onmanifold.posterior.intervals import central_interval
 
 # Intervals ----------------------------------------------------------------------------------------
 
@@ -22,20 +22,20 @@ from onmanifold.posterior.intervals import central
 def test_intervals_hold_their_share_and_leave_out_what_has_no_weight(n, level, seed):
     source = torch.Generator().manual_seed(seed)
     values = torch.randn(3, n, generator=source, dtype=DOUBLE)
-    low, high = central(values, torch.ones(n, dtype=DOUBLE), level)
+    low, high = central_interval(values, torch.ones(n, dtype=DOUBLE), level)
     assert (low <= high).all() and (low >= values.amin(1)).all() and (high <= values.amax(1)).all()
     if n >= 50:
         inside = ((values >= low[:, None]) & (values <= high[:, None])).double().mean(1)
         assert ((inside - level).abs() <= 2.0 / n + 1e-9).all()
     weights = (torch.arange(n) % 2).double()
-    some = central(values, weights, level)
+    some = central_interval(values, weights, level)
     if n >= 6:
-        odd = central(values[:, 1::2], torch.ones(n // 2, dtype=DOUBLE), level)
+        odd = central_interval(values[:, 1::2], torch.ones(n // 2, dtype=DOUBLE), level)
         assert torch.allclose(torch.stack(some), torch.stack(odd), atol=1e-6)
 
 
 def test_no_weight_gives_no_interval():
-    low, high = central(torch.zeros(2, 5), torch.zeros(2, 5), 0.9)
+    low, high = central_interval(torch.zeros(2, 5), torch.zeros(2, 5), 0.9)
     assert low.isnan().all() and high.isnan().all()
 
 

@@ -29,7 +29,7 @@ from onmanifold.operators.eit import (
 )
 
 USUAL_WATER = 0.79  # S/m, to tell whether voltages have the right size
-LONGEST = 0.02  # edge inside the mesh, radii: with shorter ones pictures hardly change
+LONGEST = 0.02  # edge inside the mesh, radii: with shorter ones images hardly change
 FITTED = ("conductivity", "common", "currents")  # with the electrodes' width, from the reference
 
 
@@ -41,21 +41,21 @@ class CalibratedTank:
         reference: voltages of the tank without objects.
         calibration: geometry, protocol and conductivity that explain them.
         mesh: of that geometry.
-        doubtful: measurement patterns that are bad already in the reference, from 0.
+        unreliable: measurement patterns that are bad already in the reference, from 0.
     """
 
     reference: Measurement
     calibration: Calibration
     mesh: Discretization
-    doubtful: tuple[int, ...]
+    unreliable: tuple[int, ...]
 
     @property
-    def water(self) -> float:
+    def background(self) -> float:
         """Conductivity of the water, S."""
         return float(self.calibration.values.conductivity)
 
     def operator(self, conductivity: ConductivityMap, x_shape: Sequence[int]) -> EIT:
-        """Pictures to voltages, corrected by what the model says wrongly of the tank without objects."""
+        """Images to voltages, corrected by what the model says wrongly of the tank without objects."""
         return EIT(
             self.calibration.geometry,
             self.calibration.protocol,
@@ -63,26 +63,26 @@ class CalibratedTank:
             conductivity=conductivity,
             mesh=self.mesh,
             reference=self.reference.voltages.flatten(),
-            background=self.water,
+            background=self.background,
         )
 
     def fidelity(
-        self, measurement: Measurement, doubtful: Sequence[int] = ()
+        self, measurement: Measurement, unreliable: Sequence[int] = ()
     ) -> CorrelatedGaussian:
         """What a residual costs: noise, and errors of the model that are linear in the currents.
 
         Args:
             measurement: of the tank with objects.
-            doubtful: measurement patterns that are bad in it, from 0; those of the reference are known.
+            unreliable: measurement patterns that are bad in it, from 0; those of the reference are known.
         """
         change = torch.where(measurement.mask, measurement.voltages - self.reference.voltages, 0.0)
         difference = replace(measurement, voltages=change)
-        bad = torch.tensor(sorted({*self.doubtful, *doubtful}), dtype=torch.long)
+        bad = torch.tensor(sorted({*self.unreliable, *unreliable}), dtype=torch.long)
         noise = noise_std(self.reference.voltages)
         return transfer_errors(difference, noise, doubtful=bad)
 
 
-def calibrated(reference: Measurement, longest: float = LONGEST) -> CalibratedTank:
+def calibrate_ktc(reference: Measurement, longest: float = LONGEST) -> CalibratedTank:
     """Fit what the reference shows of the challenge's tank: seconds, once for all its measurements.
 
     Args:
