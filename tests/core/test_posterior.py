@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from analytic_priors import Sine
+from analytic_priors import Circle, Sine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from posterior_cases import DOUBLE
 
 from onmanifold import Gaussian, MaxSteps, solve
-from onmanifold.posterior import laplace, sample_posterior
+from onmanifold.posterior import find_posterior, laplace, sample_posterior
 from onmanifold.posterior.intervals import central_interval
 
 # Intervals ----------------------------------------------------------------------------------------
@@ -37,6 +37,23 @@ def test_intervals_hold_their_share_and_leave_out_what_has_no_weight(n, level, s
 def test_no_weight_gives_no_interval():
     low, high = central_interval(torch.zeros(2, 5), torch.zeros(2, 5), 0.9)
     assert low.isnan().all() and high.isnan().all()
+
+
+# Consistency --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::onmanifold.posterior.NotMixed")
+def test_every_posterior_says_whether_the_data_are_consistent_with_it():
+    y = torch.tensor([[0.6, 0.8], [3.0, 3.0]], dtype=DOUBLE)  # on the circle, and far from it
+    with pytest.warns(UserWarning, match=r"posterior of measurements \[1\] is not to be relied on"):
+        found = find_posterior(lambda x: x, y, Circle(), fidelity=Gaussian(0.1))
+    assert found.consistent.tolist() == [True, False]
+    assert found.p_value[0] > 0.5 and found.p_value[1] < 1e-6
+    solution = solve(lambda x: x, y, Circle(), fidelity=Gaussian(0.1))
+    assert torch.allclose(found.p_value, solution.p_value, rtol=0, atol=1e-6)
+    samples = sample_posterior(solution, draws=10, chains=1, warmup=2, approximation=found)
+    assert samples.consistent.tolist() == [True, False]
+    assert "measurement 1: inconsistent with the noise" in samples.summary()
 
 
 # Bad input ----------------------------------------------------------------------------------------

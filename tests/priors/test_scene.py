@@ -10,9 +10,9 @@ from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior, sim
 from onmanifold.autodiff import value_and_columns
 from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.posterior import explore, laplace
+from onmanifold.posterior import explore, find_posterior, laplace
 from onmanifold.priors.nuisance import MeasurementParameters
-from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
+from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene, count_probabilities
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.regrouping import split_at_necks
 from onmanifold.testing import check_prior
@@ -261,8 +261,25 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_image(seed):
     posterior = explore(empty, patience=3)
     assert scene.counts[int(posterior.chart[0, 0])] == (2,)
     assert posterior.weights[0, 0] > 0.9
+    assert posterior.consistent.all() and not empty.explained.any()
     found = scene.decode(Point(posterior.chart[:, 0], posterior.mode[:, 0]))
     assert (found - x).square().sum() / x.square().sum() < 0.02
+
+
+def test_numbers_of_objects_have_probabilities_beside_nuisance_parameters():
+    scene = small(kinds=2, size=24, counts=(0.2, 0.4, 0.4), orders=2)
+    prior = MeasurementParameters(scene, [0.05]).double()
+    objects = [(0, disk(scene, -0.45, 0.2, 0.3)), (1, disk(scene, 0.4, -0.3, 0.25))]
+    x = prior.decode(prior.extend(scene.layout.points([objects])))
+    start = prior.extend(scene.layout.points([objects[:1]]))
+    options = {"fidelity": Gaussian(0.1), "starts": start, "patience": 1}
+    (found,) = count_probabilities(find_posterior(lambda x: x, x, prior, **options))
+    assert next(iter(found)) == (1, 1) and found[1, 1] > 0.9
+    assert sum(found.values()) == pytest.approx(1)
+    ring = load_prior("ring")
+    solution = solve(lambda x: x, torch.tensor([[1.0, 0.1]]), ring, fidelity=Gaussian(0.1))
+    with pytest.raises(TypeError, match="expected a prior of scenes"):
+        count_probabilities(laplace(solution))
 
 
 def test_the_search_goes_on_while_evidence_rises():

@@ -15,6 +15,7 @@ from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
+from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
 from onmanifold.prior import Point, ReachedByJumps, evaluation
 from onmanifold.solution import Solution
@@ -248,12 +249,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _gathered(problem: Problem, parts: list[list[_Mode]]) -> Laplace:
     """The mixture of the modes of all measurements."""
-    table = torch.full((len(parts), max(len(part) for part in parts)), -1)
-    first = 0
-    for b, part in enumerate(parts):
-        table[b, : len(part)] = torch.arange(first, first + len(part))
-        first += len(part)
     modes = [mode for part in parts for mode in part]
+    owner = torch.tensor([b for b, part in enumerate(parts) for _ in part])
     local = LocalModel.cat([mode.local for mode in modes])
     components = TwoPieceNormal.cat([mode.component for mode in modes])
-    return mixture(problem, local, components, table)
+    return mixture(problem, local, components, table_of(owner, len(parts)))

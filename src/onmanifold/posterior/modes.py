@@ -48,7 +48,7 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[LocalModel, Tensor
             f"measurements {without}: no start came to rest at a mode; solve them again with more steps"
         )
     modes, owner = found
-    return modes, _table(owner, batch)
+    return modes, table_of(owner, batch)
 
 
 def _views(problem: Problem, modes: LocalModel, owner: Tensor) -> tuple[Point, Tensor]:
@@ -103,7 +103,7 @@ def _distinct(modes: LocalModel, owner: Tensor, batch: int) -> tuple[LocalModel,
     order = modes.objective.argsort(stable=True)
     order = order[owner[order].argsort(stable=True)]
     modes, owner = modes.select(order), owner[order]
-    table = _table(owner, batch)
+    table = table_of(owner, batch)
     some = table.clamp(min=0)
     z, chart = modes.z.double()[some], modes.chart[some]
     apart = z.unsqueeze(1) - z.unsqueeze(2)
@@ -116,7 +116,7 @@ def _distinct(modes: LocalModel, owner: Tensor, batch: int) -> tuple[LocalModel,
     return modes.select(chosen), owner[chosen]
 
 
-def _table(owner: Tensor, batch: int) -> Tensor:
+def table_of(owner: Tensor, batch: int) -> Tensor:
     """Numbers of each measurement's members in a row ``(B, M)``, filled up by -1; ``owner`` ascends."""
     counts = torch.bincount(owner, minlength=batch)
     numbers = torch.arange(len(owner), device=owner.device)
