@@ -20,8 +20,8 @@ from torch import Tensor
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
+    InitialPoints,
     NotExplained,
-    Starts,
     load_prior,
     score_test,
     simulate,
@@ -49,7 +49,7 @@ def report(
     y: Tensor,
     prior: ManifoldPrior,
     fidelity: Fidelity,
-    starts: Starts,
+    starts: InitialPoints,
 ) -> None:
     """Solve, print a row."""
     with warnings.catch_warnings():
@@ -90,7 +90,7 @@ def with_errors(std: float | Tensor, errors: Tensor) -> CorrelatedGaussian:
 
 def bars_part(pictures: int, seed: int) -> None:
     """Blurred bars, and what is none."""
-    prior, starts = load_prior("bar"), Starts()
+    prior, starts = load_prior("bar"), InitialPoints()
     operator = Blur(gaussian_kernel(40, 15.0), prior.x_shape)
     examples, _ = Bar().sample(EXAMPLES, stream(seed, "validation"))
     errors = decoder_errors(operator, prior, examples, operator.A(examples))
@@ -106,7 +106,7 @@ def bars_part(pictures: int, seed: int) -> None:
 
 def balls_part(pictures: int, seed: int) -> None:
     """Pairs of balls from voltages, and what is none."""
-    prior, starts = load_prior("two-balls"), Starts(128, 8)
+    prior, starts = load_prior("two-balls"), InitialPoints(128, 8)
     examples, _ = TwoBalls().sample(EXAMPLES, stream(seed, "validation"))
     exact = Balls.of(examples, seed, noise=0.0)
     errors = decoder_errors(exact.operator, prior, examples, exact.measurement)

@@ -20,7 +20,7 @@ from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from onmanifold import Gaussian, MaxSteps, SmallDecrease, Starts, load_prior
+from onmanifold import Gaussian, InitialPoints, MaxSteps, SmallDecrease, load_prior
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.scene import Scene, count_probabilities, scene_of
@@ -104,7 +104,7 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
         y,
         scene,
         fidelity=Gaussian(NOISE),
-        starts=Starts(32, 3, also=scene.segment(regions)),
+        starts=InitialPoints(32, 3, also=scene.segment(regions)),
         stop=MaxSteps(12) | SmallDecrease(1e-3),
         patience=patience,
     )

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from onmanifold import simulate
 from onmanifold.operators.eit import (
     EIT,
+    BoundaryCurve,
     Measurement,
-    Outline,
     Protocol,
     calibrate,
     generate_mesh,
@@ -22,7 +22,7 @@ from onmanifold.operators.eit import (
 )
 
 # the outline of a chest, m: a closed spline through a few points, 16 electrodes of 3 cm
-chest = Outline(
+chest = BoundaryCurve(
     0.01
     * np.array([(0, 10), (11, 10), (17, 2), (13, -8), (0, -9), (-13, -8), (-17, 2), (-11, 10)]),
     electrodes=16,

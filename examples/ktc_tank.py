@@ -11,14 +11,14 @@ import torch
 
 from onmanifold.applications import tanks
 from onmanifold.applications.tanks import Case
-from onmanifold.operators.eit import read_ktc
+from onmanifold.operators.eit import calibrate_tank, ktc
 
 reference, data = sys.argv[1:3]
 output = sys.argv[3] if len(sys.argv) > 3 else "tank.png"
 torch.set_num_threads(1)  # one tank gains nothing from more
 
-measurement = read_ktc(data)
-tank = tanks.calibrate_ktc(read_ktc(reference))
+measurement = ktc.read(data)
+tank = calibrate_tank(ktc.tank(), ktc.read(reference))
 found = tanks.reconstruct(tank, measurement)
 
 for (resistive, conductive), probability in found.counts.items():

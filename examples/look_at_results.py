@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from onmanifold import Gaussian, Solution, Starts, load_dataset, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, Solution, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Mask
 from onmanifold.priors.datasets import stream
 
@@ -22,7 +22,7 @@ truth, _ = load_dataset("sundial").sample(count, stream(0, "held-out"))
 seen = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) < 0.2
 operator = Mask(seen, prior.x_shape)
 y = simulate(operator, truth, std=0.2, generator=0)
-options = {"fidelity": Gaussian(0.2), "starts": Starts(pool=3, keep=3), "trajectory": True}
+options = {"fidelity": Gaussian(0.2), "starts": InitialPoints(pool=3, keep=3), "trajectory": True}
 solution = solve(operator, y, prior, **options)
 print(solution.summary())
 longest = int(solution.steps.argmax())

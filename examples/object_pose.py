@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onmanifold import Gaussian, Starts, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
 from onmanifold.priors.datasets import RotatingObject, nearest_rendering, stream
@@ -24,7 +24,9 @@ operator = Blur(gaussian_kernel(9, std=2.0), prior.x_shape)
 truth, rotation = body.sample(6, stream(0, "held-out"))  # pictures that training never saw
 measurement = simulate(operator, truth, NOISE, generator=0)
 
-solution = solve(operator, measurement, prior, fidelity=Gaussian(NOISE), starts=Starts(512, 24))
+solution = solve(
+    operator, measurement, prior, fidelity=Gaussian(NOISE), starts=InitialPoints(512, 24)
+)
 print(solution.summary())
 
 found = nearest_rendering(body, solution.x)

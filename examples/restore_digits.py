@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onmanifold import Gaussian, Starts, load_dataset, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.operators.mask import from_options
 from onmanifold.plot import draw
@@ -27,7 +27,9 @@ problems = {  # an operator, and the noise level
 rows = {"truth": truth}
 for name, (operator, noise) in problems.items():
     measurement = simulate(operator, truth, noise, generator=0)
-    solution = solve(operator, measurement, prior, fidelity=Gaussian(noise), starts=Starts(256, 8))
+    solution = solve(
+        operator, measurement, prior, fidelity=Gaussian(noise), starts=InitialPoints(256, 8)
+    )
     error = (solution.x.clamp(0, 1) - truth).flatten(1).square().mean(dim=1)
     told = ", ".join(f"{ratio:.1f}" for ratio in -10 * error.log10())
     print(f"{name}: PSNR {told} dB; {int(solution.converged.sum())} of {len(truth)} converged")

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from onmanifold import Fidelity, Gaussian
-from onmanifold.applications.tanks import CalibratedTank, calibrate_ktc
 from onmanifold.operators.eit import (
     EIT,
+    CalibratedTank,
     ConductivityMap,
     Measurement,
     Saturating,
-    Tank,
+    calibrate_tank,
     flag_channels,
+    ktc,
 )
 
 X_SHAPE = (1, 64, 64)
@@ -108,7 +109,7 @@ def nominal_operator(
 ) -> EIT:
     """The tank as it is described."""
     return EIT(
-        Tank.ktc(),
+        ktc.tank(),
         reference.protocol,
         x_shape,
         conductivity=conductivity,
@@ -118,11 +119,11 @@ def nominal_operator(
 
 def _water(reference: Measurement) -> float:
     """The conductivity that explains a tank without objects: up to the contacts, F(c s) = F(s) / c."""
-    operator = EIT(Tank.ktc(), reference.protocol)
+    operator = EIT(ktc.tank(), reference.protocol)
     water = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
     return WATER * float(operator.fit_scale(water, reference.voltages[None], mask=reference.mask))
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
 def _tank(reference: Measurement) -> CalibratedTank:
-    return calibrate_ktc(reference)
+    return calibrate_tank(ktc.tank(), reference)

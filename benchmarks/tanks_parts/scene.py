@@ -10,7 +10,7 @@ from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
 from onmanifold import load_prior
 from onmanifold.applications.tanks import describe, tank_posterior, tank_prior
-from onmanifold.operators.eit import Inclusions, Measurement, ktc_classes
+from onmanifold.operators.eit import Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace
 from onmanifold.prior import Point
 from onmanifold.priors.scene import RadialOutlines, Scene
@@ -53,7 +53,7 @@ class LearnedOutlines:
         with torch.no_grad():
             resistive, conductive, _ = self.prior.decode(Point(chart, z))[0]
         counts = self.scenes.counts[int(chart[0])]
-        labels = ktc_classes((conductive - resistive)[None])
+        labels = ktc.classes((conductive - resistive)[None])
         return Reconstruction(labels, None, (counts[0], counts[1]))
 
 

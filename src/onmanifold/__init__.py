@@ -21,6 +21,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -38,7 +39,6 @@ from onmanifold.retraction import AveragedRetraction, ChartRetraction, Projectio
 from onmanifold.score import score_test
 from onmanifold.solution import NotExplained, Solution
 from onmanifold.solve import solve
-from onmanifold.starts import Starts
 from onmanifold.status import Status
 from onmanifold.weights import ByDiscrepancy, ByLCurve
 
@@ -72,7 +72,7 @@ __all__ = [
     "RiemannianGradientDescent",
     "SmallDecrease",
     "Solution",
-    "Starts",
+    "InitialPoints",
     "Status",
     "StudentT",
     "as_operator",

@@ -17,13 +17,13 @@ import typer
 from torch import Tensor
 
 from onmanifold.fidelity import Gaussian
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import ForwardOperator, as_operator, simulate
 from onmanifold.plugins import load_dataset, load_operator
 from onmanifold.pretrained import load_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.solution import Solution
 from onmanifold.solve import solve
-from onmanifold.starts import Starts
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Problem:
     truth: Tensor
     measurement: Tensor
     std: float | Tensor
-    starts: Starts = Starts()
+    starts: InitialPoints = InitialPoints()
 
     @cached_property
     def seen(self) -> Tensor:
@@ -104,7 +104,7 @@ def _impedance(
     std = noise * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)
     return Problem(
-        name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6)
+        name, prior, operator, truth, simulate(fine, truth, std, seed), std, InitialPoints(96, 6)
     )
 
 

@@ -26,8 +26,8 @@ class NotExplained(UserWarning):
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Where all S starts of each measurement ended, the best first.
+class FinalPoints:
+    """The final points of all S starts of each measurement, the best first.
 
     Attributes:
         x: ``(B, S, *x_shape)``.
@@ -65,7 +65,7 @@ class Solution:
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
         history: the winning start, step by step.
-        ends: where every start ended.
+        final_points: of every start.
         trajectory: the winning start's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
         problem: what was minimized, with operator, prior and fidelity.
@@ -85,7 +85,7 @@ class Solution:
     linearizations: Tensor
     seconds: float
     history: History
-    ends: Ends
+    final_points: FinalPoints
     trajectory: Tensor | None = None
     problem: Problem | None = field(default=None, repr=False, compare=False)
 
@@ -120,7 +120,7 @@ class Solution:
     @property
     def dropped(self) -> Tensor:
         """How many starts of each measurement ended with an objective that is not finite, ``(B,)``."""
-        return (self.ends.status == Status.NOT_FINITE).sum(dim=1)
+        return (self.final_points.status == Status.NOT_FINITE).sum(dim=1)
 
     def spread(self, temperature: float = 1.0) -> Tensor:
         """Where the starts disagree: standard deviation of their ends, ``(B, *x_shape)``.
@@ -129,11 +129,11 @@ class Solution:
         temperature 1, if the fidelity states the true noise level. Raise it to see more of the
         ends.
         """
-        above = self.ends.objective - self.ends.objective[:, :1]
+        above = self.final_points.objective - self.final_points.objective[:, :1]
         weight = torch.exp(-torch.nan_to_num(above, nan=torch.inf) / temperature)
         weight = weight / weight.sum(1, keepdim=True)
         weight = weight.view(*weight.shape, *[1] * (self.x.ndim - 1))
-        ends = torch.where(weight > 0, self.ends.x, 0.0)  # an end without weight may be NaN
+        ends = torch.where(weight > 0, self.final_points.x, 0.0)  # an end without weight may be NaN
         mean = (weight * ends).sum(1, keepdim=True)
         return (weight * (ends - mean).square()).sum(1).sqrt()
 
@@ -152,12 +152,20 @@ class Solution:
             for b in (~self.explained).nonzero().flatten().tolist()
         ]
         lines += [
-            f"measurement {b}: {count} of {self.ends.status.shape[1]} starts were not finite"
+            f"measurement {b}: {count} of {self.final_points.status.shape[1]} starts were not finite"
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
+        if self._least_squares:
+            lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])
+
+    @property
+    def _least_squares(self) -> bool:
+        """Whether neither a fidelity nor a weight of the prior was given."""
+        no_noise = self.p_value.isnan() & self.expected_misfit.isfinite()
+        return bool((no_noise & (self.objective == self.misfit)).all())
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""

@@ -10,8 +10,6 @@ import torch
 from scipy.io import loadmat, savemat
 
 from onmanifold.applications.tanks import (
-    CalibratedTank,
-    calibrate_ktc,
     class_probabilities,
     cut,
     describe,
@@ -28,12 +26,12 @@ from onmanifold.applications.tanks.initial_points import smooth_modes
 from onmanifold.cli import main
 from onmanifold.operators.eit import (
     EIT,
+    CalibratedTank,
     Inclusions,
     Measurement,
-    Protocol,
-    Tank,
     assemble,
-    ktc_level_mask,
+    calibrate_tank,
+    ktc,
     polar_mesh,
 )
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
@@ -45,14 +43,13 @@ def coarse(tank):
 
 @pytest.fixture(scope="module")
 def tank() -> CalibratedTank:
-    protocol = Protocol.ktc()
-    mesh = coarse(Tank.ktc())
-    eit = EIT(Tank.ktc(), protocol, (3, 48, 48), conductivity=Inclusions(0.8), mesh=mesh)
+    protocol = ktc.protocol()
+    mesh = coarse(ktc.tank())
+    eit = EIT(ktc.tank(), protocol, (3, 48, 48), conductivity=Inclusions(0.8), mesh=mesh)
     voltages = eit.A(torch.zeros(1, 3, 48, 48, dtype=torch.float64))[0]
     noise = 5e-5 * torch.randn(voltages.shape, generator=torch.Generator().manual_seed(0)).double()
-    return calibrate_ktc(
-        Measurement.from_values(protocol, (voltages + noise).view(76, 31)), longest=0.12
-    )
+    reference = Measurement.from_values(protocol, (voltages + noise).view(76, 31))
+    return calibrate_tank(ktc.tank(), reference, longest=0.12)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +152,7 @@ def test_a_pixel_at_a_soft_edge_is_as_likely_as_its_masks_say():
 def test_a_level_leaves_what_the_challenge_leaves(measured):
     measurement = measured[1]
     left = cut(measurement, 7)
-    assert torch.equal(left.mask, ktc_level_mask(7, measurement.protocol))
+    assert torch.equal(left.mask, ktc.level_mask(7, measurement.protocol))
     assert (left.voltages[~left.mask] == 0).all()
     assert cut(measurement, 0) is measurement
     assert replace(measurement, mask=left.mask).mask.sum() < measurement.mask.sum()

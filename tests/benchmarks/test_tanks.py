@@ -19,15 +19,7 @@ from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, t
 from benchmarks.tanks_parts.data_terms import nominal  # noqa: E402
 from benchmarks.tanks_parts.method import Reconstruction  # noqa: E402
 from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
-from onmanifold.operators.eit import (  # noqa: E402
-    EIT,
-    Instrument,
-    Labels,
-    Measurement,
-    Protocol,
-    Tank,
-    ktc_picture,
-)
+from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, ktc  # noqa: E402
 
 NUMBERS = range(24)  # each number of objects with each kind of scene, twice
 
@@ -110,11 +102,11 @@ def ideal_voltages():
     """A scene in a tank as it is described, read by a perfect instrument."""
     pytest.importorskip("gmsh", exc_type=ImportError)
     tank = simulation.TrueTank(
-        ends=Tank.ktc().angles[:, None] + 5.625 * np.array([-0.5, 0.5]),
+        ends=ktc.tank().angles[:, None] + 5.625 * np.array([-0.5, 0.5]),
         impedances=np.full(32, 1e-6),
         water=0.8,
         drift=0.0,
-        instrument=Instrument.ideal(Protocol.ktc()),
+        instrument=Instrument.ideal(ktc.protocol()),
         bad=1,  # it carries no current
     )
     return simulation.simulate_scene(made()[4], tank, finer=0.4)
@@ -127,20 +119,20 @@ def test_labels_lie_where_the_voltages_say():
     for kind, area in areas.items():
         assert (labels == kind).mean() * 4 / np.pi == pytest.approx(area, rel=0.01)
     operator = EIT(
-        Tank.ktc(),
-        Protocol.ktc(),
+        ktc.tank(),
+        ktc.protocol(),
         (1, 256, 256),
         conductivity=Labels(0.008, 0.8, 80.0),
         reference=reference,
     )
     pictures = [labels, labels[::-1], labels[:, ::-1], labels.T]
-    x = torch.stack([ktc_picture(picture.copy(), 256) for picture in pictures])
+    x = torch.stack([ktc.image(picture.copy(), 256) for picture in pictures])
     off = (operator.A(x) - measured).flatten(1).norm(dim=1) / (measured - reference).norm()
     assert off[0] < 0.1 and bool((off[1:] > 0.5).all())
 
 
 def test_linear_method_finds_the_objects():
-    voltages = [Measurement.from_values(Protocol.ktc(), v) for v in ideal_voltages()]
+    voltages = [Measurement.from_values(ktc.protocol(), v) for v in ideal_voltages()]
     case = case_of(made()[4], *voltages)
     found = linear.Linear(nominal)(case.reference, case.measurement)
     record = records.compare(found, case, 1, "linear")
@@ -148,14 +140,14 @@ def test_linear_method_finds_the_objects():
     assert found.probabilities.sum(axis=0) == pytest.approx(1.0)
     assert found.probabilities.min() >= 0
     swapped = np.array([0, 2, 1])[found.labels]
-    assert records.ktc_score(swapped, case.truth) < 0.3
+    assert records.ktc.score(swapped, case.truth) < 0.3
 
 
 # Cases and records --------------------------------------------------------------------------------
 
 
 def case_of(scene, reference=None, measured=None):
-    whole = Measurement.from_values(Protocol.ktc(), np.arange(76.0 * 31).reshape(76, 31))
+    whole = Measurement.from_values(ktc.protocol(), np.arange(76.0 * 31).reshape(76, 31))
     return cases.Case(
         "scene-000",
         scene.kind,
@@ -176,7 +168,7 @@ def test_cases_are_kept_and_cut_to_levels(tmp_path, monkeypatch):
     first, second = cases.load_cases(tmp_path, range(2))
     assert first.name == "scene-000" and second.objects == made()[1].counts
     assert np.array_equal(second.truth, made()[1].labels())
-    assert first.measurement.protocol == Protocol.ktc()
+    assert first.measurement.protocol == ktc.protocol()
     assert torch.equal(first.reference.voltages, voltages)
     cut = first.at(7)
     assert int(cut.measurement.mask.sum()) == 513 and bool(cut.reference.mask.all())

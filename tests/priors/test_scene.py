@@ -312,7 +312,7 @@ def test_descents_stay_in_their_charts():
     y = torch.zeros(1, *scene.x_shape, dtype=DOUBLE)
     stop = MaxSteps(5) | SmallDecrease(1e-4)
     found = solve(lambda x: x, y, scene, fidelity=Gaussian(0.3), starts=start, stop=stop)
-    assert sorted(found.ends.chart[0].tolist()) == sorted(start.chart.tolist())
+    assert sorted(found.final_points.chart[0].tolist()) == sorted(start.chart.tolist())
     assert laplace(found).weights.sum() == pytest.approx(1)
 
 

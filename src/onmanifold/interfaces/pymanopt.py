@@ -18,7 +18,7 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.autodiff import gradient, jvp
 from onmanifold.checks import as_generator
-from onmanifold.descent.derivatives import Model
+from onmanifold.descent.model import QuadraticModel
 from onmanifold.descent.problem import Trial, build_problem
 from onmanifold.fidelity import Fidelity
 from onmanifold.interfaces._common import missing
@@ -249,8 +249,8 @@ def as_problem(
 
     @lru_cache(_CACHED)
     @torch.no_grad()
-    def model(coordinates: bytes) -> Model:
-        return built.model(at(coordinates))
+    def model(coordinates: bytes) -> QuadraticModel:
+        return built.quadratic_model(at(coordinates))
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def cost(z: Vector) -> float:
@@ -262,13 +262,13 @@ def as_problem(
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def slope(z: Vector) -> Vector:
         with torch.no_grad():  # no decorator: pymanopt looks at the signature
-            here = built.slope(at(_key(z)))
-        return _vector((here.gradient + here.slope)[:, : manifold.dim])
+            here = built.first_order_model(at(_key(z)))
+        return _vector(here.gradient[:, : manifold.dim])
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def bend(z: Vector, v: Vector) -> Vector:
         here = model(_key(z))
-        matrix = (here.curvature + here.bend)[0, : manifold.dim, : manifold.dim].cpu().numpy()
+        matrix = here.hessian[0, : manifold.dim, : manifold.dim].cpu().numpy()
         return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
 
     return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
 from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
 

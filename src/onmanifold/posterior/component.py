@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log, pi, sqrt
 from typing import Self
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem
-from onmanifold.descent.state import Rows
+from onmanifold.initial_points import objectives
 from onmanifold.posterior.target import LocalModel
 from onmanifold.posterior.truncated import TruncatedNormal
 from onmanifold.prior import Point
-from onmanifold.starts import objectives
 
 _THINNEST = 0.01  # width along an axis on which the operator is not defined
 _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
@@ -58,7 +58,7 @@ class TwoPieceNormal(Rows):
 
     def at(self, rows: Tensor, columns: Tensor) -> Self:
         """Entries of components ``(B, M)``."""
-        return self._map(lambda value: value[rows, columns])
+        return replace(self, **{f.name: getattr(self, f.name)[rows, columns] for f in fields(self)})
 
     def mean(self) -> Tensor:
         """``(..., d)``."""

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from onmanifold.descent import StoppingRule
 from onmanifold.fidelity import Fidelity
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import OperatorLike
 from onmanifold.posterior.exploration import explore
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
 from onmanifold.solution import NotExplained
 from onmanifold.solve import solve
-from onmanifold.starts import Starts
 
 
 def find_posterior(
@@ -25,7 +25,7 @@ def find_posterior(
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity,
-    starts: Starts | int | Point | None = None,
+    starts: InitialPoints | int | Point | None = None,
     stop: StoppingRule | None = None,
     seed: int | torch.Generator = 0,
     patience: int = 3,

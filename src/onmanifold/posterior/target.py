@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold.descent.derivatives import Model
 from onmanifold.descent.levenberg_marquardt import LMState
+from onmanifold.descent.model import QuadraticModel, Rows
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.state import Rows
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
 from onmanifold.solution import UNLIKELY, NotExplained, Solution
@@ -63,9 +62,9 @@ def converged_problem(solution: Solution) -> Problem:
         ValueError: all starts of a measurement failed.
     """
     problem = problem_of(solution)
-    status = solution.ends.status
+    status = solution.final_points.status
     good = torch.stack([status == code for code in _AT_REST]).any(0)
-    failed = ~(good & torch.isfinite(solution.ends.objective)).any(1)
+    failed = ~(good & torch.isfinite(solution.final_points.objective)).any(1)
     if bool(failed.any()):
         raise ValueError(
             f"measurements {failed.nonzero().squeeze(1).tolist()}: no start converged "
@@ -149,7 +148,7 @@ def evaluate(problem: Problem, point: Point) -> Evaluated | None:
 
 def local_model(problem: Problem, trial: Trial, x: Tensor) -> LocalModel:
     """The posterior around ``trial``, decoded ``x``, by d tangents a member."""
-    return _local_model(problem, trial, x, problem.model(trial))
+    return _local_model(problem, trial, x, problem.quadratic_model(trial))
 
 
 def final_model(problem: Problem, state: LMState) -> LocalModel:
@@ -157,10 +156,11 @@ def final_model(problem: Problem, state: LMState) -> LocalModel:
     return _local_model(problem, state, problem.prior.decode(state.point), state.model)
 
 
-def _local_model(problem: Problem, at: Trial | LMState, x: Tensor, model: Model) -> LocalModel:
-    gradient = (model.gradient + model.slope).double()
-    curvature = (model.curvature + model.bend).double()
-    hessian = _confined(problem, at.point.chart, curvature)
+def _local_model(
+    problem: Problem, at: Trial | LMState, x: Tensor, model: QuadraticModel
+) -> LocalModel:
+    gradient = model.gradient.double()
+    hessian = _confined(problem, at.point.chart, model.hessian.double())
     return LocalModel(
         at.point.chart, at.point.z, x, at.misfit, at.objective.double(), gradient, hessian
     )

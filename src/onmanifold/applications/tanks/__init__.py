@@ -3,14 +3,13 @@
 The pipeline of the Kuopio Tomography Challenge 2023, one step a function; ``onmanifold tank`` runs it.
 
     from onmanifold.applications import tanks
-    from onmanifold.operators.eit import read_ktc
+    from onmanifold.operators.eit import calibrate_tank, ktc
 
-    tank = tanks.calibrate_ktc(read_ktc("ref.mat"))
-    found = tanks.reconstruct(tank, read_ktc("data1.mat"))
+    tank = calibrate_tank(ktc.tank(), ktc.read("ref.mat"))
+    found = tanks.reconstruct(tank, ktc.read("data1.mat"))
     found.labels, found.counts, found.consistent
 """
 
-from onmanifold.applications.tanks.calibration import CalibratedTank, calibrate_ktc
 from onmanifold.applications.tanks.cases import Case, cut, read_cases
 from onmanifold.applications.tanks.figures import figure_of, page_of
 from onmanifold.applications.tanks.initial_points import (
@@ -29,10 +28,8 @@ from onmanifold.applications.tanks.reconstruction import (
 )
 
 __all__ = [
-    "CalibratedTank",
     "Case",
     "Reconstruction",
-    "calibrate_ktc",
     "class_probabilities",
     "cut",
     "describe",

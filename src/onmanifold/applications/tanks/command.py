@@ -16,11 +16,6 @@ import numpy as np
 import torch
 import typer
 
-from onmanifold.applications.tanks.calibration import (
-    CalibratedTank,
-    calibrate_ktc,
-    water_voltages,
-)
 from onmanifold.applications.tanks.cases import Case, read_cases
 from onmanifold.applications.tanks.figures import Result, figure_of, page_of, png
 from onmanifold.applications.tanks.reconstruction import (
@@ -30,13 +25,14 @@ from onmanifold.applications.tanks.reconstruction import (
     tank_prior,
 )
 from onmanifold.operators.eit import (
+    CalibratedTank,
     Implausible,
     Measurement,
-    Protocol,
+    calibrate_tank,
     check_against,
     check_reference,
-    ktc_score,
-    read_ktc,
+    homogeneous_voltages,
+    ktc,
 )
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.solution import NotExplained
@@ -70,9 +66,9 @@ def tank(
     levels = _levels(level, all_levels)
     check_folder(output)
     torch.set_num_threads(1)  # of this process; the others have one thread each
-    reference = read_ktc(input / "ref.mat")
+    reference = ktc.read(input / "ref.mat")
     checked = check(reference, read_cases(input, truth, levels))
-    calibrated = calibrate_ktc(reference)
+    calibrated = calibrate_tank(ktc.tank(), reference)
     jobs = max(1, min(jobs or os.cpu_count() or 1, len(checked)))
     results: list[Result] = []
     with Progress() as progress:
@@ -99,9 +95,10 @@ def _levels(level: int | None, all_levels: bool) -> list[int]:
 
 def check(reference: Measurement, cases: Sequence[Case]) -> list[Checked]:
     """Refuse files that cannot be right; name the bad channels of each case and of the reference."""
+    expected = homogeneous_voltages(ktc.tank(), reference.protocol, ktc.WATER_CONDUCTIVITY)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Implausible)
-        known = check_reference(reference, water_voltages(reference), "ref.mat", Protocol.ktc()).bad
+        known = check_reference(reference, expected, "ref.mat", ktc.protocol()).bad
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
     found = []
@@ -163,14 +160,14 @@ def report(results: Sequence[Result]) -> None:
     """Print scores (where the truth is known), numbers of objects, their probabilities, and times."""
     print("case level  score resistive conductive  sure       p  seconds")
     for case, found in results:
-        score = "" if case.truth is None else f"{ktc_score(found.labels, case.truth):.3f}"
+        score = "" if case.truth is None else f"{ktc.score(found.labels, case.truth):.3f}"
         (resistive, conductive), sure = next(iter(found.counts.items()))
         print(
             f"{case.number:>4} {case.level or '':>5} {score:>6} {resistive:9d} {conductive:10d} "
             f"{sure:5.0%} {found.p_value:7.2g} {found.seconds:8.1f}"
         )
     scored = [
-        (case.level, ktc_score(found.labels, case.truth))
+        (case.level, ktc.score(found.labels, case.truth))
         for case, found in results
         if case.truth is not None
     ]

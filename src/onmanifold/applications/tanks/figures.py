@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onmanifold.applications.tanks.cases import Case
 from onmanifold.applications.tanks.reconstruction import Reconstruction
-from onmanifold.operators.eit import ktc_score
+from onmanifold.operators.eit import ktc
 
 Result = tuple[Case, Reconstruction]
 
@@ -57,7 +57,7 @@ def page_of(results: Sequence[Result]) -> Figure:
         mark = "" if found.consistent else " (inconsistent)"
         row[0].set_title(f"tank {case.number}, level {case.level}{mark}", fontsize=7)
         if case.truth is not None:
-            row[1].set_title(f"score {ktc_score(found.labels, case.truth):.3f}", fontsize=7)
+            row[1].set_title(f"score {ktc.score(found.labels, case.truth):.3f}", fontsize=7)
     figure.tight_layout()
     return figure
 

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import Fidelity, ManifoldPrior, MaxSteps, SmallDecrease, Starts, load_prior
-from onmanifold.applications.tanks.calibration import CalibratedTank
+from onmanifold import Fidelity, InitialPoints, ManifoldPrior, MaxSteps, SmallDecrease, load_prior
 from onmanifold.applications.tanks.initial_points import initial_points
-from onmanifold.operators.eit import EIT, Inclusions, Measurement, ktc_best_labels
+from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities
 from onmanifold.solution import UNLIKELY
 
-SIZE = 256  # pixels along each side of the challenge's images
 PATIENCE = 3  # modes in a row whose jumps lead to nothing better before the search ends
 _SAMPLES = 60  # of the posterior, behind labels and probabilities
 _DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
@@ -94,7 +92,7 @@ def tank_posterior(
         y[None],
         prior,
         fidelity=fidelity,
-        starts=Starts(_POOL, _STARTS, _HALVED, also=guesses),
+        starts=InitialPoints(_POOL, _STARTS, _HALVED, also=guesses),
         stop=MaxSteps(12) | SmallDecrease(1e-3),
         seed=seed,
         patience=patience,
@@ -137,7 +135,7 @@ def describe(posterior: Laplace, seconds: float = 0.0, seed: int = 0) -> Reconst
     """Labels, class probabilities and numbers of objects of a posterior over scenes."""
     masks = posterior.x(_SAMPLES, seed)[0][:, :2]
     return Reconstruction(
-        labels=ktc_best_labels(masks),
+        labels=ktc.best_labels(masks),
         probabilities=class_probabilities(masks),
         counts=count_probabilities(posterior)[0],
         p_value=float(posterior.p_value[0]),
@@ -150,6 +148,6 @@ def class_probabilities(masks: Tensor) -> NDArray[np.float64]:
 
     The mean of the masks with their soft edges: no outline of the prior is the true one to a pixel.
     """
-    fine = interpolate(masks, (SIZE, SIZE), mode="bilinear")
+    fine = interpolate(masks, (ktc.SIZE, ktc.SIZE), mode="bilinear")
     objects = fine.double().mean(0).numpy()
     return np.concatenate([np.clip(1 - objects.sum(0, keepdims=True), 0, 1), objects])

@@ -1,4 +1,4 @@
-"""Where a tank's electrodes really are, from a measurement without objects."""
+"""The angles of a tank's electrodes, from a measurement without objects."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.operators.eit.calibration.calibrate import Calibration, calibrate, prior_widths
+from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.channels.flags import flag_channels
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.calibration import Calibration, calibrate, prior_widths
-from onmanifold.operators.eit.measurements.channels import flag_channels
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import noise_std
-from onmanifold.operators.eit.measurements.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
 from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import polar_mesh
-from onmanifold.operators.eit.mesh.warp import electrode_ends, with_ends
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
 
 _NUDGE = 0.1  # degrees, of the difference quotients
-_DOUBT = 20.0  # by how much the errors of bad channels are taken to be larger
-_ROOM = 0.4  # share of an electrode or gap by which one end may move into it
+_UNRELIABLE = 20.0  # by how much the errors of bad channels are taken to be larger
+_ROOM = 0.4  # share of an electrode or gap by which an edge may move into it
 
 
 @dataclass(frozen=True, eq=False)
 class ElectrodeFit:
-    """Electrodes that explain a reference measurement.
+    """Electrodes that fit a reference measurement.
 
     Attributes:
-        ends: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
+        edges: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
         calibration: of the tank with these electrodes.
         before: relative residual of the reference with evenly spaced electrodes.
     """
 
-    ends: Array
+    edges: Array
     calibration: Calibration
     before: float
 
@@ -60,20 +60,20 @@ def calibrate_electrodes(
     """:func:`calibrate` with the place and width of each electrode as further unknowns.
 
     Gauss-Newton steps in the angles at which electrodes start and end, together with everything in ``fit``.
-    A weak normal prior holds the ends where the tank has them. Derivatives by the ends are difference
-    quotients between meshes whose nodes near the wall are turned (:func:`with_ends`): 2 L meshes in each
-    round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
+    A weak normal prior holds the edges where the tank has them. Derivatives by the edges are difference
+    quotients between meshes whose nodes near the wall are turned (:func:`with_electrode_edges`): 2 L meshes
+    in each round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
     bad hardly count. A turn of all electrodes, and the shifts ``a cos + b sin`` of their angles that come
     from conformal maps of the disk, change nothing in a tank without objects: there the prior decides.
 
     Args:
-        tank: with the width that explains the reference best; see :func:`calibrate_width`.
+        tank: with the width that fits the reference best; see :func:`calibrate_width`.
         reference: a measurement of the tank without objects.
         make_mesh: of a tank; by default :func:`polar_mesh`, fine at the wall. How the wall is resolved
-            acts like the electrodes' width: use the ends with meshes that are alike there.
+            acts like the electrodes' width: use the edges with meshes that are alike there.
         fit: as for :func:`calibrate`.
-        spread: standard deviation of each end, degrees.
-        error: what the model leaves unexplained, relative to each voltage and to the typical one.
+        spread: standard deviation of each edge, degrees.
+        error: relative residual that the model leaves, of each voltage and of the typical one.
         rounds: steps.
 
     Raises:
@@ -85,28 +85,28 @@ def calibrate_electrodes(
         >>> eit = EIT(tank, Protocol.skip(8, 2), (1, 4, 4), mesh=polar_mesh(tank, 8, 1.4))
         >>> water = Measurement.from_values(eit.protocol, eit.A(torch.ones(1, 1, 4, 4).double())[0])
         >>> found = calibrate_electrodes(tank, water, fit=("conductivity",), rounds=1)
-        >>> bool(abs(found.ends - electrode_ends(tank)).max() < 0.05)
+        >>> bool(abs(found.edges - electrode_edges(tank)).max() < 0.05)
         True
     """
     check_count(rounds, "calibrate_electrodes: rounds")
     for value, name in ((spread, "spread"), (error, "error")):
         check_number(value, f"calibrate_electrodes: {name}")
-    mesh = (make_mesh or coarse_inside)(tank)
+    mesh = (make_mesh or fine_at_wall)(tank)
     search = _Search(tank, reference, mesh, tuple(fit), spread, _expected_errors(reference, error))
     room = _ROOM * min(tank.width, tank.spacing - tank.width)
-    ends = nominal = electrode_ends(tank)
-    found = search.calibrated(ends)
+    edges = nominal = electrode_edges(tank)
+    found = search.calibrated(edges)
     before = found.after
     for _ in range(rounds):
-        moved = ends + search.step(ends, found) - nominal
-        ends = nominal + np.clip(moved, -room, room)
-        found = search.calibrated(ends)
-    return ElectrodeFit(ends, found, before)
+        moved = edges + search.step(edges, found) - nominal
+        edges = nominal + np.clip(moved, -room, room)
+        found = search.calibrated(edges)
+    return ElectrodeFit(edges, found, before)
 
 
-def coarse_inside(tank: Tank) -> Mesh:
-    """Eight edges along each electrode and each gap, few inside."""
-    return polar_mesh(tank, 8, 1.4)
+def fine_at_wall(tank: Tank, longest: float = 0.25) -> Mesh:
+    """Eight edges along each electrode and each gap; inside no longer ones than ``longest``, in radii."""
+    return polar_mesh(tank, 8, 1.4, longest)
 
 
 def _expected_errors(reference: Measurement, error: float) -> Tensor:
@@ -115,14 +115,14 @@ def _expected_errors(reference: Measurement, error: float) -> Tensor:
     typical = voltages[reference.mask].square().mean().sqrt()
     noise = noise_std(torch.where(reference.mask, voltages, typical))
     std = (noise.square() + error**2 * (voltages.square() + typical**2)).sqrt()
-    doubt = torch.ones(reference.protocol.full_shape, dtype=torch.float64)
-    doubt[:, list(flag_channels(reference).bad)] = _DOUBT
-    return std * reference.protocol.pick(doubt)
+    factor = torch.ones(reference.protocol.full_shape, dtype=torch.float64)
+    factor[:, list(flag_channels(reference).bad)] = _UNRELIABLE
+    return std * reference.protocol.pick(factor)
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The least-squares problem of the ends; ``std`` is what is expected to be left of each voltage, V."""
+    """The least-squares problem of the edges; ``std`` is what is expected to be left of each voltage, V."""
 
     tank: Tank
     reference: Measurement
@@ -131,36 +131,36 @@ class _Search:
     spread: float
     std: Tensor
 
-    def calibrated(self, ends: Array) -> Calibration:
-        """All but the ends."""
-        mesh = with_ends(self.mesh, self.tank, ends)
+    def calibrated(self, edges: Array) -> Calibration:
+        """All but the edges."""
+        mesh = with_electrode_edges(self.mesh, self.tank, edges)
         return calibrate(self.tank, self.reference, mesh=mesh, fit=self.fit)
 
-    def step(self, ends: Array, found: Calibration) -> Array:
-        """The Gauss-Newton step of the ends ``(L, 2)``; that of all else is left to :meth:`calibrated`."""
-        theta, here = _parameters(found), self._problem(ends, found)
+    def step(self, edges: Array, found: Calibration) -> Array:
+        """The Gauss-Newton step of the edges ``(L, 2)``; that of all else is left to :meth:`calibrated`."""
+        theta, here = _parameters(found), self._fit(edges, found)
         state = here.predict(theta)
         columns = []
-        for k in range(ends.size):
-            nudge = np.zeros(ends.size)
+        for k in range(edges.size):
+            nudge = np.zeros(edges.size)
             nudge[k] = _NUDGE
-            there = self._problem(ends + nudge.reshape(ends.shape), found)
+            there = self._fit(edges + nudge.reshape(edges.shape), found)
             columns.append((there.predict(theta).prediction - state.prediction) / _NUDGE)
         both = torch.cat([torch.stack(columns), here.jacobian(state)])
-        mask, own = self.reference.mask, torch.full((ends.size,), self.spread**-2).double()
+        mask, own = self.reference.mask, torch.full((edges.size,), self.spread**-2).double()
         weight = torch.cat([own, here.weight])
-        moved = torch.from_numpy((ends - electrode_ends(self.tank)).ravel())
+        moved = torch.from_numpy((edges - electrode_edges(self.tank)).ravel())
         off = torch.cat([moved, (theta - here.origin)[here.free]])
         rows = (both / self.std)[:, mask]
         gradient = rows @ (here.residual(state) / self.std[mask]) - weight * off
         step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
-        return np.asarray(step[: ends.size].view(ends.shape).numpy())
+        return np.asarray(step[: edges.size].view(edges.shape).numpy())
 
-    def _problem(self, ends: Array, found: Calibration) -> ReferenceFit:
+    def _fit(self, edges: Array, found: Calibration) -> ReferenceFit:
         protocol = self.reference.protocol
         full = Protocol(protocol.injections, np.eye(protocol.electrodes))
         model = CompleteElectrodes(found.geometry.impedances, full, found.geometry.shunted)
-        engine = Engine(assemble(with_ends(self.mesh, self.tank, ends)), model)
+        engine = Engine(assemble(with_electrode_edges(self.mesh, self.tank, edges)), model)
         impedances, widths = torch.tensor(self.tank.impedances), prior_widths(self.reference)
         return ReferenceFit(engine, impedances, self.reference, self.fit, widths)
 

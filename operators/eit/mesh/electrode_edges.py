@@ -1,4 +1,4 @@
-"""A mesh of a disk whose electrodes lie elsewhere: nodes near the wall are turned, cells stay as they are."""
+"""Meshes of a disk with other electrode edges: nodes near the wall are turned, cells stay as they are."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from onmanifold.operators.eit.mesh.mesh import Mesh
 Array = NDArray[np.float64]
 
 
-def electrode_ends(tank: Tank) -> Array:
+def electrode_edges(tank: Tank) -> Array:
     """Angles between which each electrode of a tank lies, degrees, counterclockwise: ``(L, 2)``."""
     half = tank.width / 2
     return np.stack([tank.angles - half, tank.angles + half], axis=1)
 
 
-def with_ends(mesh: Mesh, tank: Tank, ends: ArrayLike, depth: float = 0.3) -> Mesh:
+def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float = 0.3) -> Mesh:
     """The mesh with each electrode between other angles.
 
-    Nodes on the wall turn with the ends of the electrodes next to them, those further in by less, those
+    Nodes on the wall turn with the electrode edges next to them, those further in by less, those
     deeper than ``depth`` not at all.
 
     Args:
         mesh: of the tank with evenly spaced electrodes of one width.
         tank: that tank.
-        ends: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
+        edges: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
         depth: in radii.
 
     Raises:
@@ -37,16 +37,16 @@ def with_ends(mesh: Mesh, tank: Tank, ends: ArrayLike, depth: float = 0.3) -> Me
     Example:
         >>> from onmanifold.operators.eit import polar_mesh
         >>> tank = Tank(electrodes=4, width=30)
-        >>> moved = with_ends(polar_mesh(tank), tank, electrode_ends(tank) + 2)
+        >>> moved = with_electrode_edges(polar_mesh(tank), tank, electrode_edges(tank) + 2)
         >>> tip = moved.points[moved.facets[0, 0]]
         >>> round(float(np.rad2deg(np.arctan2(tip[1], tip[0]))), 6)
         -13.0
     """
-    ends, nominal = np.asarray(ends, np.float64), electrode_ends(tank)
-    if ends.shape != nominal.shape:
-        raise ValueError(f"ends has shape {ends.shape}, expected {nominal.shape}")
+    edges, nominal = np.asarray(edges, np.float64), electrode_edges(tank)
+    if edges.shape != nominal.shape:
+        raise ValueError(f"edges has shape {edges.shape}, expected {nominal.shape}")
     order = np.argsort(nominal.ravel() % 360)
-    shift = ((ends - nominal + 180) % 360 - 180).ravel()[order]
+    shift = ((edges - nominal + 180) % 360 - 180).ravel()[order]
     at = (nominal.ravel() % 360)[order]
     gaps = np.diff(np.append(at + shift, at[0] + shift[0] + 360))
     if not (gaps > 0).all():

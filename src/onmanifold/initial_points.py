@@ -1,4 +1,4 @@
-"""Where descents start: the most promising of many samples of the prior."""
+"""Initial points of descents: the most promising of many samples of the prior."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _CHUNK = 64  # samples that the operator sees at once
 
 
 @dataclass(frozen=True)
-class Starts:
+class InitialPoints:
     """Draw ``pool`` samples of the prior and start from the ``keep`` best, chart by chart.
 
     The pool is drawn once for all measurements and goes through the operator once. For each
-    measurement the best sample of each chart comes first, then the second best of each, and so on:
-    several charts are several places to look. More starts find the best end more surely; the best of
-    a larger pool tend to sit in one place.
+    measurement the best sample of each chart comes first, then the second best of each, and so on,
+    so that the starts are spread over the charts. More starts find the global minimum more reliably; the
+    best of a larger pool tend to be close to each other.
 
     Args:
         pool: number of samples.
         keep: number of starts.
-        halve_after: drop the worse half of each measurement's starts after so many steps, again after twice
-            as many, and so on; ``None`` for never.
-        also: points that join the pool of every measurement, such as guesses by another method.
+        halve_after: successive halving: drop the worse half of each measurement's starts after this number
+            of steps, again after twice as many, and so on; ``None`` for never.
+        also: points that join the pool of every measurement, such as estimates by another method.
 
     Example:
-        >>> Starts(pool=256, keep=8)
-        Starts(pool=256, keep=8, halve_after=None)
+        >>> InitialPoints(pool=256, keep=8)
+        InitialPoints(pool=256, keep=8, halve_after=None)
     """
 
     pool: int = 64
@@ -42,33 +42,33 @@ class Starts:
     also: Point | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_count(self.pool, "Starts: pool")
-        check_count(self.keep, "Starts: keep")
+        check_count(self.pool, "InitialPoints: pool")
+        check_count(self.keep, "InitialPoints: keep")
         if self.halve_after is not None:
-            check_count(self.halve_after, "Starts: halve_after")
+            check_count(self.halve_after, "InitialPoints: halve_after")
         if self.keep > self.pool:
-            raise ValueError(f"Starts: cannot keep {self.keep} of a pool of {self.pool}")
+            raise ValueError(f"InitialPoints: cannot keep {self.keep} of a pool of {self.pool}")
 
 
-def as_starts(starts: Starts | int | Point | None) -> Starts | Point:
+def as_initial_points(starts: InitialPoints | int | Point | None) -> InitialPoints | Point:
     """The argument ``starts`` of :func:`onmanifold.solve` in full."""
     if starts is None:
-        return Starts()
-    if isinstance(starts, Starts | Point):
+        return InitialPoints()
+    if isinstance(starts, InitialPoints | Point):
         return starts
     check_count(starts, "starts")
-    return Starts(pool=max(64, starts), keep=starts)
+    return InitialPoints(pool=max(64, starts), keep=starts)
 
 
-def choose_starts(
-    problem: Problem, starts: Starts | Point, seed: int | torch.Generator
+def choose_initial_points(
+    problem: Problem, starts: InitialPoints | Point, seed: int | torch.Generator
 ) -> tuple[Point, int]:
-    """Where the descents start: S points for each of B measurements in turn (B * S), and S."""
+    """S initial points for each of B measurements in turn (B * S), and S."""
     if isinstance(starts, Point):
         return _given(problem, starts)
     pool = problem.prior.clamp(problem.prior.sample(starts.pool, seed))
     if starts.also is not None:
-        pool = Point.cat([pool, _guesses(problem, starts.also)])
+        pool = Point.cat([pool, _checked(problem, starts.also)])
     objective = objectives(problem, pool)
     problem.counts.evaluations.add_(len(pool))
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
@@ -82,11 +82,11 @@ def _given(problem: Problem, point: Point) -> tuple[Point, int]:
             f"starts holds {len(point)} points of dimension {point.z.shape[1]}; expected the same "
             f"number for each of {len(problem)} measurements, of dimension {problem.prior.dim}"
         )
-    return _guesses(problem, point), each
+    return _checked(problem, point), each
 
 
-def _guesses(problem: Problem, point: Point) -> Point:
-    """Points that were given, checked and brought into their boxes."""
+def _checked(problem: Problem, point: Point) -> Point:
+    """The given points, checked and clamped to their boxes."""
     if point.z.shape[1] != problem.prior.dim:
         raise ValueError(
             f"starts holds points of dimension {point.z.shape[1]}, expected {problem.prior.dim}"
@@ -128,7 +128,7 @@ def _each_at(problem: Problem, point: Point) -> Tensor:
 
 
 def _rank(objective: Tensor, chart: Tensor) -> Tensor:
-    """The pool's numbers in the order in which to start from them; the best instead of impossible ones."""
+    """Indices of the pool in the order in which to start from them; the best replaces impossible ones."""
     objective = torch.nan_to_num(objective, nan=torch.inf, posinf=torch.inf)
     order = objective.argsort(stable=True)
     sorted_chart = chart[order]

@@ -8,11 +8,11 @@ import torch
 
 from onmanifold.operators.eit import (
     EIT,
+    BoundaryCurve,
     Continuum,
     Cylinder,
     Exponential,
     MeshGeometry,
-    Outline,
     Protocol,
     Tank,
     generate_mesh,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("compiler")
 
 TANK = Tank(radius=0.3, electrodes=8, width=25, contact_impedance=tuple(0.01 * np.arange(1, 9)))
 CYLINDER = Cylinder(0.2, 0.3, rings=(0.1, 0.2), per_ring=4, width=40, electrode_height=0.05)
-CHEST = Outline(
+CHEST = BoundaryCurve(
     [(0, 0), (4, 0), (4, 2), (2, 3), (0, 2)], electrodes=8, width=0.5, smooth=True, first=0.05
 )
 
@@ -51,7 +51,7 @@ def _cylinder(degree=1, order=1):
     return EIT(CYLINDER, protocol, (4, 6, 6), conductivity=Exponential(), mesh=mesh, degree=degree)
 
 
-def _outline(order=1):
+def _curve(order=1):
     try:
         mesh = generate_mesh(CHEST, edge=0.05, interior=0.15, order=order)
     except ImportError as error:
@@ -69,17 +69,17 @@ OPERATORS = {
     "imported": _imported,
     "torch": lambda: _disk(solver="torch"),
     "superlu": lambda: _disk(solver="superlu"),
-    "continuum, quadratic": lambda: _disk(protocol=Continuum.haar(8, 16), degree=2),
+    "continuum, quadratic": lambda: _disk(protocol=Continuum.walsh(8, 16), degree=2),
     "continuum, torch": lambda: _disk(protocol=Continuum.walsh(4, 16), solver="torch"),
     "cylinder": _cylinder,
     "cylinder, quadratic, curved": lambda: _cylinder(2, 2),
-    "outline": _outline,
-    "outline, curved": lambda: _outline(2),
+    "curve": _curve,
+    "curve, curved": lambda: _curve(2),
 }
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_laws(name):
+def test_contract(name):
     operator = OPERATORS[name]()
     x = 0.5 * torch.randn(2, *operator.x_shape, generator=torch.Generator().manual_seed(0)).double()
     check_operator(operator, x)

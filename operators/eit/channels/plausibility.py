@@ -9,33 +9,18 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from onmanifold.operators.eit.measurements.channels import (
-    DEAD,
-    FAR,
-    ChannelReport,
-    Finding,
-    channel_findings,
-    channel_report,
-    reciprocity,
-)
-from onmanifold.operators.eit.measurements.linearity import nonlinearity
+from onmanifold.operators.eit.channels.faults import gross_faults, nonlinear_changes
+from onmanifold.operators.eit.channels.flags import channel_findings
+from onmanifold.operators.eit.channels.reciprocity import reciprocity
+from onmanifold.operators.eit.channels.report import FAR, Array, ChannelReport, Flags
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.noise import matrix_of, repeats
+from onmanifold.operators.eit.measurements.noise import matrix_of
 from onmanifold.operators.eit.models.protocol import Protocol
-
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 _UNITS = 30.0  # voltages larger or smaller by this factor are in other units
 _MISFIT = 0.1  # of a tank without objects; measured ones have 0.04, simulated ones at most 0.07
-_TIE = 1e-4  # of a channel's largest voltage: closer ones count as equal
-_STUCK = 0.15  # of a channel's voltages, and more than three, that are equal to an extreme one
-_SWAPPED = 0.7  # of the squared distance, if channels are read in another order
-_NOISY = 3.0  # times the median channel's residual
 
 
 class Implausible(UserWarning):
@@ -59,7 +44,7 @@ def check_reference(
         protocol: the one that is expected, if it is known.
 
     Returns:
-        The doubtful channels, with reasons.
+        The unreliable channels, with reasons.
 
     Raises:
         ValueError: another protocol or shape, fewer than two injections with voltages, voltages in other
@@ -67,8 +52,8 @@ def check_reference(
 
     Example:
         >>> import torch
-        >>> from onmanifold.operators.eit import EIT, Tank
-        >>> eit = EIT(Tank.ktc(), Protocol.ktc(), (8, 8), mesh="coarse")
+        >>> from onmanifold.operators.eit import EIT, ktc
+        >>> eit = EIT(ktc.tank(), ktc.protocol(), (8, 8), mesh="coarse")
         >>> water = eit.A(torch.ones(1, 8, 8, dtype=torch.float64))[0]
         >>> check_reference(Measurement.from_values(eit.protocol, 1.3 * water), water, "ref.mat").bad
         ()
@@ -89,14 +74,14 @@ def check_reference(
     (model, _), (voltages, mask) = matrix_of(expected), matrix_of(reference)
     pairs = reciprocity(reference)
     findings = channel_findings(reference, None, pairs)
-    findings += _gross(scale * model, voltages, mask, reference.protocol, "the model")
-    report = channel_report(reference.protocol, findings, pairs.error)
+    findings += gross_faults(scale * model, voltages, mask, reference.protocol, "the model")
+    report = ChannelReport.of(reference.protocol, findings, pairs.error)
     _warn_channels(report, name)
     misfit = _misfit(model, voltages, mask, report, reference.protocol)
     if misfit > _MISFIT:
         warnings.warn(
-            f"{name}: a homogeneous model of the tank leaves {misfit:.0%} of the voltages unexplained where "
-            f"no current is driven; tanks without objects leave less than {_MISFIT:.0%}. Is it another tank, "
+            f"{name}: a homogeneous model of the tank has a relative residual of {misfit:.0%} where no "
+            f"current is driven; tanks without objects have less than {_MISFIT:.0%}. Is it another tank, "
             "are its electrodes numbered in another way, or are there objects in it?",
             Implausible,
             stacklevel=2,
@@ -118,7 +103,7 @@ def check_against(reference: Measurement, measurement: Measurement, name: str) -
         name: of the measurement's file, for messages.
 
     Returns:
-        The doubtful channels, with reasons.
+        The unreliable channels, with reasons.
 
     Raises:
         ValueError: another protocol, fewer than two injections with voltages, voltages in other units or of
@@ -126,8 +111,8 @@ def check_against(reference: Measurement, measurement: Measurement, name: str) -
 
     Example:
         >>> import torch
-        >>> from onmanifold.operators.eit import EIT, Tank
-        >>> eit = EIT(Tank.ktc(), Protocol.ktc(), (8, 8), mesh="coarse")
+        >>> from onmanifold.operators.eit import EIT, ktc
+        >>> eit = EIT(ktc.tank(), ktc.protocol(), (8, 8), mesh="coarse")
         >>> x = torch.ones(2, 8, 8, dtype=torch.float64)
         >>> x[1, 2:4, 4:6] = 0.1
         >>> water, tank = eit.A(x)
@@ -143,10 +128,10 @@ def check_against(reference: Measurement, measurement: Measurement, name: str) -
     _check_injections(measurement, name)
     _check_scale(reference, measurement, name, "those of the reference")
     (before, known), (after, mask) = matrix_of(reference), matrix_of(measurement)
-    findings = _gross(before, after, mask & known, protocol, "the reference")
+    findings = gross_faults(before, after, mask & known, protocol, "the reference")
     gross = np.max([finding.score for finding in findings], axis=0) > FAR
-    findings.append(_nonlinear(reference, measurement, gross))
-    report = channel_report(protocol, findings)
+    findings.append(nonlinear_changes(reference, measurement, gross))
+    report = ChannelReport.of(protocol, findings)
     _warn_channels(report, name)
     return report
 
@@ -222,134 +207,7 @@ def _conversion(what: str, factor: float) -> str:
     return f"if the {what} are in other units, {do}"
 
 
-# What is doubtful ----------------------------------------------------------------------------------
-
-
-def _gross(
-    expected: Array, voltages: Array, mask: Flags, protocol: Protocol, whose: str
-) -> list[Finding]:
-    """Channels that are dead, stuck, reversed or exchanged."""
-    size, wanted = (
-        np.sqrt((np.where(mask, v, 0.0) ** 2).sum(axis=0)) for v in (voltages, expected)
-    )
-    ratio = np.where(mask.any(axis=0), size / np.maximum(wanted, 1e-300), np.nan)
-    dead = (ratio < DEAD) | (ratio > 1 / DEAD)
-    told = {
-        int(j): f"its voltages are {ratio[j]:.2g} times those of {whose}" for j in _numbers(dead)
-    }
-    findings = [Finding("size", ratio, _score(dead), told)]
-
-    share = _stuck(voltages, mask, protocol)
-    stuck = (share > 0) & ~dead
-    told = {
-        int(j): f"{share[j]:.0%} of its voltages are stuck at one value" for j in _numbers(stuck)
-    }
-    findings.append(Finding("stuck", share, _score(stuck), told))
-
-    distance = _distances(expected, voltages, mask)
-    opposite = np.diag(_distances(-expected, voltages, mask))
-    flipped = (opposite < _SWAPPED * np.diag(distance)) & ~dead & ~stuck
-    told = {
-        int(j): f"its voltages have the other sign than those of {whose}" for j in _numbers(flipped)
-    }
-    findings.append(Finding("sign", opposite, _score(flipped), told))
-
-    from_channel = _exchanged(distance, ~(dead | stuck | flipped) & mask.any(axis=0))
-    moved = from_channel != np.arange(len(ratio))
-    told = {
-        int(j): f"its voltages are those of channel {from_channel[j] + 1} of {whose}"
-        for j in _numbers(moved)
-    }
-    findings.append(Finding("order", from_channel.astype(float), _score(moved), told))
-    return findings
-
-
-def _numbers(flags: Flags) -> NDArray[np.intp]:
-    return np.flatnonzero(flags)
-
-
-def _score(bad: Flags) -> Array:
-    return np.where(bad, 2 * FAR, 0.0)
-
-
-def _stuck(voltages: Array, mask: Flags, protocol: Protocol) -> Array:
-    """Share of a channel's voltages that are equal to its largest or smallest one, if many are, ``(M,)``.
-
-    Injections that repeat another one do not count.
-    """
-    first = np.ones(len(voltages), bool)
-    first[[repeat.second for repeat in repeats(protocol)]] = False
-    there = mask & first[:, None]
-    top = np.where(there, voltages, -np.inf)
-    bottom = np.where(there, -voltages, -np.inf)
-    count, shares = there.sum(axis=0), np.zeros(voltages.shape[1])
-    largest = np.abs(np.where(there, voltages, 0.0)).max(axis=0)
-    for side in (top, bottom):
-        extreme = side.max(axis=0)
-        equal = (there & (side >= extreme - _TIE * largest)).sum(axis=0)
-        many = (equal > 3) & (equal > _STUCK * count) & (extreme > largest / 2)
-        shares = np.maximum(shares, np.where(many, equal / np.maximum(count, 1), 0.0))
-    return np.asarray(shares)
-
-
-def _distances(expected: Array, voltages: Array, mask: Flags) -> Array:
-    """Mean squared difference of each channel to what is expected of each, V^2, ``(M, M)``."""
-    weight = mask.astype(float)
-    v, e = voltages * weight, expected * weight
-    count = weight.T @ weight
-    square = (v**2).T @ weight + weight.T @ e**2 - 2 * v.T @ e
-    far = float((v**2).sum() + (e**2).sum())
-    return np.where(count > 0, square / np.maximum(count, 1), far)
-
-
-def _exchanged(distance: Array, sound: Flags) -> NDArray[np.intp]:
-    """Which channel's voltages each channel holds, ``(M,)``; its own, unless others fit much better.
-
-    The best assignment of the sound channels; of its cycles those count that bring each of their channels
-    nearer, and all together by much.
-    """
-    result = np.arange(len(distance))
-    those = np.flatnonzero(sound)
-    best = dict(
-        zip(those, those[linear_sum_assignment(distance[np.ix_(those, those)])[1]], strict=True)
-    )
-    while best:
-        cycle = [next(iter(best))]
-        while best[cycle[-1]] != cycle[0]:
-            cycle.append(best[cycle[-1]])
-        goal = [best.pop(j) for j in cycle]
-        own, new = distance[cycle, cycle], distance[cycle, goal]
-        if len(cycle) > 1 and (new < own).all() and new.sum() < _SWAPPED * own.sum():
-            result[cycle] = goal
-    return result
-
-
-def _nonlinear(reference: Measurement, measurement: Measurement, left_out: Flags) -> Finding:
-    """Channels whose change is less linear in the currents than the others'.
-
-    Those count that still stand out when the worse ones, which bend the fit, are left out.
-    """
-    least = 0.1  # of the usual error: below it, the median channel is perfect
-    volts, score = np.full(len(left_out), np.nan), np.zeros(len(left_out))
-    told: dict[int, str] = {}
-    suspects, out = ~left_out, left_out.copy()
-    while suspects.any():
-        size, rest = nonlinearity(reference, measurement, out)
-        known = suspects & ~np.isnan(size)
-        if not known.any():
-            break
-        others = rest[~np.isnan(size)]
-        far = FAR / _NOISY * size / max(float(np.nanmedian(size)), least)
-        volts[known], score[known] = rest[known], far[known]
-        suspects = known & (far > FAR)
-        if suspects.any():
-            worst = int(np.where(suspects, far, 0.0).argmax())
-            told[worst] = (
-                f"its change from the reference is {rest[worst]:.2g} V off any that is linear in the "
-                f"currents, the median channel's {np.median(others):.2g} V"
-            )
-            suspects[worst], out[worst] = False, True
-    return Finding("linearity", volts, score, dict(sorted(told.items())))
+# What is warned of ---------------------------------------------------------------------------------
 
 
 def _misfit(

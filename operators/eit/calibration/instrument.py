@@ -1,4 +1,4 @@
-"""What an instrument makes of the electrodes' potentials: its offsets, common-mode errors and currents."""
+"""The instrument between potentials and readings: offsets, common-mode errors, amplitudes of currents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two-dimensional bodies of any outline: a polygon, or a smooth curve through given points."""
+"""Two-dimensional bodies with any boundary curve: a polygon, or a smooth curve through given points."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from onmanifold.operators.eit.geometry.base import check_contacts, one_each
 
 Array = NDArray[np.float64]
 
-_OFF = 0.01  # an electrode may be this far off the outline, as a part of the picture's side
-_DENSE = 16  # samples between two given points of a smooth outline
+_OFF = 0.01  # an electrode may be this far off the curve, as a part of the image's side
+_DENSE = 16  # samples between two given points of a smooth curve
 
 
 class Piece(NamedTuple):
-    """A part of an outline between two electrode ends.
+    """A part of a boundary curve between two electrode edges.
 
     Attributes:
         electrode: the electrode that it is, from 0; -1 for a gap.
@@ -32,29 +32,29 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class BoundaryCurve:
     """A polygon, or a smooth closed curve, with electrodes along it.
 
-    Places along the outline are counted in arc length from the first point, in the order of the points.
+    Places along the curve are counted in arc length from the first point, in the order of the points.
 
     Attributes:
         points: corners of the polygon, or points of the curve, m, ``(K, 2)``; in either sense.
         electrodes: number of electrodes L, evenly spaced; may be left out where ``at`` is given.
-        width: length of an electrode along the outline, m: one number, or one for each.
-        at: centre of each electrode instead, as a part of the outline's length, ``(L,)``, or as a point on
-            the outline, m, ``(L, 2)``.
-        first: centre of the first of evenly spaced electrodes, as a part of the outline's length.
-        smooth: whether the outline is the periodic cubic spline through the points.
+        width: length of an electrode along the curve, m: one number, or one for each.
+        at: centre of each electrode instead, as a part of the curve's length, ``(L,)``, or as a point on
+            the curve, m, ``(L, 2)``.
+        first: centre of the first of evenly spaced electrodes, as a part of the curve's length.
+        smooth: whether the curve is the periodic cubic spline through the points.
         contact_impedance: Ohm m: one number, or one for each electrode.
         shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
 
     Raises:
-        ValueError: fewer than three points, points that coincide, an outline that crosses itself, electrodes
-            that overlap, an electrode off the outline, a width or a contact impedance that is not
+        ValueError: fewer than three points, points that coincide, a curve that crosses itself, electrodes
+            that overlap, an electrode off the curve, a width or a contact impedance that is not
             positive (the electrode is named).
 
     Example:
-        >>> square = Outline([(0, 0), (1, 0), (1, 1), (0, 1)], electrodes=4, width=0.2, first=0.125)
+        >>> square = BoundaryCurve([(0, 0), (1, 0), (1, 1), (0, 1)], electrodes=4, width=0.2, first=0.125)
         >>> square.centres
         array([[0.5, 0. ],
                [1. , 0.5],
@@ -80,7 +80,7 @@ class Outline:
                 raise ValueError(f"electrodes says {self.electrodes}, at has {count}")
             object.__setattr__(self, "electrodes", count)
         if int(self.electrodes) != self.electrodes or self.electrodes < 2:
-            raise ValueError(f"an outline needs at least 2 electrodes, got {self.electrodes}")
+            raise ValueError(f"a boundary curve needs at least 2 electrodes, got {self.electrodes}")
         _check_simple(self._curve.corners)
         self._check_widths()
         object.__setattr__(
@@ -89,7 +89,7 @@ class Outline:
 
     @property
     def length(self) -> float:
-        """Length of the outline, m."""
+        """Length of the curve, m."""
         return self._curve.length
 
     @property
@@ -104,13 +104,13 @@ class Outline:
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Lower left and upper right corner of the smallest square around the outline, m."""
+        """Lower left and upper right corner of the smallest square around the curve, m."""
         (left, low), (right, high) = _box(self._curve.corners)
         x, y, half = (left + right) / 2, (low + high) / 2, max(right - left, high - low) / 2
         return (x - half, y - half), (x + half, y + half)
 
     def pieces(self) -> list[Piece]:
-        """The outline cut at the ends of the electrodes: electrode, gap, electrode, gap, ..."""
+        """The curve cut at the edges of the electrodes: electrode, gap, electrode, gap, ..."""
         order = np.argsort(self._middles)
         start = (self._middles - self._widths / 2)[order]
         end = start + self._widths[order]
@@ -122,7 +122,7 @@ class Outline:
         return pieces
 
     @cached_property
-    def _curve(self) -> _Curve:
+    def _curve(self) -> _ArcLengthCurve:
         return (
             _smooth(np.asarray(self.points)) if self.smooth else _polygon(np.asarray(self.points))
         )
@@ -150,7 +150,7 @@ class Outline:
         if len(off):
             raise ValueError(
                 f"electrode {off[0] + 1} at {tuple(at[off[0]].tolist())} is {distance[off[0]]:.3g} m off "
-                "the outline"
+                "the boundary curve"
             )
         return middles
 
@@ -172,13 +172,13 @@ class Outline:
         if len(bad):
             pair = sorted((order[bad[0]] + 1, order[(bad[0] + 1) % len(order)] + 1))
             raise ValueError(
-                f"electrodes {pair[0]} and {pair[1]} overlap or touch: from one's end to the other's start "
+                f"electrodes {pair[0]} and {pair[1]} overlap or touch: from one to the other "
                 f"there are {gap[bad[0]]:.3g} m"
             )
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
+class _ArcLengthCurve:
     """A closed curve, piecewise linear or cubic, by arc length.
 
     Attributes:
@@ -222,12 +222,12 @@ class _Curve:
         return arc, distance[row, nearest]
 
 
-def _polygon(points: Array) -> _Curve:
+def _polygon(points: Array) -> _ArcLengthCurve:
     sides = np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
-    return _Curve(points, np.concatenate([[0.0], np.cumsum(sides)]))
+    return _ArcLengthCurve(points, np.concatenate([[0.0], np.cumsum(sides)]))
 
 
-def _smooth(points: Array) -> _Curve:
+def _smooth(points: Array) -> _ArcLengthCurve:
     """The periodic cubic spline through the points, its parameter near the arc length."""
     closed = np.vstack([points, points[:1]])
     knots = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
@@ -239,7 +239,7 @@ def _smooth(points: Array) -> _Curve:
     arc = np.concatenate([[0.0], np.cumsum(0.5 * step * (speed @ weight))])
     places = raw(fine)
     places[-1] = places[0]
-    return _Curve(places[:-1], arc, CubicSpline(arc, places, bc_type="periodic"))
+    return _ArcLengthCurve(places[:-1], arc, CubicSpline(arc, places, bc_type="periodic"))
 
 
 def _box(points: Array) -> tuple[list[float], list[float]]:
@@ -249,15 +249,15 @@ def _box(points: Array) -> tuple[list[float], list[float]]:
 def _check_points(given: ArrayLike) -> Array:
     points = np.array(given, np.float64)
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
-        raise ValueError(f"an outline takes finite points (K, 2), got shape {points.shape}")
+        raise ValueError(f"a boundary curve takes finite points (K, 2), got shape {points.shape}")
     if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if len(points) < 3:
-        raise ValueError(f"an outline needs at least 3 points, got {len(points)}")
+        raise ValueError(f"a boundary curve needs at least 3 points, got {len(points)}")
     same = np.flatnonzero((points == np.roll(points, -1, axis=0)).all(axis=1))
     if len(same):
         raise ValueError(
-            f"points {same[0] + 1} and {(same[0] + 1) % len(points) + 1} of the outline coincide"
+            f"points {same[0] + 1} and {(same[0] + 1) % len(points) + 1} of the boundary curve coincide"
         )
     return points
 
@@ -276,4 +276,4 @@ def _check_simple(corners: Array) -> None:
         meet = np.flatnonzero((t >= 0) & (t <= 1) & (u >= 0) & (u <= 1))
         if len(meet):
             x, y = corners[k] + t[meet[0]] * side[k]
-            raise ValueError(f"the outline crosses itself at ({x:.4g}, {y:.4g})")
+            raise ValueError(f"the boundary curve crosses itself at ({x:.4g}, {y:.4g})")

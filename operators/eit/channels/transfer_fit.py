@@ -1,7 +1,7 @@
 """Whether voltages are linear in the injected currents, channel by channel.
 
 Whatever is in a tank, its voltages are ``I Z`` with the currents I and transfer impedances Z. With more
-injections than independent currents this can be tested without knowing anything of the tank.
+injections than independent currents this can be tested without a model of the tank.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CURRENT = 0.05  # relative standard deviation of an injection's current
 _SHARE = 0.02  # of a change: what good instruments leave that is not linear in the currents
 _FLOOR = 0.01  # the same, of the typical change
 _STEPS = 15  # of the alternating fit
-_SPARE = 4  # voltages beyond the free numbers of a channel's fit that a test takes
+_SPARE = 4  # voltages beyond the free numbers of a channel's fit that a test needs
 _RANK = 1e-7
 
 
@@ -55,9 +55,9 @@ def nonlinearity(
     currents = _independent(protocol.injections.T)
     free = np.stack([np.ones(len(change)), _sinks(protocol, change, there)], axis=1)
     weight = np.where(mask, 1 / std, 0.0).T[:, :, None]
-    gains = np.ones(len(change))
+    factors = np.ones(len(change))
     for _ in range(_STEPS):
-        basis = weight * np.concatenate([gains[:, None] * currents, free], axis=1)
+        basis = weight * np.concatenate([factors[:, None] * currents, free], axis=1)
         basis /= np.maximum(np.linalg.norm(basis, axis=1, keepdims=True), 1e-300)
         inverse = np.linalg.pinv(basis, rcond=_RANK)
         found = inverse @ (weight * change.T[:, :, None])
@@ -69,12 +69,12 @@ def nonlinearity(
         size[spare < _SPARE] = np.nan
         if np.isnan(size).all():
             break
-        gains = np.clip(gains * (1 + _gain_step(own, rest, size)), 0.7, 1.4)
+        factors = np.clip(factors * (1 + _factor_step(own, rest, size)), 0.7, 1.4)
     volts = np.sqrt(((rest * std) ** 2).sum(axis=0) / np.maximum(spare, 1))
     return size, np.where(np.isnan(size), np.nan, volts)
 
 
-def _gain_step(own: Array, rest: Array, size: Array) -> Array:
+def _factor_step(own: Array, rest: Array, size: Array) -> Array:
     """By how much each current is larger than it was taken to be, ``(I,)``."""
     good = ~np.isnan(size)
     least = max(0.3 * float(np.median(size[good])), 1e-12)  # no channel counts for all others

@@ -1,4 +1,4 @@
-"""Calibration: what a measurement of a tank without objects says about water, contacts and instrument."""
+"""Calibration of content, contacts and instrument by a measurement without objects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from onmanifold.operators.eit.calibration.instrument import Instrument
+from onmanifold.operators.eit.calibration.reference_fit import PARTS, Fitted, ReferenceFit
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.fem.discretize import MeshLike, discretize
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.instrument import Instrument
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.reference_fit import PARTS, Fitted, ReferenceFit
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
@@ -30,7 +30,7 @@ _PRIOR = {"impedances": 3.0, "offsets": 1.0, "common": 1.0, "currents": 0.05}
 
 
 @dataclass(frozen=True, eq=False)
-class Parameters:
+class TankParameters:
     """What a calibration finds, or the standard errors of that.
 
     Attributes:
@@ -68,8 +68,8 @@ class Calibration:
 
     geometry: Geometry
     instrument: Instrument
-    values: Parameters
-    errors: Parameters
+    values: TankParameters
+    errors: TankParameters
     voltages: Tensor
     before: float
     after: float
@@ -110,11 +110,11 @@ class Calibration:
             value, error = getattr(v, name), getattr(e, name)
             known = torch.isfinite(error) & (error > 0)
             if bool((error > 0).any()):
-                told = f"{name}: {int(known.sum())} of {len(value)} determined"
+                line = f"{name}: {int(known.sum())} of {len(value)} determined"
                 if bool(known.any()):
                     found = value[known]
-                    told += f", {float(found.min()):.3g} to {float(found.max()):.3g} {unit}"
-                lines.append(told)
+                    line += f", {float(found.min()):.3g} to {float(found.max()):.3g} {unit}"
+                lines.append(line)
         return "\n".join(lines)
 
 
@@ -127,7 +127,7 @@ def calibrate(
     fit: Sequence[str] = ("conductivity", "impedances", "offsets"),
     conductivity: float | None = None,
     std: float | ArrayLike | Tensor | None = None,
-    freedom: float | None = None,
+    df: float | None = None,
     prior: dict[str, float] | None = None,
     steps: int = 60,
     solver: str = "auto",
@@ -135,20 +135,20 @@ def calibrate(
     """Find conductivity, contact impedances and errors of the instrument from a tank without objects.
 
     Maximum a posteriori by the Levenberg-Marquardt method, one factorization a step. Conductivity, contact
-    impedances and current factors are found by their logarithms. Weak normal priors hold what the measurement
-    does not determine at its start: the contact of an electrode that carries no current, say.
+    impedances and current factors are fitted by their logarithms. Weak normal priors keep what the
+    measurement does not determine at its initial value, such as the contact of an electrode without current.
 
     Args:
-        geometry: the tank; its contact impedances are where the fit starts and what the prior holds to.
+        geometry: the tank; its contact impedances are the fit's initial values and the prior's mean.
         reference: a measurement of the tank without objects.
         mesh: as for :class:`EIT`.
         degree: of the elements.
         fit: some of "conductivity", "impedances" (L), "offsets" (M), "common" (M: common-mode errors of the
             channels) and "currents" (I: factors of the amplitudes); see :class:`Instrument`.
-        conductivity: S/m; where it is fitted, where to start. Default: what explains the voltages best.
+        conductivity: S/m; where it is fitted, its initial value. By default the one that fits best.
         std: standard deviation of the voltages' noise, V, broadcasts to the protocol's shape. Where it is
             ``None``, one number is estimated from the residual, which includes the model's error.
-        freedom: Student's t with so many degrees of freedom instead of a normal distribution, for
+        df: Student's t with so many degrees of freedom instead of a normal distribution, for
             measurements with outliers.
         prior: standard deviations other than the default: of log impedances (3), of offsets (in parts of
             the largest voltage, 1), of common (1) and of log currents (0.05).
@@ -179,9 +179,9 @@ def calibrate(
     first = problem(() if conductivity is not None else ("conductivity",))
     theta = first.origin.clone()
     theta[0] = math.log(_best_conductivity(first) if conductivity is None else conductivity)
-    plain = first.solve(theta, noise, freedom, steps)
+    plain = first.solve(theta, noise, df, steps)
     found = problem(fit)
-    fitted = found.solve(plain.state.theta, noise, freedom, steps)
+    fitted = found.solve(plain.at.theta, noise, df, steps)
     return _calibration(geometry, found, fitted, plain)
 
 
@@ -195,7 +195,7 @@ def calibrate_width(
 ) -> Calibration:
     """:func:`calibrate` with the width of the electrodes as a further unknown.
 
-    Electrodes that stand out into the tank, or are higher than the water is deep, act wider than they are.
+    Electrodes that reach into the tank, or are higher than the water is deep, act wider than they are.
     About ten meshes are made.
 
     Args:
@@ -227,13 +227,13 @@ def calibrate_width(
 def _calibration(
     geometry: Geometry, fit: ReferenceFit, fitted: Fitted, first: Fitted
 ) -> Calibration:
-    theta, errors = fitted.state.theta, fitted.errors
+    theta, errors = fitted.at.theta, fitted.errors
     found = {name: fit.part(theta, name).clone() for name in PARTS}
     spread = {name: fit.part(errors, name).clone() for name in PARTS}
     for name in ("conductivity", "impedances"):  # errors of logarithms are relative
         found[name] = found[name].exp()
         spread[name] = spread[name] * found[name]
-    both = [Parameters(float(part.pop("conductivity")), **part) for part in (found, spread)]
+    both = [TankParameters(float(part.pop("conductivity")), **part) for part in (found, spread)]
     tank: Any = geometry
     if bool(fit.free[fit.slices["impedances"]].any()):
         tank = replace(tank, contact_impedance=tuple(both[0].impedances.tolist()))
@@ -242,9 +242,9 @@ def _calibration(
         instrument=fit.instrument(theta),
         values=both[0],
         errors=both[1],
-        voltages=fitted.state.prediction,
-        before=fit.relative(first.state),
-        after=fit.relative(fitted.state),
+        voltages=fitted.at.prediction,
+        before=fit.relative(first.at),
+        after=fit.relative(fitted.at),
         std=fitted.std,
         factorizations=first.factorizations + fitted.factorizations,
         converged=fitted.converged,
@@ -258,7 +258,7 @@ def _best_conductivity(fit: ReferenceFit) -> float:
     inverse = float((model * measured).sum() / model.square().sum())
     if not inverse > 0:
         raise ValueError(
-            "no positive conductivity explains the reference: are its voltages those of the protocol, "
+            "no positive conductivity fits the reference: are its voltages those of the protocol, "
             "with their signs?"
         )
     return 1 / inverse

@@ -1,4 +1,4 @@
-"""Makes the shipped meshes: ``python -m onmanifold.operators.eit.mesh.ship [FOLDER]``.
+"""Makes the shipped meshes: ``python benchmarks/eit_parts/shipped_meshes.py [FOLDER]``.
 
 Needs gmsh and dolfinx.
 """
@@ -9,11 +9,11 @@ import argparse
 import logging
 from pathlib import Path
 
-from onmanifold.operators.eit.fem.assembly import assemble
-from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.mesh.generate import generate_mesh
+from onmanifold.operators.eit import Tank, assemble, generate_mesh
 
-# Edge at an electrode's end, its growth, longest edge; in radii of the tank.
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "operators" / "eit" / "mesh" / "shipped"
+# Length at an electrode's edge, its growth, longest edge; in radii of the tank.
 SETTINGS = {
     "coarse": (0.0085, 0.3, 0.09),
     "medium": (0.003, 0.25, 0.05),
@@ -24,7 +24,7 @@ SETTINGS = {
 def main() -> None:
     """Mesh and assemble the unit disk with 32 electrodes of 5.625 degrees, at every shipped size."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "shipped")
+    parser.add_argument("folder", nargs="?", type=Path, default=SHIPPED)
     folder = parser.parse_args().folder
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder.mkdir(parents=True, exist_ok=True)

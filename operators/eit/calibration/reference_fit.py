@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from onmanifold.fidelity import Gaussian, StudentT
+from onmanifold.operators.eit.calibration.instrument import Instrument
 from onmanifold.operators.eit.fem.engine import Engine, Field
-from onmanifold.operators.eit.measurements.instrument import Instrument
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -20,8 +20,8 @@ _ENOUGH = 1e-3  # a decrease of the negative log-density that nobody can see in 
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """Parameters and what the model makes of them.
+class Evaluation:
+    """The model evaluated at some parameters.
 
     Attributes:
         theta: log conductivity, log impedances, offsets, common-mode errors, log currents, ``(n,)``.
@@ -41,14 +41,14 @@ class Fitted:
     """Where a fit ended.
 
     Attributes:
-        state: parameters and predictions.
+        at: parameters and predictions.
         std: of the noise, V, the protocol's shape.
         errors: standard errors of ``theta``, infinite where undetermined, ``(n,)``.
         factorizations: how many it took.
-        converged: whether the last step promised next to nothing.
+        converged: whether the last step's predicted reduction was next to nothing.
     """
 
-    state: State
+    at: Evaluation
     std: Tensor
     errors: Tensor
     factorizations: int
@@ -61,7 +61,7 @@ class ReferenceFit:
     Args:
         engine: predicts the potentials of all electrodes, ``(I, L)``.
         impedances: contact impedances of the prior, Ohm m^2, ``(L,)``.
-        reference: the measurement to explain.
+        reference: the measurement to fit.
         free: names among ``PARTS`` of what is fitted.
         widths: standard deviation of the normal prior of each part in ``theta``, by name.
     """
@@ -100,16 +100,16 @@ class ReferenceFit:
         """The instrument with these parameters."""
         return Instrument(self.protocol, *(self.part(theta, name).clone() for name in PARTS[2:]))
 
-    def predict(self, theta: Tensor) -> State:
+    def predict(self, theta: Tensor) -> Evaluation:
         """Solve the model: one factorization."""
         self.factorizations += 1
         s = self.part(theta, "conductivity").exp().expand(1, self.engine.cells)
         fields = self.engine.fields(s.contiguous(), self.part(theta, "impedances").exp())
         potentials = self.engine.voltages(fields)[0]
         prediction = self.protocol.pick(self.instrument(theta).read(potentials))
-        return State(theta, fields[0], potentials, prediction)
+        return Evaluation(theta, fields[0], potentials, prediction)
 
-    def jacobian(self, state: State) -> Tensor:
+    def jacobian(self, state: Evaluation) -> Tensor:
         """Derivative of the predictions by the free parameters, ``(free, *shape)``."""
         instrument = self.instrument(state.theta)
         parts = [
@@ -119,7 +119,7 @@ class ReferenceFit:
         ]
         return torch.cat(parts)
 
-    def _derivative(self, name: str, state: State, instrument: Instrument) -> Tensor:
+    def _derivative(self, name: str, state: Evaluation, instrument: Instrument) -> Tensor:
         """By one part of the parameters: ``(size, I, M)``."""
         field, potentials = state.field, state.potentials
         if name == "conductivity":
@@ -147,39 +147,39 @@ class ReferenceFit:
         weight[self.slices["conductivity"]] = 0.0
         return weight[self.free]
 
-    def residual(self, state: State) -> Tensor:
+    def residual(self, state: Evaluation) -> Tensor:
         """Measured minus predicted voltages, V, of those that are there."""
         return (self.reference.voltages - state.prediction)[self.reference.mask]
 
-    def relative(self, state: State) -> float:
+    def relative(self, state: Evaluation) -> float:
         """Norm of the residual over that of the voltages."""
         voltages = self.reference.voltages[self.reference.mask]
         return float(self.residual(state).norm() / voltages.norm())
 
-    def solve(self, theta: Tensor, std: Tensor | None, freedom: float | None, steps: int) -> Fitted:
+    def solve(self, theta: Tensor, std: Tensor | None, df: float | None, steps: int) -> Fitted:
         """Fit from ``theta``; where ``std`` is ``None``, it is estimated in turns with the parameters."""
         state, converged = self.predict(theta), True
-        scale = self._scale(state, freedom) if std is None else std
+        scale = self._scale(state, df) if std is None else std
         for _ in range(6 if bool(self.free.any()) else 0):
-            state, converged = self._descend(state, scale, freedom, steps)
+            state, converged = self._descend(state, scale, df, steps)
             if std is not None:
                 break
-            before, scale = scale, self._scale(state, freedom)
+            before, scale = scale, self._scale(state, df)
             if bool((before / scale - 1).abs().max() < 0.01):
                 break
-        errors = self._errors(state, scale, freedom)
+        errors = self._errors(state, scale, df)
         return Fitted(state, scale, errors, self.factorizations, converged)
 
     def _descend(
-        self, state: State, std: Tensor, freedom: float | None, steps: int
-    ) -> tuple[State, bool]:
+        self, state: Evaluation, std: Tensor, df: float | None, steps: int
+    ) -> tuple[Evaluation, bool]:
         """Levenberg-Marquardt steps at a given noise level."""
         shared = std[None], self.reference.mask[None]
-        fidelity = Gaussian(*shared) if freedom is None else StudentT(*shared, freedom)
+        fidelity = Gaussian(*shared) if df is None else StudentT(*shared, df)
         measured = self.reference.voltages[None]
         damping = 1e-3
 
-        def objective(at: State) -> float:
+        def objective(at: Evaluation) -> float:
             prior = 0.5 * (self.weight * (at.theta - self.origin)[self.free] ** 2).sum()
             return float(fidelity.value(at.prediction[None], measured)[0] + prior)
 
@@ -192,9 +192,9 @@ class ReferenceFit:
             gradient = gradient + self.weight * (state.theta - self.origin)[self.free]
             while True:
                 step = -torch.linalg.solve(hessian + damping * hessian.diag().diag(), gradient)
-                promised = -float(gradient @ step + 0.5 * step @ hessian @ step)
-                if promised < _ENOUGH or damping > 1e12:
-                    return state, promised < _ENOUGH
+                predicted = -float(gradient @ step + 0.5 * step @ hessian @ step)
+                if predicted < _ENOUGH or damping > 1e12:
+                    return state, predicted < _ENOUGH
                 trial = self.predict(self._moved(state.theta, step))
                 reached = objective(trial)
                 if reached < value:
@@ -210,24 +210,24 @@ class ReferenceFit:
             self.part(moved, name).clamp_(-_LONGEST, _LONGEST)
         return theta + moved
 
-    def _scale(self, state: State, freedom: float | None) -> Tensor:
+    def _scale(self, state: Evaluation, df: float | None) -> Tensor:
         """The residual's scale as one number, by maximum likelihood, in the protocol's shape."""
         r = self.residual(state)
         spare = max(1, len(r) - int(self.free.sum()))
         floor = 1e-9 * float(self.reference.voltages.abs().max())
         square = r.square().sum() / spare
-        if freedom is not None:
+        if df is not None:
             for _ in range(100):
-                weight = (freedom + 1) / (freedom + r.square() / square.clamp(min=floor**2))
+                weight = (df + 1) / (df + r.square() / square.clamp(min=floor**2))
                 square = (weight * r.square()).sum() / spare
         return square.sqrt().clamp(min=floor).expand(self.protocol.shape)
 
-    def _errors(self, state: State, std: Tensor, freedom: float | None) -> Tensor:
+    def _errors(self, state: Evaluation, std: Tensor, df: float | None) -> Tensor:
         """Standard errors: of the posterior, infinite where it hardly differs from the prior."""
         if not bool(self.free.any()):
             return torch.zeros_like(state.theta)
         scaled = (self.jacobian(state) / std)[:, self.reference.mask]
-        fisher = 1.0 if freedom is None else (freedom + 1) / (freedom + 3)
+        fisher = 1.0 if df is None else (df + 1) / (df + 3)
         information = fisher * scaled @ scaled.T + self.weight.diag()
         variance = torch.linalg.inv(information).diagonal()
         unknown = variance * self.weight > 0.5
