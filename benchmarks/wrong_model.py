@@ -3,7 +3,7 @@
 Run ``python benchmarks/wrong_model.py [bars] [balls]``. ``bars``: blurred (40 x 40 pixels, standard
 deviation 15), at several noise levels. ``balls``: pairs of balls from electrode voltages, noise 0.1 %.
 Held-out pictures of the manifold and others are measured and solved. *Excess* is the misfit beyond what noise
-makes on average, in its standard deviations, the median; *unexplained* counts ``solution.explained``, and
+makes on average, in its standard deviations, the median; *unexplained* counts ``solution.consistent``, and
 *score test* its p-values below 0.01. A decoder does not draw genuine pictures exactly either: so there is
 also a fidelity that knows its error from 200 examples.
 """
@@ -20,8 +20,8 @@ from torch import Tensor
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
+    InconsistentWarning,
     InitialPoints,
-    NotExplained,
     load_prior,
     score_test,
     simulate,
@@ -53,13 +53,13 @@ def report(
 ) -> None:
     """Solve, print a row."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, y, prior, fidelity=fidelity, starts=starts)
     assert solution.problem is not None
     deviation = solution.problem.fidelity.deviation(y)  # type: ignore[attr-defined]
     excess = float(((solution.misfit - solution.expected_misfit) / deviation).median())
     ratio = float((solution.misfit / solution.expected_misfit).median())
-    unexplained = int((~solution.explained).sum())
+    unexplained = int((~solution.consistent).sum())
     off = int((score_test(solution) < UNLIKELY).sum())
     print(
         f"{name:>24} {ratio:14.3f} {excess:8.1f} {unexplained:12d} {off:11d}   of {len(y)}",

@@ -13,7 +13,7 @@ from onmanifold.priors.datasets import TwoBalls, stream
 
 tank, protocol = Tank.unit(), Protocol.adjacent(32)
 prior = load_prior("two-balls")
-conductivity = Affine(offset=0.2, slope=1.6)  # the prior's pictures are (conductivity - 0.2) / 1.6
+conductivity = Affine(offset=0.2, slope=1.6)  # the prior's images are (conductivity - 0.2) / 1.6
 
 # the experiment: a finer mesh than the one that inverts, and noise
 laboratory = EIT(tank, protocol, prior.x_shape, conductivity=conductivity, mesh="fine")

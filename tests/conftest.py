@@ -73,6 +73,7 @@ def shared_data() -> Path:
 
 THIRD_PARTY = '''
 import torch
+from onmanifold import InputError
 from onmanifold.operator import Autodiff
 from onmanifold.prior import ManifoldPrior, Point
 
@@ -111,7 +112,7 @@ class Sums(Autodiff):
 
     def __init__(self, x_shape, times=1.0):
         if times < 0:
-            raise ValueError(f"times has to be positive, got {times}")
+            raise InputError(f"times has to be positive, got {times}")
         self.x_shape, self.y_shape, self.times = x_shape, (2,), times
 
     def A(self, x):

@@ -17,7 +17,7 @@ from scipy.sparse import csc_array
 from torch import Tensor
 
 from benchmarks.balls import Balls
-from onmanifold import Gaussian, Starts, load_prior, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, solve
 from onmanifold.operators.eit import (
     CompleteElectrodes,
     Cylinder,
@@ -148,7 +148,7 @@ def reconstruction(problem: Balls, solver: str | Callable[..., Solver]) -> tuple
             problem.measurement,
             prior,
             fidelity=Gaussian(problem.std),
-            starts=Starts(32, 4),
+            starts=InitialPoints(32, 4),
             seed=0,
         )
         times.append(time.process_time() - start)

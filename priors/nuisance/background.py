@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.chart import corners
 from onmanifold.priors.nuisance.base import NuisanceParameters
@@ -39,10 +40,10 @@ class BackgroundOffset(NuisanceParameters):
 
     def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
         if not (math.isfinite(std) and std > 0):
-            raise ValueError(f"BackgroundOffset: std has to be positive and finite, got {std}")
+            raise InputError(f"BackgroundOffset: std has to be positive and finite, got {std}")
         known = corners(prior.x_shape) if known is None else known
         if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
-            raise ValueError(
+            raise InputError(
                 f"BackgroundOffset: known has to be a boolean {prior.x_shape} with a true entry, got "
                 f"{known.dtype} {tuple(known.shape)}"
             )

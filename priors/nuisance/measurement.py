@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.nuisance.base import NuisanceParameters
 
@@ -36,13 +37,13 @@ class MeasurementParameters(NuisanceParameters):
 
     def __init__(self, prior: ManifoldPrior, std: Sequence[float]) -> None:
         if len(prior.x_shape) < 2:
-            raise ValueError(
+            raise InputError(
                 f"MeasurementParameters: expected a prior of images (C, H, W), got x_shape {prior.x_shape}"
             )
         std = tuple(float(s) for s in std)
         bad = [s for s in std if not (math.isfinite(s) and s > 0)]
         if bad or not std:
-            raise ValueError(
+            raise InputError(
                 "MeasurementParameters: std has to hold a positive number for each parameter, got "
                 f"{bad[0] if bad else 'none'}"
             )

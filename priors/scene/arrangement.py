@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
+from onmanifold.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Arrangement:
         for name in ("radius", "spread", "reach", "softness"):
             check_number(getattr(self, name), f"Arrangement: {name}")
         if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
-            raise ValueError(
+            raise InputError(
                 "Arrangement: counts has to hold frequencies of 0, 1, ... objects, none negative, got "
                 f"{self.counts}"
             )

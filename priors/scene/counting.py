@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onmanifold.errors import InputTypeError
 from onmanifold.posterior import Laplace, PosteriorSamples
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.nuisance import without_nuisance
@@ -16,7 +17,9 @@ def scene_of(prior: ManifoldPrior) -> Scene:
     """
     scene = without_nuisance(prior)
     if not isinstance(scene, Scene):
-        raise TypeError(f"expected a prior of scenes, got {type(scene).__name__}: take a Scene")
+        raise InputTypeError(
+            f"expected a prior of scenes, got {type(scene).__name__}: take a Scene"
+        )
     return scene
 
 

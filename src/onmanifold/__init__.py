@@ -12,6 +12,7 @@ from onmanifold.descent import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
+from onmanifold.errors import InputError
 from onmanifold.fidelity import (
     CorrelatedGaussian,
     Fidelity,
@@ -37,7 +38,7 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.score import score_test
-from onmanifold.solution import NotExplained, Solution
+from onmanifold.solution import InconsistentWarning, Solution
 from onmanifold.solve import solve
 from onmanifold.status import Status
 from onmanifold.weights import ByDiscrepancy, ByLCurve
@@ -57,13 +58,14 @@ __all__ = [
     "FunctionFidelity",
     "Gaussian",
     "GradientNorm",
+    "InputError",
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
-    "NotExplained",
+    "InconsistentWarning",
     "OutsideDomain",
     "Point",
     "Poisson",

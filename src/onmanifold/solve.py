@@ -22,7 +22,7 @@ from onmanifold.initial_points import InitialPoints, as_initial_points, choose_i
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
-from onmanifold.solution import UNLIKELY, FinalPoints, NotExplained, Solution
+from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
@@ -85,7 +85,7 @@ def solve(
         the best so far.
 
     Warns:
-        NotExplained: no point that was found explains some measurement within its noise.
+        InconsistentWarning: a measurement is inconsistent with the noise at every point that was found.
 
     Raises:
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
@@ -123,14 +123,14 @@ def solve(
         def run(weighted: Problem, point: Point) -> Solution:
             each = len(point) // len(weighted)
             members = weighted.repeat(each)
-            halve = each > 1 and halve_after is not None
+            halve = None if each == 1 else halve_after
             descent = descend(
                 members,
                 LevenbergMarquardt() if method is None else method,
                 MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
                 point,
                 callback=callback,
-                halving=SuccessiveHalving(each, halve_after) if halve else None,
+                halving=None if halve is None else SuccessiveHalving(each, halve),
                 keep_path=trajectory,
                 progress=progress,
             )
@@ -148,15 +148,15 @@ def solve(
 
 
 def _warn(solution: Solution) -> None:
-    """Say which measurements the noise does not explain."""
-    rows = (~solution.explained).nonzero().flatten().tolist()
+    """Warn of measurements that are inconsistent with the noise."""
+    rows = (~solution.consistent).nonzero().flatten().tolist()
     if rows:
         some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         warnings.warn(
-            f"{len(rows)} of {len(solution)} measurements ({some}) are not explained by a point of this "
-            f"manifold and the noise (p < {UNLIKELY}): the truth lies off the manifold, the noise is larger "
-            "than stated, the operator is another, or more starts are needed",
-            NotExplained,
+            f"{len(rows)} of {len(solution)} measurements ({some}) are inconsistent with the noise at "
+            f"every point that was found (p < {UNLIKELY}): the truth lies off the manifold, the noise is "
+            "larger than stated, the operator is wrong, or more starts are needed",
+            InconsistentWarning,
             stacklevel=4,  # one is that of no_grad
         )
 

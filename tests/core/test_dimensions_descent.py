@@ -86,7 +86,7 @@ def test_truths_in_every_chart_are_found_in_one_batch(method, retraction):
     assert not unused(prior, solution).any()
 
 
-@pytest.mark.filterwarnings("ignore::onmanifold.solution.NotExplained")
+@pytest.mark.filterwarnings("ignore::onmanifold.solution.InconsistentWarning")
 @pytest.mark.parametrize(("method", "retraction"), WAYS, ids=NAMES)
 def test_a_chart_is_descended_as_if_it_were_alone(method, retraction):
     prior = Apart()

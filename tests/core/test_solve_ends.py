@@ -1,4 +1,4 @@
-"""solve(): interrupted, halved, refused by its own checks, not explained by the noise."""
+"""solve(): interrupted, halved, refused by its own checks, inconsistent with the noise."""
 
 import dataclasses
 import warnings
@@ -10,10 +10,10 @@ from solve_cases import measured, warp
 
 from onmanifold import (
     Gaussian,
+    InconsistentWarning,
     InitialPoints,
     LevenbergMarquardt,
     MaxSteps,
-    NotExplained,
     Point,
     Status,
     simulate,
@@ -110,13 +110,15 @@ def test_genuine_measurements_are_explained_and_others_are_not():
     prior = Sphere()
     x, y = measured(prior, n=100)
     genuine = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
-    assert genuine.explained.sum() >= 95
+    assert genuine.consistent.sum() >= 95
     off = x + 0.5 * torch.nn.functional.normalize(x, dim=2)  # above the sphere
     y = simulate(as_operator(warp, prior.x_shape, dtype=prior.dtype), off, 0.05, 0)
-    with pytest.warns(NotExplained, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"):
+    with pytest.warns(
+        InconsistentWarning, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"
+    ):
         wrong = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
-    assert (~wrong.explained).sum() >= 95
-    assert "not explained by the noise" in wrong.summary()
+    assert (~wrong.consistent).sum() >= 95
+    assert "inconsistent with the noise" in wrong.summary()
 
 
 def test_nothing_is_warned_of_without_a_noise_level():
@@ -126,7 +128,7 @@ def test_nothing_is_warned_of_without_a_noise_level():
         warnings.simplefilter("error")
         solution = solve(warp, 100 * y, prior, prior_weight=1.0)
     assert solution.p_value.isnan().all()
-    assert solution.explained.all()
+    assert solution.consistent.all()
 
 
 def test_the_summary_says_that_the_prior_does_not_count():

@@ -13,6 +13,7 @@ from onmanifold.checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.initial_points import objectives
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
@@ -59,7 +60,7 @@ def explore(
         normal.
 
     Warns:
-        NotExplained: the highest-evidence mode of some measurement is inconsistent with the noise.
+        InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
 
     Raises:
         TypeError: the prior has no jumps.
@@ -79,7 +80,7 @@ def explore(
     """
     problem = problem_of(solution)
     if not isinstance(problem.prior, ReachedByJumps):
-        raise TypeError(
+        raise InputTypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
@@ -120,7 +121,7 @@ class _Search:
     def run(self, ends: Point, patience: int, slack: float) -> list[_Mode]:
         self._descend_to_modes(ends)
         if not self.modes:
-            raise ValueError(
+            raise InputError(
                 "explore: the operator is not defined where the starts ended; solve from others"
             )
         left = patience

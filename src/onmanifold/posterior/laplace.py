@@ -10,6 +10,7 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.fidelity import p_value
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.component import TwoPieceNormal, component_at
@@ -185,7 +186,7 @@ def laplace(solution: Solution) -> Laplace:
     two of a chart that are nearer than two standard deviations are one.
 
     Warns:
-        NotExplained: the best mode of some measurement is inconsistent with the noise.
+        InconsistentWarning: the best mode of some measurement is inconsistent with the noise.
 
     Raises:
         TypeError: ``solution`` is not what :func:`~onmanifold.solve` returns.
@@ -208,7 +209,7 @@ def _check_confined(problem: Problem, modes: LocalModel) -> None:
     active = problem.prior.active(modes.chart)
     values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, active))
     if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
-        raise ValueError(
+        raise InputError(
             "the posterior has a direction that neither the data nor the prior confines: give the prior "
             "a finite box, or a density that falls"
         )

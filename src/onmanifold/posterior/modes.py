@@ -8,6 +8,7 @@ from torch import Tensor
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
 from onmanifold.descent.method import composite_step
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.posterior.target import LocalModel, evaluate, local_model
 from onmanifold.prior import Point, charts_overlap
 from onmanifold.solution import Solution
@@ -42,7 +43,7 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[LocalModel, Tensor
             found = _distinct(modes, owner, batch)
     without = sorted(set(range(batch)) - set(found[1].tolist() if found else ()))
     if found is None or without:
-        raise ValueError(
+        raise InputError(
             f"measurements {without}: no start came to rest at a mode; solve them again with more steps"
         )
     modes, owner = found

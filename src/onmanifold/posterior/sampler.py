@@ -13,6 +13,7 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -84,7 +85,7 @@ def sample_posterior(
     for count, name in ((draws, "draws"), (chains, "chains"), (warmup, "warmup")):
         check_count(count, name)
     if draws < 4:
-        raise ValueError(f"draws has to be at least 4, for R-hat, got {draws}")
+        raise InputError(f"draws has to be at least 4, for R-hat, got {draws}")
     diagnostics()
     problem = converged_problem(solution)
     approximation = laplace(solution) if approximation is None else approximation

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError, MissingPackage
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
 from onmanifold.prior import Point, evaluation
@@ -86,7 +87,7 @@ class PosteriorSamples(Posterior):
         check_count(n, "n")
         chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
         if n > chart.shape[1]:
-            raise ValueError(f"n is {n}, there are {chart.shape[1]} draws of each measurement")
+            raise InputError(f"n is {n}, there are {chart.shape[1]} draws of each measurement")
         some = torch.linspace(0, chart.shape[1] - 1, n, device=z.device).round().long()
         return Point(chart[:, some].flatten(), z[:, some].flatten(0, 1))
 
@@ -147,7 +148,7 @@ def diagnostics() -> Any:
     try:
         from arviz_stats.base.array import array_stats
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             "R-hat and effective sample sizes need arviz-stats: install onmanifold[posterior]"
         ) from error
     return array_stats

@@ -15,7 +15,7 @@ from onmanifold.operator import OperatorLike
 from onmanifold.posterior.exploration import explore
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
-from onmanifold.solution import NotExplained
+from onmanifold.solution import InconsistentWarning
 from onmanifold.solve import solve
 
 
@@ -49,7 +49,7 @@ def find_posterior(
         slack: as for :func:`explore`.
 
     Warns:
-        NotExplained: the highest-evidence mode of some measurement is inconsistent with the noise.
+        InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
 
     Example:
         >>> import torch
@@ -62,7 +62,7 @@ def find_posterior(
     """
     options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, measurement, prior, **options)
     if isinstance(prior, ReachedByJumps):
         return explore(solution, patience=patience, slack=slack)

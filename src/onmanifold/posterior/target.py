@@ -18,9 +18,10 @@ from torch import Tensor
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.model import QuadraticModel, Rows
 from onmanifold.descent.problem import Problem, Trial
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
-from onmanifold.solution import UNLIKELY, NotExplained, Solution
+from onmanifold.solution import UNLIKELY, InconsistentWarning, Solution
 from onmanifold.status import Status
 
 _AT_REST = (*(int(s) for s in Status if s.converged), int(Status.STALLED))
@@ -35,20 +36,22 @@ def problem_of(solution: Solution) -> Problem:
             prior by another number than 1.
     """
     if not isinstance(solution, Solution):
-        raise TypeError(f"solution has to be what solve() returns, got {type(solution).__name__}")
+        raise InputTypeError(
+            f"solution has to be what solve() returns, got {type(solution).__name__}"
+        )
     problem = solution.problem
     if problem is None:
-        raise ValueError(
+        raise InputError(
             "the solution carries no problem (a stored one does not): call solve() again"
         )
     if not problem.noise_known or not problem.weighted:
-        raise ValueError(
+        raise InputError(
             "a posterior needs the noise level and the prior: call solve() again with "
             "fidelity=Gaussian(std) and without prior_weight"
         )
     if bool((problem.prior_weight != 1).any()):
         weights = ", ".join(f"{weight:g}" for weight in problem.prior_weight.unique()[:3].tolist())
-        raise ValueError(
+        raise InputError(
             f"with prior_weight={weights} the objective is no posterior's: call solve() again "
             "without prior_weight, and put what you know of the noise into the fidelity"
         )
@@ -66,7 +69,7 @@ def converged_problem(solution: Solution) -> Problem:
     good = torch.stack([status == code for code in _AT_REST]).any(0)
     failed = ~(good & torch.isfinite(solution.final_points.objective)).any(1)
     if bool(failed.any()):
-        raise ValueError(
+        raise InputError(
             f"measurements {failed.nonzero().squeeze(1).tolist()}: no start converged "
             f"({solution.reason[int(failed.long().argmax())]}); solve them again, with more steps or "
             "starts, or leave them out"
@@ -82,7 +85,7 @@ def warn_inconsistent(consistent: Tensor, stacklevel: int = 3) -> None:
             f"the posterior of measurements {rows} is not to be relied on: its best mode is inconsistent "
             f"with the noise (p < {UNLIKELY}); the truth lies off the manifold, the noise is larger than "
             "stated, the operator is another, or more starts are needed",
-            NotExplained,
+            InconsistentWarning,
             stacklevel=stacklevel + 1,
         )
 

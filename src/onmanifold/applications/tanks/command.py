@@ -24,6 +24,7 @@ from onmanifold.applications.tanks.reconstruction import (
     reconstruct,
     tank_prior,
 )
+from onmanifold.errors import InputError
 from onmanifold.operators.eit import (
     CalibratedTank,
     Implausible,
@@ -35,7 +36,7 @@ from onmanifold.operators.eit import (
     ktc,
 )
 from onmanifold.priors.nuisance import MeasurementParameters
-from onmanifold.solution import NotExplained
+from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder
 
 Checked = tuple[Case, tuple[int, ...]]
@@ -66,8 +67,11 @@ def tank(
     levels = _levels(level, all_levels)
     check_folder(output)
     torch.set_num_threads(1)  # of this process; the others have one thread each
-    reference = ktc.read(input / "ref.mat")
-    checked = check(reference, read_cases(input, truth, levels))
+    try:
+        reference = ktc.read(input / "ref.mat")
+        checked = check(reference, read_cases(input, truth, levels))
+    except ValueError as error:
+        raise InputError(str(error)) from error
     calibrated = calibrate_tank(ktc.tank(), reference)
     jobs = max(1, min(jobs or os.cpu_count() or 1, len(checked)))
     results: list[Result] = []
@@ -87,9 +91,9 @@ def _levels(level: int | None, all_levels: bool) -> list[int]:
     if all_levels:
         return list(range(1, 8))
     if level is None:
-        raise ValueError("give a level from 1 to 7, or --all-levels")
+        raise InputError("give a level from 1 to 7, or --all-levels")
     if not 1 <= level <= 7:
-        raise ValueError(f"levels are 1 to 7, got {level}")
+        raise InputError(f"levels are 1 to 7, got {level}")
     return [level]
 
 
@@ -130,7 +134,7 @@ def _reconstruct(calibrated: CalibratedTank, patience: int, checked: Checked) ->
     torch.set_num_threads(1)
     case, bad = checked
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)  # image and table say it
+        warnings.simplefilter("ignore", InconsistentWarning)  # image and table say it
         return reconstruct(
             calibrated, case.measurement, _prior(), unreliable=bad, patience=patience
         )

@@ -120,7 +120,7 @@ def reconstruct(
         seed: of the samples.
 
     Warns:
-        NotExplained: the voltages are inconsistent with the most probable scene.
+        InconsistentWarning: the voltages are inconsistent with the most probable scene.
     """
     began = time.perf_counter()
     prior = tank_prior() if prior is None else prior
