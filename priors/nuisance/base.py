@@ -1,4 +1,4 @@
-"""What priors share that add unknowns to the pictures of another: further normal coordinates."""
+"""A prior of images with nuisance parameters: further coordinates, normal and independent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from onmanifold.plugins import built, kind_of
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, pad_to
 
 
-class WithNuisance(ManifoldPrior):
-    """A prior's pictures, changed by q parameters, which become the last q coordinates of each chart.
+class NuisanceParameters(ManifoldPrior):
+    """A prior's images, changed by q parameters, which become the last q coordinates of each chart.
 
-    The parameters are independent and normal; a coordinate counts standard deviations. A subclass says how
-    they change a picture (:meth:`join`) and how they are read off it (:meth:`split`, an exact inverse).
+    The parameters are independent and normal with mean 0; a coordinate counts standard deviations. A
+    subclass says how they change an image (:meth:`join`) and how they are read off it (:meth:`split`, an
+    exact inverse).
 
     Args:
-        prior: the manifold of pictures.
+        prior: the manifold of images.
         std: standard deviation of each parameter, ``(q,)``.
-        x_shape: shape of the changed pictures.
+        x_shape: shape of the changed images.
     """
 
-    half_widths: Tensor
     reach = 4.0  # a parameter stays within four standard deviations
 
     def __init__(
@@ -38,18 +38,11 @@ class WithNuisance(ManifoldPrior):
         self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
         self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
-        inner = torch.as_tensor(prior.box, dtype=prior.dtype).cpu()
-        if inner.ndim == 2 or len(set(prior.chart_dims)) > 1:  # each chart has a box of its own
-            box = pad_to(inner.expand(prior.num_charts, prior.dim), self.dim)
-            box = torch.where(self._added(torch.arange(prior.num_charts)), self.reach, box)
-        else:
-            box = torch.cat([inner.expand(prior.dim), inner.new_full((len(std),), self.reach)])
-        self.register_buffer("half_widths", box)
         self.train(prior.training)
 
     @abstractmethod
-    def join(self, picture: Tensor, parameters: Tensor) -> Tensor:
-        """Pictures of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``, linear in both."""
+    def join(self, image: Tensor, parameters: Tensor) -> Tensor:
+        """Images of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``, linear in both."""
 
     @abstractmethod
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +51,12 @@ class WithNuisance(ManifoldPrior):
     @property
     def box(self) -> Tensor:  # type: ignore[override]
         """Half-widths of the latent box, ``(d + q,)``, or ``(K, d + q)`` where charts differ."""
-        return self.half_widths
+        inner, q = torch.as_tensor(self.prior.box, dtype=self.dtype), len(self.deviations)
+        if inner.ndim < 2 and len(set(self.prior.chart_dims)) == 1:
+            return torch.cat([inner.expand(self.prior.dim), inner.new_full((q,), self.reach)])
+        box = pad_to(inner.expand(self.num_charts, self.prior.dim), self.dim)
+        added = self._added(torch.arange(self.num_charts, device=inner.device))
+        return torch.where(added, self.reach, box)
 
     @property
     def inverse_error(self) -> float:  # type: ignore[override]
@@ -84,16 +82,16 @@ class WithNuisance(ManifoldPrior):
         d, q = self.prior.chart_dims[chart], len(self.deviations)
         inner = self.prior.columns_chart(z[:, :d], chart)
         scale = z.new_tensor(self.deviations)
-        picture = torch.cat([inner, inner.new_zeros(len(z), q, *self.prior.x_shape)], dim=1)
+        image = torch.cat([inner, inner.new_zeros(len(z), q, *self.prior.x_shape)], dim=1)
         parameters = torch.cat([z.new_zeros(1 + d, q), torch.diag(scale)]).expand(len(z), -1, -1)
         parameters = torch.cat([(scale * z[:, d:]).unsqueeze(1), parameters[:, 1:]], dim=1)
-        joined: Tensor = self.join(picture.flatten(0, 1), parameters.flatten(0, 1))
+        joined: Tensor = self.join(image.flatten(0, 1), parameters.flatten(0, 1))
         columns: Tensor = joined.unflatten(0, (len(z), 1 + d + q))
         return columns
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
-        picture, parameters = self.split(x)
-        z = self.prior.encode_chart(picture, chart)
+        image, parameters = self.split(x)
+        z = self.prior.encode_chart(image, chart)
         return torch.cat([z, parameters / z.new_tensor(self.deviations)], dim=1)
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
@@ -115,17 +113,15 @@ class WithNuisance(ManifoldPrior):
         source = as_generator(generator)
         point = self.prior.sample(n, source)
         drawn = torch.randn((n, len(self.deviations)), generator=source)
-        drawn = drawn.clamp(-self.reach, self.reach).to(point.z)
-        z = pad_to(point.z, self.dim)
-        return Point(point.chart, z.masked_scatter(self._added(point.chart), drawn))
+        return self.extend(point, drawn.clamp(-self.reach, self.reach).to(point.z))
 
     @torch.no_grad()
     def recognize(self, x: Tensor) -> Point:
-        """Where the inner prior locates the picture."""
+        """Where the inner prior locates the image."""
         check_batch(x, self.x_shape, "x")
-        picture, parameters = self.split(x)
-        found = locate(self.prior, picture)
-        return self.clamp(self._with(found, parameters / parameters.new_tensor(self.deviations)))
+        image, parameters = self.split(x)
+        found = locate(self.prior, image)
+        return self.clamp(self.extend(found, parameters / parameters.new_tensor(self.deviations)))
 
     @property
     def jumps(self) -> Callable[[Point], dict[str, Point]]:
@@ -136,15 +132,16 @@ class WithNuisance(ManifoldPrior):
             added = self._added(point.chart)
             kept = point.z[added][None]
             return {
-                name: self._with(points, kept.expand(len(points), -1))
+                name: self.extend(points, kept.expand(len(points), -1))
                 for name, points in inner_jumps(self._inner(point, added)).items()
             }
 
         return jumps
 
-    def _with(self, points: Point, parameters: Tensor) -> Point:
-        z, added = pad_to(points.z, self.dim), self._added(points.chart)
-        return Point(points.chart, z.masked_scatter(added, parameters))
+    def extend(self, point: Point, parameters: Tensor | None = None) -> Point:
+        """Points of the inner prior, with parameters in standard deviations ``(B, q)``, by default 0."""
+        z, added = pad_to(point.z, self.dim), self._added(point.chart)
+        return point.at(z if parameters is None else z.masked_scatter(added, parameters))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return self.prior.responsibilities(self.split(x)[0])
@@ -158,3 +155,10 @@ class WithNuisance(ManifoldPrior):
         inner = built(config["prior"]["kind"], config["prior"]["config"])
         build: Any = cls  # a subclass takes the prior and std
         return cast(Self, build(inner, config["std"]))
+
+
+def without_nuisance(prior: ManifoldPrior) -> ManifoldPrior:
+    """The prior of images alone: what :class:`NuisanceParameters` were added to, if they were."""
+    while isinstance(prior, NuisanceParameters):
+        prior = prior.prior
+    return prior

@@ -1,4 +1,4 @@
-"""Pictures on an unknown background: a learned manifold, thickened by one direction."""
+"""Images on an unknown background: a learned manifold, thickened by one direction."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.chart import corners
-from onmanifold.priors.nuisance import WithNuisance
+from onmanifold.priors.nuisance.base import NuisanceParameters
 
 
-class WithBackground(WithNuisance):
-    r"""A prior's pictures, each plus an unknown constant: :math:`D'(z, c) = D(z) + c\,\sigma`.
+class BackgroundOffset(NuisanceParameters):
+    r"""A prior's images, each plus an unknown constant: :math:`D'(z, c) = D(z) + c\,\sigma`.
 
     For measurements whose background is not known exactly, as the conductivity of the water in a
-    tank. The last latent coordinate ``c`` is standard normal and is estimated along with the picture.
+    tank. The last latent coordinate ``c`` is standard normal and is estimated along with the image.
 
     Args:
-        prior: the manifold of pictures on a known background.
-        std: standard deviation :math:`\sigma` of the constant, in units of the picture.
-        known: pixels whose mean is the same in every picture of the prior, boolean, ``x_shape``; the
-            encoder reads the constant there. Default: the corners around the disk that fills the picture.
+        prior: the manifold of images on a known background.
+        std: standard deviation :math:`\sigma` of the constant, in units of the image.
+        known: pixels whose mean is the same in every image of the prior, boolean, ``x_shape``; the
+            encoder reads the constant there. Default: the corners around the disk that fills the image.
 
     Raises:
         ValueError: if ``std`` is not positive and finite, or ``known`` has another shape or is empty.
 
     Example:
         >>> from onmanifold import load_prior
-        >>> prior = WithBackground(load_prior("tank"), std=0.05)
+        >>> prior = BackgroundOffset(load_prior("tank"), std=0.05)
         >>> prior.dim - load_prior("tank").dim
         1
     """
@@ -39,19 +40,19 @@ class WithBackground(WithNuisance):
 
     def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
         if not (math.isfinite(std) and std > 0):
-            raise ValueError(f"WithBackground: std has to be positive and finite, got {std}")
+            raise InputError(f"BackgroundOffset: std has to be positive and finite, got {std}")
         known = corners(prior.x_shape) if known is None else known
         if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
-            raise ValueError(
-                f"WithBackground: known has to be a boolean {prior.x_shape} with a true entry, got "
+            raise InputError(
+                f"BackgroundOffset: known has to be a boolean {prior.x_shape} with a true entry, got "
                 f"{known.dtype} {tuple(known.shape)}"
             )
         super().__init__(prior, (float(std),), prior.x_shape)
         self.std = float(std)
         self.register_buffer("known", known)
 
-    def join(self, picture: Tensor, parameters: Tensor) -> Tensor:
-        return picture + parameters.reshape(-1, *[1] * len(self.x_shape))
+    def join(self, image: Tensor, parameters: Tensor) -> Tensor:
+        return image + parameters.reshape(-1, *[1] * len(self.x_shape))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # the constant is what the known pixels show above what the prior itself shows there

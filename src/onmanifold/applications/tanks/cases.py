@@ -1,4 +1,4 @@
-"""Measured tanks as they lie in a folder."""
+"""Measured tanks of a folder, in the layout of the Kuopio Tomography Challenge 2023."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Case:
 
     Attributes:
         number: of the file.
-        level: that the voltages were cut to, 0 if they are as they lay there.
+        level: of difficulty that the voltages were cut to, 0 if they are complete.
         measurement: the voltages.
         truth: classes ``(256, 256)``, where they are known.
     """
@@ -37,7 +37,16 @@ class Case:
 
 
 def read_cases(folder: Path, truths: Path | None, levels: Sequence[int] | None) -> list[Case]:
-    """The cases of a folder, each cut to the given levels (``None``: as they lie there)."""
+    """The cases ``data1.mat``, ``data2.mat``, ... of a folder, each cut to the given levels.
+
+    Args:
+        folder: of the measurements.
+        truths: of ``true1.mat``, ``true2.mat``, ..., if they are known.
+        levels: of difficulty, 1 to 7; ``None`` for the complete data.
+
+    Raises:
+        FileNotFoundError: there is no measurement, or no truth of one.
+    """
     files = sorted(
         folder.glob("data*.mat"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0)
     )
@@ -52,7 +61,7 @@ def read_cases(folder: Path, truths: Path | None, levels: Sequence[int] | None) 
 
 
 def cut(data: Measurement, level: int) -> Measurement:
-    """What is left at a level of the challenge, whose electrodes are removed one after the other."""
+    """The voltages that a level of difficulty leaves: electrodes are removed two by two."""
     if level == 0:
         return data
     mask = data.mask & ktc.level_mask(level, data.protocol)

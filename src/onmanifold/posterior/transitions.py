@@ -1,4 +1,4 @@
-"""The two moves of the sampler: a local one along the manifold, and one to anywhere."""
+"""The two transitions of the sampler: a Langevin step along the manifold, and an independence step."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from onmanifold import geometry
 from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.posterior.laplace import Laplace
-from onmanifold.posterior.target import Local, Visit, in_box, local, visit
+from onmanifold.posterior.target import Evaluated, LocalModel, evaluate, in_box, local_model
 from onmanifold.prior import Point
 
 _EVEN = 0.1  # share of the proposals that all modes have alike: a weight may be far too small
-# Degrees of freedom, beyond the chart's dimension: of more, tails are light in high dimensions.
-_FREEDOM = 4
+_DF = 4  # degrees of freedom beyond the chart's dimension: with more, tails are light
 
 
 @dataclass(frozen=True)
 class Chains(Rows):
-    """Where N chains stand.
+    """States of N Markov chains.
 
     Attributes:
         chart: ``(N,)``, integer.
         z: ``(N, d)``.
         x: decoded, ``(N, *x_shape)``.
         objective: minus the logarithm of the posterior's density, ``(N,)``.
-        known: whether the following are those of the point, ``(N,)``, boolean; only walks need them.
+        known: whether the following are those of the point, ``(N,)``, boolean; only Langevin steps need them.
         factor: L of the metric ``M = L L^T``, which is the Hessian, ``(N, d, d)``; 1 on the diagonal of
-            coordinates that the chart does not have, so that they count nothing in its determinant.
+            coordinates that the chart does not have, so that they leave its determinant as it is.
         drift: ``-M^-1 gradient``, ``(N, d)``.
     """
 
@@ -59,16 +58,16 @@ class Chains(Rows):
         return cls(trial.point.chart, z, x, objective, known, nothing, nothing[:, 0])
 
     @classmethod
-    def ready(cls, problem: Problem, here: Local) -> Self:
+    def with_metric(cls, problem: Problem, here: LocalModel) -> Self:
         """Chains at given points, their metrics known."""
-        used = problem.prior.active(here.chart)
-        factor = torch.linalg.cholesky(geometry.filled(here.hessian, used, size=1.0))
+        active = problem.prior.active(here.chart)
+        factor = torch.linalg.cholesky(geometry.filled(here.hessian, active, size=1.0))
         drift = -torch.cholesky_solve(here.gradient.unsqueeze(2), factor).squeeze(2)
         known = torch.ones_like(here.chart, dtype=torch.bool)
         return cls(here.chart, here.z, here.x, here.objective, known, factor, drift)
 
 
-def walk(
+def langevin_step(
     problem: Problem, chains: Chains, step: Tensor, source: torch.Generator
 ) -> tuple[Chains, Tensor]:
     """A Langevin step in the metric of the curvature, within the chart.
@@ -80,7 +79,7 @@ def walk(
 
     Args:
         problem: N members.
-        chains: where they stand.
+        chains: their states.
         step: length of each one's step, ``(N,)``.
         source: of random numbers.
 
@@ -90,38 +89,41 @@ def walk(
     new = (~chains.known).nonzero().squeeze(1)
     if len(new):
         members, there = problem.select(new), chains.select(new)
-        now = local(members, members.at(there.point, there.x), there.x)
-        chains = chains.merge(new, Chains.ready(members, now))
+        now = local_model(members, members.at(there.point, there.x), there.x)
+        chains = chains.merge(new, Chains.with_metric(members, now))
     noise = _normal(chains.drift.shape, step, source) * problem.prior.active(chains.chart)
-    lot = torch.empty_like(step).uniform_(generator=source)
+    uniform = torch.empty_like(step).uniform_(generator=source)
     away = torch.linalg.solve_triangular(chains.factor.mT, noise.unsqueeze(2), upper=True)
     target = _mean_step(chains, step) + step.unsqueeze(1) * away.squeeze(2)
     point = Point(chains.chart, target.to(chains.z))
-    found = _reached(problem, point)
+    found = _evaluate_in_box(problem, point)
     if found is None:
         return chains, torch.zeros_like(step)
     rows, before = found.rows, chains.select(found.rows)
     members = problem.select(rows)
-    moved = Chains.ready(members, local(members, found.trial, found.x))
+    moved = Chains.with_metric(members, local_model(members, found.trial, found.x))
     odds = _log_step(moved, before.z, step[rows]) - _log_step(before, moved.z, step[rows])
-    return _decide(chains, rows, moved, odds, lot)
+    return _accept(chains, rows, moved, odds, uniform)
 
 
-def jump(
-    problem: Problem, chains: Chains, proposal: Proposal, source: torch.Generator
+def independence_step(
+    problem: Problem, chains: Chains, proposal: StudentMixture, source: torch.Generator
 ) -> tuple[Chains, Tensor]:
-    """A move to a point drawn from ``proposal``, in whatever chart; returns what :func:`walk` does."""
+    """A step to a point drawn from ``proposal``, in whatever chart.
+
+    Returns what :func:`langevin_step` does.
+    """
     point = proposal.sample(source)
-    lot = torch.empty_like(chains.objective).uniform_(generator=source)
-    found = _reached(problem, point)
+    uniform = torch.empty_like(chains.objective).uniform_(generator=source)
+    found = _evaluate_in_box(problem, point)
     if found is None:
-        return chains, torch.zeros_like(lot)
+        return chains, torch.zeros_like(uniform)
     odds = proposal.log_prob(chains.point) - proposal.log_prob(point)
-    return _decide(chains, found.rows, Chains.at(found.trial, found.x), odds[found.rows], lot)
+    return _accept(chains, found.rows, Chains.at(found.trial, found.x), odds[found.rows], uniform)
 
 
-def _decide(
-    chains: Chains, rows: Tensor, moved: Chains, odds: Tensor, lot: Tensor
+def _accept(
+    chains: Chains, rows: Tensor, moved: Chains, odds: Tensor, uniform: Tensor
 ) -> tuple[Chains, Tensor]:
     """The rule of Metropolis and Hastings for the chains ``rows``; the others stay where they are.
 
@@ -130,24 +132,24 @@ def _decide(
         rows: those that may move, an index.
         moved: where to.
         odds: log-density of proposing the way back over that of the way there.
-        lot: uniform random numbers, ``(N,)``.
+        uniform: random numbers between 0 and 1, ``(N,)``.
     """
     ratio = chains.objective[rows] - moved.objective + odds
     chance = ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
-    taken = lot[rows] < chance
-    accepted = torch.zeros_like(lot).index_copy(0, rows, chance)
+    taken = uniform[rows] < chance
+    accepted = torch.zeros_like(uniform).index_copy(0, rows, chance)
     return chains.merge(rows[taken], moved.select(taken)), accepted
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """Student's distributions at the modes of Laplace's approximation, for N chains.
+class StudentMixture:
+    """Student's t distributions at the modes of Laplace's approximation, for N chains.
 
     Each is a density on the d_k coordinates of its chart; the others are 0.
 
     Attributes:
         chart: of each mode, ``(N, M)``.
-        used: which coordinates its chart has, ``(N, M, d)``, boolean.
+        active: which coordinates its chart has, ``(N, M, d)``, boolean.
         mean: ``(N, M, d)``.
         factor: L of each mode's scale matrix ``L L^T``, ``(N, M, d, d)``; 1 on the diagonal of coordinates
             that the chart does not have.
@@ -156,7 +158,7 @@ class Proposal:
     """
 
     chart: Tensor
-    used: Tensor
+    active: Tensor
     mean: Tensor
     factor: Tensor
     log_weight: Tensor
@@ -168,11 +170,11 @@ class Proposal:
         weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
         even = real / real.sum(1, keepdim=True)
         rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
-        used = approximation.problem.prior.active(approximation.chart)
-        unused = torch.diag_embed((~used).to(weights))
+        active = approximation.problem.prior.active(approximation.chart)
+        unused = torch.diag_embed((~active).to(weights))
         return cls(
             approximation.chart[rows],
-            used[rows],
+            active[rows],
             approximation.mean[rows],
             torch.linalg.cholesky(approximation.covariance + unused)[rows],
             ((1 - _EVEN) * weights + _EVEN * even).log()[rows],
@@ -180,25 +182,25 @@ class Proposal:
         )
 
     @property
-    def freedom(self) -> Tensor:
+    def df(self) -> Tensor:
         """Degrees of freedom of each, ``(N, M)``."""
-        return self.used.sum(2) + _FREEDOM
+        return self.active.sum(2) + _DF
 
     def sample(self, source: torch.Generator) -> Point:
         """A point for each chain."""
         rows = torch.arange(len(self.mean), device=self.mean.device)
         modes = torch.multinomial(self.log_weight.exp(), 1, generator=source).squeeze(1)
-        d, freedom = self.mean.shape[2], self.freedom[rows, modes].unsqueeze(1)
-        normal = _normal((len(rows), d), self.mean, source) * self.used[rows, modes]
-        counts = torch.arange(d + _FREEDOM, device=rows.device) < freedom
+        d, df = self.mean.shape[2], self.df[rows, modes].unsqueeze(1)
+        normal = _normal((len(rows), d), self.mean, source) * self.active[rows, modes]
+        counts = torch.arange(d + _DF, device=rows.device) < df
         squares = _normal(counts.shape, self.mean, source).square() * counts
         away = (self.factor[rows, modes] @ normal.unsqueeze(2)).squeeze(2)
-        z = self.mean[rows, modes] + away / (squares.sum(1, keepdim=True) / freedom).sqrt()
+        z = self.mean[rows, modes] + away / (squares.sum(1, keepdim=True) / df).sqrt()
         return Point(self.chart[rows, modes], z.to(self.dtype))
 
     def log_prob(self, point: Point) -> Tensor:
         """Logarithm of the density over charts and coordinates, one point a chain: ``(N,)``."""
-        d, n = self.used.sum(2), self.freedom.double()
+        d, n = self.active.sum(2), self.df.double()
         away = (point.z.double().unsqueeze(1) - self.mean).unsqueeze(3)
         squared = torch.linalg.solve_triangular(self.factor, away, upper=False).square().sum((2, 3))
         constant = ((n + d) / 2).lgamma() - (n / 2).lgamma() - 0.5 * d * (n * pi).log()
@@ -212,12 +214,12 @@ def _normal(shape: tuple[int, ...], like: Tensor, source: torch.Generator) -> Te
     return like.new_empty(shape).normal_(generator=source)
 
 
-def _reached(problem: Problem, point: Point) -> Visit | None:
-    """What :func:`visit` returns for the points that lie in the latent box."""
+def _evaluate_in_box(problem: Problem, point: Point) -> Evaluated | None:
+    """What :func:`evaluate` returns for the points that lie in the latent box."""
     inside = in_box(problem, point.chart, point.z).nonzero().squeeze(1)
     if len(inside) == 0:
         return None
-    found = visit(problem.select(inside), point.select(inside))
+    found = evaluate(problem.select(inside), point.select(inside))
     return None if found is None else replace(found, rows=inside[found.rows])
 
 
@@ -226,7 +228,7 @@ def _mean_step(chains: Chains, step: Tensor) -> Tensor:
 
 
 def _log_step(chains: Chains, target: Tensor, step: Tensor) -> Tensor:
-    """Log-density of :func:`walk`'s proposal at ``target`` ``(N, d)``, up to a constant: ``(N,)``."""
+    """Log-density of the Langevin proposal at ``target`` ``(N, d)``, up to a constant: ``(N,)``."""
     off = (target.double() - _mean_step(chains, step)).unsqueeze(2)
     away = (chains.factor.mT @ off).squeeze(2)
     size = chains.factor.diagonal(dim1=1, dim2=2).log().sum(1)

@@ -1,4 +1,4 @@
-"""Pictures with unknown parameters in further channels."""
+"""Images with unknown parameters in further channels."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ from analytic_priors import Affine, Sphere
 
 from onmanifold import Gaussian, load_prior, solve
 from onmanifold.operator import Autodiff
-from onmanifold.priors.parameters import WithParameters
+from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.testing import check_prior
 
 
 class Bumps(Sphere):
-    """Pictures 1 x 4 x 4: two fixed patterns, weighted."""
+    """Images 1 x 4 x 4: two fixed patterns, weighted."""
 
     x_shape, dim, box = (1, 4, 4), 2, 2.0
 
@@ -34,25 +34,25 @@ class Bumps(Sphere):
         return -0.5 * z.square().sum(1)
 
 
-def test_laws():
-    prior = WithParameters(load_prior("two-balls", dtype=torch.float64), std=(0.3, 0.1))
+def test_the_checks_of_a_prior():
+    prior = MeasurementParameters(load_prior("two-balls", dtype=torch.float64), std=(0.3, 0.1))
     assert prior.x_shape == (3, 128, 128)
     check_prior(prior)
 
 
-def test_laws_in_single_precision():
-    check_prior(WithParameters(load_prior("two-balls"), std=(0.3,)))
+def test_the_checks_of_a_prior_in_single_precision():
+    check_prior(MeasurementParameters(load_prior("two-balls"), std=(0.3,)))
 
 
 def test_a_learned_inverse_stays_one_beside_parameters():
     inner = load_prior("sundial")
-    prior = WithParameters(inner, std=(0.3,))
+    prior = MeasurementParameters(inner, std=(0.3,))
     assert prior.inverse_error == inner.inverse_error > 0
     check_prior(prior, n=4)
 
 
 def test_parameters_are_constant_channels_and_found_again():
-    prior = WithParameters(Bumps(), std=(0.5, 0.01))
+    prior = MeasurementParameters(Bumps(), std=(0.5, 0.01))
     point = prior.sample(2000, 3)
     x = prior.decode(point)
     assert x.shape == (2000, 3, 4, 4)
@@ -67,7 +67,7 @@ def test_parameters_are_constant_channels_and_found_again():
 
 
 def test_density_is_the_product():
-    prior = WithParameters(Bumps(), std=(0.5, 0.01))
+    prior = MeasurementParameters(Bumps(), std=(0.5, 0.01))
     z = prior.sample(5, 1).z
     normal = torch.distributions.Normal(0, 1).log_prob(z[:, 2:]).sum(1)
     expected = Bumps().log_prob_chart(z[:, :2], 0) + normal
@@ -75,17 +75,17 @@ def test_density_is_the_product():
 
 
 class Gain(Autodiff):
-    """The picture at an unknown gain exp(theta), and one of its entries at gain 1."""
+    """The image at an unknown gain exp(theta), and one of its entries at gain 1."""
 
     x_shape, y_shape, linear = (2, 4, 4), (17,), False
 
     def A(self, x):
-        picture = x[:, 0].flatten(1)
-        return torch.cat([picture * x[:, 1].flatten(1).exp(), picture[:, :1]], dim=1)
+        image = x[:, 0].flatten(1)
+        return torch.cat([image * x[:, 1].flatten(1).exp(), image[:, :1]], dim=1)
 
 
-def test_a_parameter_is_estimated_along_with_the_picture():
-    prior = WithParameters(Bumps(), std=(0.5,))
+def test_a_parameter_is_estimated_along_with_the_image():
+    prior = MeasurementParameters(Bumps(), std=(0.5,))
     truth = torch.tensor([[0.6, -0.8, 0.7]], dtype=torch.float64)
     x = prior.decode_chart(truth, 0)
     solution = solve(Gain(), Gain().A(x), prior, fidelity=Gaussian(1e-4))
@@ -95,22 +95,22 @@ def test_a_parameter_is_estimated_along_with_the_picture():
 @pytest.mark.parametrize(
     ("prior", "std", "message"),
     [
-        (Affine(), (0.1,), r"expected a prior of pictures \(C, H, W\), got x_shape \(6,\)"),
+        (Affine(), (0.1,), r"expected a prior of images \(C, H, W\), got x_shape \(6,\)"),
         (Bumps(), (0.1, -1.0), "positive number for each parameter, got -1.0"),
         (Bumps(), (), "got none"),
     ],
 )
 def test_bad_arguments(prior, std, message):
     with pytest.raises(ValueError, match=message):
-        WithParameters(prior, std)
+        MeasurementParameters(prior, std)
 
 
-def test_pictures_of_several_channels_keep_them():
-    inner = WithParameters(Bumps(), (1.0,))
-    outer = WithParameters(inner, (0.1,))
+def test_images_of_several_channels_keep_them():
+    inner = MeasurementParameters(Bumps(), (1.0,))
+    outer = MeasurementParameters(inner, (0.1,))
     assert outer.x_shape == (3, 4, 4)
     point = outer.sample(3, 0)
     x = outer.decode(point)
-    picture, parameters = outer.split(x)
-    assert torch.equal(picture, inner.decode(point.at(point.z[:, :-1])))
+    image, parameters = outer.split(x)
+    assert torch.equal(image, inner.decode(point.at(point.z[:, :-1])))
     assert torch.allclose(parameters, 0.1 * point.z[:, -1:])
