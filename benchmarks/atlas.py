@@ -20,11 +20,11 @@ from torch import Tensor
 
 from onmanifold import (
     Gaussian,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     RiemannianGradientDescent,
     Solution,
-    Starts,
     load_dataset,
     load_prior,
     simulate,
@@ -38,7 +38,7 @@ from onmanifold.priors.datasets import Bar, stream
 ONE_CHART = Path(__file__).parent / "one_chart"
 POINTS = ("two-circles", "ring", "sphere", "swiss-roll", "torus")
 METHODS = {"LM": LevenbergMarquardt(), "RGD": RiemannianGradientDescent()}
-RANDOM = Starts(
+RANDOM = InitialPoints(
     pool=8, keep=8
 )  # all samples descend: no choice of promising ones hides what can go wrong
 COLUMNS = "K method  PSNR  rel. error  wrong ends  wrong results  steps  calls  seconds"
@@ -159,7 +159,7 @@ def _misfits(
     forward: Callable[[Tensor], Tensor], solution: Solution, y: Tensor, std: float | Tensor
 ) -> Tensor:
     """Misfit of every end, the best first: ``(B, S)``."""
-    ends = solution.ends.x
+    ends = solution.final_points.x
     predicted = torch.stack([forward(each) for each in ends])
     return ((predicted - y[:, None]) / std).flatten(2).square().sum(dim=2) / 2
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from onmanifold import Gaussian, Starts, load_prior, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, solve
 from onmanifold.geometry import locate
 from onmanifold.operators.eit import EIT, Affine, Protocol, Tank
 from onmanifold.priors.datasets import TwoBalls, stream
@@ -90,7 +90,7 @@ def main() -> None:
             problem.measurement[b : b + 1],
             prior,
             fidelity=Gaussian(problem.std),
-            starts=Starts(128, 8),
+            starts=InitialPoints(128, 8),
             seed=arguments.seed,
         )
         seconds.append(time.perf_counter() - began)

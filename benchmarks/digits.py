@@ -34,9 +34,9 @@ from torch import Tensor
 from onmanifold import (
     ForwardOperator,
     Gaussian,
+    InitialPoints,
     ManifoldPrior,
     Point,
-    Starts,
     load_dataset,
     load_prior,
     simulate,
@@ -102,7 +102,7 @@ class Posed:
     y: Tensor
     prior: ManifoldPrior
     start: Point
-    starts: Starts
+    starts: InitialPoints
 
     def problem(self, prior_weight: float) -> Problem:
         """The objective of each start."""
@@ -111,7 +111,9 @@ class Posed:
         return posed.repeat(self.starts.keep)
 
 
-def measure(task: Task, prior: ManifoldPrior, truth: Tensor, starts: Starts, seed: int) -> Posed:
+def measure(
+    task: Task, prior: ManifoldPrior, truth: Tensor, starts: InitialPoints, seed: int
+) -> Posed:
     """Simulate measurements, and choose starts for them by their misfit alone."""
     y = simulate(task.operator, truth, task.noise, generator=seed)
     pool = prior.sample(starts.pool, seed)
@@ -248,7 +250,7 @@ def main() -> None:
         for split, count in (("validation", told.validation), ("held-out", told.digits))
     }
     known, truth = digits["validation"], digits["held-out"]
-    starts = Starts(told.pool, told.starts)
+    starts = InitialPoints(told.pool, told.starts)
     tasks = (
         Task("deblurring, 9 x 9", Blur(gaussian_kernel(9, 2.0), prior.x_shape), 0.1),
         Task("inpainting, half the pixels", random_mask(prior.x_shape, seed=told.seed), 0.05),

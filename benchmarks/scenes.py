@@ -21,7 +21,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.datasets import OutlineImages, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.search import miss
+from onmanifold.priors.scene.regrouping import relative_residual
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2
@@ -60,7 +60,7 @@ def measure(scene: Scene, n: int = 200) -> dict[str, float]:
     """Distance of held-out scenes to the manifold over their norm; share that is counted rightly."""
     point, x = held_out(scene, n)
     found = locate(scene, x)
-    relative = miss(scene, found, x)
+    relative = relative_residual(scene, found, x)
     return {
         "held_out_examples": len(x),
         "relative_error": round(float(relative.median()), 4),

@@ -3,7 +3,7 @@
 Run ``python benchmarks/wrong_model.py [bars] [balls]``. ``bars``: blurred (40 x 40 pixels, standard
 deviation 15), at several noise levels. ``balls``: pairs of balls from electrode voltages, noise 0.1 %.
 Held-out pictures of the manifold and others are measured and solved. *Excess* is the misfit beyond what noise
-makes on average, in its standard deviations, the median; *unexplained* counts ``solution.explained``, and
+makes on average, in its standard deviations, the median; *unexplained* counts ``solution.consistent``, and
 *score test* its p-values below 0.01. A decoder does not draw genuine pictures exactly either: so there is
 also a fidelity that knows its error from 200 examples.
 """
@@ -20,8 +20,8 @@ from torch import Tensor
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
-    NotExplained,
-    Starts,
+    InconsistentWarning,
+    InitialPoints,
     load_prior,
     score_test,
     simulate,
@@ -49,17 +49,17 @@ def report(
     y: Tensor,
     prior: ManifoldPrior,
     fidelity: Fidelity,
-    starts: Starts,
+    starts: InitialPoints,
 ) -> None:
     """Solve, print a row."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, y, prior, fidelity=fidelity, starts=starts)
     assert solution.problem is not None
     deviation = solution.problem.fidelity.deviation(y)  # type: ignore[attr-defined]
     excess = float(((solution.misfit - solution.expected_misfit) / deviation).median())
     ratio = float((solution.misfit / solution.expected_misfit).median())
-    unexplained = int((~solution.explained).sum())
+    unexplained = int((~solution.consistent).sum())
     off = int((score_test(solution) < UNLIKELY).sum())
     print(
         f"{name:>24} {ratio:14.3f} {excess:8.1f} {unexplained:12d} {off:11d}   of {len(y)}",
@@ -90,7 +90,7 @@ def with_errors(std: float | Tensor, errors: Tensor) -> CorrelatedGaussian:
 
 def bars_part(pictures: int, seed: int) -> None:
     """Blurred bars, and what is none."""
-    prior, starts = load_prior("bar"), Starts()
+    prior, starts = load_prior("bar"), InitialPoints()
     operator = Blur(gaussian_kernel(40, 15.0), prior.x_shape)
     examples, _ = Bar().sample(EXAMPLES, stream(seed, "validation"))
     errors = decoder_errors(operator, prior, examples, operator.A(examples))
@@ -106,7 +106,7 @@ def bars_part(pictures: int, seed: int) -> None:
 
 def balls_part(pictures: int, seed: int) -> None:
     """Pairs of balls from voltages, and what is none."""
-    prior, starts = load_prior("two-balls"), Starts(128, 8)
+    prior, starts = load_prior("two-balls"), InitialPoints(128, 8)
     examples, _ = TwoBalls().sample(EXAMPLES, stream(seed, "validation"))
     exact = Balls.of(examples, seed, noise=0.0)
     errors = decoder_errors(exact.operator, prior, examples, exact.measurement)

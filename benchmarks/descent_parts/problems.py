@@ -16,13 +16,13 @@ from onmanifold import (
     ForwardOperator,
     Gaussian,
     GradientNorm,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     MaxSteps,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    Starts,
     as_operator,
     load_prior,
     simulate,
@@ -30,12 +30,12 @@ from onmanifold import (
 from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import locate
+from onmanifold.initial_points import choose_initial_points
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.datasets import Bar, stream
-from onmanifold.starts import choose_starts
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from balls import Balls  # noqa: E402
 from bars import NOISE as BAR_NOISE  # noqa: E402
@@ -119,20 +119,19 @@ def balls(count: int, starts: int) -> Case:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
-    from ktc_parts.cases import read_cases
-
     from benchmarks.tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from benchmarks.tanks_parts.picture import WATER_STD
-    from onmanifold.operators.eit import read_ktc
-    from onmanifold.priors.background import WithBackground
+    from onmanifold.applications.tanks import read_cases
+    from onmanifold.operators.eit import ktc
+    from onmanifold.priors.nuisance import BackgroundOffset
 
     folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
     folder = folder / "ktc2023" / "training"
     if not folder.is_dir():
         print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
         return
-    reference = read_ktc(folder / "ref.mat")
-    prior = WithBackground(load_prior("tank"), WATER_STD)
+    reference = ktc.read(folder / "ref.mat")
+    prior = BackgroundOffset(load_prior("tank"), WATER_STD)
     operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
     for level in levels:
         measured = [case.measurement for case in read_cases(folder, None, [level])]
@@ -158,7 +157,7 @@ def _posed(
     """
     problem = build_problem(operator, y, prior, fidelity)
     point = prior.sample(starts * len(y), 1)
-    chosen, each = choose_starts(problem, Starts(256, 16), 0)
+    chosen, each = choose_initial_points(problem, InitialPoints(256, 16), 0)
     rows = torch.arange(len(y))[:, None]
     own, more = (rows * s + torch.arange(s) for s in (starts, each))
     both = torch.cat([own, more + len(point)], dim=1).flatten()  # measurement by measurement

@@ -12,7 +12,7 @@ from torch import Tensor
 from onmanifold import ForwardOperator, ManifoldPrior, geometry
 from onmanifold.operator import Linearization, linearize
 
-NETWORK = ("decode", "encode", "log_prob", "responsibilities", "settle")
+NETWORK = ("decode", "encode", "log_prob", "responsibilities", "project_code")
 DERIVATIVES = ("decode_with_jacobian", "log_prob_gradient", "log_prob_derivatives")
 
 

@@ -16,13 +16,7 @@ from scipy.ndimage import label
 from benchmarks.tanks_parts.parallel import in_jobs
 from benchmarks.tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
 from benchmarks.tanks_parts.simulation import make_tank, simulate_scene
-from onmanifold.operators.eit import (
-    Measurement,
-    Protocol,
-    ktc_level_mask,
-    read_ktc,
-    read_ktc_truth,
-)
+from onmanifold.operators.eit import Measurement, ktc
 
 Labels = NDArray[np.uint8]
 
@@ -57,7 +51,7 @@ class Case:
     def at(self, level: int) -> Case:
         """The case as the challenge cuts it at a level."""
         whole = self.measurement
-        mask = whole.mask & ktc_level_mask(level, whole.protocol)
+        mask = whole.mask & ktc.level_mask(level, whole.protocol)
         voltages = torch.where(mask, whole.voltages, 0.0)
         return replace(self, measurement=replace(whole, voltages=voltages, mask=mask))
 
@@ -117,11 +111,11 @@ def make_case(folder: Path, number: int) -> None:
 
 
 def load_case(file: Path) -> Case:
-    """What :func:`make_case` wrote; reference and measurement as ``read_ktc`` reads real ones."""
+    """What :func:`make_case` wrote; reference and measurement as ``ktc.read`` reads real ones."""
     with np.load(file) as arrays:
         about = json.loads(str(arrays["about"]))
         reference, measured = (
-            Measurement.from_values(Protocol.ktc(), arrays[name])
+            Measurement.from_values(ktc.protocol(), arrays[name])
             for name in ("reference", "measured")
         )
         truth = arrays["truth"]
@@ -160,10 +154,10 @@ def load_real(folder: Path) -> list[Case]:
     Raises:
         FileNotFoundError: there is none.
     """
-    reference = read_ktc(folder / "ref.mat")
+    reference = ktc.read(folder / "ref.mat")
     cases = []
     for file in sorted(folder.glob("data*.mat")):
-        truth = read_ktc_truth(folder / file.name.replace("data", "true"))
+        truth = ktc.read_truth(folder / file.name.replace("data", "true"))
         name, objects = file.stem.replace("data", "tank-"), components(truth)
-        cases.append(Case(name, "measured", reference, read_ktc(file), truth, objects, (29, 30)))
+        cases.append(Case(name, "measured", reference, ktc.read(file), truth, objects, (29, 30)))
     return cases

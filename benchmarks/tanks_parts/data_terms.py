@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,17 +12,14 @@ from torch import Tensor
 from onmanifold import Fidelity, Gaussian
 from onmanifold.operators.eit import (
     EIT,
+    CalibratedTank,
     ConductivityMap,
     Measurement,
     Saturating,
-    Tank,
+    calibrate_tank,
     flag_channels,
+    ktc,
 )
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-
-from ktc_parts.tank import CalibratedTank  # noqa: E402
-from ktc_parts.tank import calibrated as calibrated_tank  # noqa: E402
 
 X_SHAPE = (1, 64, 64)
 WATER = 0.79  # conductivity that explains the tank without objects, as the data's description finds
@@ -77,14 +72,14 @@ def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
     tank = _tank(reference)
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std.flatten(), mask=measurement.mask.flatten())
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 def transfer(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The same tank, its errors correlated as those of a model are that is linear in the currents."""
     tank = _tank(reference)
     fidelity = tank.fidelity(measurement)
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 DATA_TERMS: dict[str, MakeDataTerm] = {
@@ -114,7 +109,7 @@ def nominal_operator(
 ) -> EIT:
     """The tank as it is described."""
     return EIT(
-        Tank.ktc(),
+        ktc.tank(),
         reference.protocol,
         x_shape,
         conductivity=conductivity,
@@ -124,11 +119,11 @@ def nominal_operator(
 
 def _water(reference: Measurement) -> float:
     """The conductivity that explains a tank without objects: up to the contacts, F(c s) = F(s) / c."""
-    operator = EIT(Tank.ktc(), reference.protocol)
+    operator = EIT(ktc.tank(), reference.protocol)
     water = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
     return WATER * float(operator.fit_scale(water, reference.voltages[None], mask=reference.mask))
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
 def _tank(reference: Measurement) -> CalibratedTank:
-    return calibrated_tank(reference)
+    return calibrate_tank(ktc.tank(), reference)

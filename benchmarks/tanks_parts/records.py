@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.tanks_parts.cases import Case, Labels, components
 from benchmarks.tanks_parts.method import Method, Reconstruction, make_method
 from benchmarks.tanks_parts.parallel import in_jobs
-from onmanifold.operators.eit import ktc_score
+from onmanifold.operators.eit import ktc
 
 EDGES = np.linspace(0, 1, 11)  # of the bins of probabilities
 
@@ -95,7 +95,7 @@ def compare(found: Reconstruction, case: Case, level: int, method: str) -> Recor
         counted = found.objects == sum(case.objects)
     else:
         counted = tuple(found.objects) == case.objects
-    score = ktc_score(found.labels, case.truth)
+    score = ktc.score(found.labels, case.truth)
     bins = reliability(found.probabilities, case.truth)
     return Record(
         method, case.name, case.kind, level, found.labels, score, counted, found.seconds, bins

@@ -19,9 +19,10 @@ from onmanifold.operators.eit import (
     Tank,
     calibrate,
     flag_channels,
+    ktc,
 )
 
-DESCRIBED, WIDER = Tank.ktc(), replace(Tank.ktc(), width=WIDTH)
+DESCRIBED, WIDER = ktc.tank(), replace(ktc.tank(), width=WIDTH)
 # name, tank, what is fitted to the reference beside the conductivity
 MODELS = (
     ("nominal", DESCRIBED, ()),

@@ -22,6 +22,8 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from onmanifold.errors import InputError, InputLookupError
+
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
 PRETRAINED = "onmanifold.pretrained"
@@ -31,7 +33,7 @@ COMMANDS = "onmanifold.commands"
 ADAPTERS = "onmanifold.adapters"
 
 
-class UnknownName(LookupError):
+class UnknownName(InputLookupError):
     """No operator, prior, data set or the like of that name is installed."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
@@ -52,7 +54,7 @@ def plugins(group: str) -> dict[str, EntryPoint]:
     for entry in entry_points(group=group):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
-            raise ValueError(
+            raise InputError(
                 f"two installed packages claim the name {entry.name!r} in {group}: "
                 f"{_owner(other)} and {_owner(entry)}; remove one"
             )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from onmanifold.entry_points import DATASETS, OPERATORS, PRIORS, load, plugins
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import ForwardOperator
 from onmanifold.prior import ManifoldPrior
 
@@ -94,13 +95,13 @@ def _check_options(
     known = [p.name for p in parameters]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise TypeError(
+        raise InputTypeError(
             f"{subject} has no option {', '.join(map(repr, unknown))}; "
             f"its options: {', '.join(known) or 'none'}"
         )
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
     if missing:
-        raise TypeError(f"{subject} needs {', '.join(missing)}")
+        raise InputTypeError(f"{subject} needs {', '.join(missing)}")
 
 
 def prior_class(kind: str) -> type[ManifoldPrior]:
@@ -119,7 +120,7 @@ def kind_of(cls: type[ManifoldPrior]) -> str:
     for kind, entry in known.items():
         if entry.module.split(".")[0] == cls.__module__.split(".")[0] and entry.load() is cls:
             return kind
-    raise ValueError(
+    raise InputError(
         f"{value} cannot be stored: no entry point of the group {PRIORS!r} names it, so that "
         "nobody could load it. Add it to your package's pyproject.toml. "
         f"Known kinds: {', '.join(known)}"

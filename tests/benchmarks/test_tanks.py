@@ -12,24 +12,14 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
-
-from ktc_parts import linear as ktc_linear  # noqa: E402
+sys.path[:0] = [str(ROOT)]
 
 from benchmarks import tanks as command  # noqa: E402
 from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, tables  # noqa: E402
 from benchmarks.tanks_parts.data_terms import nominal  # noqa: E402
 from benchmarks.tanks_parts.method import Reconstruction  # noqa: E402
 from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
-from onmanifold.operators.eit import (  # noqa: E402
-    EIT,
-    Instrument,
-    Labels,
-    Measurement,
-    Protocol,
-    Tank,
-    ktc_picture,
-)
+from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, ktc  # noqa: E402
 
 NUMBERS = range(24)  # each number of objects with each kind of scene, twice
 
@@ -112,11 +102,11 @@ def ideal_voltages():
     """A scene in a tank as it is described, read by a perfect instrument."""
     pytest.importorskip("gmsh", exc_type=ImportError)
     tank = simulation.TrueTank(
-        ends=Tank.ktc().angles[:, None] + 5.625 * np.array([-0.5, 0.5]),
+        ends=ktc.tank().angles[:, None] + 5.625 * np.array([-0.5, 0.5]),
         impedances=np.full(32, 1e-6),
         water=0.8,
         drift=0.0,
-        instrument=Instrument.ideal(Protocol.ktc()),
+        instrument=Instrument.ideal(ktc.protocol()),
         bad=1,  # it carries no current
     )
     return simulation.simulate_scene(made()[4], tank, finer=0.4)
@@ -129,20 +119,20 @@ def test_labels_lie_where_the_voltages_say():
     for kind, area in areas.items():
         assert (labels == kind).mean() * 4 / np.pi == pytest.approx(area, rel=0.01)
     operator = EIT(
-        Tank.ktc(),
-        Protocol.ktc(),
+        ktc.tank(),
+        ktc.protocol(),
         (1, 256, 256),
         conductivity=Labels(0.008, 0.8, 80.0),
         reference=reference,
     )
     pictures = [labels, labels[::-1], labels[:, ::-1], labels.T]
-    x = torch.stack([ktc_picture(picture.copy(), 256) for picture in pictures])
+    x = torch.stack([ktc.image(picture.copy(), 256) for picture in pictures])
     off = (operator.A(x) - measured).flatten(1).norm(dim=1) / (measured - reference).norm()
     assert off[0] < 0.1 and bool((off[1:] > 0.5).all())
 
 
 def test_linear_method_finds_the_objects():
-    voltages = [Measurement.from_values(Protocol.ktc(), v) for v in ideal_voltages()]
+    voltages = [Measurement.from_values(ktc.protocol(), v) for v in ideal_voltages()]
     case = case_of(made()[4], *voltages)
     found = linear.Linear(nominal)(case.reference, case.measurement)
     record = records.compare(found, case, 1, "linear")
@@ -150,14 +140,14 @@ def test_linear_method_finds_the_objects():
     assert found.probabilities.sum(axis=0) == pytest.approx(1.0)
     assert found.probabilities.min() >= 0
     swapped = np.array([0, 2, 1])[found.labels]
-    assert records.ktc_score(swapped, case.truth) < 0.3
+    assert records.ktc.score(swapped, case.truth) < 0.3
 
 
 # Cases and records --------------------------------------------------------------------------------
 
 
 def case_of(scene, reference=None, measured=None):
-    whole = Measurement.from_values(Protocol.ktc(), np.arange(76.0 * 31).reshape(76, 31))
+    whole = Measurement.from_values(ktc.protocol(), np.arange(76.0 * 31).reshape(76, 31))
     return cases.Case(
         "scene-000",
         scene.kind,
@@ -178,7 +168,7 @@ def test_cases_are_kept_and_cut_to_levels(tmp_path, monkeypatch):
     first, second = cases.load_cases(tmp_path, range(2))
     assert first.name == "scene-000" and second.objects == made()[1].counts
     assert np.array_equal(second.truth, made()[1].labels())
-    assert first.measurement.protocol == Protocol.ktc()
+    assert first.measurement.protocol == ktc.protocol()
     assert torch.equal(first.reference.voltages, voltages)
     cut = first.at(7)
     assert int(cut.measurement.mask.sum()) == 513 and bool(cut.reference.mask.all())
@@ -265,16 +255,6 @@ def test_bad_options_are_refused(capsys):
 # The linear step ----------------------------------------------------------------------------------
 
 
-def test_the_likeliest_variance_is_that_of_the_prior():
-    source = np.random.default_rng(0)
-    curvature = np.exp(source.uniform(-3, 6, 4000))
-    for variance in (0.01, 0.3, 4.0):
-        # b = h c + sqrt(h) e: what the voltages say of coordinates c, with unit noise e
-        c, e = np.sqrt(variance) * source.standard_normal(4000), source.standard_normal(4000)
-        found = ktc_linear.likeliest_variance(curvature, curvature * c + np.sqrt(curvature) * e)
-        assert found == pytest.approx(variance, rel=0.15)
-
-
 def test_thresholds_part_three_classes():
     source = np.random.default_rng(0)
     picture = np.concatenate(
@@ -285,10 +265,3 @@ def test_thresholds_part_three_classes():
     assert linear.water_is_most(picture, low, high) == (low, high)
     assert linear.water_is_most(picture, 0.5, 2.0) == (-np.inf, 0.5)  # the lowest class is water
     assert linear.water_is_most(picture, -2.0, -0.5) == (-0.5, np.inf)  # the highest is
-
-
-def test_modes_have_the_priors_variance():
-    for size in (64, 96):
-        variance = ktc_linear.smooth_modes(size).square().sum(dim=0)
-        assert variance[size // 2, size // 2] == pytest.approx(1.0, abs=1e-2)
-        assert variance[0, 0] == 0
