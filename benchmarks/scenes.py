@@ -18,7 +18,7 @@ from onmanifold import load_prior
 from onmanifold.geometry import locate
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import Point
-from onmanifold.priors.datasets import Outline, stream
+from onmanifold.priors.datasets import OutlineImages, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.regrouping import relative_residual
@@ -47,7 +47,7 @@ def held_out(scene: Scene, n: int, seed: int = 0) -> tuple[Point, Tensor]:
     for i, (chart, z) in enumerate(zip(point.chart.tolist(), point.z, strict=True)):
         count = sum(scene.counts[chart])
         blocks = z[: count * scene.block].view(count, scene.block)
-        outline = Outline().sample(count, source)[0].to(z).squeeze(1)
+        outline = OutlineImages().sample(count, source)[0].to(z).squeeze(1)
         masks = place(outline, blocks[:, :2], scene.arrangement.size(blocks[:, 2]))
         kinds = [k for k, c in enumerate(scene.counts[chart]) for _ in range(c)]
         for kind, mask in zip(kinds, masks, strict=True):

@@ -8,21 +8,21 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 TABLE = 256  # angles at which an outline is tabulated
 
 
 @dataclass(frozen=True)
-class Tank:
-    """Pictures of a round tank seen from above: water 0, resistive -1, conductive +1.
+class TankImages(SquareImages):
+    """Images of a round tank seen from above: water 0, resistive -1, conductive +1.
 
-    The tank fills the picture: it is the unit disk in ``[-1, 1]^2``. Every object is star-shaped, bounded by
+    The tank fills the image: it is the unit disk in ``[-1, 1]^2``. Every object is star-shaped, bounded by
     ``radius * outline(angle)`` with an outline of largest value one: a disk, an ellipse, a polygon (convex or
     not) or a smooth blob. Objects do not touch each other or the wall.
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         max_objects: there are 1 to ``max_objects`` objects, each number equally likely.
         min_radius: smallest bounding radius, in tank radii.
         max_radius: largest bounding radius, in tank radii.
@@ -30,7 +30,7 @@ class Tank:
         gap: smallest distance between bounding circles, and to the wall, in tank radii.
 
     Example:
-        >>> x, objects = Tank().sample(2, torch.Generator().manual_seed(0))
+        >>> x, objects = TankImages().sample(2, torch.Generator().manual_seed(0))
         >>> x.shape, objects.shape
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 3, 4]))
     """
@@ -42,19 +42,14 @@ class Tank:
     gap: float = 0.03
     background: float = 0.0
 
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; objects ``(n, max_objects, 4)``: x, y, radius, sign.
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; objects ``(n, max_objects, 4)``: x, y, radius, sign.
 
         A sign of zero marks an object that is not there.
         """
         objects = self._arrange(n, generator)
         outline = outlines(n * self.max_objects, generator).unflatten(0, (n, self.max_objects))
-        return self.render(objects, outline), objects
+        return Examples(self.render(objects, outline), objects)
 
     def _arrange(self, n: int, generator: torch.Generator) -> Tensor:
         """Disjoint bounding circles and signs, by rejection within each number of objects."""
@@ -85,16 +80,16 @@ class Tank:
         return (apart | irrelevant | itself).flatten(1).all(dim=1)
 
     def render(self, objects: Tensor, outline: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` of objects with outlines ``(n, max_objects, TABLE)``."""
+        """Images ``(n, 1, size, size)`` of objects with outlines ``(n, max_objects, TABLE)``."""
         x, y = pixel_grid(self.size, 1.0)
         pixel = 2.0 / self.size
-        picture = torch.zeros(len(objects), self.size, self.size)
+        image = torch.zeros(len(objects), self.size, self.size)
         for i in range(self.max_objects):
             cx, cy, radius, sign = (objects[:, i, j, None, None] for j in range(4))
             dx, dy = x - cx, y - cy
             edge = radius * _interpolate(outline[:, i], torch.atan2(dy, dx))
-            picture += sign * (0.5 + (edge - torch.hypot(dx, dy)) / pixel).clamp(0, 1)
-        return picture[:, None]
+            image += sign * (0.5 + (edge - torch.hypot(dx, dy)) / pixel).clamp(0, 1)
+        return image[:, None]
 
 
 def _interpolate(table: Tensor, angle: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 from onmanifold.priors.datasets.polygon import normalized, signed_distance, turned
-from onmanifold.priors.datasets.tank import blobs
+from onmanifold.priors.datasets.tank_images import blobs
 
 ROUND = 96  # corners of the polygons that stand for curved outlines
 
 
 @dataclass(frozen=True)
-class Outline:
-    """Pictures ``tanh(s)`` of the signed distance s to an outline, positive inside.
+class OutlineImages(SquareImages):
+    """Images ``tanh(s)`` of the signed distance s to an outline, positive inside.
 
     A shape has area pi, so that lengths are measured in its equal-area radius, and its centroid is at the
     origin, the middle of the grid ``[-half_width, half_width]^2``. The distance is exact for polygons; curved
@@ -27,17 +27,17 @@ class Outline:
     and other convex polygons, half of all; star-shaped polygons, crosses, L, T, segments of rings, smooth
     blobs. Each is turned by any angle.
 
-    With 40 x 40 pixels the zero level of the bicubically interpolated picture is within 0.01 of the outline
+    With 40 x 40 pixels the zero level of the bicubically interpolated image is within 0.01 of the outline
     along 96 % of it; the rest is corners.
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         half_width: of the grid, in equal-area radii.
         reach: no point of a shape is farther from its centroid; longer ones are drawn anew. Above 1.8, so
             that every family has some, and below ``half_width``.
 
     Example:
-        >>> x, coordinates = Outline().sample(3, torch.Generator().manual_seed(0))
+        >>> x, coordinates = OutlineImages().sample(3, torch.Generator().manual_seed(0))
         >>> x.shape, coordinates.shape
         (torch.Size([3, 1, 40, 40]), torch.Size([3, 2]))
     """
@@ -47,17 +47,12 @@ class Outline:
     reach: float = 2.3
 
     def __post_init__(self) -> None:
-        check_count(self.size, "Outline: size")
-        check_number(self.half_width, "Outline: half_width", 1.8)
-        check_number(self.reach, "Outline: reach", 1.8, self.half_width)
+        check_count(self.size, "OutlineImages: size")
+        check_number(self.half_width, "OutlineImages: half_width", 1.8)
+        check_number(self.reach, "OutlineImages: reach", 1.8, self.half_width)
 
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; ``(n, 2)``: number of the family, angle in radians."""
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; ``(n, 2)``: number of the family, angle in radians."""
         weights = torch.tensor([weight for weight, _ in FAMILIES.values()])
         family = torch.multinomial(weights, n, replacement=True, generator=generator)
         angle = uniform((n,), 0.0, 2 * pi, generator)
@@ -65,7 +60,7 @@ class Outline:
         for number, name in enumerate(FAMILIES):
             rows = (family == number).nonzero().squeeze(1)
             x[rows] = self.render(turned(self.corners(name, len(rows), generator), angle[rows]))
-        return x, torch.stack([family.to(angle), angle], dim=1)
+        return Examples(x, torch.stack([family.to(angle), angle], dim=1))
 
     def corners(self, family: str, n: int, generator: torch.Generator) -> Tensor:
         """``n`` outlines of a family in its own position, polygons ``(n, K, 2)`` of area pi."""
@@ -76,14 +71,14 @@ class Outline:
         return corners
 
     def weights(self, x: Tensor) -> Tensor:
-        """What entries of pictures count in a loss, most near the outline: the shape of ``x``.
+        """What entries of images count in a loss, most near the outline: the shape of ``x``.
 
         0.05 + (1 - x^2)^2: with as many steps the symmetric difference falls by a fifth.
         """
         return 0.05 + (1 - x.square()).square()
 
     def render(self, corners: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` of polygons ``(n, K, 2)``."""
+        """Images ``(n, 1, size, size)`` of polygons ``(n, K, 2)``."""
         points = torch.stack(pixel_grid(self.size, self.half_width), dim=2).view(-1, 2)
         return signed_distance(corners, points.to(corners)).tanh().view(-1, *self.x_shape)
 

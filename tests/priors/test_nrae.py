@@ -11,18 +11,18 @@ from torch import nn
 
 from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import AutoencoderSchedule, NoOptions
+from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, NoOptions
 from onmanifold.priors.baselines.ae import AE
-from onmanifold.priors.datasets import Examples, Sine, Spiral, part_of
+from onmanifold.priors.datasets import ArrayFile, Sine, Spiral, part_of
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
-from onmanifold.priors.neighborhood import (
+from onmanifold.priors.nrae import (
     NRAEL,
     NRAEQ,
-    NeighborhoodOptions,
+    NRAEOptions,
     taylor,
 )
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 from onmanifold.testing import check_prior
 
 TINY = Recipe(
@@ -105,7 +105,7 @@ def test_taylor_polynomials_of_a_quadratic_map():
 @pytest.mark.parametrize("cls", [NRAEL, NRAEQ])
 @pytest.mark.parametrize("decoder", ["quadratic", "network"])
 def test_loss_is_the_sum_over_neighbourhoods(cls, decoder):
-    method = training(cls, Spiral(size=30), NeighborhoodOptions(neighbours=3, kernel=0.7))
+    method = training(cls, Spiral(size=30), NRAEOptions(neighbours=3, kernel=0.7))
     if decoder == "quadratic":
         method.model.decoder = Quadratic(1, 2)
     double(method)
@@ -117,7 +117,7 @@ def test_all_agree_where_the_decoder_is_linear():
     torch.manual_seed(0)
     losses = []
     for cls in (NRAEL, NRAEQ):
-        method = training(cls, Sine(), NeighborhoodOptions(neighbours=4, kernel=1.0))
+        method = training(cls, Sine(), NRAEOptions(neighbours=4, kernel=1.0))
         torch.manual_seed(1)
         method.model.decoder = Quadratic(1, 2, square=0.0)
         batch = double(method).draw(0)
@@ -130,14 +130,14 @@ def test_all_agree_where_the_decoder_is_linear():
 
 
 def test_drawn_neighbours_give_the_whole_loss_in_the_mean():
-    method = double(training(NRAEQ, Sine(), NeighborhoodOptions(neighbours=4, drawn=0)))
+    method = double(training(NRAEQ, Sine(), NRAEOptions(neighbours=4, drawn=0)))
     batch = method.draw(0)
     parts = [method.loss(batch | {"neighbours": batch["neighbours"][:, [i]]}) for i in range(4)]
     torch.testing.assert_close(torch.stack(parts).mean(), method.loss(batch))
 
 
 def test_drawn_neighbours_are_different_neighbours_and_follow_from_the_step():
-    method = training(NRAEL, Sine(), NeighborhoodOptions(neighbours=6, drawn=3))
+    method = training(NRAEL, Sine(), NRAEOptions(neighbours=6, drawn=3))
     batch = method.draw(5)
     assert batch["neighbours"].shape == (8, 3)
     assert torch.equal(batch["neighbours"], method.draw(5)["neighbours"])
@@ -154,16 +154,16 @@ CONV = {"channels": [8, 4], "patch": 2, "hidden": 8, "groups": 2}
 @pytest.mark.parametrize(
     ("network", "options"), [("dense", {"hidden": 8}), ("conv", CONV)], ids=["dense", "conv"]
 )
-def test_gradients_of_pictures(cls, network, options, tmp_path):
+def test_gradients_of_images(cls, network, options, tmp_path):
     """Finite, and right: along a random direction the loss changes as they say."""
-    pictures = np.random.default_rng(0).normal(size=(20, 8, 8)).astype(np.float32)
-    np.save(tmp_path / "pictures.npy", pictures)
+    images = np.random.default_rng(0).normal(size=(20, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
     torch.manual_seed(0)
     model = Autoencoder(AutoencoderConfig((1, 8, 8), 2, network, options))
     for parameter in model.parameters():  # residual blocks start as the identity
         parameter.data += 0.1 * torch.randn_like(parameter)
-    data = Examples(tmp_path / "pictures.npy")
-    method = double(training(cls, data, NeighborhoodOptions(neighbours=3, drawn=2), model))
+    data = ArrayFile(tmp_path / "images.npy")
+    method = double(training(cls, data, NRAEOptions(neighbours=3, drawn=2), model))
     batch = method.draw(0)
     trained = list(method.parameters())
     gradients = torch.autograd.grad(method.loss(batch), trained)
@@ -179,7 +179,7 @@ def test_gradients_of_pictures(cls, network, options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "message"),
     [
         ({"neighbours": 50}, "neighbours has to be below the number of examples, 50; got 50"),
         ({"neighbours": 0}, "neighbours has to be at least 1"),
@@ -191,8 +191,8 @@ def test_gradients_of_pictures(cls, network, options, tmp_path):
         ({"lambda": 1.0}, "lambda"),
     ],
 )
-def test_bad_numbers_are_refused_before_training(loss, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_numbers_are_refused_before_training(loss, message):
+    with pytest.raises(ValueError, match=message):
         replace(TINY, loss=TINY.loss | loss).prepare()
 
 
@@ -208,11 +208,11 @@ def test_bad_examples_are_refused_before_training(tmp_path):
     broken.x[4, 1] = math.nan
     data.part = lambda split: broken
     with pytest.raises(ValueError, match="data: 1 of 50 examples hold NaN"):
-        training(NRAEL, data, NeighborhoodOptions())
+        training(NRAEL, data, NRAEOptions())
 
 
 @pytest.mark.parametrize("method", ["nrae-l", "nrae-q"])
-def test_trained_prior_obeys_the_laws(method, tmp_path):
+def test_trained_prior_has_the_properties(method, tmp_path):
     recipe = replace(TINY, method=method)
     prior = train(recipe, tmp_path, progress=False)
     check_prior(prior)
@@ -239,7 +239,7 @@ def _distance_to_sine(cls, options, seed):
 
 
 def test_neighbourhoods_keep_a_curve_from_following_noise():
-    options = NeighborhoodOptions(neighbours=8, drawn=2)
+    options = NRAEOptions(neighbours=8, drawn=2)
     plain = [_distance_to_sine(AE, NoOptions(), seed) for seed in range(3)]
     smooth = [_distance_to_sine(NRAEL, options, seed) for seed in range(3)]
     assert sum(smooth) < 0.85 * sum(plain)
@@ -285,11 +285,11 @@ def _idx(array):
 
 @pytest.fixture
 def digits(tmp_path):
-    """A folder with a made-up data set: one bright block right of the centre in each picture."""
-    pictures = np.zeros((20, 28, 28))
-    pictures[:, 12:16, 18:22] = 255
+    """A folder with a made-up data set: one bright block right of the centre in each image."""
+    images = np.zeros((20, 28, 28))
+    images[:, 12:16, 18:22] = 255
     for prefix in ("train", "t10k"):
-        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(_idx(pictures))
+        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(_idx(images))
         (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(_idx(np.arange(20) % 10))
     return tmp_path
 
@@ -307,14 +307,14 @@ def test_digit_turns_counterclockwise_and_shifts_to_the_right(digits):
     torch.testing.assert_close(there[0], shifted.digit.roll(-3, 2), atol=1e-5, rtol=0)
 
 
-def test_digit_is_a_finite_set_with_held_out_pictures_in_between(digits):
+def test_digit_is_a_finite_set_with_held_out_images_in_between(digits):
     data = RotatedDigit(steps=10, folder=digits)
     learned, held_out = data.part("train"), data.part("held-out")
     assert learned.x.shape == (10, 1, 28, 28)
     torch.testing.assert_close(held_out.numbers - learned.numbers, torch.full((10,), math.pi / 20))
     x, angle = data.sample(5, torch.Generator().manual_seed(0))
     torch.testing.assert_close(x, data.render(angle))
-    method = training(NRAEL, data, NeighborhoodOptions(neighbours=2))
+    method = training(NRAEL, data, NRAEOptions(neighbours=2))
     assert method.loss(method.draw(0)) > 0
 
 
@@ -322,8 +322,8 @@ def test_digit_refuses_bad_input(digits):
     with pytest.raises(ValueError, match="nothing moves"):
         RotatedDigit(turn=0.0, folder=digits)
     with pytest.raises(
-        ValueError, match="2 training pictures of label 3, numbered from 0; got number 5"
+        ValueError, match="2 training images of label 3, numbered from 0; got number 5"
     ):
         RotatedDigit(number=5, folder=digits)
-    with pytest.raises(ValueError, match="0 training pictures of label 11"):
+    with pytest.raises(ValueError, match="0 training images of label 11"):
         RotatedDigit(label=11, folder=digits)

@@ -11,9 +11,9 @@ from scipy.ndimage import label
 from torch.nn import functional
 
 from onmanifold import load_prior
-from onmanifold.priors.datasets import Outline, polygon, stream
-from onmanifold.priors.datasets.outline import FAMILIES
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.datasets import OutlineImages, polygon, stream
+from onmanifold.priors.datasets.outline_images import FAMILIES
+from onmanifold.priors.training.recipe import Recipe
 
 GRID = torch.cartesian_prod(torch.linspace(-2.4, 2.4, 13), torch.linspace(-2.4, 2.4, 11)) + 0.0123
 
@@ -29,18 +29,18 @@ def brute_force(corners, points, pieces=4000):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_outlines_have_area_pi_and_their_centroid_at_the_origin(family):
-    corners = Outline().corners(family, 200, stream(0, "train")).double()
+    corners = OutlineImages().corners(family, 200, stream(0, "train")).double()
     torch.testing.assert_close(
         polygon.area(corners), torch.full((200,), pi).double(), rtol=1e-5, atol=0
     )
     assert polygon.centroid(corners).abs().max() < 1e-5
-    assert corners.norm(dim=2).max() <= Outline().reach + 1e-6
+    assert corners.norm(dim=2).max() <= OutlineImages().reach + 1e-6
     assert (family == "disk") == bool(corners.std(dim=0).max() < 0.05)  # all differ but disks
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_signed_distance_equals_brute_force(family):
-    corners = Outline().corners(family, 3, stream(1, "train"))
+    corners = OutlineImages().corners(family, 3, stream(1, "train"))
     found = polygon.signed_distance(corners, GRID)
     for one, distance in zip(corners, found, strict=True):
         distinct = one[(one - one.roll(1, dims=0)).norm(dim=1) > 0]
@@ -71,18 +71,18 @@ def test_signed_distance_has_slope_one_and_moves_along(corners, seed, repeat):
 
 def test_all_families_are_drawn_at_their_share_and_at_any_angle():
     n = 4000
-    _, coordinates = Outline(size=8).sample(n, stream(0, "train"))
+    _, coordinates = OutlineImages(size=8).sample(n, stream(0, "train"))
     family, angle = coordinates.T
     shares = torch.bincount(family.long(), minlength=len(FAMILIES)) / n
-    told = torch.tensor([weight for weight, _ in FAMILIES.values()])
-    assert float(told.sum()) == pytest.approx(1.0)
-    assert ((shares - told).abs() < 4 * (told / n).sqrt()).all()
+    weights = torch.tensor([weight for weight, _ in FAMILIES.values()])
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert ((shares - weights).abs() < 4 * (weights / n).sqrt()).all()
     quarters = torch.histc(angle, 4, 0, 2 * pi) / n
     assert ((quarters - 0.25).abs() < 0.04).all()
 
 
-def test_pictures_show_shapes_of_area_pi_upright():
-    data = Outline()
+def test_images_show_shapes_of_area_pi_upright():
+    data = OutlineImages()
     x, _ = data.sample(200, stream(2, "train"))
     assert x.shape == (200, *data.x_shape) and x.min() > -1 and x.max() < 0.77
     area = (functional.interpolate(x, scale_factor=4, mode="bicubic") > 0).sum(dim=(1, 2, 3))
@@ -92,9 +92,9 @@ def test_pictures_show_shapes_of_area_pi_upright():
     assert rows.max() == 27  # its base is at y = -1, 3.5 from the top, and a pixel is 1/8
 
 
-def test_the_zero_level_of_pictures_lies_on_the_outline():
-    """Values of the interpolated picture there are distances."""
-    data = Outline()
+def test_the_zero_level_of_images_lies_on_the_outline():
+    """Values of the interpolated image there are distances."""
+    data = OutlineImages()
     off = []
     for family in FAMILIES:
         corners = data.corners(family, 20, stream(3, "train"))
@@ -115,8 +115,8 @@ def test_bad_sizes_are_named():
         ({"half_width": -1.0}, "half_width"),
         ({"reach": 3.0}, "reach"),
     ]:
-        with pytest.raises(ValueError, match=f"Outline: {named}"):
-            Outline(**options)
+        with pytest.raises(ValueError, match=f"OutlineImages: {named}"):
+            OutlineImages(**options)
 
 
 def test_losses_count_errors_most_near_the_outline():
@@ -134,7 +134,7 @@ def test_losses_count_errors_most_near_the_outline():
 def test_the_learned_manifold_holds_shapes_that_were_never_seen():
     """Symmetric difference over the area, both on a fine grid."""
     prior = load_prior("outline")
-    x, _ = Outline().sample(300, stream(0, "held-out", 3))
+    x, _ = OutlineImages().sample(300, stream(0, "held-out", 3))
     truth, back = inside(x), inside(prior.project(x, torch.zeros(300, dtype=torch.long)))
     off = (truth ^ back).sum(dim=(1, 2)) / truth.sum(dim=(1, 2))
     assert off.median() < 0.05 and off.quantile(0.9) < 0.1
@@ -151,7 +151,7 @@ def test_samples_of_the_learned_density_are_shapes():
 
 def test_latent_coordinates_are_whitened():
     prior = load_prior("outline")
-    x, _ = Outline().sample(3000, stream(0, "held-out", 4))
+    x, _ = OutlineImages().sample(3000, stream(0, "held-out", 4))
     codes = prior.encode(x, torch.zeros(3000, dtype=torch.long))
     assert codes.mean(dim=0).abs().max() < 0.15
     torch.testing.assert_close(codes.T.cov(), torch.eye(prior.dim), rtol=0, atol=0.15)

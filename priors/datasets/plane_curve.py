@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.base import stream
-from onmanifold.priors.datasets.examples import Part
+from onmanifold.priors.datasets.base import NoisyPoints, stream
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
-PIECES = 4000  # straight pieces of the curve that distances are measured to
+SEGMENTS = 4000  # straight pieces of the curve that distances are measured to
 
 
-class Curve(ABC):
+class PlaneCurve(FiniteDataset, NoisyPoints):
     """A curve, and ``size`` noisy points of it to learn from; other splits have as many others.
 
     Args:
@@ -23,7 +23,7 @@ class Curve(ABC):
         seed: which points.
     """
 
-    x_shape: tuple[int, ...] = (2,)
+    x_shape = (2,)
 
     def __init__(self, size: int, noise: float, seed: int) -> None:
         name = type(self).__name__
@@ -37,29 +37,15 @@ class Curve(ABC):
     def ends(self) -> tuple[float, float]:
         """Coordinates of the curve's ends."""
 
-    @abstractmethod
-    def points(self, coordinates: Tensor) -> Tensor:
-        """The noise-free points ``(n, 2)`` at coordinates ``(n, 1)``."""
-
-    @abstractmethod
-    def drawn(self, n: int, generator: torch.Generator) -> Tensor:
-        """Coordinates ``(n, 1)`` of points spread over the curve."""
-
-    def part(self, split: str) -> Part:
-        """The points that a split may see; split ``seeding`` sees those to learn from."""
+    def _part(self, split: str) -> Part:
+        """Split ``seeding`` sees the points to learn from."""
         generator = stream(self.seed, "train" if split == "seeding" else split)
-        coordinates = self.drawn(self.size, generator)
-        noise = self.noise * torch.randn((self.size, 2), generator=generator)
-        x = self.points(coordinates) + noise
+        x, coordinates = NoisyPoints.sample(self, self.size, generator)
         return Part(x, coordinates.squeeze(1), replacement=split == "train")
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` of the points to learn from ``(n, 2)``; their coordinates ``(n, 1)``."""
-        return self.part("train").sample(n, generator)
 
     def distance(self, x: Tensor, chunk: int = 500) -> Tensor:
         """Distance of points ``(n, 2)`` to the curve, ``(n,)``, to a millionth of its size."""
-        coordinates = torch.linspace(*self.ends, PIECES + 1, dtype=x.dtype, device=x.device)
+        coordinates = torch.linspace(*self.ends, SEGMENTS + 1, dtype=x.dtype, device=x.device)
         corners = self.points(coordinates[:, None])
         start, along = corners[:-1], corners.diff(dim=0)
         found = []

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import AutoencoderSchedule, AutoencoderTraining
-from onmanifold.priors.datasets import GeodesicManifold, stream
-from onmanifold.priors.dimension import intrinsic_dimension
+from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, AutoencoderTraining
+from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat.graph import GraphPairs
 from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
 from onmanifold.priors.flat.scaling import Scaling
-from onmanifold.priors.method import cosine_rate
 from onmanifold.priors.neighbours import nearest_neighbours
 from onmanifold.priors.networks import default_network
-
-if TYPE_CHECKING:
-    from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.dimension import intrinsic_dimension
+from onmanifold.priors.training.method import cosine_rate
 
 _ONE_SIDED = 0.5  # neighbours are if their mean is so many mean distances away
 
@@ -99,7 +95,7 @@ class FlatTraining(AutoencoderTraining):
     the aim: so it maps a tube around the codes to the manifold.
 
     Distances are the data's own where they are a
-    :class:`~onmanifold.priors.datasets.GeodesicManifold`, and those of the examples' graph of neighbours
+    :class:`~onmanifold.priors.datasets.GeodesicDataset`, and those of the examples' graph of neighbours
     elsewhere, which the paper does not treat.
 
     Reference: J. Braunsmann, M. Rajkovic, M. Rumpf, B. Wirth, Convergent autoencoder approximation of low
@@ -107,19 +103,14 @@ class FlatTraining(AutoencoderTraining):
     """
 
     Options = FlatOptions
+    Schedule = FlatSchedule
+    model_defaults: ClassVar[dict[str, Any]] = {"tube": True}
     schedule: FlatSchedule
     pairs: PairSource
     scaling: Scaling
     codes: Tensor | None = None
     tangents: Tensor
     outward: Tensor
-
-    @classmethod
-    def prepare(cls, recipe: Recipe) -> Self:
-        data = recipe.load_data()
-        config = AutoencoderConfig(x_shape=data.x_shape, **{"tube": True, **recipe.model})
-        schedule = FlatSchedule(**recipe.schedule)
-        return cls(Autoencoder(config), data, schedule, cls.Options(**recipe.loss), recipe.seed)
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
@@ -133,7 +124,7 @@ class FlatTraining(AutoencoderTraining):
             ValueError: options that do not fit the data.
         """
         options = self.options
-        if not isinstance(self.data, GeodesicManifold):
+        if not isinstance(self.data, GeodesicDataset):
             self.pairs = GraphPairs(self.examples, options.k, options.eps, options.straight)
         else:
             self.pairs = GeodesicPairs(self.data, options.eps or self.data.injectivity_radius / 6)

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
+from onmanifold.checks import check_count, check_number
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.datasets import DataManifold, part_of, stream
-from onmanifold.priors.method import Method, Pace, check_examples
+from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
-
-if TYPE_CHECKING:
-    from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
 
 
 @dataclass(frozen=True)
-class AutoencoderSchedule(Pace):
+class AutoencoderSchedule(Schedule):
     """Length and sizes of a training run.
 
     Attributes:
@@ -52,8 +49,29 @@ class NoOptions:
     """A loss without numbers to choose."""
 
 
-class AutoencoderTraining(Method):
+@dataclass(frozen=True)
+class WeightOption:
+    """The number that most losses have.
+
+    Attributes:
+        weight: of the method's own term beside the mean squared error.
+    """
+
+    weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_number(self.weight, "loss: weight")
+
+
+class AutoencoderTraining(TrainingMethod):
     """An autoencoder, a set of examples, and a loss.
+
+    A subclass writes :meth:`loss`, and may set
+
+    - ``Options``: a dataclass of the loss's numbers, the recipe's table ``[loss]``;
+    - ``Schedule``: a dataclass of its lengths and sizes, the table ``[schedule]``;
+    - ``model_defaults``: arguments of the configuration where the recipe names none;
+    - ``smallest_batch``: examples a step that the loss needs.
 
     Args:
         model: the autoencoder to train, in place.
@@ -64,29 +82,45 @@ class AutoencoderTraining(Method):
     """
 
     Options: ClassVar[type] = NoOptions
+    Schedule: ClassVar[type[AutoencoderSchedule]] = AutoencoderSchedule
+    model_defaults: ClassVar[dict[str, Any]] = {}
+    smallest_batch: ClassVar[int] = 1
+    schedule: AutoencoderSchedule
     examples: Tensor
 
     def __init__(
         self,
         model: Autoencoder,
-        data: DataManifold,
+        data: Dataset,
         schedule: AutoencoderSchedule,
         options: Any,
         seed: int,
     ) -> None:
         super().__init__(data, schedule, seed)
-        self.model, self.schedule, self.options = model, schedule, options
+        if schedule.batch_size < self.smallest_batch:
+            raise ValueError(
+                f"schedule: batch_size has to be at least {self.smallest_batch} for this method, got "
+                f"{schedule.batch_size}"
+            )
+        self.model, self.options = model, options
         x = examples_of(data, schedule.examples, seed)
         check_examples(x, model.x_shape, 2, "an autoencoder")
         self.register_buffer("examples", x, persistent=False)
         self.set_up()
 
     @classmethod
-    def prepare(cls, recipe: Recipe) -> Self:
-        data = recipe.load_data()
-        model = Autoencoder(AutoencoderConfig(x_shape=data.x_shape, **recipe.model))
-        schedule = AutoencoderSchedule(**recipe.schedule)
-        return cls(model, data, schedule, cls.Options(**recipe.loss), recipe.seed)
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        autoencoder = Autoencoder(
+            AutoencoderConfig(data.x_shape, **{**cls.model_defaults, **model})
+        )
+        return cls(autoencoder, data, cls.Schedule(**schedule), cls.Options(**loss), seed)
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
@@ -139,10 +173,10 @@ class AutoencoderTraining(Method):
 
     def finish(self) -> None:
         self.model.eval()
-        self.model.settle_on(self.examples[: self.schedule.fitted], self.seed)
+        self.model.fit_latents(self.examples[: self.schedule.fitted], self.seed)
 
 
-def examples_of(data: DataManifold, n: int, seed: int, split: str = "train") -> Tensor:
+def examples_of(data: Dataset, n: int, seed: int, split: str = "train") -> Tensor:
     """``n`` examples ``(n, *x_shape)`` to learn from; of a finite set ``n`` different ones, at most all."""
     part = part_of(data, split)
     generator = stream(seed, "seeding")

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import SPLITS
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 PARTS_SEED = 0  # which examples are held out depends on the file alone, not on a recipe's seed
 
 
-class Examples:
+class ArrayFile(FiniteDataset):
     """Examples in a file, with a part of them held out that training never sees.
 
     Args:
-        file: a ``.npy`` or ``.npz`` file with an array ``(n, *x_shape)``: vectors ``(n, m)``, or pictures
+        file: a ``.npy`` or ``.npz`` file with an array ``(n, *x_shape)``: vectors ``(n, m)``, or images
             ``(n, H, W)`` or ``(n, C, H, W)``.
         key: name of the array in a ``.npz`` file that holds several.
         held_out: share of the examples that is held out.
@@ -31,14 +31,14 @@ class Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     np.save(f"{folder}/points.npy", np.random.default_rng(0).normal(size=(50, 3)))
-        ...     data = Examples(f"{folder}/points.npy")
+        ...     data = ArrayFile(f"{folder}/points.npy")
         >>> data.x_shape, len(data), len(data.part("held-out"))
         ((3,), 45, 5)
     """
 
     def __init__(self, file: str | Path, key: str | None = None, held_out: float = 0.1) -> None:
         if not 0 < held_out < 1:
-            raise ValueError(f"Examples: held_out has to be between 0 and 1, got {held_out}")
+            raise ValueError(f"ArrayFile: held_out has to be between 0 and 1, got {held_out}")
         x = _read(Path(file), key)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(PARTS_SEED))
         kept = max(1, round(held_out * len(x)))
@@ -48,43 +48,8 @@ class Examples:
         self._held_out = Part(x[order[:kept]], order[:kept], replacement=False)
         self.x_shape = tuple(x.shape[1:])
 
-    def __len__(self) -> int:
-        return len(self._training)
-
-    def part(self, split: str) -> Part:
-        """The examples that a split may see."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
         return self._held_out if split == "held-out" else self._training
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` of the examples for training, and their numbers in the file ``(n, 1)``."""
-        return self._training.sample(n, generator)
-
-
-class Part:
-    """Some examples of a file.
-
-    Args:
-        x: the examples, ``(n, *x_shape)``.
-        numbers: their numbers in the file, ``(n,)``.
-        replacement: whether an example can be drawn twice; if not, at most all are drawn.
-    """
-
-    def __init__(self, x: Tensor, numbers: Tensor, replacement: bool) -> None:
-        self.x, self.numbers, self.replacement = x, numbers, replacement
-        self.x_shape = tuple(x.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` examples, and their numbers in the file ``(n, 1)``."""
-        if self.replacement:
-            rows = torch.randint(len(self.x), (n,), generator=generator)
-        else:
-            rows = torch.randperm(len(self.x), generator=generator)[:n]
-        return self.x[rows], self.numbers[rows, None]
 
 
 def _read(file: Path, key: str | None) -> Tensor:

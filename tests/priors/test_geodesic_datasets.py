@@ -1,4 +1,4 @@
-"""Data manifolds with known geodesics: the metric, pairs, and pictures that vary smoothly."""
+"""Data sets with known geodesics: the metric, pairs, and images that vary smoothly."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.datasets import (
-    GeodesicManifold,
+    GeodesicDataset,
     RotatingObject,
     Sundial,
     TorusDisk,
@@ -31,13 +31,13 @@ def draw(data, n, index=0):
 
 
 @EACH
-def test_same_seed_same_pictures_with_values_from_0_to_1(data):
+def test_same_seed_same_images_with_values_from_0_to_1(data):
     x, _ = data.sample(50, stream(0, "train"))
     assert x.shape == (50, *data.x_shape) and x.dtype == torch.float32
     assert x.min() >= 0 and x.max() <= 1 and x.max() - x.min() > 0.8
     assert torch.equal(x, data.sample(50, stream(0, "train"))[0])
     assert not torch.equal(x, data.sample(50, stream(1, "train"))[0])
-    assert isinstance(data, GeodesicManifold)
+    assert isinstance(data, GeodesicDataset)
 
 
 @pytest.mark.parametrize("name", ["sundial", "rotating-object", "torus-disk"])
@@ -100,7 +100,7 @@ def test_pairs_of_a_sundial_stay_above_the_horizon():
 
 
 @EACH
-def test_pictures_vary_smoothly(data):
+def test_images_vary_smoothly(data):
     """First differences fall like the distance, second ones like its square."""
     size = 64
     data = replace(data, size=size)
@@ -118,7 +118,7 @@ def test_pictures_vary_smoothly(data):
 
 
 @EACH
-def test_distant_points_give_different_pictures(data):
+def test_distant_points_give_different_images(data):
     x, coordinates = data.sample(2000, stream(0, "train"))
     apart = torch.cdist(x.flatten(1), x.flatten(1))
     step = []
@@ -131,12 +131,12 @@ def test_distant_points_give_different_pictures(data):
     assert min(step) > 3 * small
 
 
-def test_shadow_points_away_from_the_light_and_stays_in_the_picture():
+def test_shadow_points_away_from_the_light_and_stays_in_the_image():
     data = Sundial(size=33)
     low = math.radians(data.elevation)
     east = torch.tensor([[math.cos(low), 0.0, math.sin(low)]])
-    picture = data.render(east)[0, 0]
-    assert picture[16, 5] < 0.2 and picture[16, 27] > 0.99  # dark in the west
+    image = data.render(east)[0, 0]
+    assert image[16, 5] < 0.2 and image[16, 27] > 0.99  # dark in the west
     x, _ = data.sample(2000, stream(0, "train"))
     border = torch.cat([x[..., 0], x[..., -1], x[..., 0, :], x[..., -1, :]])
     assert border.min() > 0.9

@@ -1,4 +1,4 @@
-"""One training path: a recipe file in, a checkpointed run, a prior with its card out."""
+"""A training run: a recipe in, checkpoints on the way, a prior out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import lightning
 import torch
-import typer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
-from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.method import Method
-from onmanifold.priors.recipe import Recipe, method_names
+from onmanifold.priors.training.method import TrainingMethod
+from onmanifold.priors.training.recipe import Recipe
 
 EPOCH = 100  # steps between checkpoints
 
@@ -40,12 +37,14 @@ class Batches(Dataset[dict[str, Tensor]]):
     rounding.
     """
 
-    def __init__(self, module: Method, start: int, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, module: TrainingMethod, start: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.module, self.start = module, start
         self.share = slice(rank, None, processes)
 
     def __len__(self) -> int:
-        return min(EPOCH, self.module.pace.steps - self.start)
+        return min(EPOCH, self.module.schedule.steps - self.start)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         step = self.start + index
@@ -56,7 +55,7 @@ class Batches(Dataset[dict[str, Tensor]]):
 class Epochs(lightning.LightningDataModule):
     """The batches of the current epoch; an epoch is the stretch between two checkpoints."""
 
-    def __init__(self, module: Method, start: int) -> None:
+    def __init__(self, module: TrainingMethod, start: int) -> None:
         super().__init__()
         self.module, self.start = module, start
 
@@ -152,12 +151,12 @@ class Checkpoints(Callback):
         )
 
 
-def _check_same(told: dict[str, Any], recipe: dict[str, Any], folder: Path) -> None:
+def _check_same(stored: dict[str, Any], recipe: dict[str, Any], folder: Path) -> None:
     """Raise unless a checkpoint's recipe trains the same weights as ``recipe``."""
-    other = [key for key in recipe if key != "card" and told.get(key) != recipe[key]]
+    other = [key for key in recipe if key != "card" and stored.get(key) != recipe[key]]
     if other:
         differences = "; ".join(
-            f"{key}: {told.get(key)} there, {recipe[key]} here" for key in other
+            f"{key}: {stored.get(key)} there, {recipe[key]} here" for key in other
         )
         raise ValueError(
             f"the checkpoint in {folder} belongs to another recipe ({differences}): give another "
@@ -195,7 +194,7 @@ def train(
     lightning.seed_everything(recipe.seed, verbose=False)
     module = recipe.prepare()
     checkpoints = Checkpoints(Path(output), recipe, resume)
-    remaining = module.pace.steps - checkpoints.start
+    remaining = module.schedule.steps - checkpoints.start
     with _quiet(), _threads(recipe.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -224,7 +223,7 @@ def train(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without lightning's advertisements, and its warnings about torch internals that it still uses."""
+    """Hide lightning's advertisements and its warnings about torch internals that it still uses."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
@@ -241,69 +240,3 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def card(recipe: Recipe, prior: ManifoldPrior, run: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics.
-
-    Args:
-        recipe: what was trained.
-        prior: the result.
-        run: how it was trained (seconds, device), for the record.
-    """
-    return {
-        "name": recipe.name,
-        **recipe.card,
-        "training_data": f"data manifold {recipe.data['name']!r}, generated, split 'train'",
-        "recipe": {
-            "method": recipe.method,
-            "data": recipe.data,
-            "loss": recipe.loss,
-            "schedule": recipe.schedule,
-            "seed": recipe.seed,
-            "precision": recipe.precision,
-            "threads": recipe.threads,
-        },
-        "training": run or {},
-        "metrics": held_out_metrics(prior, recipe.load_data(), recipe.seed),
-    }
-
-
-def train_command(
-    recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe's name, a recipe file, or a method.")
-    ],
-    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints.")],
-    data: Annotated[str | None, typer.Option(help="The data manifold; a method needs one.")] = None,
-    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
-    charts: Annotated[
-        int | None, typer.Option(help="Another number of charts than the recipe's.")
-    ] = None,
-    devices: Annotated[int, typer.Option(help="Number of devices on a machine.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Number of machines, with torchrun.")] = 1,
-) -> None:
-    """Train a prior from a recipe, and store it with a card of held-out metrics."""
-    told = _told(recipe, data)
-    if charts is not None and charts != told.model.get("charts"):
-        told = told.with_charts(charts)
-    prior = train(told, output / "checkpoints", resume=resume, devices=devices, nodes=nodes)
-    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
-        store(told, prior, output)
-
-
-def _told(recipe: str, data: str | None) -> Recipe:
-    """The recipe that the command line means."""
-    if recipe in method_names():
-        if data is None:
-            raise ValueError(f"method {recipe} needs data to learn from: --data NAME")
-        return Recipe.default(recipe, data)
-    told = Recipe.read(recipe)
-    return told if data is None else told.with_data(data)
-
-
-def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
-    """Write a trained prior and its card, in 16 bits: what the card says is measured after rounding."""
-    state = Checkpoints.read(output / "checkpoints")
-    rounded = prior.half().float()
-    run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
-    save_prior(rounded, output, card(recipe, rounded, run), half=True)

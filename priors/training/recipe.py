@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from onmanifold.checks import check_count
-from onmanifold.entry_points import UnknownName, plugins
+from onmanifold.entry_points import METHODS, load, plugins
 from onmanifold.plugins import load_dataset
-from onmanifold.priors.datasets import DataManifold, part_of, stream
-from onmanifold.priors.dimension import intrinsic_dimension
-from onmanifold.priors.method import METHODS, Method
+from onmanifold.priors.datasets import Dataset, part_of, stream
+from onmanifold.priors.training.dimension import intrinsic_dimension
+from onmanifold.priors.training.method import TrainingMethod
 
 PRECISIONS = ("32-true", "bf16-mixed")
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(str(files("onmanifold.priors"))) / "recipes"
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,16 @@ class Recipe:
     Attributes:
         name: name of the prior.
         card: free text for its card (description, value range, unit, licence).
-        data: name of the data manifold, and its options.
+        data: name of the data set, and its options.
         model: arguments of the prior's configuration, ``x_shape`` aside.
         schedule: arguments of the method's schedule.
         loss: numbers in the method's loss, where it has any to choose.
         method: name of the training method, see :func:`method_names`.
         seed: seed of weights, data and noise.
         precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
-        threads: of torch on the CPU, by default as many as there are cores. Sums depend on their number in
-            the last digits, which training enlarges: only a fixed number repeats a run to the bit.
+        threads: of torch on the CPU, by default as many as there are cores. Their number changes the last
+            digits of sums, and training enlarges such differences: a run repeats bit by bit only with a
+            fixed number.
     """
 
     name: str
@@ -65,10 +67,10 @@ class Recipe:
                 f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
             )
         try:
-            told = tomllib.loads(file.read_text())
-            if "file" in told.get("data", {}):  # is named relative to the recipe
-                told["data"]["file"] = str(file.parent / told["data"]["file"])
-            recipe = cls(**told)
+            tables = tomllib.loads(file.read_text())
+            if "file" in tables.get("data", {}):  # is named relative to the recipe
+                tables["data"]["file"] = str(file.parent / tables["data"]["file"])
+            recipe = cls(**tables)
             if recipe.precision not in PRECISIONS:
                 raise ValueError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
             if recipe.threads is not None:
@@ -79,31 +81,31 @@ class Recipe:
 
     @classmethod
     def default(cls, method: str, data: str) -> Recipe:
-        """A method's own recipe for a data manifold, with the dimension that its examples seem to have.
+        """A method's own recipe for a data set, with the intrinsic dimension estimated from examples.
 
         Raises:
-            ValueError: no such method or data manifold.
+            ValueError: no such method or data set.
 
         Example:
             >>> Recipe.default("ae", "swiss-roll").model["dim"]
             2
         """
         plain = cls(f"{data}-{method}", {"licence": "MIT"}, {"name": data}, {}, {}, method=method)
-        manifold = plain.load_data()
-        x = part_of(manifold, "seeding").sample(2000, stream(plain.seed, "seeding"))[0]
+        seen = part_of(plain.load_data(), "seeding")
+        x, _ = seen.sample(2000, stream(plain.seed, "seeding"))
         dim = max(1, round(intrinsic_dimension(x, min(50, len(x) // 4))))
         try:
-            told = method_class(method).defaults(x, dim)
+            tables = method_class(method).defaults(x, dim)
         except LookupError as error:
             raise ValueError(str(error)) from error
-        return replace(plain, model=told["model"], schedule=told["schedule"])
+        return replace(plain, model=tables["model"], schedule=tables["schedule"])
 
     def with_data(self, name: str) -> Recipe:
-        """The same for another data manifold, by its name."""
+        """The same for another data set, by its name."""
         return replace(self, name=f"{name}-{self.method}", data={"name": name})
 
     def with_charts(self, number: int) -> Recipe:
-        """The same with another number of charts, for comparison; its name says so.
+        """The same with another number of charts, which is appended to its name.
 
         Example:
             >>> Recipe.read("sphere").with_charts(1).name
@@ -116,32 +118,33 @@ class Recipe:
             )
         return replace(self, name=f"{self.name}-{number}", model=self.model | {"charts": number})
 
-    def load_data(self) -> DataManifold:
-        """The data manifold.
+    def load_data(self) -> Dataset:
+        """The data set.
 
         Raises:
             ValueError: an unknown name, options that it does not take, or a file that cannot be read.
         """
         if "name" not in self.data:
-            raise ValueError(f"recipe {self.name}: [data] names no data manifold")
+            raise ValueError(f"recipe {self.name}: [data] names no data set")
         try:
-            data: DataManifold = load_dataset(**self.data)
+            data: Dataset = load_dataset(**self.data)
         except (LookupError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
         return data
 
-    def prepare(self) -> Method:
-        """The training of this recipe before its first step; all that could be wrong is found here.
+    def prepare(self) -> TrainingMethod:
+        """The training of this recipe before its first step; bad arguments and data are found here.
 
         Raises:
             ValueError: an unknown method or argument, sizes that do not fit each other, or data that cannot
                 be learned (NaN, constant, too few examples).
         """
+        data = self.load_data()
         try:
-            return method_class(self.method).prepare(self)
+            method = method_class(self.method)
+            return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
         except (LookupError, TypeError, ValueError) as error:
-            told = str(error).removeprefix(f"recipe {self.name}: ")
-            raise ValueError(f"recipe {self.name}: {told}") from error
+            raise ValueError(f"recipe {self.name}: {error}") from error
 
 
 def method_names() -> list[str]:
@@ -154,14 +157,11 @@ def method_names() -> list[str]:
     return list(plugins(METHODS))
 
 
-def method_class(name: str) -> type[Method]:
+def method_class(name: str) -> type[TrainingMethod]:
     """The training method of that name.
 
     Raises:
         LookupError: there is none.
     """
-    known = plugins(METHODS)
-    if name not in known:
-        raise UnknownName("method", name, known)
-    found: type[Method] = known[name].load()
+    found: type[TrainingMethod] = load(METHODS, "method", name)
     return found

@@ -12,7 +12,7 @@ SCALES = (5, 10, 20, 50, 100)  # numbers of neighbours
 
 
 def features(x: Tensor) -> Tensor:
-    """What closeness of examples is measured in: vectors as they are, pictures coarsened."""
+    """What closeness of examples is measured in: vectors as they are, images coarsened."""
     if x.ndim == 4:
         x = functional.adaptive_avg_pool2d(x, 8)
     return x.flatten(1)
@@ -25,7 +25,7 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
     a distance r grow as r^d. Inverse estimates are averaged over the points. Noise counts where neighbours
     are no farther than it is strong, and curvature where they are far: look for the scale where estimates
     agree.
-    Pictures are coarsened to 8 x 8 first: between pictures with sharp edges the distance grows like the root
+    Images are coarsened to 8 x 8 first: between images with sharp edges the distance grows like the root
     of a motion, which doubles the dimension.
 
     Args:

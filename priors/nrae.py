@@ -1,4 +1,4 @@
-"""Neighbourhood reconstructing autoencoders, with a linear or a quadratic picture of the decoder."""
+"""Neighbourhood reconstructing autoencoders, with a linear or a quadratic image of the decoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.func import vmap
 
 from onmanifold.autodiff import jvp
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
 
 @dataclass(frozen=True)
-class NeighborhoodOptions:
+class NRAEOptions:
     """The numbers in the loss.
 
     Attributes:
@@ -92,7 +92,7 @@ class NeighborhoodReconstruction(AutoencoderTraining):
         Y. Lee, H. Kwon, F. Park, *Neighborhood reconstructing autoencoders*, NeurIPS 2021.
     """
 
-    Options = NeighborhoodOptions
+    Options = NRAEOptions
     order: ClassVar[int]
     graph: Tensor
 
@@ -127,10 +127,10 @@ class NRAEL(NeighborhoodReconstruction):
 
     Example:
         >>> from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-        >>> from onmanifold.priors.autoencoder.training import AutoencoderSchedule
+        >>> from onmanifold.priors.autoencoder.loss import AutoencoderSchedule
         >>> from onmanifold.priors.datasets import Sine
         >>> model = Autoencoder(AutoencoderConfig((2,), dim=1, options={"hidden": 8}))
-        >>> method = NRAEL(model, Sine(), AutoencoderSchedule(), NeighborhoodOptions(), seed=0)
+        >>> method = NRAEL(model, Sine(), AutoencoderSchedule(), NRAEOptions(), seed=0)
         >>> method.loss(method.draw(0)).shape
         torch.Size([])
     """

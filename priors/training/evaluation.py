@@ -11,18 +11,18 @@ from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.diagnostics import coverage
 from onmanifold.priors.atlas.probes import chart_distances, held_out
-from onmanifold.priors.datasets import DataManifold, stream
+from onmanifold.priors.datasets import Dataset, stream
 
 
 @torch.no_grad()
 def held_out_metrics(
-    prior: ManifoldPrior, data: DataManifold, seed: int = 0, n: int = 1000
+    prior: ManifoldPrior, data: Dataset, seed: int = 0, n: int = 1000
 ) -> dict[str, float | list[float]]:
     """Reconstruction of held-out examples by their best chart, and the prior's own checks.
 
     Args:
         prior: a trained prior.
-        data: the data manifold that it learned.
+        data: the data set that it learned.
         seed: seed of its recipe; the examples come from the split ``held-out``.
         n: number of examples.
 
@@ -73,7 +73,7 @@ def _of_charts(
     }
 
 
-def _coverage(prior: ManifoldPrior, data: DataManifold, seed: int) -> dict[str, float]:
+def _coverage(prior: ManifoldPrior, data: Dataset, seed: int) -> dict[str, float]:
     """Both shares of :func:`coverage` where they are defined."""
     if len(data.x_shape) > 1:
         return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,19 +17,16 @@ from torch.nn import functional
 from onmanifold.checks import check_count, check_number
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
-from onmanifold.priors.datasets import DataManifold, part_of, stream
-from onmanifold.priors.dimension import features
-from onmanifold.priors.method import Method, Pace, check_examples
+from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
-
-if TYPE_CHECKING:
-    from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.dimension import features
+from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Schedule(Pace):
+class AtlasSchedule(Schedule):
     """Numbers of steps and sizes of a training run.
 
     Attributes:
@@ -76,7 +73,7 @@ class Schedule(Pace):
         return self.seeding + self.joint + self.overlap
 
 
-class AtlasTraining(Method):
+class AtlasTraining(TrainingMethod):
     """The atlas algorithm.
 
     Args:
@@ -86,11 +83,12 @@ class AtlasTraining(Method):
         seed: seed of data and noise.
     """
 
+    schedule: AtlasSchedule
     centres: Tensor
 
-    def __init__(self, atlas: Atlas, data: DataManifold, schedule: Schedule, seed: int) -> None:
+    def __init__(self, atlas: Atlas, data: Dataset, schedule: AtlasSchedule, seed: int) -> None:
         super().__init__(data, schedule, seed)
-        self.atlas, self.schedule = atlas, schedule
+        self.atlas = atlas
         self.teacher = copy.deepcopy(atlas).requires_grad_(False)
         pool, _ = part_of(data, "seeding").sample(schedule.pool, stream(seed, "seeding"))
         what = f"{atlas.num_charts} charts (lower them, or enlarge schedule.pool)"
@@ -102,12 +100,18 @@ class AtlasTraining(Method):
         )
 
     @classmethod
-    def prepare(cls, recipe: Recipe) -> Self:
-        if recipe.loss:
-            raise ValueError(f"the atlas has no [loss] to choose: {', '.join(recipe.loss)}")
-        data = recipe.load_data()
-        atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **recipe.model))
-        return cls(atlas, data, Schedule(**recipe.schedule), recipe.seed)
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        if loss:
+            raise ValueError(f"the atlas has no [loss] to choose: {', '.join(loss)}")
+        atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **model))
+        return cls(atlas, data, AtlasSchedule(**schedule), seed)
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import lightning
 import torch
@@ -17,21 +17,16 @@ from torch import Tensor
 
 from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.prior import ManifoldPrior
-from onmanifold.priors.datasets import DataManifold
-
-if TYPE_CHECKING:
-    from onmanifold.priors.recipe import Recipe
-
-METHODS = "onmanifold.methods"
+from onmanifold.priors.datasets import Dataset
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a run goes; the schedule of every method extends it.
+class Schedule:
+    """Sizes and rates that the schedules of all methods share.
 
     Attributes:
         batch_size: examples a step.
-        learning_rate: largest learning rate; it rises over the first steps and ends at a hundredth.
+        learning_rate: largest learning rate; it rises over the first steps and ends at 0.01 of itself.
         clip: largest norm of the gradient.
     """
 
@@ -67,7 +62,7 @@ def cosine_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * (1 + cos(pi * progress)) / 2)
 
 
-class Method(lightning.LightningModule, ABC):
+class TrainingMethod(lightning.LightningModule, ABC):
     """A training method at work on one prior; an entry point of the group ``onmanifold.methods``.
 
     Args:
@@ -76,14 +71,30 @@ class Method(lightning.LightningModule, ABC):
         seed: seed of examples and noise.
     """
 
-    def __init__(self, data: DataManifold, schedule: Pace, seed: int) -> None:
+    schedule: Schedule
+
+    def __init__(self, data: Dataset, schedule: Schedule, seed: int) -> None:
         super().__init__()
-        self.data, self.pace, self.seed = data, schedule, seed
+        self.data, self.schedule, self.seed = data, schedule, seed
 
     @classmethod
     @abstractmethod
-    def prepare(cls, recipe: Recipe) -> Self:
-        """The training of a recipe before its first step; all that could be wrong is found here.
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        """A training before its first step; bad arguments and data are found here.
+
+        Args:
+            data: what is learned.
+            model: a recipe's table ``[model]``.
+            schedule: its table ``[schedule]``.
+            loss: its table ``[loss]``.
+            seed: seed of examples and noise.
 
         Raises:
             TypeError: an argument that the model or the schedule does not take.
@@ -115,12 +126,12 @@ class Method(lightning.LightningModule, ABC):
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
         # 16-bit floats whose gradients are scaled; recipes have none.
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self.pace.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
 
     def configure_optimizers(self) -> Any:
         trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.pace.learning_rate, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.pace.rate)
+        optimizer = torch.optim.Adam(trained, lr=self.schedule.learning_rate, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -1,4 +1,4 @@
-"""Data manifolds: seeds, splits, geometry of what they draw."""
+"""Data sets: seeds, splits, geometry of what they draw."""
 
 import math
 
@@ -8,20 +8,20 @@ import torch
 
 from onmanifold.plugins import dataset_names, load_dataset
 from onmanifold.priors.datasets import (
+    ArrayFile,
     Bar,
-    Examples,
     Ring,
     Sphere,
     SwissRoll,
-    Tank,
+    TankImages,
     Torus,
     TwoBalls,
     TwoCircles,
     part_of,
     stream,
 )
-from onmanifold.priors.datasets.tank import outlines
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.datasets.tank_images import outlines
+from onmanifold.priors.training.recipe import Recipe
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
 NAMES += ["outline", "rotating-object", "sundial", "torus-disk"]
@@ -121,7 +121,7 @@ def test_balls_keep_their_bounds():
 
 
 def test_tank_objects_are_apart_inside_and_signed():
-    data = Tank()
+    data = TankImages()
     x, objects = data.sample(300, stream(0, "train"))
     assert x.min() >= -1 and x.max() <= 1
     assert data.allowed(objects).all()
@@ -184,7 +184,7 @@ def points(tmp_path):
 
 
 def test_examples_of_ones_own_are_held_out(tmp_path, points):
-    data = Examples(tmp_path / "points.npy", held_out=0.25)
+    data = ArrayFile(tmp_path / "points.npy", held_out=0.25)
     assert data.x_shape == (3,) and len(data) == 30 and len(data.part("held-out")) == 10
     x, rows = part_of(data, "train").sample(500, stream(0, "train"))
     seen = set(rows.squeeze(1).tolist())
@@ -210,22 +210,22 @@ def test_examples_of_ones_own_are_held_out(tmp_path, points):
 def test_bad_files_of_examples(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
-        Examples(tmp_path / "x.npy")
+        ArrayFile(tmp_path / "x.npy")
 
 
-def test_examples_of_archives_and_pictures(tmp_path, points):
+def test_examples_of_archives_and_images(tmp_path, points):
     np.savez(tmp_path / "several.npz", a=np.ones((4, 8, 6)), b=points)
-    assert Examples(tmp_path / "several.npz", key="a").x_shape == (1, 8, 6)
+    assert ArrayFile(tmp_path / "several.npz", key="a").x_shape == (1, 8, 6)
     for key in (None, "c"):
         with pytest.raises(ValueError, match="holds a, b; say which one by key"):
-            Examples(tmp_path / "several.npz", key=key)
+            ArrayFile(tmp_path / "several.npz", key=key)
     (tmp_path / "text.npy").write_text("1 2 3")
     with pytest.raises(ValueError, match="not a .npy or .npz file"):
-        Examples(tmp_path / "text.npy")
+        ArrayFile(tmp_path / "text.npy")
     with pytest.raises(ValueError, match="held_out has to be between"):
-        Examples(tmp_path / "several.npz", key="b", held_out=1.0)
+        ArrayFile(tmp_path / "several.npz", key="b", held_out=1.0)
     with pytest.raises(FileNotFoundError):
-        Examples(tmp_path / "none.npy")
+        ArrayFile(tmp_path / "none.npy")
 
 
 def test_a_recipe_names_its_file_relative_to_itself(tmp_path, points):
