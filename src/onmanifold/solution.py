@@ -163,9 +163,9 @@ class Solution:
 
     @property
     def _least_squares(self) -> bool:
-        """Whether neither a fidelity nor a weight of the prior was given."""
-        no_noise = self.p_value.isnan() & self.expected_misfit.isfinite()
-        return bool((no_noise & (self.objective == self.misfit)).all())
+        """Whether neither a fidelity nor a weight of the prior was given; unknown without the problem."""
+        problem = self.problem
+        return problem is not None and not problem.noise_known and not problem.weighted
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
