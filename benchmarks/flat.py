@@ -28,11 +28,11 @@ from torch import Tensor
 from onmanifold import load_prior
 from onmanifold.pretrained import prior_names
 from onmanifold.priors.autoencoder import Autoencoder
-from onmanifold.priors.datasets import GeodesicManifold, stream
+from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs
-from onmanifold.priors.flat.training import FlatSchedule, quotients
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.flat.embedding import FlatSchedule, quotients
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 
 NAMES = ["sundial", "torus-disk", "rotating-object"]
 DISTANCES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -76,15 +76,15 @@ def flat(name: str, steps: int | None) -> Autoencoder:
     return trained(shortened(name, steps))
 
 
-def loaded(name: str) -> GeodesicManifold:
+def loaded(name: str) -> GeodesicDataset:
     """The recipe's data manifold."""
     data = Recipe.read(name).load_data()
-    assert isinstance(data, GeodesicManifold)
+    assert isinstance(data, GeodesicDataset)
     return data
 
 
 @torch.no_grad()
-def measured(prior: Autoencoder, data: GeodesicManifold, eps: float) -> tuple[Tensor, Tensor]:
+def measured(prior: Autoencoder, data: GeodesicDataset, eps: float) -> tuple[Tensor, Tensor]:
     """Quotients p and ``|b|^2`` on 5000 held-out pairs."""
     pairs = GeodesicPairs(data, eps).draw(5000, stream(0, "held-out"))
     p, b = quotients(prior.encoder, pairs)
@@ -92,7 +92,7 @@ def measured(prior: Autoencoder, data: GeodesicManifold, eps: float) -> tuple[Te
 
 
 @torch.no_grad()
-def far_quotient(prior: Autoencoder, data: GeodesicManifold) -> float:
+def far_quotient(prior: Autoencoder, data: GeodesicDataset) -> float:
     """Least p of all pairs of 1000 held-out points that are at least 1 apart."""
     x, at = data.sample(1000, stream(0, "held-out"))
     i, j = torch.triu_indices(len(x), len(x), offset=1)
@@ -101,7 +101,7 @@ def far_quotient(prior: Autoencoder, data: GeodesicManifold) -> float:
     return float(((codes[i] - codes[j]).norm(dim=1) / distance)[far].min())
 
 
-def row(prior: Autoencoder, data: GeodesicManifold, eps: float) -> str:
+def row(prior: Autoencoder, data: GeodesicDataset, eps: float) -> str:
     """Share of p within 1 +- 0.1, its quantiles, mean distortion, mean ``|b|^2``; least p of far pairs."""
     p, b = measured(prior, data, eps)
     within = ((p - 1).abs() <= 0.1).double().mean()
@@ -172,7 +172,7 @@ def show_start(name: str, steps: int | None) -> None:
 
 
 @torch.no_grad()
-def interpolation_errors(prior: Autoencoder, data: GeodesicManifold, distance: float) -> Tensor:
+def interpolation_errors(prior: Autoencoder, data: GeodesicDataset, distance: float) -> Tensor:
     """Error of the decoded middle of codes of points so far apart, as a share of the spread, ``(n,)``."""
     a = data.sample(2000, stream(0, "held-out", 0))[1]
     b = data.sample(2000, stream(0, "held-out", 1))[1]
@@ -187,7 +187,7 @@ def interpolation_errors(prior: Autoencoder, data: GeodesicManifold, distance: f
     return error
 
 
-def within_reach(data: GeodesicManifold) -> list[float]:
+def within_reach(data: GeodesicDataset) -> list[float]:
     """The distances that at least 50 of 2000 held-out pairs are apart."""
     a, b = (data.sample(2000, stream(0, "held-out", index))[1] for index in (0, 1))
     apart = data.distance_between(a, b)

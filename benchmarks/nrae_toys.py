@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import (
+from onmanifold.priors.autoencoder.loss import (
     AutoencoderSchedule,
     AutoencoderTraining,
     NoOptions,
@@ -40,8 +40,8 @@ from onmanifold.priors.autoencoder.training import (
 from onmanifold.priors.baselines.ae import AE
 from onmanifold.priors.datasets import Sine, Spiral
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
-from onmanifold.priors.method import cosine_rate
-from onmanifold.priors.neighborhood import NRAEL, NRAEQ, NeighborhoodOptions
+from onmanifold.priors.nrae import NRAEL, NRAEQ, NRAEOptions
+from onmanifold.priors.training.method import cosine_rate
 
 ORDERED = 0.99  # rank correlation from which on an order is correct
 
@@ -61,8 +61,8 @@ class Toy:
     """
 
     data: Callable[[int], Any]
-    linear: NeighborhoodOptions
-    quadratic: NeighborhoodOptions
+    linear: NRAEOptions
+    quadratic: NRAEOptions
     hidden: int
     depth: int
     steps: int
@@ -78,9 +78,9 @@ class Toy:
         }
 
 
-def around(neighbours: int, kernel: float) -> NeighborhoodOptions:
+def around(neighbours: int, kernel: float) -> NRAEOptions:
     """So many neighbours, of which a step draws two."""
-    return NeighborhoodOptions(neighbours, kernel, drawn=2)
+    return NRAEOptions(neighbours, kernel, drawn=2)
 
 
 SINE = Toy(
@@ -265,7 +265,7 @@ def cost() -> None:
         for kind, drawn in ((AE, 0), (NRAEL, 1), (NRAEL, 4), (NRAEQ, 1), (NRAEQ, 4)):
             data = RotatedDigit()
             model = Autoencoder(AutoencoderConfig(data.x_shape, 32, network, options))
-            numbers = NeighborhoodOptions(5, 0.5, drawn) if drawn else NoOptions()
+            numbers = NRAEOptions(5, 0.5, drawn) if drawn else NoOptions()
             method = kind(model, data, AutoencoderSchedule(batch_size=64), numbers, 0)
             seconds[f"{kind.__name__} {drawn}".removesuffix(" 0")] = step_time(method)
         ratios = [f"{name} {spent / seconds['AE']:.1f}" for name, spent in seconds.items()]

@@ -28,13 +28,13 @@ from torch.nn import functional
 from onmanifold import ManifoldPrior, load_prior
 from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import examples_of
-from onmanifold.priors.datasets import Outline, pixel_grid, stream
+from onmanifold.priors.autoencoder.loss import examples_of
+from onmanifold.priors.datasets import OutlineImages, pixel_grid, stream
 from onmanifold.priors.datasets.base import uniform
-from onmanifold.priors.datasets.outline import FAMILIES
+from onmanifold.priors.datasets.outline_images import FAMILIES
 from onmanifold.priors.datasets.polygon import turned
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 
 FINE = 5  # points a pixel, each way
 METHODS = ("pca", "ae", "vae", "nrae-l", "atlas")
@@ -61,7 +61,7 @@ class PCA(Autoencoder):
         )
         self.decoder = torch.nn.Sequential(self.decoder, torch.nn.Unflatten(1, x.shape[1:]))
         self.encoder = torch.nn.Sequential(torch.nn.Flatten(), self.encoder)
-        self.requires_grad_(False).settle_on(x, seed=0)
+        self.requires_grad_(False).fit_latents(x, seed=0)
 
 
 def recipe_for(method: str, dim: int, steps: int) -> Recipe:
@@ -91,7 +91,7 @@ def recipe_for(method: str, dim: int, steps: int) -> Recipe:
 def trained(method: str, dim: int, steps: int) -> ManifoldPrior:
     """A prior by a method, a dimension and a number of steps."""
     if method == "pca":
-        return PCA(examples_of(Outline(), 10_000, seed=0), dim)
+        return PCA(examples_of(OutlineImages(), 10_000, seed=0), dim)
     with TemporaryDirectory() as folder:
         return train(recipe_for(method, dim, steps), folder, progress=False)
 
@@ -104,8 +104,8 @@ def fine(x: Tensor) -> Tensor:
 
 def held_out(n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Held-out pictures, where their true shapes are on the fine grid, and the numbers of their families."""
-    x, coordinates = Outline().sample(n, stream(0, "held-out"))
-    exact, _ = Outline(size=FINE * Outline().size).sample(n, stream(0, "held-out"))
+    x, coordinates = OutlineImages().sample(n, stream(0, "held-out"))
+    exact, _ = OutlineImages(size=FINE * OutlineImages().size).sample(n, stream(0, "held-out"))
     return x, exact[:, 0] > 0, coordinates[:, 0].long()
 
 
@@ -133,7 +133,7 @@ def of_samples(prior: ManifoldPrior, n: int = 300) -> list[float]:
     """What the module's text says of samples."""
     point = prior.sample(n, 0)
     x = prior.decode(point)
-    inside, data = fine(x), Outline()
+    inside, data = fine(x), OutlineImages()
     step = 2 * data.half_width / inside.shape[-1]
     grid = torch.stack(pixel_grid(inside.shape[-1], data.half_width))
     area = inside.sum(dim=(1, 2))
@@ -198,9 +198,9 @@ def families(arguments: argparse.Namespace) -> None:
 def picture(arguments: argparse.Namespace) -> None:
     """A shape of each family but disks with its reconstruction, and samples below."""
     prior, g = load_prior(arguments.prior), stream(0, "held-out", 7)
-    drawn = [Outline().corners(name, 1, g) for name in list(FAMILIES)[1:]]
+    drawn = [OutlineImages().corners(name, 1, g) for name in list(FAMILIES)[1:]]
     angles = uniform((1,), 0.0, 2 * pi, g)
-    x = torch.cat([Outline().render(turned(corners, angles)) for corners in drawn])
+    x = torch.cat([OutlineImages().render(turned(corners, angles)) for corners in drawn])
     point = prior.sample(len(x), 1)
     shown = prior.decode(point)
     back = reconstruction(prior, x)

@@ -165,7 +165,7 @@ def against_the_grid(name: str, solution: Solution, draws: int, bins: int = 50) 
     samples = sample_posterior(solution, draws, warmup=60, approximation=approximation)
     mass = grid_mass(solution)
     away = total_variation(samples, mass, bins)
-    shares, integrated = samples.chart_shares, mass.sum(2)
+    shares, integrated = samples.chart_probabilities, mass.sum(2)
     evidence = approximation.log_evidence.softmax(1)
     print(f"{name}: total variation over {bins} cells a chart, charts' shares, R-hat, least ESS")
     for b in range(len(solution)):

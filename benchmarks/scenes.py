@@ -18,10 +18,10 @@ from onmanifold import load_prior
 from onmanifold.geometry import locate
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import Point
-from onmanifold.priors.datasets import Outline, stream
+from onmanifold.priors.datasets import OutlineImages, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.search import miss
+from onmanifold.priors.scene.regrouping import relative_residual
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2
@@ -47,7 +47,7 @@ def held_out(scene: Scene, n: int, seed: int = 0) -> tuple[Point, Tensor]:
     for i, (chart, z) in enumerate(zip(point.chart.tolist(), point.z, strict=True)):
         count = sum(scene.counts[chart])
         blocks = z[: count * scene.block].view(count, scene.block)
-        outline = Outline().sample(count, source)[0].to(z).squeeze(1)
+        outline = OutlineImages().sample(count, source)[0].to(z).squeeze(1)
         masks = place(outline, blocks[:, :2], scene.arrangement.size(blocks[:, 2]))
         kinds = [k for k, c in enumerate(scene.counts[chart]) for _ in range(c)]
         for kind, mask in zip(kinds, masks, strict=True):
@@ -60,7 +60,7 @@ def measure(scene: Scene, n: int = 200) -> dict[str, float]:
     """Distance of held-out scenes to the manifold over their norm; share that is counted rightly."""
     point, x = held_out(scene, n)
     found = locate(scene, x)
-    relative = miss(scene, found, x)
+    relative = relative_residual(scene, found, x)
     return {
         "held_out_examples": len(x),
         "relative_error": round(float(relative.median()), 4),

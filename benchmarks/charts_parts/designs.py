@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.charts_parts.tiled import TiledChart
 from onmanifold.priors.atlas.chart import Chart
 from onmanifold.priors.networks import mlp
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.recipe import Recipe
 
 X_SHAPE = (1, 128, 128)
 BACKGROUND = 0.5  # of both data sets
@@ -59,7 +59,7 @@ def _dense(dim: int, hidden: int) -> Chart:
     """A chart of two perceptrons, to which pictures are vectors."""
     chart = _ours(dim, [8])
     size = prod(X_SHAPE)
-    chart.to_picture[0] = nn.Sequential(mlp(dim, hidden, size), nn.Unflatten(1, X_SHAPE))
+    chart.to_image[0] = nn.Sequential(mlp(dim, hidden, size), nn.Unflatten(1, X_SHAPE))
     chart.to_code[0] = nn.Sequential(nn.Flatten(), mlp(size, hidden, dim))
     return chart
 

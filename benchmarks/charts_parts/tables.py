@@ -61,7 +61,7 @@ def print_variations() -> None:
         return
     atlas = one_chart_atlas(DESIGNS["A"], task, 0)
     chart, _ = atlas.pair(0)
-    for network in (*chart.to_picture, *chart.to_code):
+    for network in (*chart.to_image, *chart.to_code):
         network.compile()
     trainer = Trainer(atlas, task.data, rate, 32, True, 0)
     began = time.process_time()

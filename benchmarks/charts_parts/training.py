@@ -15,7 +15,7 @@ from onmanifold.geometry import decode_with_jacobian
 from onmanifold.plugins import load_dataset
 from onmanifold.prior import Point
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
-from onmanifold.priors.datasets import DataManifold, stream
+from onmanifold.priors.datasets import Dataset, stream
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Task:
         share: of the budget; a circle of pictures is learned sooner.
     """
 
-    data: DataManifold
+    data: Dataset
     dim: int
     steepness: float
     layers: int
@@ -104,7 +104,7 @@ class Trainer:
     """
 
     def __init__(
-        self, atlas: Atlas, data: DataManifold, rate: float, batch: int, half: bool, seed: int
+        self, atlas: Atlas, data: Dataset, rate: float, batch: int, half: bool, seed: int
     ) -> None:
         self.atlas, self.data, self.rate, self.batch = atlas, data, rate, batch
         self.half, self.seed, self.steps = half, seed, 0

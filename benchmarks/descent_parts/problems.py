@@ -35,7 +35,7 @@ from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.priors.datasets import Bar, stream
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from balls import Balls  # noqa: E402
 from bars import NOISE as BAR_NOISE  # noqa: E402
@@ -119,12 +119,11 @@ def balls(count: int, starts: int) -> Case:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
     """Measured water tanks, cut to a level of the challenge; the data lie in $ONMANIFOLD_DATA."""
-    from ktc_parts.cases import read_cases
-
     from benchmarks.tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from benchmarks.tanks_parts.picture import WATER_STD
+    from onmanifold.applications.tanks import read_cases
     from onmanifold.operators.eit import ktc
-    from onmanifold.priors.background import WithBackground
+    from onmanifold.priors.nuisance import BackgroundOffset
 
     folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
     folder = folder / "ktc2023" / "training"
@@ -132,7 +131,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Case]:
         print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
         return
     reference = ktc.read(folder / "ref.mat")
-    prior = WithBackground(load_prior("tank"), WATER_STD)
+    prior = BackgroundOffset(load_prior("tank"), WATER_STD)
     operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
     for level in levels:
         measured = [case.measurement for case in read_cases(folder, None, [level])]

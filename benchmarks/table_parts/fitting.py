@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.table_parts.designs import CASES, FIXED, GRIDS, Budget
 from onmanifold.priors.datasets import part_of
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.recipe import Recipe
 
 BATCH = 1000  # pictures that are measured at once
 

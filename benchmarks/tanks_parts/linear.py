@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
-from benchmarks.tanks_parts.data_terms import MakeDataTerm  # puts the examples on the path
+from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
+from onmanifold.applications.tanks import linear_image
 from onmanifold.operators.eit import Measurement
-
-from ktc_parts.linear import linear_step  # isort: skip
 
 SIZE = 256
 BINS = 256
@@ -37,7 +36,7 @@ class Linear:
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
-        mean, std = linear_step(data.operator(), data.y, data.fidelity)
+        mean, std = linear_image(data.operator(), data.y, data.fidelity)
         mean, std = fine(mean), fine(std).clip(1e-12)  # outside of the tank it is zero
         low, high = otsu(mean)
         resistive, conductive = water_is_most(mean, low, high)

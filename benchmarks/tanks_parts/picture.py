@@ -13,7 +13,7 @@ from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
 from onmanifold import InitialPoints, MaxSteps, SmallDecrease, Solution, load_prior, solve
 from onmanifold.operators.eit import Measurement, ktc
-from onmanifold.priors.background import WithBackground
+from onmanifold.priors.nuisance import BackgroundOffset
 
 STARTS = InitialPoints(pool=96, keep=6)
 WATER_STD = 0.05  # the water's conductivity moves from one measurement to the next
@@ -29,7 +29,7 @@ class Picture:
 
     def __init__(self, data_term: MakeDataTerm) -> None:
         self.data_term = data_term
-        self.prior = WithBackground(load_prior("tank"), WATER_STD)
+        self.prior = BackgroundOffset(load_prior("tank"), WATER_STD)
 
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
@@ -48,7 +48,7 @@ class Picture:
         return Reconstruction(labels, probabilities, None, time.perf_counter() - began)
 
 
-def ends_by_class(solution: Solution, prior: WithBackground) -> NDArray[np.float64]:
+def ends_by_class(solution: Solution, prior: BackgroundOffset) -> NDArray[np.float64]:
     """Share of each class among the ends of all starts, better ones counting more, ``(3, 256, 256)``."""
     ends = solution.final_points
     above = torch.nan_to_num(ends.objective[0] - ends.objective[0, 0], nan=torch.inf)

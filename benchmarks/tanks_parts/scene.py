@@ -1,4 +1,4 @@
-"""Scenes of objects, their number by evidence: the method of ``examples/ktc_tank.py`` and parts of it."""
+"""Scenes of objects, their number by evidence: the method of ``onmanifold tank`` and parts of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import time
 
 import torch
 
-from benchmarks.tanks_parts.data_terms import MakeDataTerm  # puts the examples on the path
+from benchmarks.tanks_parts.data_terms import MakeDataTerm
 from benchmarks.tanks_parts.method import Reconstruction
 from onmanifold import load_prior
+from onmanifold.applications.tanks import describe, tank_posterior, tank_prior
 from onmanifold.operators.eit import Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace
 from onmanifold.prior import Point
 from onmanifold.priors.scene import RadialOutlines, Scene
-
-from ktc_parts.scenes import described, posterior_of, with_drift  # isort: skip
 
 
 class LearnedOutlines:
@@ -27,7 +26,7 @@ class LearnedOutlines:
     def __init__(self, data_term: MakeDataTerm) -> None:
         self.data_term = data_term
         self.scenes = self.make()
-        self.prior = with_drift(self.scenes)
+        self.prior = tank_prior(self.scenes)
 
     def make(self) -> Scene:
         """The prior of scenes."""
@@ -39,13 +38,13 @@ class LearnedOutlines:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
         operator = data.operator(Inclusions, self.prior.x_shape)
-        posterior = posterior_of(operator, data.y, data.fidelity, self.prior)
-        found = described(posterior, self.prior, time.perf_counter() - began)
+        posterior = tank_posterior(operator, data.y, data.fidelity, self.prior)
+        found = describe(posterior, time.perf_counter() - began)
         variants = {
             "misfit": self._one(posterior, int(_misfits(posterior).argmin())),
             "mode": self._one(posterior, int(posterior.log_mass[0].argmax())),
         }
-        counted = next(iter(found.objects))
+        counted = next(iter(found.counts))
         return Reconstruction(found.labels, found.probabilities, counted, found.seconds, variants)
 
     def _one(self, posterior: Laplace, number: int) -> Reconstruction:

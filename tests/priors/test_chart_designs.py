@@ -66,7 +66,7 @@ def test_left_inverse_after_training(name):
 
 
 @pytest.mark.parametrize("upsampling", ["haar", 4, 0])
-def test_tiled_chart_projects_pictures_off_the_chart(upsampling):
+def test_tiled_chart_projects_images_off_the_chart(upsampling):
     torch.manual_seed(0)
     chart = TiledChart(
         2, (1, 16, 16), base=4, couplings=1, dense=8, channels=4, upsampling=upsampling
@@ -114,19 +114,19 @@ def test_coupling_is_inverted_both_ways(channels, size, hidden):
         assert not torch.allclose(layer(x), x, atol=1e-3)
 
 
-def test_wavelets_and_tiles_lift_to_the_same_picture():
+def test_wavelets_and_tiles_lift_to_the_same_image():
     """Both start as the base image, enlarged to constant squares of pixels."""
     torch.manual_seed(0)
-    pictures = []
+    images = []
     for upsampling in ("haar", 4):
         chart = TiledChart(
             2, (1, 16, 16), base=4, couplings=0, dense=8, channels=4, upsampling=upsampling
         )
-        pictures.append(chart.decode(torch.tensor([[1.0, -2.0]])))
+        images.append(chart.decode(torch.tensor([[1.0, -2.0]])))
     expected = torch.zeros(1, 1, 4, 4)
     expected[..., 0, :2] = torch.tensor([1.0, -2.0])
     expected = expected.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-    assert torch.allclose(pictures[0], expected) and torch.allclose(pictures[1], expected)
+    assert torch.allclose(images[0], expected) and torch.allclose(images[1], expected)
 
 
 def test_bad_sizes_are_refused():
