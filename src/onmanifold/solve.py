@@ -220,6 +220,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
         history=history,
+        least_squares=not (problem.noise_known or problem.weighted),
         final_points=FinalPoints(
             x=x[order],
             chart=state.point.chart[order],
