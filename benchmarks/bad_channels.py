@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from benchmarks.tanks_parts.cases import Case, load_cases, load_real
 from torch import Tensor
 
-from benchmarks.tanks_parts.cases import Case, load_cases, load_real
 from onmanifold.operators.eit import (
     EIT,
     Measurement,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-
 from benchmarks.eit_parts.timing import milliseconds, side_by_side
+
 from onmanifold.operators.eit import (
     EIT,
     Continuum,

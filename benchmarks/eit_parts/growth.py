@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from benchmarks.eit_parts.cylinder import peak_memory
 from benchmarks.eit_parts.timing import milliseconds
+
 from onmanifold.operators.eit import Protocol, Tank, assemble, polar_mesh
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes

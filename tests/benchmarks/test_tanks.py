@@ -14,13 +14,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-from ktc_parts import linear as ktc_linear  # noqa: E402
-
 from benchmarks import tanks as command  # noqa: E402
 from benchmarks.tanks_parts import cases, linear, records, scenes, simulation, tables  # noqa: E402
 from benchmarks.tanks_parts.data_terms import nominal  # noqa: E402
 from benchmarks.tanks_parts.method import Reconstruction  # noqa: E402
 from benchmarks.tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple  # noqa: E402
+from ktc_parts import linear as ktc_linear  # noqa: E402
+
 from onmanifold.operators.eit import (  # noqa: E402
     EIT,
     Instrument,
