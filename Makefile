@@ -1,17 +1,18 @@
 # Each target makes what it needs first: an environment in .venv with the versions of requirements.lock.
 # All is done by .ci/run, which also works where there is no make.
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo quick test check bench lock clean
 
 help:
 	@echo "make demo   reconstruct examples with the learned manifolds that ship with the package"
+	@echo "make quick  run the tests of the quick tier: less than a minute"
 	@echo "make test   run the tests"
-	@echo "make check  lint, formatting, types, and the rule that the core imports no plugin"
+	@echo "make check  lint, formatting, types, layers, import circles, lengths"
 	@echo "make bench  measure what README and docs state"
 	@echo "make lock   resolve the dependencies anew and write requirements.lock"
 	@echo "make clean  remove the environment"
 
-setup demo test check bench lock:
+setup demo quick test check bench lock:
 	@.ci/run $@
 
 clean:

@@ -19,11 +19,11 @@ from bars import NOISE, blurred_bars, maximum_likelihood
 from onmanifold import (
     ForwardOperator,
     Gaussian,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     RiemannianGradientDescent,
     Solution,
-    Starts,
     load_dataset,
     load_prior,
     solve,
@@ -38,7 +38,7 @@ ONE_CHART = Path(__file__).parent / "one_chart"
 PARTS = ("points", "bars", "balls")
 POINTS = ("two-circles", "ring", "sphere", "swiss-roll", "torus")
 METHODS = {"LM": LevenbergMarquardt(), "RGD": RiemannianGradientDescent()}
-RANDOM = Starts(pool=8, keep=8)  # all samples descend, promising or not
+RANDOM = InitialPoints(pool=8, keep=8)  # all samples descend, promising or not
 COLUMNS = {
     "K": "d",
     "method": "<",
@@ -170,7 +170,7 @@ def final_misfits(
     operator: ForwardOperator, solution: Solution, y: Tensor, std: float | Tensor
 ) -> Tensor:
     """Misfit where each start ended, the best first: ``(B, S)``."""
-    predicted = torch.stack([operator.A(each) for each in solution.ends.x])
+    predicted = torch.stack([operator.A(each) for each in solution.final_points.x])
     return ((predicted - y[:, None]) / std).flatten(2).square().sum(dim=2) / 2
 
 

@@ -4,7 +4,7 @@
 
 FOLDER holds simulated scenes (``python benchmarks/tanks.py make``), ``--real`` the files of the challenge.
 Each case gets faults of one kind at a time, in the measurement or in the reference: two channels
-exchanged, one saturated, dead, or ten times as noisy. Printed are the shares found, and how many channels are
+swapped, one saturated, dead, or ten times as noisy. Printed are the shares found, and how many channels are
 wrongly flagged.
 """
 
@@ -12,39 +12,36 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from benchmarks.tanks_parts.cases import Case, load_cases, load_real
 from torch import Tensor
 
 from onmanifold.operators.eit import (
     EIT,
     Measurement,
-    Protocol,
-    Tank,
     check_against,
     check_reference,
+    ktc,
     noise_std,
 )
+from tanks_parts.cases import Case, load_cases, load_real
 
-KINDS = ("exchanged", "saturated", "dead", "noisy")
+KINDS = ("swapped", "saturated", "dead", "noisy")
 LEVELS = (1, 4, 7)
 
 
 def spoil(voltages: Tensor, kind: str, channels: np.ndarray, source: np.random.Generator) -> Tensor:
-    """Voltages ``(76, 31)`` with a fault in a channel, or two exchanged."""
+    """Voltages ``(76, 31)`` with a fault in a channel, or two swapped."""
     spoiled, channel = voltages.clone(), channels[0]
     noise = torch.from_numpy(source.standard_normal(len(voltages)))
-    if kind == "exchanged":
+    if kind == "swapped":
         spoiled[:, channels] = voltages[:, channels[::-1].copy()]
     elif kind == "saturated":
         most = voltages[:, channel].abs().quantile(source.uniform(0.4, 0.8))
@@ -72,7 +69,7 @@ def spoiled_case(
     source = np.random.default_rng(seed)
     cut = case.at(level)
     good = sorted(set(np.flatnonzero(cut.measurement.mask.any(0))) - set(case.bad))
-    channels = source.choice(good, 2 if kind == "exchanged" else 1, replace=False)
+    channels = source.choice(good, 2 if kind == "swapped" else 1, replace=False)
     old: Measurement = getattr(cut, where)
     new = torch.where(old.mask, spoil(old.voltages, kind, channels, source), 0.0)
     return replace(cut, **{where: replace(old, voltages=new)}), set(channels.tolist())
@@ -91,7 +88,7 @@ def main() -> None:
         groups["measured"] = load_real(arguments.real)
     if arguments.tanks:
         groups["simulated"] = load_cases(arguments.tanks, range(arguments.scenes))
-    model = EIT(Tank.ktc(), Protocol.ktc(), (8, 8))
+    model = EIT(ktc.tank(), ktc.protocol(), (8, 8))
     predicted = model.A(torch.full((1, 8, 8), 0.79, dtype=torch.float64))[0]
     print("group      level  fault in     " + "".join(f"{kind:>11}" for kind in KINDS) + "   false")
     for group, cases in groups.items():

@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from onmanifold import Gaussian, Starts, load_prior, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, solve
 from onmanifold.geometry import locate
 from onmanifold.operators.eit import EIT, Affine, Protocol, Tank
 from onmanifold.priors.datasets import TwoBalls, stream
@@ -76,7 +76,7 @@ def main(images: int = 10, seed: int = 0, mesh: str = "coarse") -> None:
     table = Table({"image": "d", "rel. error": ".4f", "misfit / noise": ".2f"} | counts)
     for b in range(images):
         y, fidelity = made.measurement[b : b + 1], Gaussian(made.std)
-        options = {"fidelity": fidelity, "starts": Starts(128, 8), "seed": seed}
+        options = {"fidelity": fidelity, "starts": InitialPoints(128, 8), "seed": seed}
         solution = solve(made.operator, y, prior, **options)
         errors.append(relative_error(solution.x, made.truth[b : b + 1]))
         seconds.append(solution.seconds)

@@ -33,9 +33,9 @@ from torch import Tensor
 from onmanifold import (
     ForwardOperator,
     Gaussian,
+    InitialPoints,
     ManifoldPrior,
     Point,
-    Starts,
     load_dataset,
     load_prior,
     simulate,
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
     y: Tensor
     prior: ManifoldPrior
     start: Point  # S points for each measurement in turn, (B * S)
-    starts: Starts  # how they were found
+    starts: InitialPoints  # how they were found
 
 
 def measure(
@@ -80,7 +80,7 @@ def measure(
     noise: float,
     truth: Tensor,
     prior: ManifoldPrior,
-    starts: Starts,
+    starts: InitialPoints,
     seed: int,
 ) -> Measured:
     """Simulate measurements, and choose starts for them by their misfit alone."""
@@ -211,7 +211,7 @@ def main(
         ("inpainting, half the pixels", random_mask(shape, seed=seed), 0.05),
     ):
         print(f"{title}, noise {noise:g}, {digits} held-out digits", flush=True)
-        options = {"prior": manifold_prior, "starts": Starts(pool, starts)}
+        options = {"prior": manifold_prior, "starts": InitialPoints(pool, starts)}
         first, second = (
             measure(operator, noise, x, seed=s, **options)
             for x, s in ((known, seed + 1), (truth, seed))

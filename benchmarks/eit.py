@@ -1,27 +1,31 @@
 """The EIT engine against theory, measurements, one factorization, pyEIT, and growing meshes.
 
-Run ``python benchmarks/eit.py [SECTION ...] [--data FOLDER]``, sections theory, tanks, growth, cost; all
-without. FOLDER holds ``ktc2023/training`` (the measured part is left out where it is not there). pyEIT is
-compared with where it is installed, ranks of MPI where there is ``mpirun``.
+Run ``python benchmarks/eit.py [SECTION ...] [--data FOLDER]``, sections theory, tanks, growth, cost, solvers;
+all without. FOLDER holds ``ktc2023/training`` (the measured part is left out where it is not there). pyEIT,
+scikit-sparse and cholespy are compared with where they are installed, ranks of MPI where there is ``mpirun``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from eit_parts import cost, growth, solvers, tanks, theory
 
-from benchmarks.eit_parts import cost, growth, tanks, theory  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     """Print the sections."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sections = {"theory": theory, "tanks": tanks, "growth": growth, "cost": cost}
+    sections = {
+        "theory": theory,
+        "tanks": tanks,
+        "growth": growth,
+        "cost": cost,
+        "solvers": solvers,
+    }
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
     parser.add_argument("--data", type=Path, help="default: ONMANIFOLD_DATA, or ../shared/data")
     arguments = parser.parse_args()

@@ -3,7 +3,7 @@
 Run ``python benchmarks/wrong_model.py [bars] [balls]``. ``bars``: blurred (40 x 40 pixels, standard
 deviation 15), at several noise levels. ``balls``: pairs of balls from electrode voltages, noise 0.1 %.
 Held-out images of the manifold and others are measured and solved. *Excess* is the misfit beyond what noise
-makes on average, in its standard deviations, the median. *Inconsistent* counts what ``solution.explained``
+makes on average, in its standard deviations, the median. *Inconsistent* counts what ``solution.consistent``
 rejects, and *score test* its p-values below 0.01. A decoder does not draw genuine images exactly either: so
 there is also a fidelity that knows its error from 200 examples.
 """
@@ -23,8 +23,8 @@ from bars import bar_blur
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
-    NotExplained,
-    Starts,
+    InconsistentWarning,
+    InitialPoints,
     load_prior,
     score_test,
     simulate,
@@ -131,17 +131,17 @@ def report(
     y: Tensor,
     prior: ManifoldPrior,
     fidelity: Fidelity,
-    starts: Starts,
+    starts: InitialPoints,
 ) -> None:
     """Solve, print a row."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, y, prior, fidelity=fidelity, starts=starts)
     assert solution.problem is not None
     deviation = solution.problem.fidelity.deviation(y)
     excess = ((solution.misfit - solution.expected_misfit) / deviation).median()
     ratio = (solution.misfit / solution.expected_misfit).median()
-    rejected = (~solution.explained).sum(), (score_test(solution) < UNLIKELY).sum()
+    rejected = (~solution.consistent).sum(), (score_test(solution) < UNLIKELY).sum()
     table.row(kind, ratio, excess, *rejected, len(y))
 
 
@@ -171,12 +171,12 @@ def bars_part(images: int, seed: int) -> None:
         table = Table(COLUMNS)
         for kind, draw in BARS.items():
             y = simulate(operator, draw(images, stream(seed, "held-out")), noise, seed)
-            report(table, kind, operator, y, prior, fidelity, Starts())
+            report(table, kind, operator, y, prior, fidelity, InitialPoints())
 
 
 def balls_part(images: int, seed: int) -> None:
     """Pairs of balls from voltages, and single ones."""
-    prior, starts = load_prior("two-balls"), Starts(128, 8)
+    prior, starts = load_prior("two-balls"), InitialPoints(128, 8)
     examples, _ = TwoBalls().sample(EXAMPLES, stream(seed, "validation"))
     exact = Balls.of(examples, seed, noise=0.0)
     errors = decoder_errors(exact.operator, prior, examples, exact.measurement)

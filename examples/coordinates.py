@@ -1,4 +1,4 @@
-"""A descent that does not depend on how a chart happens to be parametrized, and one that does.
+"""Show that Riemannian descent does not depend on the parametrization of a chart.
 
 python examples/coordinates.py [OUTPUT_FOLDER]
 

@@ -24,7 +24,15 @@ from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from onmanifold import Gaussian, MaxSteps, NotExplained, SmallDecrease, Starts, load_prior, solve
+from onmanifold import (
+    Gaussian,
+    InconsistentWarning,
+    InitialPoints,
+    MaxSteps,
+    SmallDecrease,
+    load_prior,
+    solve,
+)
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import Laplace, explore
 from onmanifold.priors.scene import Scene
@@ -105,13 +113,15 @@ def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
     seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
     guesses = scene.read_regions(seen)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotExplained)  # the first ones may hold too few objects
+        warnings.simplefilter(
+            "ignore", InconsistentWarning
+        )  # the first ones may hold too few objects
         solution = solve(
             measure,
             y,
             scene,
             fidelity=Gaussian(NOISE),
-            starts=Starts(32, 3, also=guesses),
+            starts=InitialPoints(32, 3, also=guesses),
             stop=MaxSteps(12) | SmallDecrease(1e-3),
         )
     return explore(solution, patience=patience)

@@ -1,4 +1,4 @@
-"""Descend to the points nearest to a target on each learned manifold; the paths as pictures.
+"""Descend to the points nearest to a target on each learned manifold, and draw the paths.
 
 python examples/descend.py [OUTPUT.png] [STARTS]
 """
@@ -13,7 +13,7 @@ from onmanifold import RiemannianGradientDescent, load_dataset, load_prior, prio
 from onmanifold.geometry import locate
 
 output = sys.argv[1] if len(sys.argv) > 1 else "descend.png"
-count = int(sys.argv[2]) if len(sys.argv) > 2 else 10  # starts, where they are random
+count = int(sys.argv[2]) if len(sys.argv) > 2 else 10  # initial points, where they are random
 TARGETS = {
     "ring": [-1.0, 0],
     "two-circles": [0.0, 0],
@@ -22,8 +22,8 @@ TARGETS = {
 }
 
 
-def starts(name: str, cloud: Tensor) -> Tensor:
-    """The starts of the paper."""
+def initial_points(name: str, cloud: Tensor) -> Tensor:
+    """The initial points of the paper."""
     if name == "ring":
         return torch.tensor([[1.0, 0.4], [1.0, -0.4]])
     if name == "two-circles":
@@ -36,9 +36,9 @@ names = [name for name in TARGETS if name in prior_names()]
 figure = plt.figure(figsize=(4 * len(names), 4), layout="constrained")
 share = torch.linspace(0, 1, 20).unsqueeze(1)
 for column, name in enumerate(names, start=1):
-    prior, manifold = load_prior(name), load_dataset(name, noise=0.0)
-    cloud, _ = manifold.sample(3000, torch.Generator().manual_seed(0))
-    target, start = torch.tensor([TARGETS[name]]), starts(name, cloud)
+    prior, data = load_prior(name), load_dataset(name, noise=0.0)
+    cloud, _ = data.sample(3000, torch.Generator().manual_seed(0))
+    target, start = torch.tensor([TARGETS[name]]), initial_points(name, cloud)
     y, point = target.expand(len(start), -1), locate(prior, start)
     method = RiemannianGradientDescent()
     solution = solve(lambda x: x, y, prior, method=method, starts=point, trajectory=True)
@@ -54,7 +54,7 @@ for column, name in enumerate(names, start=1):
         for t, chart in enumerate(solution.history.chart[:-1, i].tolist()):  # steps, in their chart
             a, b = prior.encode_chart(path[t : t + 2], chart).clamp(-1, 1)
             ax.plot(*prior.decode_chart(a + share * (b - a), chart).T, color=f"C{i}", linewidth=1)
-    ax.plot(*solution.x.T, "k*", markersize=9, label="ends")
+    ax.plot(*solution.x.T, "k*", markersize=9, label="final points")
     ax.plot(*target.T, "rx", label="target")
     ax.set_title(name)
     ax.set_axis_off()

@@ -1,4 +1,4 @@
-"""EIT of a body of one's own shape: outline, electrodes, calibration, a picture from one Jacobian.
+"""EIT of a body of your own shape: outline, electrodes, calibration, an image from one Jacobian.
 
 Run ``python examples/eit_body.py [OUTPUT.png]``; it needs gmsh and dolfinx.
 """
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from onmanifold import simulate
 from onmanifold.operators.eit import (
     EIT,
+    BoundaryCurve,
     Measurement,
-    Outline,
     Protocol,
     calibrate,
     generate_mesh,
@@ -22,7 +22,7 @@ from onmanifold.operators.eit import (
 )
 
 # the outline of a chest, m: a closed spline through a few points, 16 electrodes of 3 cm
-chest = Outline(
+chest = BoundaryCurve(
     0.01
     * np.array([(0, 10), (11, 10), (17, 2), (13, -8), (0, -9), (-13, -8), (-17, 2), (-11, 10)]),
     electrodes=16,
@@ -33,7 +33,7 @@ chest = Outline(
 protocol = Protocol.adjacent(16, current=1e-3, drop_driven=True)
 shape = (1, 32, 32)
 
-# the experiment: a finer mesh than the one that inverts, unknown contacts, two lungs full of air
+# the experiment: a finer mesh than the one that inverts, unknown contact impedances, two lungs full of air
 unknown = 1e-2 * torch.exp(torch.randn(16, generator=torch.Generator().manual_seed(0)))
 real = replace(chest, contact_impedance=tuple(unknown.tolist()))
 laboratory = EIT(real, protocol, shape, mesh=generate_mesh(real, edge=0.01, interior=0.04))
@@ -46,12 +46,12 @@ filled = empty.masked_fill(lungs, 0.1)
 noise = 1e-4 * float(laboratory.A(empty).abs().mean())
 before, after = (simulate(laboratory, s, noise, seed)[0] for seed, s in enumerate((empty, filled)))
 
-# what is unknown of the body without air in it
+# calibrate: conductivity and contact impedances from the body without air in it
 mesh = generate_mesh(chest)
 calibration = calibrate(chest, Measurement.from_values(protocol, before), mesh=mesh, std=noise)
 print(calibration.summary())
 
-# one linear step: Gaussians of 2 cm whose sum explains the change of the voltages, no larger than needed
+# one linear step: a sum of Gaussians of 2 cm that fits the change of the voltages (Tikhonov)
 eit = EIT(calibration.geometry, protocol, shape, mesh=mesh)
 background = torch.full((1, *shape), calibration.values.conductivity, dtype=torch.float64)
 jacobian = eit.cell_jacobian(background)[0] * calibration.values.conductivity  # by logarithms

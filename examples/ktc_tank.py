@@ -29,19 +29,19 @@ import torch  # noqa: E402
 from ktc_parts.cases import Case, read_cases  # noqa: E402
 from ktc_parts.drawing import page, save  # noqa: E402
 from ktc_parts.scenes import PATIENCE, Found, described, posterior_of, with_drift  # noqa: E402
-from ktc_parts.tank import CalibratedTank, calibrated, water_voltages  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 from onmanifold import load_prior  # noqa: E402
 from onmanifold.operators.eit import (  # noqa: E402
+    CalibratedTank,
     Implausible,
     Inclusions,
     Measurement,
-    Protocol,
+    calibrate_tank,
     check_against,
     check_reference,
-    ktc_score,
-    read_ktc,
+    homogeneous_voltages,
+    ktc,
 )
 from onmanifold.priors.parameters import WithParameters  # noqa: E402
 
@@ -51,7 +51,7 @@ def solved(tank: CalibratedTank, patience: int, checked: tuple[Case, tuple[int, 
     began = time.perf_counter()
     torch.set_num_threads(1)
     prior, (case, bad) = scenes(), checked
-    operator = tank.operator(Inclusions(tank.water), prior.x_shape)
+    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
     fidelity = tank.fidelity(case.measurement, bad)
     y = case.measurement.voltages.flatten()
     posterior = posterior_of(operator, y, fidelity, prior, patience=patience)
@@ -80,7 +80,7 @@ def report(results: Sequence[tuple[Case, Found]]) -> None:
     """Print scores (where the truth is known), what was counted, how sure that is, and times."""
     print("case level  score resistive conductive  sure  seconds")
     for case, found in results:
-        score = "" if case.truth is None else f"{ktc_score(found.labels, case.truth):.3f}"
+        score = "" if case.truth is None else f"{ktc.score(found.labels, case.truth):.3f}"
         (resistive, conductive), sure = next(iter(found.objects.items()))
         print(
             f"{case.number:>4} {case.level or '':>5} {score:>6} {resistive:9d} {conductive:10d} "
@@ -88,7 +88,7 @@ def report(results: Sequence[tuple[Case, Found]]) -> None:
         )
     known = [(case, found) for case, found in results if case.truth is not None]
     for level in dict.fromkeys(case.level for case, _ in known):
-        scores = [ktc_score(f.labels, c.truth) for c, f in known if c.level == level]
+        scores = [ktc.score(f.labels, c.truth) for c, f in known if c.level == level]
         print(f"level {level}: mean score {np.mean(scores):.3f} of {len(scores)} cases")
 
 
@@ -111,7 +111,7 @@ def parse() -> argparse.Namespace:
         parser.error(f"levels are 1 to 7, got {arguments.level}")
     arguments.levels = list(range(1, 8)) if arguments.all_levels else [arguments.level]
     try:
-        arguments.reference = read_ktc(arguments.input / "ref.mat")
+        arguments.reference = ktc.read(arguments.input / "ref.mat")
         arguments.cases = read_cases(arguments.input, arguments.truth, arguments.levels)
         arguments.bad = check(arguments.reference, arguments.cases)
     except (OSError, ValueError) as error:
@@ -121,7 +121,8 @@ def parse() -> argparse.Namespace:
 
 def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]]:
     """Refuse files that cannot be right; the bad channels of each case and of the reference."""
-    known = check_reference(reference, water_voltages(reference), "ref.mat", Protocol.ktc()).bad
+    expected = homogeneous_voltages(ktc.tank(), reference.protocol, ktc.WATER_CONDUCTIVITY)
+    known = check_reference(reference, expected, "ref.mat", ktc.protocol()).bad
     found = []
     for case in cases:
         with warnings.catch_warnings():
@@ -135,7 +136,7 @@ def check(reference: Measurement, cases: Sequence[Case]) -> list[tuple[int, ...]
 
 def told(tank: CalibratedTank, bad: Sequence[int]) -> str:
     """What makes a picture unsure: channels that are worse than the reference's repeats show."""
-    bad = [j for j in bad if j not in tank.doubtful]
+    bad = [j for j in bad if j not in tank.unreliable]
     return f"channels {', '.join(str(j + 1) for j in bad)} look bad" if bad else ""
 
 
@@ -144,7 +145,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     warnings.showwarning = lambda message, *_: logging.warning("%s", message)  # without its place
     given = parse()
-    tank = calibrated(given.reference)
+    tank = calibrate_tank(ktc.tank(), given.reference)
     checked = list(zip(given.cases, given.bad, strict=True))
     jobs = max(1, min(given.jobs, len(given.cases)))
     results = []

@@ -1,4 +1,4 @@
-"""Learn the charts of two circles, and draw what each phase of the training adds.
+"""Learn the charts of two circles, and draw the result of each phase of the training.
 
 python examples/learn_charts.py [OUTPUT.png] [STEPS]
 """

@@ -1,4 +1,4 @@
-"""Look at a solution: panels, convergence, the path through the charts, a film; keep it on disk.
+"""Look at a solution: panels, convergence, the path through the charts, an animation; store it.
 
 python examples/look_at_results.py [OUTPUT_FOLDER] [SHADOWS]
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from onmanifold import Gaussian, Solution, Starts, load_dataset, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, Solution, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Mask
 from onmanifold.priors.datasets import stream
 
@@ -16,13 +16,13 @@ output = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 2
 output.mkdir(parents=True, exist_ok=True)
 
-# shadows of a rod, a part of their pixels missing: one chart of dimension three
+# shadows of a rod, of which four fifths of the pixels are missing: one chart of dimension three
 prior = load_prior("sundial")
 truth, _ = load_dataset("sundial").sample(count, stream(0, "held-out"))
 seen = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) < 0.2
 operator = Mask(seen, prior.x_shape)
 y = simulate(operator, truth, std=0.2, generator=0)
-options = {"fidelity": Gaussian(0.2), "starts": Starts(pool=3, keep=3), "trajectory": True}
+options = {"fidelity": Gaussian(0.2), "starts": InitialPoints(pool=3, keep=3), "trajectory": True}
 solution = solve(operator, y, prior, **options)
 print(solution.summary())
 longest = int(solution.steps.argmax())
@@ -30,10 +30,10 @@ solution.plot(truth).savefig(output / "panels.png", dpi=80)
 solution.animate(output / "descent.gif", longest, fps=2)
 solution.plot_path(longest, axes=(0, 2)).savefig(output / "path.png", dpi=80)
 
-# everything but the problem comes back from disk
+# everything but the problem is read back
 solution.save(output / "solution")
 again = Solution.load(output / "solution")
-print(f"read back, to the last bit: {torch.equal(again.trajectory, solution.trajectory)}")
+print(f"read back, equal to the last bit: {torch.equal(again.trajectory, solution.trajectory)}")
 
 # points of a torus, of which one coordinate is not measured: six charts of dimension two
 y = torch.tensor([[0.0, 3.0], [-3.5, 1.0], [2.0, -1.8]])

@@ -1,9 +1,9 @@
-"""Find how an object is turned from a blurred, noisy picture of it.
+"""Find how an object is rotated from a blurred, noisy image of it.
 
 python examples/object_pose.py [OUTPUT_FOLDER] [PRIOR]
 
-The learned manifold knows pictures, not rotations. So the picture is restored on it, and the rotation is that
-of the rendering nearest to the restored picture: the best of many, moved by a local search.
+The learned manifold consists of images, not of rotations. So the image is restored first. The rotation is
+then that of the rendering nearest to the restored image, found among many and improved by a local search.
 """
 
 import sys
@@ -11,20 +11,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onmanifold import Gaussian, Starts, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.plot import draw
 from onmanifold.priors.datasets import RotatingObject, nearest_rendering, stream
 
 NOISE = 0.1
 
-output = Path(sys.argv[1] if len(sys.argv) > 1 else "build_problem")
+output = Path(sys.argv[1] if len(sys.argv) > 1 else "pose")
 prior, body = load_prior(sys.argv[2] if len(sys.argv) > 2 else "rotating-object"), RotatingObject()
 operator = Blur(gaussian_kernel(9, std=2.0), prior.x_shape)
-truth, rotation = body.sample(6, stream(0, "held-out"))  # pictures that training never saw
+truth, rotation = body.sample(6, stream(0, "held-out"))  # images that training never saw
 measurement = simulate(operator, truth, NOISE, generator=0)
 
-solution = solve(operator, measurement, prior, fidelity=Gaussian(NOISE), starts=Starts(512, 24))
+solution = solve(
+    operator, measurement, prior, fidelity=Gaussian(NOISE), starts=InitialPoints(512, 24)
+)
 print(solution.summary())
 
 found = nearest_rendering(body, solution.x)
@@ -33,8 +35,8 @@ print("error of the pose: " + ", ".join(f"{a:.1f}" for a in angle) + " degrees")
 
 figure = Figure(figsize=(9.0, 5.0), layout="constrained")
 for line, row in zip(figure.subplots(3, 6), (truth, measurement, solution.x), strict=True):
-    for ax, picture in zip(line, row, strict=True):
-        draw(ax, picture, min=0.0, max=1.0)
+    for ax, image in zip(line, row, strict=True):
+        draw(ax, image, min=0.0, max=1.0)
 figure.suptitle("truth, measurement, restored")
 output.mkdir(parents=True, exist_ok=True)
 figure.savefig(output / "pose.png")

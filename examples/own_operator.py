@@ -1,4 +1,4 @@
-"""Plug in your own forward operator: check its checks, then solve with it.
+"""Write your own forward operator: check its derivatives, then solve with it.
 
 python examples/own_operator.py
 """
@@ -13,7 +13,7 @@ from onmanifold.testing import check_operator
 
 
 class BlurredLogarithm(Autodiff):
-    """A camera out of focus with a logarithmic response, that reads every fourth pixel."""
+    """A camera out of focus with a logarithmic response that reads every fourth pixel."""
 
     linear = False
 

@@ -2,7 +2,7 @@
 
 python examples/restore_digits.py [OUTPUT_FOLDER] [PRIOR]
 
-The digits come from MNIST's test files, in the folder mnist of $ONMANIFOLD_DATA; the prior never saw them.
+The digits are those of MNIST's test files, in the folder mnist of $ONMANIFOLD_DATA. The prior never saw them.
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onmanifold import Gaussian, Starts, load_dataset, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, load_dataset, load_prior, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.operators.mask import from_options
 from onmanifold.plot import draw
@@ -27,19 +27,21 @@ problems = {  # an operator, and the noise level
 rows = {"truth": truth}
 for name, (operator, noise) in problems.items():
     measurement = simulate(operator, truth, noise, generator=0)
-    solution = solve(operator, measurement, prior, fidelity=Gaussian(noise), starts=Starts(256, 8))
+    solution = solve(
+        operator, measurement, prior, fidelity=Gaussian(noise), starts=InitialPoints(256, 8)
+    )
     error = (solution.x.clamp(0, 1) - truth).flatten(1).square().mean(dim=1)
-    told = ", ".join(f"{ratio:.1f}" for ratio in -10 * error.log10())
-    print(f"{name}: PSNR {told} dB; {int(solution.converged.sum())} of {len(truth)} converged")
-    # what was measured, as pictures: missing pixels are black
+    ratios = ", ".join(f"{ratio:.1f}" for ratio in -10 * error.log10())
+    print(f"{name}: PSNR {ratios} dB; {int(solution.converged.sum())} of {len(truth)} converged")
+    # the measurement as an image: missing pixels are black
     rows |= {name: operator.A_adjoint(measurement) if "missing" in name else measurement}
     rows |= {f"restored from {name}": solution.x}
 
 figure = Figure(figsize=(1.5 * len(truth), 1.7 * len(rows)), layout="constrained")
 axes = figure.subplots(len(rows), len(truth))
-for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+for line, (name, images) in zip(axes, rows.items(), strict=True):
     line[0].set_title(name, loc="left")
-    for ax, picture in zip(line, pictures, strict=True):
-        draw(ax, picture, min=0.0, max=1.0)
+    for ax, image in zip(line, images, strict=True):
+        draw(ax, image, min=0.0, max=1.0)
 output.mkdir(parents=True, exist_ok=True)
 figure.savefig(output / "digits.png")

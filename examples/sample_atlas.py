@@ -1,4 +1,4 @@
-"""Samples of the pretrained atlases, coloured by their chart, below the data that they learned.
+"""Draw samples of the pretrained atlases, coloured by chart, below the data that they learned.
 
 python examples/sample_atlas.py [OUTPUT.png] [POINTS]
 """
@@ -17,11 +17,11 @@ names = [name for name in DATASETS if name in prior_names()]
 
 figure = plt.figure(figsize=(3 * len(names), 6), layout="constrained")
 for column, name in enumerate(names, start=1):
-    manifold, prior = load_dataset(name), load_prior(name)
-    x, _ = manifold.sample(points, stream(0, "held-out"))
+    data, prior = load_dataset(name), load_prior(name)
+    x, _ = data.sample(points, stream(0, "held-out"))
     point = prior.sample(points, 0)
     samples = prior.decode(point)
-    near = (manifold.distance(samples) < 3 * manifold.noise + 0.04).float().mean()
+    near = (data.distance(samples) < 3 * data.noise + 0.04).float().mean()
     print(f"{name}: {prior.num_charts} charts, {near:.1%} of the samples near the true manifold")
     rows = {"data": (x, "0.4"), f"{prior.num_charts} charts": (samples, point.chart)}
     for row, (title, (values, colour)) in enumerate(rows.items()):

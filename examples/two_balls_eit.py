@@ -7,13 +7,13 @@ import sys
 
 import torch
 
-from onmanifold import Gaussian, Starts, load_prior, simulate, solve
+from onmanifold import Gaussian, InitialPoints, load_prior, simulate, solve
 from onmanifold.operators.eit import EIT, Affine, Protocol, Tank
 from onmanifold.priors.datasets import TwoBalls, stream
 
 tank, protocol = Tank.unit(), Protocol.adjacent(32)
 prior = load_prior("two-balls")
-conductivity = Affine(offset=0.2, slope=1.6)  # the prior's pictures are (conductivity - 0.2) / 1.6
+conductivity = Affine(offset=0.2, slope=1.6)  # the prior's images are (conductivity - 0.2) / 1.6
 
 # the experiment: a finer mesh than the one that inverts, and noise
 laboratory = EIT(tank, protocol, prior.x_shape, conductivity=conductivity, mesh="fine")
@@ -31,7 +31,9 @@ operator = EIT(
     reference=empty[0],  # model errors that the empty disk shares cancel
     background=1.0,
 )
-solution = solve(operator, measurement, prior, fidelity=Gaussian(3 * std), starts=Starts(96, 6))
+solution = solve(
+    operator, measurement, prior, fidelity=Gaussian(3 * std), starts=InitialPoints(96, 6)
+)
 print(solution.summary())
 error = (solution.x - truth).norm() / truth.norm()
 print(f"relative error {error:.3f}")

@@ -1,4 +1,4 @@
-"""Walk on learned manifolds: straight on, and at random, with changes of chart on the way.
+"""Walk on learned manifolds, straight on and at random, across several charts.
 
 python examples/walk.py [OUTPUT.png] [STEPS]
 """
@@ -32,16 +32,16 @@ def tangent(prior: ManifoldPrior, point: Point, h: Tensor) -> tuple[Tensor, Tens
     return x, v, push_forward(columns, v)
 
 
-def walk(prior: ManifoldPrior, x: Tensor, h: Tensor, length: float, wild: bool) -> Tensor:
-    """Go on along h, projected onto each next tangent space; wild: in a new direction each time."""
+def walk(prior: ManifoldPrior, x: Tensor, h: Tensor, length: float, random: bool) -> Tensor:
+    """Follow h, projected onto each tangent space; at random: a new direction at every step."""
     generator, path, go = torch.Generator().manual_seed(0), [], ChartRetraction()
     point = locate(prior, x)
     for _ in range(steps):
-        if wild:
+        if random:
             h = torch.randn(x.shape, generator=generator)
         x, v, h = tangent(prior, point, h)
-        step = length if wild else length / h.norm()
-        half = go(prior, point, 0.5 * step * v)  # where the step's direction is taken: bends less
+        step = length if random else length / h.norm()
+        half = go(prior, point, 0.5 * step * v)  # the midpoint rule
         point = go(prior, point, step * tangent(prior, half, h)[1])
         point, _ = transition(prior, point, prior.decode(point))
         path.append(x)
@@ -50,11 +50,11 @@ def walk(prior: ManifoldPrior, x: Tensor, h: Tensor, length: float, wild: bool) 
 
 figure = plt.figure(figsize=(14, 3.8), layout="constrained")
 for row, (name, (start, heading)) in enumerate(SETUP.items()):
-    prior, manifold = load_prior(name), load_dataset(name, noise=0.0)
-    cloud, _ = manifold.sample(3000, torch.Generator().manual_seed(0))
+    prior, data = load_prior(name), load_dataset(name, noise=0.0)
+    cloud, _ = data.sample(3000, torch.Generator().manual_seed(0))
     for column, title in enumerate(("straight on", "at random")):
         path = walk(prior, torch.tensor(start), torch.tensor(heading), 0.1, title == "at random")
-        off = manifold.distance(path)
+        off = data.distance(path)
         print(f"{name}, {title}: {off.mean():.3f} off the manifold, at most {off.max():.3f}")
         if (name, title) == ("sphere", "straight on"):
             off = path @ torch.linalg.cross(torch.tensor(start), torch.tensor(heading))[0]

@@ -1,6 +1,22 @@
-"""Forward operators that come with the package."""
+"""Forward operators that come with the package.
+
+:class:`EIT` is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from onmanifold.operators.blur import Blur, gaussian_kernel
 from onmanifold.operators.mask import Mask
 
-__all__ = ["Blur", "Mask", "gaussian_kernel"]
+if TYPE_CHECKING:
+    from onmanifold.operators.eit import EIT
+
+__all__ = ["EIT", "Blur", "Mask", "gaussian_kernel"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EIT":
+        from onmanifold.operators.eit import EIT
+
+        return EIT
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_shape
-from onmanifold.operators._convolution import (
-    Convolution,
+from onmanifold.operators.convolution import (
     Fourier,
     Separable,
     Spatial,
     crop,
     rank_one,
+    transform_shape,
 )
 
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
@@ -48,11 +48,10 @@ class Blur(nn.Module):
         kernel: any shape, odd or even, larger than the image too.
         x_shape: ``(H, W)`` or ``(C, H, W)``.
         boundary: ``zero``, ``reflect``, ``symmetric`` or ``circular``.
-        method: ``auto`` takes the cheapest by the costs that ``benchmarks/blur.py`` measured, in ns:
-            ``0.018 H W (H + W)`` for a kernel of rank one (``separable``: a matrix for each axis),
-            ``0.6 H W h w (1 + H W / 65536)`` for sums over the taps (``spatial``), and
-            ``0.51 N log2 N`` for Fourier (``fft``), where N counts the pixels of the image with the
-            border that its boundary needs.
+        method: how to compute. ``separable``: a matrix for each axis, for a kernel of rank one.
+            ``spatial``: sums over the taps. ``fft``: a product in the Fourier domain. ``auto`` takes
+            ``separable`` where it needs fewer operations than ``fft``, ``spatial`` for at most 9 taps on
+            a small image, else ``fft``; ``benchmarks/blur.py`` compares their times.
 
     Raises:
         ValueError: a kernel that is empty, not two-dimensional or not finite; an unknown boundary or
@@ -85,9 +84,9 @@ class Blur(nn.Module):
         self.y_shape = self.x_shape
         self.boundary = boundary
         self.register_buffer("kernel", _check_kernel(kernel).detach().clone(), persistent=False)
-        self.method, self._convolution = _choose(
-            self.kernel, (self.x_shape[-2], self.x_shape[-1]), boundary, method
-        )
+        shape = (self.x_shape[-2], self.x_shape[-1])
+        self.method, convolution = _choose(self.kernel.cpu(), shape, boundary, method)
+        self._convolution = convolution.to(self.kernel.device)
 
     def A(self, x: Tensor) -> Tensor:
         """Blur images ``(B, *x_shape)``."""
@@ -135,23 +134,31 @@ def _check_kernel(kernel: Tensor) -> Tensor:
 
 def _choose(
     kernel: Tensor, shape: tuple[int, int], boundary: str, method: str
-) -> tuple[str, Convolution]:
-    """The way to convolve that was asked for, or the cheapest."""
+) -> tuple[str, Separable | Spatial | Fourier]:
+    """The way to convolve that was asked for, or the one with the fewest operations."""
     if boundary == "zero":
         kernel = crop(kernel, shape)
-    taps = (kernel.shape[0], kernel.shape[1])
-    factors = rank_one(kernel) if method in ("auto", "separable") else None
-    if method == "separable" and factors is None:
-        raise ValueError("method 'separable' needs a kernel of rank one, column times row")
-    if method == "auto":
-        ways: dict[str, type[Convolution]] = {"spatial": Spatial, "fft": Fourier}
+    if method == "separable" or (method == "auto" and _matrices_pay(kernel, shape, boundary)):
+        factors = rank_one(kernel)
         if factors is not None:
-            ways["separable"] = Separable
-        method = min(ways, key=lambda name: ways[name].cost(taps, shape, boundary))
-    if method == "separable" and factors is not None:
-        return method, Separable(*factors, shape, boundary, kernel.dtype)
-    way = Fourier if method == "fft" else Spatial
+            return "separable", Separable(*factors, shape, boundary)
+        if method == "separable":
+            raise ValueError("method 'separable' needs a kernel of rank one, column times row")
+    if method == "auto":
+        # A larger image leaves the cache between taps; a circular one needs the shortest transform.
+        small = kernel.numel() <= 9 and math.prod(shape) <= 128**2 and boundary != "circular"
+        method = "spatial" if small else "fft"
+    way = Spatial if method == "spatial" else Fourier
     return method, way(kernel, shape, boundary)
+
+
+def _matrices_pay(kernel: Tensor, shape: tuple[int, int], boundary: str) -> bool:
+    """Whether two matrix products take less time than a Fourier transform of N pixels.
+
+    They do 30 multiplications in the time in which a transform does one of its ``N log2 N``.
+    """
+    n = math.prod(transform_shape((kernel.shape[0], kernel.shape[1]), shape, boundary))
+    return math.prod(shape) * sum(shape) < 30 * n * math.log2(n)
 
 
 def gaussian_kernel(

@@ -1,4 +1,4 @@
-"""Mask: some entries of the unknown are measured, the others are to be filled in (inpainting)."""
+"""Mask: some entries of the unknown are measured, the others are missing (inpainting)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Mask(nn.Module):
     Args:
         mask: boolean, of shape ``x_shape``, or of its last two axes, ``(H, W)``: one mask for all
             channels.
-        x_shape: such as ``(H, W)`` or ``(C, H, W)``.
+        x_shape: shape of one unknown, such as ``(H, W)`` or ``(C, H, W)``.
 
     Raises:
-        TypeError: a mask that is no boolean tensor.
-        ValueError: a mask of another shape, or one that keeps nothing.
+        TypeError: the mask is not a boolean tensor.
+        ValueError: the mask has another shape, or is false everywhere.
 
     Example:
         >>> import torch
@@ -55,12 +55,12 @@ class Mask(nn.Module):
         self.register_buffer("kept", kept, persistent=False)
 
     def A(self, x: Tensor) -> Tensor:
-        """The entries measured: ``(B, *x_shape)`` to ``(B, m)``."""
+        """Take the entries measured: ``(B, *x_shape)`` to ``(B, m)``."""
         check_batch(x, self.x_shape, "x")
         return x.flatten(1).index_select(1, self.kept)
 
     def A_adjoint(self, u: Tensor) -> Tensor:
-        """Entries put back to their places among zeros: ``(B, m)`` to ``(B, *x_shape)``."""
+        """Put entries back to their places among zeros: ``(B, m)`` to ``(B, *x_shape)``."""
         check_batch(u, self.y_shape, "u")
         zeros = torch.zeros_like(u[:, :1]).expand(-1, prod(self.x_shape))
         return zeros.index_copy(1, self.kept, u).reshape(-1, *self.x_shape)
@@ -98,7 +98,7 @@ def _check_mask(mask: Tensor, x_shape: tuple[int, ...]) -> Tensor:
 
 
 def _pixels(x_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what all channels share: ``(H, W)``; of a vector all of it."""
+    """The shape without channels, ``(H, W)``; of a vector its whole shape."""
     return x_shape[-2:]
 
 
@@ -113,16 +113,16 @@ def from_options(
 
     Args:
         x_shape: shape of one unknown.
-        keep: share of the pixels that is measured, above 0 and at most 1.
-        seed: which ones.
-        box: rows and columns of a rectangle that is lost whole, ``(top, bottom, left, right)``, the
-            second and the last exclusive; ``keep`` is then the share of what lies outside. With
-            ``keep=1`` nothing is missing but the rectangle.
+        keep: fraction of the pixels that is measured, above 0 and at most 1.
+        seed: seed of the draw.
+        box: a rectangle of which nothing is measured, ``(top, bottom, left, right)``; ``bottom`` and
+            ``right`` are exclusive. ``keep`` is then the fraction of the pixels outside. With ``keep=1``
+            only the rectangle is missing.
 
     Raises:
-        TypeError: numbers of the wrong kind.
-        ValueError: a share outside (0, 1] or so small that it keeps nothing, or a rectangle outside
-            the image.
+        TypeError: ``keep`` or an entry of ``box`` is a number of the wrong type.
+        ValueError: ``keep`` lies outside (0, 1] or is so small that it keeps nothing, or the rectangle
+            does not lie within the image.
 
     Example:
         >>> from_options((28, 28), keep=0.25).y_shape

@@ -37,7 +37,6 @@ class WithNuisance(ManifoldPrior):
         super().__init__()
         self.prior, self.deviations = prior, tuple(std)
         self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
-        self.kinked = prior.kinked
         self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
         inner = torch.as_tensor(prior.box, dtype=prior.dtype).cpu()
         if inner.ndim == 2 or len(set(prior.chart_dims)) > 1:  # each chart has a box of its own

@@ -1,4 +1,4 @@
-"""What all tests share: the options --slow, --device and --dtype, and where the data lie."""
+"""What all tests share: the options --quick, --slow, --device and --dtype, and where the data lie."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from quick import Quick
 
 from onmanifold import pretrained
 
@@ -21,6 +22,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("onmanifold")
     group.addoption("--slow", action="store_true", help="run tests that take more than a minute")
+    group.addoption("--quick", action="store_true", help="the quick tier; see tests/quick.py")
+    group.addoption("--record-long", action="store_true", help="write tests/long_tests.txt anew")
     group.addoption(
         "--device", default="cpu", help="device for the tests that can choose: cpu, cuda"
     )
@@ -30,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # torch's own: its forward-mode derivatives are set up with what it deprecates
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.*` is deprecated:FutureWarning")
+    if config.getoption("--quick") or config.getoption("--record-long"):
+        config.pluginmanager.register(Quick(config, record=config.getoption("--record-long")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,6 +73,7 @@ def shared_data() -> Path:
 
 THIRD_PARTY = '''
 import torch
+from onmanifold import InputError
 from onmanifold.operator import Autodiff
 from onmanifold.prior import ManifoldPrior, Point
 
@@ -106,7 +112,7 @@ class Sums(Autodiff):
 
     def __init__(self, x_shape, times=1.0):
         if times < 0:
-            raise ValueError(f"times has to be positive, got {times}")
+            raise InputError(f"times has to be positive, got {times}")
         self.x_shape, self.y_shape, self.times = x_shape, (2,), times
 
     def A(self, x):

@@ -22,6 +22,6 @@ def of_each_chart(prior, each=4, seed=0):
 
 def unused(prior, solution):
     """Coordinates that the charts do not have, of every end and every step."""
-    ends = solution.ends.z[~prior.active(solution.ends.chart)]
+    ends = solution.final_points.z[~prior.active(solution.final_points.chart)]
     path = solution.history.z[~prior.active(solution.history.chart)]
     return torch.cat([ends, path, solution.z[~prior.active(solution.chart)]])

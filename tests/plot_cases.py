@@ -9,8 +9,8 @@ from onmanifold.prior import Point
 FLOAT = torch.float64
 
 
-class Pictures(Sphere):
-    """Decodes to pictures."""
+class Images(Sphere):
+    """Decodes to images."""
 
     x_shape = (1, 6, 4)
 

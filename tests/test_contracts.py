@@ -1,4 +1,4 @@
-"""Every pretrained prior that ships obeys the checks, and its card says what a card has to say."""
+"""Every pretrained prior that ships passes the checks, and its card is complete."""
 
 import pytest
 import torch
@@ -11,14 +11,14 @@ from onmanifold.testing import check_prior
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n == "scene" else []) for n in prior_names()],
 )
-def test_pretrained_priors_obey_the_laws(name):
+def test_pretrained_priors_pass_the_checks(name):
     check_prior(load_prior(name), n=4)
 
 
 @pytest.mark.parametrize("name", prior_names())
 def test_the_inverse_is_exact_in_float64_or_claimed_not_to_be(name):
     prior = load_prior(name, dtype=torch.float64)
-    if prior.inverse_error > 0:  # check_prior holds it to its claim; here: that it is no excuse
+    if prior.inverse_error > 0:  # check_prior tests the claim
         assert prior.inverse_error < 0.1
         return
     points = prior.sample(4, 0)

@@ -1,9 +1,11 @@
 """What a package needs beside code: all its files, pinned versions, and the rule about imports."""
 
+import importlib
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import entry_points
@@ -22,26 +24,54 @@ SKIPPED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
 
 def files():
-    """All files of the package: path in the repository, path once installed."""
+    """All files of the package, by their paths once installed."""
     for folder, target in FOLDERS.items():
         for file in sorted((ROOT / folder).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                yield file, Path(target) / file.relative_to(ROOT / folder)
+                yield str(Path(target) / file.relative_to(ROOT / folder))
 
 
-def test_wheel_holds_every_file(tmp_path):
+@pytest.fixture
+def checkout(tmp_path):
+    """The files that a wheel is made of, with the links between the folders."""
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=SKIPPED)
-    code = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    for folder in ("src", "operators", "priors"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=SKIPPED, symlinks=True)
+    return tmp_path
+
+
+def build(kind, folder):
+    """Build a wheel or an sdist of a folder; return its path."""
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}('.'))"
     built = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
-    with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
-        inside = set(wheel.namelist())
-    missing = sorted(str(target) for _, target in files() if str(target) not in inside)
-    assert not missing, "not listed in pyproject.toml's packages or package-data"
+    return folder / built.stdout.split()[-1]
+
+
+def test_wheel_holds_every_file_once(checkout):
+    with zipfile.ZipFile(build("wheel", checkout)) as wheel:
+        inside = [name for name in wheel.namelist() if name.startswith("onmanifold/")]
+    assert sorted(inside) == sorted(files()), "see package-data in pyproject.toml"
+
+
+def test_source_distribution_makes_the_same_wheel(checkout, tmp_path):
+    with tarfile.open(build("sdist", checkout)) as sdist:
+        assert all(member.isfile() or member.isdir() for member in sdist), "a link"
+        sdist.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    with (
+        zipfile.ZipFile(build("wheel", checkout)) as direct,
+        zipfile.ZipFile(build("wheel", unpacked)) as indirect,
+    ):
+        assert sorted(direct.namelist()) == sorted(indirect.namelist())
+
+
+def test_a_new_file_is_visible_at_once():
+    for folder, target in FOLDERS.items():
+        package = importlib.import_module(target.replace("/", "."))
+        assert Path(package.__file__).resolve().parent == ROOT / folder
 
 
 def test_entry_points_are_those_of_pyproject():
@@ -78,8 +108,7 @@ def test_lock_holds_every_dependency():
 @pytest.fixture
 def tree(tmp_path):
     """The package as it is once installed, with the configuration beside it."""
-    for folder, target in FOLDERS.items():
-        shutil.copytree(ROOT / folder, tmp_path / target, dirs_exist_ok=True, ignore=SKIPPED)
+    shutil.copytree(ROOT / "src", tmp_path, dirs_exist_ok=True, ignore=SKIPPED)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -89,7 +118,8 @@ def tree(tmp_path):
     [
         ("solve.py", "", "0 broken"),
         ("solve.py", "from onmanifold.operators import Blur", "broken"),
-        ("cli.py", "import onmanifold.priors.datasets.bar", "broken"),
+        ("descent/loop.py", "from onmanifold.solve import solve", "broken"),
+        ("geometry.py", "def f():\n    import onmanifold.descent.loop", "broken"),
         ("operators/blur.py", "import onmanifold.priors.datasets.bar", "broken"),
         ("new.py", "x = 1", "not listed as layers"),
     ],

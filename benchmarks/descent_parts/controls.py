@@ -9,16 +9,16 @@ from torch import Tensor
 
 from onmanifold import Point, Status
 from onmanifold.descent import State, StoppingRule
-from onmanifold.descent.derivatives import Slope
-from onmanifold.descent.method import attempt, slope_arrival
+from onmanifold.descent.method import attempt, first_order_arrival
+from onmanifold.descent.model import FirstOrderModel
 from onmanifold.descent.problem import Problem, Trial
 
 
 @dataclass(frozen=True)
 class FixedState(State):
-    """A state with the slope there and the present length of steps."""
+    """A state with the first-order model there and the present length of steps."""
 
-    slope: Slope
+    model: FirstOrderModel
     rate: Tensor
 
 
@@ -36,19 +36,19 @@ class FixedStep:
     def init(self, problem: Problem, point: Point) -> FixedState:
         trial = problem.at(point)
         state = self._arrive(problem, trial)
-        direction = -state.slope.natural
+        direction = -state.model.natural_gradient
         bend = problem.curvature_along(trial, direction)
-        fall = -(direction * state.slope.gradient).sum(1)
+        fall = -(direction * state.model.misfit_gradient).sum(1)
         best = torch.where((bend > 0) & (fall > 0), fall / bend, 1.0)
         return replace(state, rate=self.rate * best)
 
     def step(self, problem: Problem, state: FixedState) -> FixedState:
-        slope = state.slope
-        v = -state.rate[:, None] * slope.natural
+        model = state.model
+        v = -state.rate[:, None] * model.natural_gradient
         low, high = problem.bounds(state.point)
         v = torch.maximum(torch.minimum(v, high), low)
-        promised = -(slope.gradient * v).sum(1)
-        tried = attempt(problem, state, v, slope.metric, promised, 0.0)
+        predicted = -(model.misfit_gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, predicted, 0.0)
         stay = replace(tried.rejected(state), rate=state.rate / 2)
         rows = tried.rows
         if len(rows) == 0:
@@ -58,10 +58,10 @@ class FixedStep:
         return stay.merge(rows, tried.arrived(state, moved))
 
     def _arrive(self, problem: Problem, trial: Trial) -> FixedState:
-        state, slope = slope_arrival(problem, trial)
-        # The density counts by its slope alone, as in the paper's implementation of the penalty.
-        slope = replace(slope, gradient=slope.gradient + slope.slope)
-        return FixedState(**vars(state), slope=slope, rate=torch.ones_like(trial.objective))
+        state, model = first_order_arrival(problem, trial)
+        # The density counts by its gradient alone, as in the paper's implementation of the penalty.
+        model = replace(model, misfit_gradient=model.gradient)
+        return FixedState(**vars(state), model=model, rate=torch.ones_like(trial.objective))
 
 
 @dataclass(frozen=True, eq=False)

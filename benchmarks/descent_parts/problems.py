@@ -15,20 +15,20 @@ from onmanifold import (
     ForwardOperator,
     Gaussian,
     GradientNorm,
+    InitialPoints,
     LevenbergMarquardt,
     ManifoldPrior,
     MaxSteps,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    Starts,
     as_operator,
     load_prior,
 )
 from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import locate
-from onmanifold.starts import choose_starts
+from onmanifold.initial_points import choose_initial_points
 from toys import TOYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,13 +139,13 @@ def _race(
     starts: int,
     published: int,
 ) -> Race:
-    """Starts are samples of the prior as they come; with the pool of ``solve`` all would be there at once.
+    """The starts are samples of the prior as they come: the pool of ``solve`` would be there at once.
 
     The best known objective is that of 16 chosen starts and these, all polished.
     """
     problem = build_problem(operator, y, prior, fidelity)
     point = prior.sample(starts * len(y), 1)
-    chosen, each = choose_starts(problem, Starts(256, 16), 0)
+    chosen, each = choose_initial_points(problem, InitialPoints(256, 16), 0)
     rows = torch.arange(len(y))[:, None]
     own, more = (rows * s + torch.arange(s) for s in (starts, each))
     both = torch.cat([own, more + len(point)], dim=1).flatten()  # measurement by measurement

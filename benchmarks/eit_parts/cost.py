@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from benchmarks.eit_parts.timing import milliseconds, side_by_side
 
 from onmanifold.operators.eit import (
     EIT,
@@ -17,16 +16,17 @@ from onmanifold.operators.eit import (
     Protocol,
     Tank,
     assemble,
-    load_discretization,
+    ktc,
     polar_mesh,
 )
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.timing import milliseconds, side_by_side
 
 
 def shipped(mesh: str, directions: int = 48) -> list[float]:
     """Cells, then ms of: voltages, linearization, its jvp, its vjp, the whole Jacobian."""
-    operator = EIT(Tank.ktc(), Protocol.ktc(), conductivity=Exponential(0.8), mesh=mesh)
+    operator = EIT(ktc.tank(), ktc.protocol(), conductivity=Exponential(0.8), mesh=mesh)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
@@ -62,12 +62,12 @@ def continuum() -> list[float]:
     right = torch.randn(1, *sources.shape, generator=generator, dtype=torch.float64)
 
     def one_set_of_solves() -> None:
-        solver.solve(entries.clone(), sources)
+        solver.factorize(entries).solve(sources)
 
     def both_sets_of_solves() -> None:
-        fresh = entries.clone()
-        solver.solve(fresh, sources)
-        solver.solve(fresh, right)
+        factor = solver.factorize(entries)
+        factor.solve(sources)
+        factor.solve(right)
 
     def misfit_and_gradient() -> tuple[float, torch.Tensor]:
         fields = engine.fields(s)
@@ -77,27 +77,6 @@ def continuum() -> list[float]:
 
     times = side_by_side(one_set_of_solves, both_sets_of_solves, misfit_and_gradient)
     return [float(engine.cells), *times]
-
-
-def batch(members: int = 16, mesh: str = "medium") -> dict[str, float]:
-    """Time that a member of a batch takes for its potentials with each linear solver, ms."""
-    tank = Tank.ktc()
-    d = load_discretization(mesh, tank)
-    model = CompleteElectrodes(tank.impedances, Protocol.ktc())
-    generator = torch.Generator().manual_seed(0)
-    s = torch.randn(members, len(d.cells), generator=generator, dtype=torch.float64).mul(0.3).exp()
-    threads, times = torch.get_num_threads(), {}
-    # not in turns: threads that torch's solver leaves turning would take the cores of MUMPS's workers
-    for name, cores in (("mumps", 1), ("mumps", threads), ("torch", threads), ("superlu", threads)):
-        torch.set_num_threads(cores)
-        engine = Engine(d, model, name)
-        start = time.perf_counter()
-        while time.perf_counter() - start < 2:  # its workers start after half a second of work
-            engine.fields(s.clone())
-        label = name if cores == threads else f"{name} on one core"
-        times[label] = milliseconds(lambda e=engine: e.fields(s.clone()), 5) / members
-    torch.set_num_threads(threads)
-    return times
 
 
 def points_as_electrodes(d: Discretization, nodes: np.ndarray) -> Discretization:
@@ -190,8 +169,6 @@ def main() -> None:
         f"  misfit and gradient                     {all_of_it:6.1f}   ratio {all_of_it / one:.2f} to the "
         f"first, {all_of_it / both:.2f} to the second"
     )
-    print("\npotentials of 16 conductivities, medium mesh; ms a member")
-    print("  " + "  ".join(f"{name} {ms:.1f}" for name, ms in batch().items()))
     try:
         cells, slow, fast, voltages, jacobian = pyeit()
     except ImportError:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.eit_parts.cylinder import peak_memory
-from benchmarks.eit_parts.timing import milliseconds
 
-from onmanifold.operators.eit import Protocol, Tank, assemble, polar_mesh
+from eit_parts.cylinder import peak_memory
+from onmanifold.operators.eit import Protocol, Tank, assemble, ktc, polar_mesh
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.timing import milliseconds
 
 # Boundary edges on each of 16 electrodes, and the longest edge in radii.
 SIZES = ((4, 0.055), (8, 0.0275), (16, 0.0138), (32, 0.0069), (64, 0.0035))
@@ -53,7 +53,7 @@ def injections() -> list[tuple[int, float]]:
     tank = Tank.unit()
     d = assemble(polar_mesh(tank, 4, 1.15, 0.04))
     rows = []
-    for protocol in (Protocol.opposite(32), Protocol.adjacent(32), Protocol.ktc()):
+    for protocol in (Protocol.opposite(32), Protocol.adjacent(32), ktc.protocol()):
         engine = Engine(d, CompleteElectrodes(tank.impedances, protocol))
         s = torch.ones(1, engine.cells, dtype=torch.float64)
         u = torch.ones(1, *engine.y_shape, dtype=torch.float64)

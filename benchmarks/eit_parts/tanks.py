@@ -1,6 +1,6 @@
-"""How well models explain four measured water tanks whose contents are known.
+"""How well models fit four measured water tanks whose contents are known.
 
-With the true picture of each tank, three numbers (conductivities of resistive objects, conductive ones and
+With the true image of each tank, three numbers (conductivities of resistive objects, conductive ones and
 water) are fitted to the difference of its voltages to those of the tank without objects. Everything else
 (contacts, instrument, the electrodes' width) is fitted to the latter alone.
 """
@@ -30,11 +30,9 @@ from onmanifold.operators.eit import (
     calibrate_width,
     fit_noise,
     flag_channels,
-    ktc_picture,
+    ktc,
     polar_mesh,
-    read_ktc,
-    read_ktc_truth,
-    with_ends,
+    with_electrode_edges,
 )
 from onmanifold.operators.eit.conductivity import MATERIALS
 
@@ -76,14 +74,14 @@ def tank_residuals(
         calibration: of ``ref.mat``: contacts, instrument, conductivity of the reference.
         mesh: of ``calibration.geometry``.
     """
-    reference = read_ktc(folder / "ref.mat").voltages
+    reference = ktc.read(folder / "ref.mat").voltages
     operator = free_materials(calibration, mesh, reference)
     return [
         truth_residual(
             operator,
             reference,
-            read_ktc(folder / f"data{k}.mat").voltages,
-            read_ktc_truth(folder / f"true{k}.mat"),
+            ktc.read(folder / f"data{k}.mat").voltages,
+            ktc.read_truth(folder / f"true{k}.mat"),
             BAD,
         )
         for k in TANKS
@@ -93,7 +91,7 @@ def tank_residuals(
 def free_materials(
     calibration: Calibration, mesh: str | Discretization, reference: torch.Tensor
 ) -> EIT:
-    """The calibrated model of pictures ``(4, 256, 256)``: classes, and three materials' conductivities."""
+    """The calibrated model of images ``(4, 256, 256)``: classes, and three materials' conductivities."""
     water = calibration.values.conductivity
     return EIT(
         calibration.geometry,
@@ -112,7 +110,7 @@ def truth_residual(
     truth: np.ndarray,
     bad: Sequence[int],
 ) -> Residual:
-    """What a true picture leaves unexplained when the materials' conductivities are fitted.
+    """The relative residual under a true image when the materials' conductivities are fitted.
 
     Args:
         operator: of :func:`free_materials`.
@@ -121,14 +119,14 @@ def truth_residual(
         truth: classes ``(256, 256)``.
         bad: patterns to leave out of ``good``, from 0.
     """
-    picture = ktc_picture(truth, 256)
+    image = ktc.image(truth, 256)
     change = y - reference
-    free = [j for j, value in enumerate((-1, 0, 1)) if bool((picture == value).any())]
+    free = [j for j, value in enumerate((-1, 0, 1)) if bool((image == value).any())]
 
     def at(theta: np.ndarray) -> torch.Tensor:
         channels = torch.zeros(3, dtype=torch.float64)
         channels[free] = torch.from_numpy(theta)
-        return torch.cat([picture, channels[:, None, None].expand(3, 256, 256)])[None]
+        return torch.cat([image, channels[:, None, None].expand(3, 256, 256)])[None]
 
     def rest(theta: np.ndarray) -> np.ndarray:
         return ((y.flatten() - operator.A(at(theta)).flatten()) / change.norm()).numpy()
@@ -156,19 +154,19 @@ def truth_residual(
 
 def table(folder: Path) -> list[str]:
     """A line for each model: residual of the reference, then of each tank, without patterns 30 and 31."""
-    reference = read_ktc(folder / "ref.mat")
+    reference = ktc.read(folder / "ref.mat")
     lines = ["model".ljust(50) + "reference  " + "  ".join(f"tank {k}".ljust(13) for k in TANKS)]
     wider = calibrate_width(
-        Tank.ktc(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
+        ktc.tank(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
     ).geometry
     assert isinstance(wider, Tank)
     fitted = ("conductivity", "common", "currents")
     placed = calibrate_electrodes(
         wider, reference, make_mesh=partial(_mesh, longest=0.2), fit=fitted
     )
-    elsewhere = assemble(with_ends(_mesh(wider), wider, placed.ends))
+    elsewhere = assemble(with_electrode_edges(_mesh(wider), wider, placed.ends))
     for tank, mesh, title in (
-        (Tank.ktc(), mesh_of(Tank.ktc()), "electrodes of {:.2f} degrees"),
+        (ktc.tank(), mesh_of(ktc.tank()), "electrodes of {:.2f} degrees"),
         (wider, mesh_of(wider), "electrodes of {:.2f} degrees"),
         (wider, elsewhere, "each electrode where it is"),
     ):
@@ -208,8 +206,8 @@ def main(folder: Path) -> None:
     if not folder.is_dir():
         print(f"no measured tanks: there is no folder {folder}")
         return
-    print("relative residual of the difference voltages under the true pictures")
+    print("relative residual of the difference voltages under the true images")
     print("(in brackets without patterns 30 and 31); offsets cancel in differences")
     print("\n".join(table(folder)))
     print("\nthe reference measurement's channels")
-    print("\n".join(channels(read_ktc(folder / "ref.mat"))))
+    print("\n".join(channels(ktc.read(folder / "ref.mat"))))

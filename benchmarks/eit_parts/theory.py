@@ -12,6 +12,7 @@ from onmanifold.operators.eit import (
     Protocol,
     Tank,
     assemble,
+    ktc,
     load_discretization,
     polar_mesh,
 )
@@ -57,9 +58,9 @@ def observed_order(table: list[tuple[int, float]]) -> float:
 
 def reciprocity(name: str = "medium") -> float:
     """Asymmetry of the transfer matrix of a random conductivity, relative to its largest entry."""
-    tank = Tank.ktc()
+    tank = ktc.tank()
     engine = Engine(
-        load_discretization(name, tank), CompleteElectrodes(tank.impedances, Protocol.ktc())
+        load_discretization(name, tank), CompleteElectrodes(tank.impedances, ktc.protocol())
     )
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).exp()
@@ -68,23 +69,23 @@ def reciprocity(name: str = "medium") -> float:
 
 
 def rotation() -> float:
-    """Change of the voltages when tank and picture turn by one electrode, relative."""
+    """Change of the voltages when tank and image turn by one electrode, relative."""
     tank = Tank(electrodes=16, width=10.0)
     mesh = polar_mesh(tank, 4)
     engine = Engine(assemble(mesh), CompleteElectrodes(tank.impedances, Protocol.adjacent(16)))
     x, y = mesh.points[mesh.cells].mean(axis=1).T
-    pictures = []
+    images = []
     for turn in (0.0, np.deg2rad(tank.spacing)):
         u = np.cos(turn) * x + np.sin(turn) * y
         v = np.cos(turn) * y - np.sin(turn) * x
-        pictures.append(np.exp(np.sin(3 * u) + v))
-    a, b = engine.voltages(engine.fields(torch.from_numpy(np.stack(pictures))))
+        images.append(np.exp(np.sin(3 * u) + v))
+    a, b = engine.voltages(engine.fields(torch.from_numpy(np.stack(images))))
     return float((b - a.roll((1, 1), (0, 1))).norm() / a.norm())
 
 
 def derivative() -> tuple[list[float], list[float]]:
     """Finite differences over derivative, and Taylor slopes, on the challenge's tank."""
-    operator = EIT(Tank.ktc(), Protocol.ktc(), (1, 64, 64), conductivity=Exponential(0.8))
+    operator = EIT(ktc.tank(), ktc.protocol(), (1, 64, 64), conductivity=Exponential(0.8))
     g = torch.Generator().manual_seed(0)
     x, v = (torch.randn(1, 1, 64, 64, generator=g, dtype=torch.float64) / 3 for _ in range(2))
     u = torch.randn(operator.y_shape, generator=g, dtype=torch.float64)

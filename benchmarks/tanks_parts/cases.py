@@ -11,13 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from onmanifold.operators.eit import (
-    Measurement,
-    Protocol,
-    ktc_level_mask,
-    read_ktc,
-    read_ktc_truth,
-)
+from onmanifold.operators.eit import Measurement, ktc
 from shared.jobs import in_jobs
 from tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
 from tanks_parts.simulation import make_tank, simulate_scene
@@ -52,7 +46,7 @@ class Case:
     def at(self, level: int) -> "Case":
         """The case as the challenge cuts it at a level."""
         whole = self.measurement
-        mask = whole.mask & ktc_level_mask(level, whole.protocol)
+        mask = whole.mask & ktc.level_mask(level, whole.protocol)
         voltages = torch.where(mask, whole.voltages, 0.0)
         return replace(self, measurement=replace(whole, voltages=voltages, mask=mask))
 
@@ -108,7 +102,7 @@ def load_cases(folder: Path, numbers: Iterable[int]) -> list[Case]:
         with np.load(file) as arrays:
             about, truth = json.loads(str(arrays["about"])), arrays["truth"]
             both = arrays["reference"], arrays["measured"]
-        measurements = (Measurement.from_values(Protocol.ktc(), values) for values in both)
+        measurements = (Measurement.from_values(ktc.protocol(), values) for values in both)
         objects, bad = tuple(about["objects"]), tuple(about["bad"])
         cases.append(Case(file.stem, about["kind"], *measurements, truth, objects, bad))
     return cases
@@ -120,10 +114,10 @@ def load_real(folder: Path) -> list[Case]:
     Raises:
         FileNotFoundError: there is none.
     """
-    reference = read_ktc(folder / "ref.mat")
+    reference = ktc.read(folder / "ref.mat")
     cases = []
     for file in sorted(folder.glob("data*.mat")):
-        truth = read_ktc_truth(folder / file.name.replace("data", "true"))
+        truth = ktc.read_truth(folder / file.name.replace("data", "true"))
         name, objects = file.stem.replace("data", "tank-"), components(truth)
-        cases.append(Case(name, "measured", reference, read_ktc(file), truth, objects, (29, 30)))
+        cases.append(Case(name, "measured", reference, ktc.read(file), truth, objects, (29, 30)))
     return cases

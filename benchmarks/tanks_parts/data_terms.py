@@ -1,10 +1,8 @@
 """What an image of a tank costs in terms of its voltages, by several models of the tank."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,17 +10,14 @@ from torch import Tensor
 from onmanifold import Fidelity, Gaussian
 from onmanifold.operators.eit import (
     EIT,
+    CalibratedTank,
     ConductivityMap,
     Measurement,
     Saturating,
-    Tank,
+    calibrate_tank,
     flag_channels,
+    ktc,
 )
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-
-from ktc_parts.tank import CalibratedTank  # noqa: E402
-from ktc_parts.tank import calibrated as calibrated_tank  # noqa: E402
 
 X_SHAPE = (1, 64, 64)
 WATER = 0.79  # conductivity that explains the tank without objects, as the data's description finds
@@ -58,7 +53,7 @@ def nominal(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The tank as it is described; only the water's conductivity is that of the reference."""
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std, mask=measurement.mask)
-    operator = EIT(Tank.ktc(), reference.protocol)
+    operator = EIT(ktc.tank(), reference.protocol)
     x = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
     # up to the contacts, F(c s) = F(s) / c
     scale = float(operator.fit_scale(x, reference.voltages[None], mask=reference.mask))
@@ -71,14 +66,14 @@ def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
     tank = _tank(reference)
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std.flatten(), mask=measurement.mask.flatten())
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 def transfer(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The same tank with the approximation-error covariance of a model that is linear in the currents."""
     tank = _tank(reference)
     fidelity = tank.fidelity(measurement)
-    return DataTerm(tank.operator, tank.water, measurement.voltages.flatten(), fidelity)
+    return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
 
 
 DATA_TERMS: dict[str, MakeDataTerm] = {
@@ -109,10 +104,10 @@ def nominal_operator(
     """The tank as it is described."""
     voltages = reference.voltages
     return EIT(
-        Tank.ktc(), reference.protocol, x_shape, conductivity=conductivity, reference=voltages
+        ktc.tank(), reference.protocol, x_shape, conductivity=conductivity, reference=voltages
     )
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
 def _tank(reference: Measurement) -> CalibratedTank:
-    return calibrated_tank(reference)
+    return calibrate_tank(ktc.tank(), reference)

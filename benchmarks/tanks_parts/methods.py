@@ -1,10 +1,12 @@
 """Methods of reconstruction: a data term makes one, a reference and a measurement are its arguments."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,18 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import MaxSteps, Point, SmallDecrease, Solution, Starts, load_prior, solve
-from onmanifold.operators.eit import Inclusions, Measurement, ktc_classes
+from onmanifold import InitialPoints, MaxSteps, Point, SmallDecrease, Solution, load_prior, solve
+from onmanifold.operators.eit import Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace
 from onmanifold.priors.background import WithBackground
 from onmanifold.priors.scene import RadialOutlines, Scene
 from tanks_parts.data_terms import DATA_TERMS, X_SHAPE, MakeDataTerm, saturating
 from tanks_parts.thresholds import otsu, water_is_most
 
-from ktc_parts.linear import linear_step  # isort: skip  # data_terms puts the examples on the path
-from ktc_parts.scenes import described, posterior_of, with_drift  # isort: skip
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
+
+from ktc_parts.linear import linear_step  # noqa: E402
+from ktc_parts.scenes import described, posterior_of, with_drift  # noqa: E402
 
 WATER_STD = 0.05  # of the water's conductivity from one measurement to the next
 TEMPERATURE = 20.0  # objective above the best one at which a final point still counts
@@ -89,7 +93,7 @@ class WholeImage:
             data.y[None].to(self.prior.dtype),
             self.prior,
             fidelity=data.fidelity,
-            starts=Starts(pool=96, keep=6),
+            starts=InitialPoints(pool=96, keep=6),
             stop=MaxSteps(40) | SmallDecrease(1e-3),
         )
         labels = self.classes(solution.x[0], solution.z[0])
@@ -100,11 +104,11 @@ class WholeImage:
         """Classes of an image without the water's change, ``(256, 256)``; z's last entry is that change."""
         centre = (torch.arange(x.shape[-1]) + 0.5) * 2 / x.shape[-1] - 1
         tank = torch.hypot(centre[:, None], centre) <= 1
-        return ktc_classes((x - self.prior.std * z[-1]) * tank.float())
+        return ktc.classes((x - self.prior.std * z[-1]) * tank.float())
 
     def probabilities(self, solution: Solution) -> NDArray[np.float64]:
         """Share of each class among the final points, better ones with more weight, ``(3, 256, 256)``."""
-        final = solution.ends
+        final = solution.final_points
         above = torch.nan_to_num(final.objective[0] - final.objective[0, 0], nan=torch.inf)
         weights = torch.softmax(-above / TEMPERATURE, dim=0)
         share = np.zeros((3, 256, 256))
@@ -147,7 +151,7 @@ class LearnedOutlines:
         with torch.no_grad():
             resistive, conductive, _ = self.prior.decode(Point(chart, z))[0]
         counts = self.scenes.counts[int(chart[0])]
-        labels = ktc_classes((conductive - resistive)[None])
+        labels = ktc.classes((conductive - resistive)[None])
         return Reconstruction(labels, objects=(counts[0], counts[1]))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.operators.eit import ktc_score
+from onmanifold.operators.eit import ktc
 from shared.jobs import in_jobs
 from shared.records import Records
 from shared.tables import Table
@@ -94,7 +94,7 @@ def compare(found: Reconstruction, case: Case, level: int, method: str) -> Score
         counted = found.objects == sum(case.objects)
     else:
         counted = tuple(found.objects) == case.objects
-    score = ktc_score(found.labels, case.truth)
+    score = ktc.score(found.labels, case.truth)
     bins = reliability(found.probabilities, case.truth).tolist()
     return Score(method, case.name, case.kind, level, score, counted, found.seconds, bins)
 

@@ -21,8 +21,8 @@ from onmanifold.operators.eit import (
     Instrument,
     Mesh,
     Protocol,
-    Tank,
     assemble,
+    ktc,
     noise_std,
 )
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
@@ -65,9 +65,9 @@ class TrueTank(NamedTuple):
 def make_tank(number: int) -> TrueTank:
     """The tank of a scene, the same each time."""
     source = np.random.default_rng([2027, number])
-    places = Tank.ktc().angles + PLACE_STD * source.standard_normal(32)
+    places = ktc.tank().angles + PLACE_STD * source.standard_normal(32)
     widths = WIDTH + WIDTH_STD * source.standard_normal(32).clip(-2, 2)
-    protocol = Protocol.ktc()
+    protocol = ktc.protocol()
     bad = int(source.choice(SOURCES))
     common = COMMON_STD * source.standard_normal(31)
     common[[bad - 1, bad]] = BAD_COMMON, -BAD_COMMON
@@ -91,9 +91,9 @@ def simulate_scene(scene: Scene, tank: TrueTank, finer: float = 1.0) -> tuple[Te
 
     Complete electrode model, quadratic elements, cells curved along the wall and cut at the outlines.
     """
-    radius = Tank.ktc().radius
+    radius = ktc.tank().radius
     mesh = cut_mesh(tank.edges, [body.rings for body in scene.bodies], radius, finer)
-    potentials = Protocol(Protocol.ktc().injections, np.eye(32))
+    potentials = Protocol(ktc.protocol().injections, np.eye(32))
     engine = Engine(assemble(mesh, 2), CompleteElectrodes(tank.impedances, potentials))
     water = np.full(engine.cells, tank.water)
     filled = water * (1 + tank.drift)

@@ -7,13 +7,13 @@ from functools import cache
 import numpy as np
 
 from eit_parts.tanks import free_materials, mesh_of, truth_residual
-from onmanifold.operators.eit import Discretization, Tank, calibrate, flag_channels
+from onmanifold.operators.eit import Discretization, Tank, calibrate, flag_channels, ktc
 from shared.jobs import in_jobs
 from shared.tables import Table
 from tanks_parts.cases import Case
 from tanks_parts.simulation import WIDTH
 
-DESCRIBED, WIDER = Tank.ktc(), replace(Tank.ktc(), width=WIDTH)
+DESCRIBED, WIDER = ktc.tank(), replace(ktc.tank(), width=WIDTH)
 # title: tank, what is fitted to the reference beside the conductivity
 MODELS = {
     "as described": (DESCRIBED, ()),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onmanifold.operators.eit import Measurement, ktc_level_mask, read_ktc, read_ktc_truth
+from onmanifold.operators.eit import Measurement, ktc
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ def read_cases(folder: Path, truths: Path | None, levels: Sequence[int] | None) 
         raise FileNotFoundError(f"{folder} holds no data1.mat, data2.mat, ...")
     cases = []
     for file in files:
-        data, number = read_ktc(file), re.sub(r"\D", "", file.stem)
-        truth = None if truths is None else read_ktc_truth(truths / f"true{number}.mat")
+        data, number = ktc.read(file), re.sub(r"\D", "", file.stem)
+        truth = None if truths is None else ktc.read_truth(truths / f"true{number}.mat")
         cases += [Case(number, level, cut(data, level), truth) for level in levels or [0]]
     return cases
 
@@ -55,5 +55,5 @@ def cut(data: Measurement, level: int) -> Measurement:
     """What is left at a level of the challenge, whose electrodes are removed one after the other."""
     if level == 0:
         return data
-    mask = data.mask & ktc_level_mask(level, data.protocol)
+    mask = data.mask & ktc.level_mask(level, data.protocol)
     return replace(data, voltages=torch.where(mask, data.voltages, 0.0), mask=mask)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ktc_parts.cases import Case
 from ktc_parts.scenes import Found
-from onmanifold.operators.eit import ktc_score
+from onmanifold.operators.eit import ktc
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -91,7 +91,7 @@ def page(results: Sequence[Result], file: Path) -> None:
             axis.title.set_fontsize(7)
         row[0].set_title(f"tank {case.number}, level {case.level}", fontsize=7)
         if case.truth is not None:
-            row[1].set_title(f"score {ktc_score(found.labels, case.truth):.3f}", fontsize=7)
+            row[1].set_title(f"score {ktc.score(found.labels, case.truth):.3f}", fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=90)
     plt.close(figure)

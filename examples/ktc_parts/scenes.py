@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ktc_parts.linear import hinted_objects
-from onmanifold import Fidelity, MaxSteps, NotExplained, SmallDecrease, Starts, solve
-from onmanifold.operators.eit import EIT, ktc_best_labels
+from onmanifold import Fidelity, InconsistentWarning, InitialPoints, MaxSteps, SmallDecrease, solve
+from onmanifold.operators.eit import EIT, ktc
 from onmanifold.posterior import Laplace, explore
 from onmanifold.prior import Point
 from onmanifold.priors.parameters import WithParameters
@@ -76,10 +76,10 @@ def posterior_of(
     """
     y = y.to(prior.dtype)
     guesses = Point.cat([hinted_objects(operator, y, fidelity, prior), lone_objects(prior)])
-    starts = Starts(POOL, STARTS, HALVED, also=guesses)
+    starts = InitialPoints(POOL, STARTS, HALVED, also=guesses)
     with warnings.catch_warnings():
         # the first descents may end in charts that cannot explain the data: jumps lead out of them
-        warnings.simplefilter("ignore", NotExplained)
+        warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(
             operator,
             y[None],
@@ -101,7 +101,7 @@ def lone_objects(prior: WithParameters) -> Point:
 def described(posterior: Laplace, prior: WithParameters, seconds: float, seed: int = 0) -> Found:
     """Labels, probabilities and numbers of objects of a posterior."""
     masks = posterior.x(SAMPLES, seed)[0][:, :2]
-    labels = ktc_best_labels(masks)
+    labels = ktc.best_labels(masks)
     return Found(labels, class_probabilities(masks), numbers(posterior, prior), seconds)
 
 

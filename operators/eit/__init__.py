@@ -1,8 +1,36 @@
 """Electrical impedance tomography: complete electrode and continuum model, in two and three dimensions.
 
+What is here: the operator and its conductivity maps, bodies, meshes, protocols, measurements, channel
+quality, calibration. :mod:`ktc` has what belongs to the Kuopio Tomography Challenge.
+
 Importing this module does no work and needs neither dolfinx nor gmsh.
 """
 
+from onmanifold.operators.eit.calibration.calibrate import (
+    Calibration,
+    TankParameters,
+    calibrate,
+    calibrate_width,
+)
+from onmanifold.operators.eit.calibration.electrode_fit import (
+    ElectrodeFit,
+    calibrate_electrodes,
+    fine_at_wall,
+)
+from onmanifold.operators.eit.calibration.instrument import Instrument
+from onmanifold.operators.eit.calibration.tank import (
+    CalibratedTank,
+    calibrate_tank,
+    homogeneous_voltages,
+)
+from onmanifold.operators.eit.channels.flags import flag_channels
+from onmanifold.operators.eit.channels.plausibility import (
+    Implausible,
+    check_against,
+    check_reference,
+)
+from onmanifold.operators.eit.channels.reciprocity import Reciprocity, reciprocity
+from onmanifold.operators.eit.channels.report import ChannelReport
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -10,108 +38,93 @@ from onmanifold.operators.eit.conductivity import (
     Inclusions,
     Labels,
     Saturating,
-    Scaled,
 )
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.discretization import Discretization, load_discretization
-from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.fem.engine import Engine, Fields
 from onmanifold.operators.eit.geometry.base import Geometry, MeshGeometry
+from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
-from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.linearization import EITLinearization
-from onmanifold.operators.eit.measurements.calibration import (
-    Calibration,
-    calibrate,
-    calibrate_width,
-)
-from onmanifold.operators.eit.measurements.channels import ChannelReport, flag_channels, reciprocity
-from onmanifold.operators.eit.measurements.electrode_fit import ElectrodeFit, calibrate_electrodes
+from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
 from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
-from onmanifold.operators.eit.measurements.instrument import Instrument
-from onmanifold.operators.eit.measurements.ktc import (
-    ktc_classes,
-    ktc_level_mask,
-    ktc_picture,
-    ktc_score,
-    read_ktc,
-    read_ktc_truth,
-)
-from onmanifold.operators.eit.measurements.ktc_labels import ktc_best_labels
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.model_error import transfer_errors
-from onmanifold.operators.eit.measurements.noise import channel_offsets, fit_noise, noise_std
-from onmanifold.operators.eit.measurements.plausibility import (
-    Implausible,
-    check_against,
-    check_reference,
-)
+from onmanifold.operators.eit.measurements.noise import fit_noise, noise_std
+from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
 from onmanifold.operators.eit.mesh.files import read_mesh
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import polar_mesh
-from onmanifold.operators.eit.mesh.warp import electrode_ends, with_ends
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.eit.models.system import ForwardModel
 from onmanifold.operators.eit.operator import EIT
 from onmanifold.operators.eit.options import from_options
 from onmanifold.operators.eit.plot import plot_eit
 
 __all__ = [
+    # the operator
     "EIT",
-    "Affine",
-    "Calibration",
-    "ChannelReport",
-    "CompleteElectrodes",
-    "ConductivityMap",
-    "Continuum",
-    "Cylinder",
-    "Discretization",
     "EITLinearization",
-    "ElectrodeFit",
-    "Engine",
+    "from_options",
+    "plot_eit",
+    # conductivity maps
+    "Affine",
+    "ConductivityMap",
     "Exponential",
-    "Geometry",
-    "Implausible",
     "Inclusions",
-    "Instrument",
     "Labels",
-    "Measurement",
-    "Mesh",
-    "MeshGeometry",
-    "Outline",
-    "Protocol",
     "Saturating",
-    "Scaled",
+    # bodies
+    "BoundaryCurve",
+    "Cylinder",
+    "Geometry",
+    "MeshGeometry",
     "Tank",
+    # meshes
+    "Discretization",
+    "Mesh",
     "assemble",
-    "calibrate",
-    "calibrate_electrodes",
-    "calibrate_width",
-    "channel_offsets",
+    "electrode_edges",
+    "fine_at_wall",
+    "generate_mesh",
+    "load_discretization",
+    "polar_mesh",
+    "read_mesh",
+    "with_electrode_edges",
+    # what is driven and measured, and the equations
+    "CompleteElectrodes",
+    "Continuum",
+    "Engine",
+    "Fields",
+    "ForwardModel",
+    "Protocol",
+    # measurements
+    "Measurement",
+    "approximation_error_fidelity",
+    "fit_noise",
+    "noise_std",
+    "read_measurement",
+    "save_measurement",
+    # channels
+    "ChannelReport",
+    "Implausible",
+    "Reciprocity",
     "check_against",
     "check_reference",
-    "electrode_ends",
-    "fit_noise",
     "flag_channels",
-    "from_options",
-    "generate_mesh",
-    "ktc_best_labels",
-    "ktc_classes",
-    "ktc_level_mask",
-    "ktc_picture",
-    "ktc_score",
-    "load_discretization",
-    "noise_std",
-    "plot_eit",
-    "polar_mesh",
-    "read_ktc",
-    "read_ktc_truth",
-    "read_measurement",
-    "read_mesh",
     "reciprocity",
-    "save_measurement",
-    "transfer_errors",
-    "with_ends",
+    # calibration
+    "CalibratedTank",
+    "Calibration",
+    "ElectrodeFit",
+    "Instrument",
+    "TankParameters",
+    "calibrate",
+    "calibrate_electrodes",
+    "calibrate_tank",
+    "calibrate_width",
+    "homogeneous_voltages",
 ]

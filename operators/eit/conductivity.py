@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import typing
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 MATERIALS = ("resistive", "background", "conductive")
 
 
-class ConductivityMap(Protocol):
+class ConductivityMap(typing.Protocol):
     """What :class:`EIT` asks of a map from pixel values to conductivity; both act entry by entry.
 
     A map with further unknowns says how many ``channels`` its ``x`` has: both then take
@@ -104,7 +104,7 @@ class Saturating:
         resistive: a in [0, 1); at least b / 2, for s to rise everywhere.
         conductive: b in [0, 1).
         reach: where it saturates; below 1, objects saturate although a constant was added to the
-            picture to stand for a drift of the background.
+            image to model a background drift.
 
     Example:
         >>> Saturating(0.8)(torch.tensor([-1.0, 0.0, 0.5]))
@@ -150,9 +150,9 @@ class Labels:
     Between the labels the conductivity's logarithm follows a cubic in each half, monotone and with a
     continuous derivative; beyond -1 and 1 it stays.
 
-    The conductivities named in ``free`` are estimated along with the picture: ``x`` then has a further
+    The conductivities named in ``free`` are estimated along with the image: ``x`` then has a further
     channel for each, in the order of ``free``, a constant image of the value theta, and the material
-    conducts ``exp(theta)`` times what it is said to. ``WithParameters`` makes a prior of such pictures.
+    conducts ``exp(theta)`` times what it is said to. ``WithParameters`` makes a prior of such images.
 
     Attributes:
         resistive: S/m.
@@ -162,8 +162,8 @@ class Labels:
 
     Example:
         >>> labels = Labels(0.5, 1.0, 2.0, free=("conductive",))
-        >>> picture = torch.tensor([[-1.0, 0.0, 1.0], [0.1, 0.1, 0.1]])
-        >>> labels(picture)
+        >>> image = torch.tensor([[-1.0, 0.0, 1.0], [0.1, 0.1, 0.1]])
+        >>> labels(image)
         tensor([0.5000, 1.0000, 2.2103])
     """
 
@@ -189,7 +189,7 @@ class Labels:
 
     @property
     def channels(self) -> int:
-        """Number of channels of ``x``: the picture and a parameter for each free conductivity."""
+        """Number of channels of ``x``: the image and a parameter for each free conductivity."""
         return 1 + len(self.free)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -203,23 +203,23 @@ class Labels:
         return value.exp().unsqueeze(-2) * torch.stack([slope, *chosen], dim=-2)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The picture, and the logarithm of each material's conductivity."""
+        """The image, and the logarithm of each material's conductivity."""
         if self.free and (x.ndim < 2 or x.shape[-2] != self.channels):
             raise ValueError(
-                f"Labels with free {', '.join(self.free)} takes (..., {self.channels}, P): the picture and "
+                f"Labels with free {', '.join(self.free)} takes (..., {self.channels}, P): the image and "
                 f"a channel for each; got {tuple(x.shape)}"
             )
-        picture = x[..., 0, :] if self.free else x
-        levels = [torch.full_like(picture, math.log(getattr(self, name))) for name in MATERIALS]
+        image = x[..., 0, :] if self.free else x
+        levels = [torch.full_like(image, math.log(getattr(self, name))) for name in MATERIALS]
         for j, name in enumerate(self.free):
             k = MATERIALS.index(name)
             levels[k] = levels[k] + x[..., 1 + j, :]
-        return picture, levels
+        return image, levels
 
     def _logarithm(
-        self, picture: Tensor, levels: list[Tensor]
+        self, image: Tensor, levels: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Log-conductivity, its derivative by the picture and by each material's logarithm."""
+        """Log-conductivity, its derivative by the image and by each material's logarithm."""
         low, middle, high = levels
         down, up = middle - low, high - middle
         # The slope at 0 is the harmonic mean of both sides' (Fritsch and Butland): monotone cubics,
@@ -229,15 +229,15 @@ class Labels:
         mean = torch.where(rises, 2 * down * up / total, 0.0)
         by_down = torch.where(rises, 2 * (up / total) ** 2, 0.0)
         by_up = torch.where(rises, 2 * (down / total) ** 2, 0.0)
-        t = picture.abs().clamp(max=1.0)
-        step, step_slope = t**2 * (3 - 2 * t), 6 * t * (1 - t)  # from 0 to 1, flat at both ends
+        t = image.abs().clamp(max=1.0)
+        step, step_slope = t**2 * (3 - 2 * t), 6 * t * (1 - t)  # from 0 to 1, flat at 0 and 1
         bump, bump_slope = t * (1 - t) ** 2, (1 - t) * (1 - 3 * t)  # slope 1 at 0, flat at 1
-        right = picture >= 0
-        sign = torch.where(right, 1.0, -1.0).to(picture)
+        right = image >= 0
+        sign = torch.where(right, 1.0, -1.0).to(image)
         outer = torch.where(right, up, -down)
         value = middle + step * outer + sign * bump * mean
         slope = sign * step_slope * outer + bump_slope * mean
-        slope = torch.where(picture.abs() < 1, slope, 0.0)
+        slope = torch.where(image.abs() < 1, slope, 0.0)
         bump = sign * bump
         left_step, right_step = torch.where(right, 0.0, step), torch.where(right, step, 0.0)
         by_material = [
@@ -250,10 +250,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Inclusions:
-    """Resistive and conductive objects in water, each kind a soft mask, and a drift of the water.
+    """Resistive and conductive objects in water, each kind a soft mask, and a background drift.
 
     ``x`` has three channels: p and q in [0, 1], how far a pixel belongs to resistive and to conductive
-    objects, and t, the drift, a constant image. Then
+    objects, and t, the background drift, a constant image. Then
 
         s = background * exp(t) * (1 - a p) / (1 - b q),    a = resistive, b = conductive:
 
@@ -300,49 +300,13 @@ class Inclusions:
         return self.background * t.exp(), 1 - self.resistive * p, 1 - self.conductive * q
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """Another map's conductivity times a factor, such as a drift of the water's conductivity.
-
-    Attributes:
-        conductivity: the other map.
-        factor: without unit, positive.
-
-    Example:
-        >>> Scaled(Affine(), 1.1)(torch.tensor([2.0]))
-        tensor([2.2000])
-    """
-
-    conductivity: ConductivityMap
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require_positive(self.factor, "factor")
-
-    @property
-    def channels(self) -> int:
-        """That of the other map."""
-        return channels_of(self.conductivity)
-
-    @property
-    def masks(self) -> int:
-        """That of the other map."""
-        return masks_of(self.conductivity)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.factor * self.conductivity(x)
-
-    def derivative(self, x: Tensor) -> Tensor:
-        return self.factor * self.conductivity.derivative(x)
-
-
 def channels_of(conductivity: ConductivityMap) -> int:
     """How many channels a map's ``x`` has: 1 unless it says otherwise."""
     return int(getattr(conductivity, "channels", 1))
 
 
 def masks_of(conductivity: ConductivityMap) -> int:
-    """How many of the channels are masks, resistive and conductive, that make one picture; 0 for none."""
+    """How many of the channels are masks, resistive and conductive, that make one image; 0 for none."""
     return int(getattr(conductivity, "masks", 0))
 
 

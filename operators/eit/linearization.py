@@ -1,4 +1,4 @@
-"""Voltages and their derivative at a batch of pictures, and the operator as an autograd function."""
+"""Voltages and their derivative at a batch of images, and the operator as an autograd function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onmanifold.operators.eit.fem.threads import each
 
 @dataclass(frozen=True, eq=False)
 class EITLinearization:
-    """Value and derivative of :class:`EIT` at ``B`` pictures.
+    """Value and derivative of :class:`EIT` at ``B`` images.
 
     With electrodes no further factorization or solve is needed. In the continuum model tangents need the
     sensors' potentials, which are computed once, and cotangents those or one solve for each source.
@@ -26,10 +26,10 @@ class EITLinearization:
     Attributes:
         engine: the finite element model.
         average: pixels to cells, ``(C, P)``.
-        x_shape: shape of one picture.
+        x_shape: shape of one image.
         y: voltages, V, ``(B, *y_shape)``.
         slope: derivative of the conductivity by each channel's value, ``(B, channels, P)``, float64.
-        fields: potentials at the pictures.
+        fields: potentials at the images.
     """
 
     engine: Engine
@@ -73,7 +73,7 @@ class EITLinearization:
         return (full * slope).reshape(*self.y.shape, *self.x_shape).to(self.y)
 
     def select(self, rows: Tensor) -> EITLinearization:
-        """The same at the pictures ``rows``, a mask or an index."""
+        """The same at the images ``rows``, a mask or an index."""
         inside = rows.to(self.slope.device)
         return EITLinearization(
             self.engine,
@@ -109,7 +109,7 @@ def voltages(
     """``value(x)`` as an autograd function whose derivative is that of ``linearize(x)``.
 
     Args:
-        x: pictures.
+        x: images.
         value: computes the voltages.
         linearize: computes voltages and derivative.
         keep: whether to linearize at once, because a derivative will be asked for; if one is

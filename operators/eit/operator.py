@@ -1,23 +1,22 @@
-"""The EIT forward operator: pixels to conductivity to electrode voltages."""
+"""The EIT forward operator: from pixels over conductivity to electrode voltages."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from onmanifold.checks import check_batch, check_shape
+from onmanifold.checks import check_batch, check_number, check_shape
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
-    Scaled,
     channels_of,
     masks_of,
 )
@@ -31,18 +30,18 @@ from onmanifold.operators.eit.models.boundary import boundary_loop
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
-from onmanifold.operators.eit.models.system import Model
-from onmanifold.operators.eit.plot import draw_picture, draw_voltages
+from onmanifold.operators.eit.models.system import ForwardModel
+from onmanifold.operators.eit.plot import draw_image, draw_voltages
 
-_BATCH = 16  # pictures whose potentials are held at a time where only voltages are wanted
+_BATCH = 16  # images whose potentials are held at a time where only voltages are wanted
 
 
 class EIT:
-    """Electrical impedance tomography: a picture of the conductivity to electrode voltages.
+    """Electrical impedance tomography: from an image of the conductivity to electrode voltages.
 
     ``A(x) = F(s(x))``, where s maps pixel values to conductivity, cells take the average over their
     pixels, and F is the complete electrode model or the continuum model, in float64 whatever the dtype and
-    device of ``x``. With electrodes one factorization and L - 1 solves a picture give the voltages, the
+    device of ``x``. With electrodes one factorization and L - 1 solves an image give the voltages, the
     derivative in any number of directions and its adjoint. It is an autograd function:
     ``loss(A(x)).backward()`` works.
 
@@ -51,10 +50,10 @@ class EIT:
     measurements alike cancels, and the measured voltages are compared as they are.
 
     Args:
-        tank: geometry and contact impedances: :class:`Tank`, :class:`Outline`, :class:`Cylinder` or
+        tank: geometry and contact impedances: :class:`Tank`, :class:`BoundaryCurve`, :class:`Cylinder` or
             :class:`MeshGeometry`.
         protocol: injections and measurement patterns at the electrodes, or :class:`Continuum` patterns.
-        x_shape: shape of a picture, ``(1, H, W)`` or ``(H, W)``; in three dimensions ``(1, D, H, W)`` or
+        x_shape: shape of an image, ``(1, H, W)`` or ``(H, W)``; in three dimensions ``(1, D, H, W)`` or
             ``(D, H, W)``. It covers the tank's ``extent``, row 0 on top (largest y), slice 0 at the
             bottom; pixels outside the tank have no effect. A map with ``channels`` takes ``(channels,
             ...)``.
@@ -66,13 +65,13 @@ class EIT:
         background: conductivity of the tank in the reference measurement, S/m; that of ``x = 0`` if ``None``.
         solver: ``"auto"``, ``"mumps"``, ``"superlu"`` or ``"torch"``; with ``comm`` ``"gamg"``,
             ``"hypre"`` or ``"mumps"``.
-        device: where to compute; on a GPU the solver is ``"torch"``.
+        device: where to compute; on a GPU the solver is ``"torch"``. ``x`` may be on any device.
         comm: mpi4py's communicator, to share the mesh out among its ranks, which all get the same voltages;
             calls are collective. Only rank 0 looks at ``mesh``.
 
     Attributes:
         tank, protocol, conductivity: as given.
-        x_shape: shape of a picture.
+        x_shape: shape of an image.
         y_shape: shape of the voltages: ``(I, M)``, or ``(K,)`` where only K of them are measured.
         background: conductivity in the reference measurement, S/m.
         engine: the finite element model.
@@ -111,6 +110,7 @@ class EIT:
         self.protocol = protocol
         self.conductivity: ConductivityMap = conductivity or Affine()
         self.background = background
+        self._scale = 1.0  # of the conductivity
         self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
         model = _model(tank, protocol)
         if comm is None:
@@ -147,10 +147,10 @@ class EIT:
     def linearize(self, x: Tensor) -> EITLinearization:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
-        fields = self.engine.fields(self._cells(x))
+        pixels, cells = self._pixels_and_cells(x)
+        slope = self._scale * self.conductivity.derivative(pixels).view(pixels.shape)
+        fields = self.engine.fields(cells)
         y = self.engine.voltages(fields) + self._offset
-        channels = self._channels(x)
-        slope = self.conductivity.derivative(channels).view(channels.shape)
         return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
 
     # Around it --------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class EIT:
     def cell_conductivity(self, x: Tensor) -> Tensor:
         """Conductivity of each cell, S/m: ``(B, *x_shape)`` to ``(B, C)``, float64."""
         check_batch(x, self.x_shape, "x", finite=True)
-        return self._cells(x)
+        return self._pixels_and_cells(x)[1]
 
     def jacobian(self, x: Tensor) -> Tensor:
         """The whole derivative, ``(B, *y_shape, *x_shape)``, from one factorization a member."""
@@ -181,17 +181,20 @@ class EIT:
 
     def scaled(self, factor: float) -> Self:
         """The same operator where everything conducts ``factor`` times as well, the reference excepted."""
-        return self.with_conductivity(Scaled(self.conductivity, factor))
+        check_number(factor, "EIT.scaled: factor")
+        other = copy.copy(self)
+        other._scale = factor * self._scale
+        return other
 
     def fit_scale(
         self, x: Tensor, y: Tensor, std: float | Tensor = 1.0, mask: Tensor | None = None
     ) -> Tensor:
-        """The factor ``c`` of :meth:`scaled` with which ``x`` explains the voltages ``y`` best.
+        """The factor ``c`` of :meth:`scaled` with which ``x`` fits the voltages ``y`` best.
 
         Up to the contact impedances ``F(c s) = F(s) / c``, so ``1 / c`` follows from linear least squares.
 
         Args:
-            x: pictures, ``(B, *x_shape)``.
+            x: images, ``(B, *x_shape)``.
             y: measured voltages, V, ``(B, *y_shape)``.
             std: standard deviation of the voltages, V, broadcasts to ``y_shape``.
             mask: which voltages were measured, bool, broadcasts to ``y_shape``; all if ``None``.
@@ -228,7 +231,7 @@ class EIT:
 
     @property
     def label_x(self) -> str:
-        """Unit of a picture, where its values are the conductivity."""
+        """Unit of an image, where its values are the conductivity."""
         return "S/m" if self.conductivity == Affine() else ""
 
     @property
@@ -237,26 +240,26 @@ class EIT:
         return "V" if self._measured is None else "V above the reference"
 
     def draw_x(self, ax: Any, x: Tensor, **scale: Any) -> Any:
-        """Draw a picture in the tank; further channels as numbers beneath. In 3D, slices.
+        """Draw an image in the tank; further channels as numbers beneath. In 3D, slices.
 
-        The masks of :class:`Inclusions` make one picture, resistive blue and conductive red. With a colour
+        The masks of :class:`Inclusions` make one image, resistive blue and conductive red. With a colour
         map given, as for standard deviations, it is the larger of the two.
         """
-        picture, *channels = x.detach().cpu().reshape(-1, *self._image_shape)
+        image, *channels = x.detach().cpu().reshape(-1, *self._image_shape)
         if masks_of(self.conductivity) == 2:
-            resistive, (conductive, *channels) = picture, channels
+            resistive, (conductive, *channels) = image, channels
             if "cmap" in scale:
-                picture = torch.maximum(resistive, conductive)
+                image = torch.maximum(resistive, conductive)
             else:
-                picture = conductive - resistive
+                image = conductive - resistive
                 scale = {"min": -1.0, "max": 1.0, "cmap": "coolwarm"}
-        if picture.ndim == 3:
+        if image.ndim == 3:
             from onmanifold.plot import draw
 
-            return draw(ax, picture, **scale)
+            return draw(ax, image, **scale)
         ones = torch.ones(self.engine.cells, 1, dtype=torch.float64, device=self.engine.device)
         inside = (self._average.adjoint(ones) > 0).view(self._image_shape).cpu()
-        drawn = draw_picture(ax, self.tank, picture.numpy(), inside.numpy(), **scale)
+        drawn = draw_image(ax, self.tank, image.numpy(), inside.numpy(), **scale)
         free = ", ".join(f"{float(channel.mean()):.3g}" for channel in channels)
         if free:
             ax.text(0.5, -0.04, free, transform=ax.transAxes, ha="center", va="top")
@@ -274,7 +277,7 @@ class EIT:
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
-        engine, cells = self.engine, self._cells(x)
+        engine, (_, cells) = self.engine, self._pixels_and_cells(x)
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)
 
@@ -282,32 +285,32 @@ class EIT:
     def _image_shape(self) -> tuple[int, ...]:
         return self.x_shape[-len(self.tank.extent[0]) :]
 
-    def _channels(self, x: Tensor) -> Tensor:
-        """``(B, *x_shape)`` to ``(B, channels, P)``, float64."""
-        pixels = math.prod(self._image_shape)
-        return x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, pixels)
+    def _pixels_and_cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the conductivity follows from, and the conductivity of the cells, S/m.
 
-    def _cells(self, x: Tensor) -> Tensor:
-        """Positive conductivity of the cells for each member of a batch, ``(B, C)``."""
-        channels = self._channels(x)
-        s = self.conductivity(channels).reshape(len(x), -1)
+        Returns:
+            Pixel values ``(B, channels, P)`` and conductivities ``(B, C)``, float64 on the engine's device.
+
+        Raises:
+            OutsideDomain: a conductivity is not positive and finite.
+        """
+        count = math.prod(self._image_shape)
+        pixels = x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, count)
+        s = self._scale * self.conductivity(pixels).reshape(len(x), -1)
         cells = (self._average @ s.T.contiguous()).T.contiguous()
         bad = ~(torch.isfinite(cells) & (cells > 0))
-        count = self.engine.sum(bad.sum(dim=1).double())
-        if bool(count.any()):
-            self._refuse(x, cells, bad, count)
-        return cells
-
-    def _refuse(self, x: Tensor, cells: Tensor, bad: Tensor, count: Tensor) -> NoReturn:
-        """Say which cell has no conductivity; on all ranks of an MPI run, also those whose cells are good."""
+        # on all ranks of an MPI run alike, also on those whose cells are good
+        number = self.engine.sum(bad.sum(dim=1).double())
+        if not bool(number.any()):
+            return pixels, cells
         worst = "a cell of another rank"
         if bool(bad.any()):
             b, c = bad.nonzero()[0].tolist()
             worst = f"{float(cells[b, c]):.6g} S/m in cell {c} of member {b}"
         raise OutsideDomain(
-            f"conductivity has to be positive and finite, got {worst} ({int(count.sum())} such cells); pixel "
-            f"values run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}",
-            (count > 0).to(x.device),
+            f"conductivity has to be positive and finite, got {worst} ({int(number.sum())} such cells); "
+            f"pixel values run from {float(x.min()):.6g} to {float(x.max()):.6g} under {self.conductivity}",
+            (number > 0).to(x.device),
         )
 
     def _reference_offset(self) -> Tensor:
@@ -347,7 +350,7 @@ class EIT:
         return value.reshape(self.y_shape)
 
 
-def _model(tank: Geometry, protocol: Protocol | Continuum) -> Model:
+def _model(tank: Geometry, protocol: Protocol | Continuum) -> ForwardModel:
     if isinstance(protocol, Continuum):
         return protocol
     if protocol.electrodes != tank.electrodes:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from onmanifold.operators.eit import ktc
 from onmanifold.operators.eit.conductivity import (
     Affine,
-    ConductivityMap,
     Exponential,
     Labels,
     Saturating,
@@ -22,9 +21,9 @@ from onmanifold.operators.eit.conductivity import (
 )
 from onmanifold.operators.eit.fem.discretization import SHIPPED, Discretization
 from onmanifold.operators.eit.fem.discretize import MeshLike
-from onmanifold.operators.eit.geometry.base import Geometry, MeshGeometry
+from onmanifold.operators.eit.geometry.base import MeshGeometry
+from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
-from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.files import ENDINGS, read_measurement
 from onmanifold.operators.eit.mesh.files import read_mesh
@@ -36,24 +35,25 @@ from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 
 Choice = str | Mapping[str, Any]
+Makers = dict[str, Callable[..., Any]]
 
-TANKS: dict[str, Callable[..., Any]] = {"unit": Tank.unit, "ktc": Tank.ktc}
-SHAPES: dict[str, Callable[..., Any]] = {"tank": Tank, "outline": Outline, "cylinder": Cylinder}
-MAPS: dict[str, Callable[..., ConductivityMap]] = {
+_TANKS: Makers = {"unit": Tank.unit, "ktc": ktc.tank}
+_SHAPES: Makers = {"tank": Tank, "curve": BoundaryCurve, "cylinder": Cylinder}
+_MAPS: Makers = {
     "affine": Affine,
     "exponential": Exponential,
     "saturating": Saturating,
     "labels": Labels,
 }
-PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+_PROTOCOLS: Makers = {
     "adjacent": Protocol.adjacent,
     "opposite": Protocol.opposite,
-    "ktc": Protocol.ktc,
+    "ktc": ktc.protocol,
     "skip": Protocol.skip,
     "trigonometric": Protocol.trigonometric,
+    "walsh": Continuum.walsh,
 }
-CONTINUA: dict[str, Callable[..., Continuum]] = {"walsh": Continuum.walsh, "haar": Continuum.haar}
-MESHERS: dict[str, Callable[..., Mesh]] = {"gmsh": generate_mesh, "polar": polar_mesh}
+_MESHERS: Makers = {"gmsh": generate_mesh, "polar": polar_mesh}
 
 
 def from_options(
@@ -77,9 +77,9 @@ def from_options(
         x_shape: ``(1, H, W)`` or ``(H, W)``, in three dimensions with depth in front, and with as many
             channels as the conductivity map has; 64 pixels a side, or 32 in three dimensions, if ``None``.
         tank: ``"unit"``, ``"ktc"``, the arguments of :class:`Tank`, or those of another body beside its
-            ``"shape"``: ``"outline"`` or ``"cylinder"``. ``"mesh"`` for what the mesh file holds.
+            ``"shape"``: ``"curve"`` or ``"cylinder"``. ``"mesh"`` for what the mesh file holds.
         protocol: ``"adjacent"``, ``"opposite"``, ``"skip-K"`` with a number K, ``"trigonometric"``,
-            ``"ktc"``, ``"walsh"`` or ``"haar"`` (continuum model), a mapping with such a name under
+            ``"ktc"`` or ``"walsh"`` (continuum model), a mapping with such a name under
             ``"protocol"`` and its arguments beside it, or a measurement file that has one; by default that
             of the reference file, else the challenge's for its tank and adjacent for any other.
         drop_driven: leave out voltages at electrodes that carry the injection's current.
@@ -89,11 +89,11 @@ def from_options(
             discretization; ``"gmsh"`` or ``"polar"`` to make one of the tank, or a mapping with that under
             ``"mesh"`` and the arguments of :func:`generate_mesh` or :func:`polar_mesh` beside it. By default
             the shipped medium mesh where it fits the tank, else what gmsh makes.
-        degree: 1 or 2, of the elements.
         contact_impedance: instead of the tank's own, Ohm m^2.
         reference: a measurement file (:func:`read_measurement`), or voltages ``(I, M)``: model the
             difference to it.
         background: conductivity in the reference measurement, S/m.
+        degree: 1 or 2, of the elements.
         solver: as for :class:`EIT`.
         device: as for :class:`EIT`.
 
@@ -102,8 +102,8 @@ def from_options(
         TypeError: an argument that a tank, a protocol, a mesh or a map does not take.
 
     Example:
-        >>> options = {"map": "affine", "offset": 0.2, "slope": 1.6}
-        >>> eit = from_options((1, 32, 32), tank="unit", conductivity=options, mesh="coarse")
+        >>> affine = {"map": "affine", "offset": 0.2, "slope": 1.6}
+        >>> eit = from_options((1, 32, 32), tank="unit", conductivity=affine, mesh="coarse")
         >>> eit.y_shape
         (32, 32)
         >>> from_options(protocol="skip-4", drop_driven=True, mesh="coarse").y_shape
@@ -111,11 +111,19 @@ def from_options(
     """
     if not isinstance(drop_driven, bool):
         raise TypeError(f"drop_driven has to be true or false, got {drop_driven!r}")
-    body, grid = _body(tank, mesh)
+    body, grid = _body_and_mesh(tank, mesh)
     if contact_impedance is not None:
         body = replace(body, contact_impedance=contact_impedance)
-    plan, measured = _plan(protocol, drop_driven, reference, tank, body)
-    material = _conductivity(conductivity)
+    if protocol is None and not isinstance(reference, str | Path):
+        protocol = "ktc" if tank == "ktc" else "adjacent"
+    plan = None if protocol is None else _protocol(protocol, body.electrodes, drop_driven)
+    measured: Any = reference
+    if isinstance(reference, str | Path):
+        plan, measured = _from_file(reference, plan, drop_driven)
+    elif reference is not None:
+        measured = torch.as_tensor(reference, dtype=torch.float64)
+    assert plan is not None
+    material = _make(conductivity, "map", _MAPS, what="conductivity map")
     if x_shape is None:
         dim = len(body.extent[0])
         x_shape = (channels_of(material), *[64 if dim == 2 else 32] * dim)
@@ -133,121 +141,91 @@ def from_options(
     )
 
 
-def _body(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
-    """The geometry and its mesh."""
+def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
     if tank == "mesh":
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
             raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
         return MeshGeometry.of(grid), grid
     if isinstance(tank, Mapping):
-        make, options = _chosen(tank, "shape", SHAPES, "tank")
-        body = make(**options)
-    elif tank in TANKS:
-        body = TANKS[tank]()
+        body = _make({"shape": "tank"} | dict(tank), "shape", _SHAPES)
+    elif tank in _TANKS:
+        body = _TANKS[tank]()
     else:
-        raise ValueError(f"unknown tank {tank!r}; known: {', '.join(TANKS)}, mesh")
+        raise ValueError(f"unknown tank {tank!r}; known: {', '.join(_TANKS)}, mesh")
     return body, _mesh(mesh, body)
 
 
-def _mesh(mesh: Choice | None, body: Geometry | None) -> MeshLike:
-    if mesh is None:
-        return None
-    if isinstance(mesh, Mapping) or mesh in MESHERS:
-        if body is None:
-            raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
-        make, options = _chosen(mesh, "mesh", MESHERS, None, ("geometry", "tank"))
-        made: Mesh = make(body, **options)
+def _mesh(mesh: Choice | None, body: Any) -> MeshLike:
+    if mesh is None or (isinstance(mesh, str) and mesh in SHIPPED):
+        return mesh
+    if isinstance(mesh, Mapping) or mesh in _MESHERS:
+        made: MeshLike = None if body is None else _make(mesh, "mesh", _MESHERS, (body,))
         return made
     suffix = Path(mesh).suffix.lower()
     if suffix in (".msh", ".xdmf"):
         return read_mesh(mesh)
     if suffix == ".npz":
         return Discretization.load(mesh)
-    if mesh not in SHIPPED:
-        known = ", ".join((*SHIPPED, *MESHERS))
-        raise ValueError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
-    return mesh
+    known = ", ".join((*SHIPPED, *_MESHERS))
+    raise ValueError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
 
 
-def _plan(
-    protocol: Choice | None,
-    drop_driven: bool,
-    reference: str | Path | Sequence[Sequence[float]] | None,
-    tank: Choice,
-    body: Geometry,
-) -> tuple[Protocol | Continuum, Tensor | None]:
-    """The protocol, and the reference's voltages."""
-    in_file = protocol is None and isinstance(reference, str | Path)
-    plan: Protocol | Continuum | None = None
-    if not in_file:
-        plan = _protocol(protocol or ("ktc" if tank == "ktc" else "adjacent"), body, drop_driven)
-    if reference is None or not isinstance(reference, str | Path):
-        assert plan is not None
-        voltages = None if reference is None else torch.as_tensor(reference, dtype=torch.float64)
-        return plan, voltages
+def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | Continuum:
+    found: Protocol | Continuum
+    if isinstance(given, str) and Path(given).suffix.lower() in ENDINGS:
+        found = read_measurement(given).protocol
+    else:
+        if isinstance(given, str) and (skip := re.fullmatch(r"skip-(\d+)", given)):
+            given = {"protocol": "skip", "skip": int(skip[1])}
+        name = given if isinstance(given, str) else given.get("protocol")
+        count = () if name in ("ktc", "walsh") else (electrodes,)
+        found = _make(given, "protocol", _PROTOCOLS, count)
+    if not drop_driven:
+        return found
+    if isinstance(found, Continuum):
+        raise ValueError(f"the continuum model ({given}) has no electrodes to drop")
+    return Protocol.from_matrices(
+        found.injections, found.patterns, found.measured, drop_driven=True
+    )
+
+
+def _from_file(
+    reference: str | Path, plan: Protocol | Continuum | None, drop_driven: bool
+) -> tuple[Protocol, Any]:
+    """The protocol of a reference's file, unless there is one already, and the voltages."""
     if isinstance(plan, Continuum):
         raise ValueError("the continuum model takes a reference as voltages, not as a file")
     file = read_measurement(reference, protocol=plan)
-    if in_file and drop_driven:
+    if plan is None and drop_driven:
         raise ValueError(
-            f"drop_driven says nothing of the protocol in {reference}; name a protocol"
+            f"drop_driven does not apply to the protocol in {reference}; name a protocol"
         )
     if not bool(file.mask.all()):
         raise ValueError(f"{reference} has missing voltages; a reference has to be complete")
     return file.protocol, file.voltages
 
 
-def _protocol(given: Choice, body: Geometry, drop_driven: bool) -> Protocol | Continuum:
-    if isinstance(given, str) and Path(given).suffix.lower() in ENDINGS:
-        found = read_measurement(given).protocol
-        return Protocol.from_matrices(
-            found.injections, found.patterns, found.measured, drop_driven=drop_driven
-        )
-    if isinstance(given, str) and (named := re.fullmatch(r"skip-(\d+)", given)):
-        given = {"protocol": "skip", "skip": int(named[1])}
-    make, options = _chosen(given, "protocol", {**PROTOCOLS, **CONTINUA}, None, ("electrodes",))
-    name = given if isinstance(given, str) else given["protocol"]
-    if name in CONTINUA:
-        if drop_driven:
-            raise ValueError(f"the continuum model ({name}) has no electrodes to drop")
-        patterns: Continuum = make(**options)
-        return patterns
-    if name == "ktc":
-        found = Protocol.ktc(**options)
-        return Protocol.from_matrices(found.injections, found.patterns, drop_driven=drop_driven)
-    made: Protocol = make(body.electrodes, **{"drop_driven": drop_driven, **options})
-    return made
+def _make(
+    given: Choice, key: str, known: Makers, first: tuple[Any, ...] = (), what: str | None = None
+) -> Any:
+    """What a name means, or a mapping with a name under ``key`` and arguments beside it.
 
-
-def _conductivity(given: Choice) -> ConductivityMap:
-    make, options = _chosen(given, "map", MAPS, None, what="conductivity map")
-    made: ConductivityMap = make(**options)
-    return made
-
-
-def _chosen(
-    given: Choice,
-    key: str,
-    known: Mapping[str, Callable[..., Any]],
-    default: str | None,
-    hidden: tuple[str, ...] = (),
-    what: str | None = None,
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """What a name, or a mapping with a name under ``key``, stands for, and its arguments."""
-    options = {key: given} if isinstance(given, str) else dict(given)
-    name = options.pop(key, default)
+    The ``first`` arguments are not the user's.
+    """
+    arguments = {key: given} if isinstance(given, str) else dict(given)
+    name = arguments.pop(key, None)
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
     make = known[name]
-    signature = inspect.signature(make).parameters
-    names = [n for n in signature if n not in hidden]
-    unknown = sorted(set(options) - set(names))
+    parameters = list(inspect.signature(make).parameters.values())[len(first) :]
+    names = [p.name for p in parameters]
+    unknown = sorted(set(arguments) - set(names))
     if unknown:
-        told = make.__name__
-        raise TypeError(f"{told} does not take {', '.join(unknown)}; it takes {', '.join(names)}")
-    needed = [n for n in names if signature[n].default is inspect.Parameter.empty]
-    missing = [n for n in needed if n not in options]
+        raise TypeError(
+            f"{make.__name__} does not take {', '.join(unknown)}; it takes {', '.join(names)}"
+        )
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in arguments]
     if missing:
         raise TypeError(f"{make.__name__} needs {', '.join(missing)}")
-    return make, options
+    return make(*first, **arguments)

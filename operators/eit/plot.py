@@ -1,4 +1,4 @@
-"""Pictures of a geometry, of its electrodes, mesh and conductivity, and of voltages."""
+"""Drawings of a geometry, of its electrodes, mesh and conductivity, and of voltages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plot_eit(
     unit: str = "S/m",
     slices: int | Sequence[float] = 3,
 ) -> Axes:
-    """Draw the outline, the electrodes with their numbers, the mesh and the conductivity of its cells.
+    """Draw the boundary, the electrodes with their numbers, the mesh and the conductivity of its cells.
 
     In three dimensions: the electrodes on the surface, and the conductivity on horizontal cuts.
 
@@ -56,7 +56,7 @@ def plot_eit(
 
     Example:
         >>> from onmanifold.operators.eit import Tank, load_discretization
-        >>> tank = Tank.ktc()
+        >>> tank = Tank(radius=0.115)
         >>> plot_eit(tank, load_discretization("coarse", tank)).get_xlabel()
         'x (m)'
     """
@@ -76,33 +76,33 @@ def plot_eit(
     return ax
 
 
-def draw_picture(
+def draw_image(
     ax: Axes,
     geometry: Geometry,
-    picture: Array,
+    image: Array,
     inside: NDArray[np.bool_],
     *,
     min: float | None = None,
     max: float | None = None,
     cmap: str = "gray",
 ) -> AxesImage:
-    """Draw a picture where the body is, and its electrodes as dots.
+    """Draw an image where the body is, and its electrodes as dots.
 
     Args:
         ax: where to draw.
         geometry: the body, in two dimensions.
-        picture: ``(H, W)``, over the body's ``extent``.
+        image: ``(H, W)``, over the body's ``extent``.
         inside: pixels that the body reaches into, ``(H, W)``.
         min: value of the darkest shade; by default the smallest.
         max: value of the lightest shade; by default the largest.
         cmap: name of the colour map.
     """
     (left, bottom), (right, top) = geometry.extent
-    shown = np.where(inside, picture, np.nan)
-    image = ax.imshow(shown, cmap=cmap, vmin=min, vmax=max, extent=(left, right, bottom, top))
+    shown = np.where(inside, image, np.nan)
+    drawn = ax.imshow(shown, cmap=cmap, vmin=min, vmax=max, extent=(left, right, bottom, top))
     ax.plot(*geometry.centres.T, ".", color=_ELECTRODE, markersize=5, clip_on=False)
     ax.set_axis_off()
-    return image
+    return drawn
 
 
 def draw_voltages(ax: Axes, voltages: Array) -> AxesImage:
@@ -115,9 +115,9 @@ def draw_voltages(ax: Axes, voltages: Array) -> AxesImage:
     shades: Any = colormaps["RdBu_r"].copy()
     shades.colorbar_extend = "both"
     most = float(np.nanquantile(np.abs(voltages), 0.98)) or 1.0
-    image = ax.imshow(voltages, cmap=shades, vmin=-most, vmax=most, aspect="auto")
+    drawn = ax.imshow(voltages, cmap=shades, vmin=-most, vmax=most, aspect="auto")
     ax.set(xlabel="pattern", ylabel="injection", facecolor="0.9")
-    return image
+    return drawn
 
 
 def _owner(mesh: Mesh | Discretization) -> Index:

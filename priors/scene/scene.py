@@ -49,8 +49,6 @@ class Scene(ManifoldPrior):
         (21, ((0, 0), (0, 1), (1, 0), (0, 2)))
     """
 
-    kinked = False
-
     def __init__(
         self,
         outlines: ManifoldPrior,

@@ -12,6 +12,7 @@ from onmanifold.descent import (
     RiemannianGradientDescent,
     SmallDecrease,
 )
+from onmanifold.errors import InputError
 from onmanifold.fidelity import (
     CorrelatedGaussian,
     Fidelity,
@@ -21,6 +22,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -36,9 +38,8 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.relaxation import Relaxed, relax
 from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
 from onmanifold.score import score_test
-from onmanifold.solution import NotExplained, Solution
+from onmanifold.solution import InconsistentWarning, Solution
 from onmanifold.solve import solve
-from onmanifold.starts import Starts
 from onmanifold.status import Status
 from onmanifold.weights import ByDiscrepancy, ByLCurve
 
@@ -57,13 +58,14 @@ __all__ = [
     "FunctionFidelity",
     "Gaussian",
     "GradientNorm",
+    "InputError",
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
-    "NotExplained",
+    "InconsistentWarning",
     "OutsideDomain",
     "Point",
     "Poisson",
@@ -72,7 +74,7 @@ __all__ = [
     "RiemannianGradientDescent",
     "SmallDecrease",
     "Solution",
-    "Starts",
+    "InitialPoints",
     "Status",
     "StudentT",
     "as_operator",

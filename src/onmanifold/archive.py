@@ -19,6 +19,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.solution import Solution
 from onmanifold.storage import (
     DamagedFile,
@@ -76,8 +77,8 @@ def load_solution(directory: str | Path, problem: Problem | None = None) -> Solu
 
     Args:
         directory: the folder.
-        problem: what was solved, from :func:`onmanifold.descent.problem.pose` with the arguments of
-            :func:`onmanifold.solve`; pictures of paths need it. The tensors go to its device, else to the
+        problem: what was solved, from :func:`onmanifold.descent.problem.build_problem` with the arguments of
+            :func:`onmanifold.solve`; ``plot_path`` needs it. The tensors go to its device, else to the
             CPU.
 
     Raises:
@@ -108,7 +109,7 @@ def load_solution(directory: str | Path, problem: Problem | None = None) -> Solu
     if problem is None:
         return solution
     if not torch.equal(problem.measurement, solution.measurement):
-        raise ValueError("problem has other measurements than the solution: pose it with the same")
+        raise InputError("problem has other measurements than the solution: build it with the same")
     return replace(solution, problem=problem)
 
 
@@ -147,11 +148,11 @@ def _unpack(hint: Any, tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 def _unpack_fields(kind: Any, tree: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
     """A dataclass; fields that an earlier version did not have keep their default."""
     hints = get_type_hints(kind, localns={"Problem": Any})
-    told = {}
+    values = {}
     for field in fields(kind):
         if field.name in tree:
             part = f"{name}.{field.name}".lstrip(".")
-            told[field.name] = _unpack(hints[field.name], tree[field.name], part, tensors)
+            values[field.name] = _unpack(hints[field.name], tree[field.name], part, tensors)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise KeyError(f"{kind.__name__}.{field.name} is missing")
-    return kind(**told)
+    return kind(**values)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onmanifold import plugins, pretrained
+from onmanifold.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +68,8 @@ def operators() -> None:
             continue
         options = list(inspect.signature(factory).parameters.values())[1:]
         lines = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options]
-        told = (inspect.getdoc(factory) or "").split("\n\n")[0]
-        table.add_row(name, "\n".join(lines), _plain(told))
+        summary = (inspect.getdoc(factory) or "").split("\n\n")[0]
+        table.add_row(name, "\n".join(lines), _plain(summary))
     Console().print(table)
 
 
@@ -81,12 +82,12 @@ def solve(
     operator: Annotated[str, typer.Option(help="Name of the forward operator.")],
     prior: Annotated[str, typer.Option(help="Name of a pretrained prior, or its folder.")],
     measurement: Annotated[Path, typer.Option(help="A .npy, .npz, .mat or .png file.")],
-    output: Annotated[Path, typer.Option(help="Folder for pictures, numbers and arrays.")],
+    output: Annotated[Path, typer.Option(help="Folder for figures, numbers and arrays.")],
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
     ] = None,
-    freedom: Annotated[
+    df: Annotated[
         float | None,
         typer.Option(
             help="Degrees of freedom of Student's t, for noise with outliers; none: normal."
@@ -99,12 +100,12 @@ def solve(
     nan_is_missing: Annotated[
         bool, typer.Option("--nan-is-missing", help="Entries that are NaN were not measured.")
     ] = False,
-    starts: Annotated[int | None, typer.Option(help="How many descents to start.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of each descent at most.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
+    starts: Annotated[int | None, typer.Option(help="How many descents to run.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Largest number of steps of a descent.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
-    """Reconstruct what was measured: picture.png, convergence.png, numbers.json and arrays.npz."""
+    """Reconstruct what was measured: reconstruction.png, convergence.png, numbers.json and arrays.npz."""
     from torch import nn
 
     import onmanifold
@@ -117,28 +118,28 @@ def solve(
     if isinstance(forward, nn.Module):
         forward = forward.to(manifold.device)
     y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
-    fidelity = _fidelity(noise, freedom, mask)
+    fidelity = _fidelity(noise, df, mask)
     stop = None
     if steps is not None:
         stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
     solution = onmanifold.solve(
         forward, y, manifold, fidelity=fidelity, starts=starts, stop=stop, seed=seed, progress=True
     )
-    asked = {
+    settings = {
         "operator": operator,
         "options": options,
         "prior": prior,
         "prior_sha256": pretrained.prior_card(prior)["sha256"],
         "measurement": str(measurement),
         "noise": noise,
-        "freedom": freedom,
+        "df": df,
         "seed": seed,
         "version": version("onmanifold"),
     }
     files = {
-        "picture.png": _png(solution.plot()),
+        "reconstruction.png": _png(solution.plot()),
         "convergence.png": _png(solution.plot_convergence()),
-        "numbers.json": _json(asked, solution),
+        "numbers.json": _json(settings, solution),
         "arrays.npz": _npz(solution),
     }
     write_folder(output, files)
@@ -146,16 +147,16 @@ def solve(
     print(f"written to {output}: {', '.join(files)}")
 
 
-def _fidelity(noise: float | None, freedom: float | None, mask: Tensor | None) -> Fidelity | None:
+def _fidelity(noise: float | None, df: float | None, mask: Tensor | None) -> Fidelity | None:
     from onmanifold import Gaussian, StudentT
 
     if noise is None:
         if mask is not None:
-            raise ValueError("missing entries need the noise level: --noise")
-        if freedom is not None:
-            raise ValueError("--freedom needs the noise level: --noise")
+            raise InputError("missing entries need the noise level: --noise")
+        if df is not None:
+            raise InputError("--df needs the noise level: --noise")
         return None
-    return Gaussian(noise, mask) if freedom is None else StudentT(noise, mask, freedom)
+    return Gaussian(noise, mask) if df is None else StudentT(noise, mask, df)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -164,9 +165,9 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.isidentifier():
-            raise ValueError(f"--option takes NAME=VALUE, got {pair!r}")
+            raise InputError(f"--option takes NAME=VALUE, got {pair!r}")
         if name in options:
-            raise ValueError(f"--option {name} is given twice")
+            raise InputError(f"--option {name} is given twice")
         try:
             value = json.loads(text)
         except ValueError:
@@ -181,8 +182,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used: {told}") from error
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return name
 
 
@@ -192,7 +192,7 @@ def _measurement(
     """The measurement as a batch, and which of its entries are there (``None``: all)."""
     import torch
 
-    from onmanifold._files import read_array
+    from onmanifold.arrays import read_array
 
     array = read_array(path, key)
     batched = array.shape[1:] == y_shape and array.ndim > len(y_shape)
@@ -200,7 +200,7 @@ def _measurement(
         squeezed = tuple(n for n in y_shape if n > 1)  # .mat: vectors are (n, 1)
         if array.shape != y_shape and array.squeeze().shape != squeezed:
             expected = ", ".join(map(str, y_shape))
-            raise ValueError(
+            raise InputError(
                 f"{path} holds an array of shape {array.shape}, expected ({expected}) or, for "
                 f"several measurements, (B, {expected})"
             )
@@ -218,7 +218,7 @@ def _png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _json(asked: dict[str, Any], solution: Solution) -> bytes:
+def _json(settings: dict[str, Any], solution: Solution) -> bytes:
     each = [
         {
             "objective": _number(solution.objective[b]),
@@ -234,7 +234,7 @@ def _json(asked: dict[str, Any], solution: Solution) -> bytes:
         }
         for b, status in enumerate(solution.status)
     ]
-    numbers = asked | {"seconds": solution.seconds, "measurements": each}
+    numbers = settings | {"seconds": solution.seconds, "measurements": each}
     return (json.dumps(numbers, indent=2) + "\n").encode()
 
 

@@ -1,8 +1,8 @@
 """``onmanifold demo``: four inverse problems, solved on the manifolds that ship with the package.
 
-It finds operators, priors and data manifolds by name, as any other package could. The truths are drawn
-from a stream of random numbers that training never reads, and voltages are simulated on a finer and
-different mesh than the one that inverts them.
+It loads operators, priors and data sets by name, as any other package could. The truths are drawn from a
+stream of random numbers that training never reads. Voltages are simulated on a finer mesh than the one that
+inverts them.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import typer
 from torch import Tensor
 
 from onmanifold.fidelity import Gaussian
+from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import ForwardOperator, as_operator, simulate
 from onmanifold.plugins import load_dataset, load_operator
 from onmanifold.pretrained import load_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.solution import Solution
 from onmanifold.solve import solve
-from onmanifold.starts import Starts
 
 
 @dataclass(frozen=True)
-class Problem:
+class Experiment:
     """One inverse problem of the demo, with its data.
 
     Attributes:
         name: what is measured.
         prior: name of the prior.
         operator: the operator that inverts.
-        truth: the unknowns, ``(B, *x_shape)``.
+        truth: the true images, ``(B, *x_shape)``.
         measurement: what was measured of them, ``(B, *y_shape)``.
         std: standard deviation of the noise.
-        starts: how many descents, from how many samples.
+        starts: the initial points of the descents.
     """
 
     name: str
@@ -46,36 +46,35 @@ class Problem:
     truth: Tensor
     measurement: Tensor
     std: float | Tensor
-    starts: Starts = Starts()
+    starts: InitialPoints = InitialPoints()
 
     @cached_property
-    def seen(self) -> Tensor:
-        """Entries of the unknown that the measurement depends on, ``x_shape``, boolean.
-
-        Pixels outside of a tank are none: what a reconstruction has there means nothing.
-        """
+    def visible(self) -> Tensor:
+        """Pixels that the measurement depends on, ``x_shape``, boolean: none outside of a tank."""
         u = torch.randn(self.measurement[:1].shape, generator=_generator(0)).to(self.measurement)
         entries: Tensor = self.operator.A_vjp(self.truth[:1], u)[0] != 0
         return entries
 
 
-def noisy_points(seed: int) -> Problem:
+def noisy_points(seed: int) -> Experiment:
     """Points of two circles, measured with noise: where on the circles are they?"""
     truth, _ = load_dataset("two-circles", noise=0.0).sample(200, _generator(seed))
     operator = as_operator(lambda x: 1.0 * x, x_shape=(2,))
-    return Problem(
+    return Experiment(
         "denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15
     )
 
 
-def blurred_bars(seed: int) -> Problem:
+def blurred_bars(seed: int) -> Experiment:
     """Bars, blurred far beyond their width, with noise."""
     truth, _ = load_dataset("bar").sample(4, _generator(seed))
     operator = load_operator("blur", tuple(truth.shape[1:]), size=40, std=15.0)
-    return Problem("deblurring", "bar", operator, truth, simulate(operator, truth, 0.1, seed), 0.1)
+    return Experiment(
+        "deblurring", "bar", operator, truth, simulate(operator, truth, 0.1, seed), 0.1
+    )
 
 
-def balls_by_impedance(seed: int) -> Problem:
+def balls_by_impedance(seed: int) -> Experiment:
     """Two balls in a disk, seen by electrical impedance tomography with 0.2 % noise."""
     truth, _ = load_dataset("two-balls").sample(2, _generator(seed))
     scale = {"map": "affine", "offset": 0.2, "slope": 1.6}
@@ -83,7 +82,7 @@ def balls_by_impedance(seed: int) -> Problem:
     return _impedance("EIT, disk", "two-balls", truth, seed, 0.002, **setup)
 
 
-def tank_by_impedance(seed: int) -> Problem:
+def tank_by_impedance(seed: int) -> Experiment:
     """Objects in a water tank with the electrodes and currents of a real one, with 0.5 % noise."""
     truth, _ = load_dataset("tank").sample(3, _generator(seed))
     setup = {"tank": "ktc", "conductivity": "saturating"}
@@ -92,10 +91,10 @@ def tank_by_impedance(seed: int) -> Problem:
 
 def _impedance(
     name: str, prior: str, truth: Tensor, seed: int, noise: float, **options: Any
-) -> Problem:
-    """Voltages from the fine mesh, for an operator on the coarse one that knows the empty tank's.
+) -> Experiment:
+    """Voltages from the fine mesh, and an operator on the coarse one with a reference, the empty tank.
 
-    The noise is a part of the mean voltage.
+    ``noise`` is the standard deviation relative to the mean voltage.
     """
     x_shape = tuple(truth.shape[1:])
     fine = load_operator("eit", x_shape, mesh="fine", **options)
@@ -103,19 +102,19 @@ def _impedance(
     reference = fine.A(torch.full((1, *x_shape), empty))[0]
     std = noise * reference.abs().mean()
     operator = load_operator("eit", x_shape, mesh="coarse", reference=reference.tolist(), **options)
-    return Problem(
-        name, prior, operator, truth, simulate(fine, truth, std, seed), std, Starts(96, 6)
+    return Experiment(
+        name, prior, operator, truth, simulate(fine, truth, std, seed), std, InitialPoints(96, 6)
     )
 
 
-PROBLEMS = (noisy_points, blurred_bars, balls_by_impedance, tank_by_impedance)
+EXPERIMENTS = (noisy_points, blurred_bars, balls_by_impedance, tank_by_impedance)
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(help="Seed of truths, noise and starts.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Seed of truths, noise and initial points.")] = 0,
 ) -> None:
-    """Solve four inverse problems: prints a table, writes a picture of each."""
+    """Solve four inverse problems; print a table, write a figure of each."""
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
@@ -123,39 +122,39 @@ def demo(
     columns = ("problem", "prior", "PSNR", "error", "misfit", "steps", "calls", "seconds")
     table = Table(
         *columns,
-        caption="medians over the measurements; error: relative, where the measurement sees; misfit: over "
-        "what the noise makes",
+        caption="medians over the measurements; error: relative, where the measurement depends on the "
+        "image; misfit: relative to its mean under the noise",
     )
     output.mkdir(parents=True, exist_ok=True)
     solved = []
-    for make in track(PROBLEMS, "solving"):
-        problem = make(seed)
-        solution = run(problem, load_prior(problem.prior), seed)
-        picture(problem, solution, output / f"{problem.prior}.png")
-        table.add_row(problem.name, problem.prior, *_figures(problem, solution))
-        solved.append((problem, solution))
+    for make in track(EXPERIMENTS, "solving"):
+        experiment = make(seed)
+        solution = run(experiment, load_prior(experiment.prior), seed)
+        draw(experiment, solution, output / f"{experiment.prior}.png")
+        table.add_row(experiment.name, experiment.prior, *_cells(experiment, solution))
+        solved.append((experiment, solution))
     overview(solved, output / "overview.png")
     Console().print(table)
-    print(f"pictures: {', '.join(str(file) for file in sorted(output.glob('*.png')))}")
+    print(f"figures: {', '.join(str(file) for file in sorted(output.glob('*.png')))}")
 
 
-def run(problem: Problem, prior: ManifoldPrior, seed: int) -> Solution:
-    """Solve one problem of the demo."""
+def run(experiment: Experiment, prior: ManifoldPrior, seed: int) -> Solution:
+    """Solve one experiment of the demo."""
     return solve(
-        problem.operator,
-        problem.measurement,
+        experiment.operator,
+        experiment.measurement,
         prior,
-        fidelity=Gaussian(problem.std),
-        starts=problem.starts,
+        fidelity=Gaussian(experiment.std),
+        starts=experiment.starts,
         seed=seed,
     )
 
 
-def _figures(problem: Problem, solution: Solution) -> list[str]:
-    truth = problem.truth[:, problem.seen]
-    error = solution.x[:, problem.seen] - truth
+def _cells(experiment: Experiment, solution: Solution) -> list[str]:
+    truth = experiment.truth[:, experiment.visible]
+    error = solution.x[:, experiment.visible] - truth
     relative = error.norm(dim=1) / truth.norm(dim=1)
-    span = problem.truth.max() - problem.truth.min()
+    span = experiment.truth.max() - experiment.truth.min()
     psnr = 20 * torch.log10(span / error.square().mean(dim=1).sqrt())
     return [
         f"{psnr.median():.1f} dB",
@@ -167,49 +166,49 @@ def _figures(problem: Problem, solution: Solution) -> list[str]:
     ]
 
 
-def picture(problem: Problem, solution: Solution, file: Path) -> None:
+def draw(experiment: Experiment, solution: Solution, file: Path) -> None:
     """Truth | measurement | reconstruction, a row for each of the first measurements."""
     from matplotlib.figure import Figure
 
-    rows = 1 if problem.truth.ndim == 2 else min(4, len(problem.truth))
+    rows = 1 if experiment.truth.ndim == 2 else min(4, len(experiment.truth))
     figure = Figure(figsize=(9, 2.9 * rows), layout="constrained")
     for b, axes in enumerate(figure.subplots(rows, 3, squeeze=False)):
-        _draw(axes, problem, solution, b)
+        _draw(axes, experiment, solution, b)
     figure.savefig(file, dpi=110)
 
 
-def overview(solved: list[tuple[Problem, Solution]], file: Path) -> None:
-    """Truth, measurement and reconstruction below each other, a column for each problem."""
+def overview(solved: list[tuple[Experiment, Solution]], file: Path) -> None:
+    """Truth, measurement and reconstruction below each other, a column for each experiment."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(solved), 9), layout="constrained")
     columns = figure.subplots(3, len(solved), squeeze=False).T
-    for axes, (problem, solution) in zip(columns, solved, strict=True):
-        _draw(axes, problem, solution, len(solution) - 1)
-        axes[0].set_title(f"{problem.name}: truth")
+    for axes, (experiment, solution) in zip(columns, solved, strict=True):
+        _draw(axes, experiment, solution, len(solution) - 1)
+        axes[0].set_title(f"{experiment.name}: truth")
     figure.savefig(file, dpi=80)
 
 
-def _draw(axes: Any, problem: Problem, solution: Solution, b: int) -> None:
+def _draw(axes: Any, experiment: Experiment, solution: Solution, b: int) -> None:
     """One measurement on three axes; points of the plane are drawn all at once."""
     titles = ("truth", "measurement", "reconstruction")
-    values = (problem.truth, problem.measurement, solution.x)
-    low, high = float(problem.truth.min()), float(problem.truth.max())
+    values = (experiment.truth, experiment.measurement, solution.x)
+    low, high = float(experiment.truth.min()), float(experiment.truth.max())
     for ax, title, tensor in zip(axes, titles, values, strict=True):
         value = tensor.numpy()
         ax.set_title(title)
-        if problem.truth.ndim == 2:
+        if experiment.truth.ndim == 2:
             ax.scatter(*value.T, s=4)
             ax.set(aspect="equal", xlim=(-3, 3), ylim=(-2, 2))
         elif title == "measurement":
             ax.imshow(value[b].reshape(-1, value.shape[-1]), aspect="auto", cmap="gray")
         else:
-            shown = tensor[b].where(problem.seen, torch.nan)[0].numpy()
+            shown = tensor[b].where(experiment.visible, torch.nan)[0].numpy()
             ax.imshow(shown, vmin=low, vmax=high, cmap="coolwarm")
         ax.set_xticks([])
         ax.set_yticks([])
 
 
 def _generator(seed: int) -> torch.Generator:
-    """A stream of truths; training derives its own by hashing, see ``priors/manifolds/base.py``."""
+    """A stream of truths; training derives its own by hashing, see ``priors/datasets/base.py``."""
     return torch.Generator().manual_seed(10_000_019 + seed)

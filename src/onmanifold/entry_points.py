@@ -9,6 +9,7 @@ group                       name                value
 ``onmanifold.priors``       kind, as in cards   a subclass of ``ManifoldPrior``
 ``onmanifold.pretrained``   any                 a package whose folders are stored priors
 ``onmanifold.datasets``     data set            a class ``(**options)`` with ``x_shape``, ``sample``
+``onmanifold.methods``      training method     a subclass of ``TrainingMethod``
 ``onmanifold.commands``     subcommand          a function with typer annotations
 ``onmanifold.adapters``     library             a function like ``as_operator``
 ==========================  ==================  ====================================================
@@ -19,17 +20,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from onmanifold.errors import InputError, InputLookupError
 
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
 PRETRAINED = "onmanifold.pretrained"
 DATASETS = "onmanifold.datasets"
+METHODS = "onmanifold.methods"
 COMMANDS = "onmanifold.commands"
 ADAPTERS = "onmanifold.adapters"
 
 
-class UnknownName(LookupError):
-    """No operator, prior or kind of prior of that name is installed."""
+class UnknownName(InputLookupError):
+    """No operator, prior, data set or the like of that name is installed."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
@@ -49,11 +54,19 @@ def plugins(group: str) -> dict[str, EntryPoint]:
     for entry in entry_points(group=group):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
-            raise ValueError(
+            raise InputError(
                 f"two installed packages claim the name {entry.name!r} in {group}: "
                 f"{_owner(other)} and {_owner(entry)}; remove one"
             )
     return dict(sorted(found.items()))
+
+
+def load(group: str, what: str, name: str, hint: str = "") -> Any:
+    """What the entry point ``name`` of a group stands for; :class:`UnknownName` where there is none."""
+    known = plugins(group)
+    if name not in known:
+        raise UnknownName(what, name, known, hint)
+    return known[name].load()
 
 
 def _owner(entry: EntryPoint) -> str:

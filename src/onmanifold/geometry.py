@@ -1,15 +1,14 @@
 """Geometry of a learned manifold: tangents, metric, gradients, changes of chart.
 
-A point is ``x = D_k(z)``. The Jacobian ``J`` of ``D_k`` spans the tangent space; tangent vectors
-are given by their latent coordinates ``v``, standing for ``J v`` in the unknown's space, whose
+A point is ``x = D_k(z)``. The Jacobian ``J`` of ``D_k`` spans the tangent space. A tangent vector
+is given by its latent coordinates ``v`` and stands for ``J v`` in the space of x, whose
 inner product makes ``G = J^T J`` the metric of the latent coordinates.
 
-Where charts differ in dimension, what belongs to coordinates that a chart does not have is 0: columns of J,
-gradients, tangents.
+Where charts differ in dimension, columns of J, gradients and tangents are 0 for coordinates that a chart
+does not have.
 
 Reference: G. S. Alberti, J. Hertrich, M. Santacesaria, S. Sciutto, Manifold Learning by Mixture
-    Models of
-VAEs for Inverse Problems, JMLR 25 (2024), section 4.
+    Models of VAEs for Inverse Problems, JMLR 25 (2024), section 4.
 """
 
 from __future__ import annotations
@@ -48,34 +47,34 @@ def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Te
     return gradient_and_hessian(lambda z: prior.log_prob(point.at(z)), point.z)
 
 
-def pullback_metric(columns: Tensor, used: Tensor | None = None) -> Tensor:
+def pullback_metric(columns: Tensor, active: Tensor | None = None) -> Tensor:
     """G = J^T J: the columns ``(B, n, *x_shape)`` to ``(B, d, d)``.
 
     Args:
         columns: of J; the first n if all others are 0.
-        used: which coordinates each chart has, ``(B, d)`` boolean, if not all of n; the others get
+        active: which coordinates each chart has, ``(B, d)`` boolean, if not all of n; the others get
             the metric's own size on the diagonal, so that it stays regular.
     """
     flat = columns.flatten(2)
     metric = flat @ flat.mT
-    return metric if used is None else filled(metric, used)
+    return metric if active is None else filled(metric, active)
 
 
-def filled(matrix: Tensor, used: Tensor, size: float | None = None) -> Tensor:
-    """Matrices ``(B, n, n)`` made ``(B, d, d)``, with ``size`` on the diagonal of unused coordinates.
+def filled(matrix: Tensor, active: Tensor, size: float | None = None) -> Tensor:
+    """Pad matrices ``(B, n, n)`` to ``(B, d, d)``, with ``size`` on the diagonal of inactive coordinates.
 
     Args:
-        matrix: zero in rows and columns of unused coordinates.
-        used: which coordinates count, ``(B, d)`` boolean.
+        matrix: zero in rows and columns of inactive coordinates.
+        active: which coordinates count, ``(B, d)`` boolean.
         size: by default the largest entry of the matrix's own diagonal; 1 where all are 0.
     """
-    matrix = pad_to(matrix, *2 * used.shape[1:])
-    if bool(used.all()):
+    matrix = pad_to(matrix, *2 * active.shape[1:])
+    if bool(active.all()):
         return matrix
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     largest = diagonal.amax(1, keepdim=True)
     own = torch.where(largest > 0, largest, 1.0) if size is None else size
-    return matrix + torch.diag_embed(torch.where(used, 0.0, own).to(matrix))
+    return matrix + torch.diag_embed(torch.where(active, 0.0, own).to(matrix))
 
 
 def push_forward(columns: Tensor, v: Tensor) -> Tensor:
@@ -105,8 +104,8 @@ def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:
 def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
     """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
 
-    The tangent ``v`` at the point before goes to ``T v``: ``J v``, projected onto the tangent space at the
-    point after. The two may be in different charts.
+    It maps the tangent ``v`` at the point before to ``T v``: ``J v``, projected onto the tangent space at
+    the point after. The two points may be in different charts.
 
     Args:
         metric: J^T J at the point after, ``(B, d, d)``.
@@ -119,8 +118,8 @@ def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
 def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
     """Solve positive semidefinite systems, singular ones included: ``(B, d, d) v = (B, d)`` or ``(B, d, m)``.
 
-    What rounding may have taken from the smallest eigenvalues is added to the diagonal, and where
-    the factorization fails still, more of it; each member on its own, whoever else is in the batch.
+    The diagonal is raised by the rounding error of the smallest eigenvalues, and by more where
+    the factorization still fails. Members do not depend on each other.
     """
     d = matrix.shape[-1]
     eye = torch.eye(d, dtype=matrix.dtype, device=matrix.device)
@@ -137,15 +136,15 @@ def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
 
 
 def project_codes(prior: ManifoldPrior, point: Point) -> Point:
-    """The points, brought into their boxes, and near the codes of the data."""
+    """The points, clamped to their boxes and projected to the codes of the data."""
     return prior.clamp(prior.project_code(prior.clamp(point)))
 
 
 def locate(prior: ManifoldPrior, x: Tensor) -> Point:
     """The point of the manifold nearest to each ``x`` of ``(B, *x_shape)``, inside its latent box.
 
-    Where the encoders are exact inverses, what they recognize; where they are learned, a local search goes
-    on from there.
+    Where the encoders are exact inverses, it is the point that they give; where they are learned, a local
+    search continues from there.
 
     Example:
         >>> from onmanifold import load_prior, locate
@@ -169,16 +168,16 @@ def nearest(
 
     Args:
         prior: the manifold.
-        point: where the search starts.
-        x: what is to be approached.
-        steps: at most so many.
+        point: the initial points.
+        x: the targets.
+        steps: maximal number of steps.
         damping: at first, as a share of the metric's mean diagonal.
     """
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
     point = project_codes(prior, point)
     z, mu = point.z.clone(), x.new_full((len(x),), damping)
-    rows = torch.arange(len(x), device=x.device)  # those still on their way
+    rows = torch.arange(len(x), device=x.device)  # not yet converged
     for _ in range(steps):
         chart = point.chart[rows]
         here, columns = decode_with_jacobian(prior, Point(chart, z[rows]))
@@ -198,19 +197,19 @@ def nearest(
     return Point(point.chart, z)
 
 
-def mean_diagonal(matrix: Tensor, used: Tensor) -> Tensor:
-    """Mean of the diagonal of matrices ``(B, d, d)`` over used coordinates, 0 at the others: ``(B,)``."""
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1) / used.sum(-1).clamp(min=1)
+def mean_diagonal(matrix: Tensor, active: Tensor) -> Tensor:
+    """Mean of the diagonal of matrices ``(B, d, d)`` over active coordinates, 0 at the others: ``(B,)``."""
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1) / active.sum(-1).clamp(min=1)
 
 
 def transition(
     prior: ManifoldPrior, point: Point, x: Tensor, margin: float = 0.1
 ) -> tuple[Point, Tensor]:
-    """Move each point to another chart if that one serves better.
+    """Move each point to another chart if that one represents it better.
 
-    That is the chart of the highest responsibility, if it exceeds the present chart's by a margin;
-    and for a point on the border of its latent box, beyond which its chart says nothing, the chart
-    that comes nearest to ``x``.
+    That is the chart of the highest responsibility, if it exceeds the present chart's by a margin.
+    For a point on the border of its latent box, beyond which its chart is not valid, it is the chart
+    whose projection is nearest to ``x``.
 
     Args:
         prior: the atlas.
@@ -219,15 +218,15 @@ def transition(
         margin: how far the other chart's responsibility has to exceed the present one's.
 
     Returns:
-        The points, coordinates ``E_k'(x)`` where chart k' took over, and where it did, ``(B,)``
+        The points, with coordinates ``E_k'(x)`` in the new chart k', and which have moved, ``(B,)``
         boolean.
     """
     stay = torch.zeros_like(point.chart, dtype=torch.bool)
     if not charts_overlap(prior) or len(point) == 0:
         return point, stay
-    explained = prior.responsibilities(x)
-    best, chart = explained.max(dim=1)
-    present = explained.gather(1, point.chart.unsqueeze(1)).squeeze(1)
+    share = prior.responsibilities(x)
+    best, chart = share.max(dim=1)
+    present = share.gather(1, point.chart.unsqueeze(1)).squeeze(1)
     moves = best > present + margin
     stuck = (on_border(prior, point).any(dim=1) & ~moves).nonzero().squeeze(1)
     if len(stuck):
@@ -241,13 +240,13 @@ def transition(
 
 
 def on_border(prior: ManifoldPrior, point: Point, rim: float = 0.0) -> Tensor:
-    """Which coordinates lie on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
+    """Which coordinates are on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
     box = prior.box_half_width(point.chart, point.z)
     return (point.z.abs() >= (1 - rim) * box) & prior.active(point.chart)
 
 
 def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
-    """Of the charts other than the present, the one whose projection is nearest to ``x``."""
+    """The other chart whose projection is nearest to ``x``."""
     _, distances = prior.views(x)
     return distances.scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
 
@@ -255,13 +254,13 @@ def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
 def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, Tensor]:
     """For points close to the border of their latent box, the nearest point of another chart.
 
-    Close is the outermost tenth of the box, where a chart has seen few examples or none; and a
-    chart is a neighbour if it comes nearer than the middle of the own.
+    Close is the outermost tenth of the box, where a chart has seen few examples or none. A
+    chart is a neighbour if its projection is nearer than the centre of the point's own chart.
 
     Args:
         prior: the atlas.
         point: points, B of them.
-        seen: charts that do not count, the point's own among them, ``(B, K)`` boolean.
+        seen: charts to leave out, the point's own among them, ``(B, K)`` boolean.
 
     Returns:
         The points of the neighbours, and which of the given points have one, ``(B,)`` boolean; for
@@ -274,10 +273,10 @@ def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, 
     if len(rows) == 0:
         return point, close
     own = point.select(rows)
-    x, middle = (prior.decode(own.at(z)) for z in (own.z, torch.zeros_like(own.z)))
+    x, centre = (prior.decode(own.at(z)) for z in (own.z, torch.zeros_like(own.z)))
     distances = torch.where(seen[rows], torch.inf, prior.views(x)[1]).nan_to_num(nan=torch.inf)
     gap, chart = distances.min(dim=1)
-    near = gap < (x - middle).flatten(1).norm(dim=1)
+    near = gap < (x - centre).flatten(1).norm(dim=1)
     if not bool(near.any()):
         return point, torch.zeros_like(close)
     rows, chart = rows[near], chart[near]

@@ -17,11 +17,12 @@ from torch import Tensor
 from onmanifold.autodiff import jvp, vjp
 from onmanifold.checks import as_generator, check_batch, check_shape
 from onmanifold.entry_points import ADAPTERS, plugins
+from onmanifold.errors import InputError
 
 Shape = tuple[int, ...]
 
 
-class OutsideDomain(ValueError):
+class OutsideDomain(InputError):
     """An operator is not defined at some unknowns, as EIT where a conductivity is negative.
 
     Operators raise it; a descent whose step led there shortens the step.

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-from onmanifold.entry_points import DATASETS, OPERATORS, PRIORS, UnknownName, plugins
+from onmanifold.entry_points import DATASETS, OPERATORS, PRIORS, load, plugins
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import ForwardOperator
 from onmanifold.prior import ManifoldPrior
 
@@ -23,10 +24,7 @@ def operator_names() -> list[str]:
 
 def operator_factory(name: str) -> Callable[..., ForwardOperator]:
     """The function that makes an operator of that name from ``x_shape`` and options."""
-    known = plugins(OPERATORS)
-    if name not in known:
-        raise UnknownName("operator", name, known)
-    return cast(Callable[..., ForwardOperator], known[name].load())
+    return cast(Callable[..., ForwardOperator], load(OPERATORS, "operator", name))
 
 
 def load_operator(
@@ -36,7 +34,7 @@ def load_operator(
 
     Args:
         name: one of :func:`operator_names`.
-        x_shape: shape of one unknown, such as a prior's; ``None`` where the operator knows its own.
+        x_shape: shape of one image, such as a prior's; ``None`` where the operator knows its own.
         options: what the operator takes.
 
     Raises:
@@ -49,23 +47,17 @@ def load_operator(
     """
     factory = operator_factory(name)
     parameters = list(inspect.signature(factory).parameters.values())[1:]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        known = [p.name for p in parameters]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise TypeError(
-                f"operator {name!r} has no option {', '.join(map(repr, unknown))}; "
-                f"its options: {', '.join(known) or 'none'}"
-            )
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    missing = [n for n in needed if n not in options]
-    if missing:
-        raise TypeError(f"operator {name!r} needs {', '.join(missing)}")
+    _check_options(f"operator {name!r}", parameters, options)
     return factory(x_shape, **options)
 
 
 def dataset_names() -> list[str]:
-    """Names of the installed data sets."""
+    """Names of the installed data sets.
+
+    Example:
+        >>> "bar" in dataset_names()
+        True
+    """
     return list(plugins(DATASETS))
 
 
@@ -81,36 +73,41 @@ def load_dataset(name: str, **options: Any) -> Any:
 
     Raises:
         LookupError: unknown name.
-        TypeError: unknown option.
+        TypeError: unknown option, or one that is missing.
 
     Example:
         >>> load_dataset("bar", size=32).x_shape
         (1, 32, 32)
     """
-    known = plugins(DATASETS)
-    if name not in known:
-        raise UnknownName("data set", name, known)
-    return known[name].load()(**options)
+    factory = cast(Callable[..., Any], load(DATASETS, "data set", name))
+    _check_options(
+        f"data set {name!r}", list(inspect.signature(factory).parameters.values()), options
+    )
+    return factory(**options)
 
 
-def built(kind: str, config: dict[str, Any]) -> ManifoldPrior:
-    """A prior of a kind from its configuration, with random weights."""
-    return configured(prior_class(kind), config)
-
-
-def configured(cls: type[ManifoldPrior], config: dict[str, Any]) -> ManifoldPrior:
-    """A prior of a class: ``cls.from_config(config)``, or ``cls(**config)`` where there is no such method."""
-    make = getattr(cls, "from_config", None)
-    return cast(ManifoldPrior, cls(**config) if make is None else make(config))
+def _check_options(
+    subject: str, parameters: list[inspect.Parameter], options: dict[str, Any]
+) -> None:
+    """Raise ``TypeError`` for options that ``parameters`` do not name, and for those that are missing."""
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputTypeError(
+            f"{subject} has no option {', '.join(map(repr, unknown))}; "
+            f"its options: {', '.join(known) or 'none'}"
+        )
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
+    if missing:
+        raise InputTypeError(f"{subject} needs {', '.join(missing)}")
 
 
 def prior_class(kind: str) -> type[ManifoldPrior]:
-    """The class of a kind of prior."""
-    known = plugins(PRIORS)
-    if kind not in known:
-        hint = "; is the package that defines it installed?"
-        raise UnknownName("kind of prior", kind, known, hint)
-    return cast(type[ManifoldPrior], known[kind].load())
+    """The class of a kind of prior, as written in a card."""
+    hint = "; is the package that defines it installed?"
+    return cast(type[ManifoldPrior], load(PRIORS, "kind of prior", kind, hint))
 
 
 def kind_of(cls: type[ManifoldPrior]) -> str:
@@ -123,8 +120,19 @@ def kind_of(cls: type[ManifoldPrior]) -> str:
     for kind, entry in known.items():
         if entry.module.split(".")[0] == cls.__module__.split(".")[0] and entry.load() is cls:
             return kind
-    raise ValueError(
+    raise InputError(
         f"{value} cannot be stored: no entry point of the group {PRIORS!r} names it, so that "
         "nobody could load it. Add it to your package's pyproject.toml. "
         f"Known kinds: {', '.join(known)}"
     )
+
+
+def configured(cls: type[ManifoldPrior], config: dict[str, Any]) -> ManifoldPrior:
+    """A prior of a class: ``cls.from_config(config)``, or ``cls(**config)`` where there is no such method."""
+    make = getattr(cls, "from_config", None)
+    return cast(ManifoldPrior, cls(**config) if make is None else make(config))
+
+
+def built(kind: str, config: dict[str, Any]) -> ManifoldPrior:
+    """A prior of a kind from its configuration, with random weights."""
+    return configured(prior_class(kind), config)

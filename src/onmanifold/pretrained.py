@@ -20,6 +20,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from onmanifold.entry_points import PRETRAINED, UnknownName, plugins
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.plugins import configured, kind_of, prior_class
 from onmanifold.prior import ManifoldPrior
 from onmanifold.storage import DamagedFile, read_record, read_safetensors, write_folder
@@ -56,9 +57,11 @@ def save_prior(
     """
     taken = sorted(set(card or {}) & {*OWN_FIELDS, "chart_dims"})
     if taken:
-        raise ValueError(f"the card's fields {taken} are written from the prior: leave them out")
+        raise InputError(f"the card's fields {taken} are written from the prior: leave them out")
     if prior.dtype not in DTYPES.values():
-        raise TypeError(f"a prior is stored in float32 or float64, this one is in {prior.dtype}")
+        raise InputTypeError(
+            f"a prior is stored in float32 or float64, this one is in {prior.dtype}"
+        )
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in prior.state_dict().items()
@@ -71,7 +74,7 @@ def save_prior(
             if not value.to(tensors[name]).equal(tensors[name])
         ]
         if lossy:
-            raise ValueError(
+            raise InputError(
                 f"{lossy[0]} and {len(lossy) - 1} more change in 16 bits: round them with "
                 "prior.half().float() and measure the result before you store it so"
             )
@@ -169,7 +172,7 @@ def _folders() -> dict[str, Traversable]:
             if not (folder.is_dir() and folder.joinpath("card.json").is_file()):
                 continue
             if folder.name in found:
-                raise ValueError(
+                raise InputError(
                     f"two installed packages ship a prior {folder.name!r}: {found[folder.name]} "
                     f"and {folder}; load one of them by its folder"
                 )

@@ -74,8 +74,6 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
-        kinked: whether the latent density's slope may jump, as that of an atlas does; steps then look for
-            kinks.
     """
 
     x_shape: tuple[int, ...]
@@ -83,7 +81,6 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
-    kinked: bool = True
 
     @cached_property
     def chart_dims(self) -> tuple[int, ...]:

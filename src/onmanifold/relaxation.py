@@ -1,4 +1,4 @@
-"""Reconstructions a little off the manifold: ``x = D_k(z) + w`` with a price on w."""
+"""Reconstructions slightly off the manifold: ``x = D_k(z) + w`` with a penalty on w."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from onmanifold.checks import check_count
 from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
@@ -44,17 +45,17 @@ class Relaxed:
 
 @torch.no_grad()
 def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
-    """Let a solution leave the manifold where the data ask for it.
+    """Let a solution leave the manifold where the data require it.
 
     Minimizes ``fidelity(A(D_k(z) + w), y) + |w / std|^2 / 2 - prior_weight log q_k(z)`` over z and w, from
-    where the solution is. w is eliminated: to its own best value the data term is a Gaussian one with
-    covariance ``C + A' S A'^T`` (C of the noise, ``S = diag(std^2)``), so that z descends as before, and the
-    off-manifold part follows from z. A nonlinear operator is linearized in w, anew in each round.
+    the solution. w is eliminated: minimized over w, the data term is Gaussian with covariance
+    ``C + A' S A'^T`` (C of the noise, ``S = diag(std^2)``). So z descends as before, and w follows from z. A
+    nonlinear operator is linearized in w, anew in each round.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a :class:`Gaussian` fidelity.
         std: how far entries of x are expected to lie off the manifold: a positive number or a tensor that
-            broadcasts to ``x_shape``, in the unknown's unit.
+            broadcasts to ``x_shape``, in the unit of x.
         rounds: linearizations in w; one is enough for a linear operator.
 
     Raises:
@@ -71,10 +72,10 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     """
     problem = solution.problem
     if problem is None:
-        raise ValueError("relax: the solution was loaded without its problem; solve again")
+        raise InputError("relax: the solution was loaded without its problem; solve again")
     if not isinstance(problem.fidelity, Gaussian):
         name = type(problem.fidelity).__name__
-        raise ValueError(f"relax: needs a Gaussian fidelity, the solution has {name}")
+        raise InputError(f"relax: needs a Gaussian fidelity, the solution has {name}")
     check_count(rounds, "relax: rounds")
     variance = _variance(std, problem)
     point = Point(solution.chart, solution.z)
@@ -89,23 +90,23 @@ def _variance(std: float | Tensor, problem: Problem) -> Tensor:
     example = problem.measurement.new_zeros(problem.prior.x_shape)
     scale = torch.as_tensor(std).to(example)
     if not bool(((scale > 0) & torch.isfinite(scale)).all()):
-        raise ValueError("relax: std has to be positive and finite")
+        raise InputError("relax: std has to be positive and finite")
     try:
         return scale.square().expand(example.shape)
     except RuntimeError:
         got = tuple(scale.shape)
-        raise ValueError(f"relax: std has shape {got}, x {tuple(example.shape)}") from None
+        raise InputError(f"relax: std has shape {got}, x {tuple(example.shape)}") from None
 
 
 def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tuple[Point, Tensor]:
-    """Descend with w eliminated, its effect taken as linear around the present one."""
+    """Descend with w eliminated, and its effect linearized around the present w."""
     from onmanifold.solve import solve
 
     on = problem.prior.decode(point)
     line = linearize(problem.operator, on + off)
-    # What the effect of w is beyond its derivative, ...
-    bent = line.y - problem.operator.A(on) - line.jvp(off.unsqueeze(1)).squeeze(1)
-    target = problem.measurement - bent  # ... taken off the data.
+    # the nonlinear part of the effect of w is subtracted from the data
+    nonlinear = line.y - problem.operator.A(on) - line.jvp(off.unsqueeze(1)).squeeze(1)
+    target = problem.measurement - nonlinear
     found = solve(
         problem.operator,
         target,
@@ -117,16 +118,16 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
         retraction=problem.retraction,
     )
     assert found.problem is not None
-    pull = found.problem.fidelity.gradient(problem.operator.A(found.x), target)
-    off = -variance * line.vjp(pull.unsqueeze(1)).squeeze(1)  # the w that explains the rest best
+    gradient = found.problem.fidelity.gradient(problem.operator.A(found.x), target)
+    off = -variance * line.vjp(gradient.unsqueeze(1)).squeeze(1)  # the best w for this z
     return Point(found.chart, found.z), off
 
 
 def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> Relaxed:
     on = problem.prior.decode(point)
     misfit = problem.misfit(problem.operator.A(on + off))
-    price = 0.5 * (off.square() / variance).flatten(1).sum(1)
-    return Relaxed(on + off, on, off, misfit, misfit + price + problem.penalty(point), point)
+    penalty = 0.5 * (off.square() / variance).flatten(1).sum(1)
+    return Relaxed(on + off, on, off, misfit, misfit + penalty + problem.penalty(point), point)
 
 
 def _marginal(problem: Problem, line: Linearization, variance: Tensor) -> Fidelity:
@@ -181,7 +182,7 @@ class Marginal:
         return self.curvature(prediction, measurement, residual).squeeze(1)
 
     def curvature(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
-        """``C^-1 (t - A' w)`` with the w that explains t best."""
+        """``C^-1 (t - A' w)`` with the best w for t."""
         scale = self.variance.sqrt()
 
         def weigh(t: Tensor) -> Tensor:
@@ -209,10 +210,10 @@ def conjugate_gradients(matrix: Callable[[Tensor], Tensor], rhs: Tensor) -> Tens
     for _ in range(_CG_STEPS):
         if bool((square <= enough).all()):
             break
-        moved = matrix(p)
-        bend = (p * moved).sum(axes, keepdim=True)
-        rate = torch.where(square > enough, square / bend, 0.0)
-        x, r = x + rate * p, r - rate * moved
+        product = matrix(p)
+        curvature = (p * product).sum(axes, keepdim=True)
+        rate = torch.where(square > enough, square / curvature, 0.0)
+        x, r = x + rate * p, r - rate * product
         before, square = square, r.square().sum(axes, keepdim=True)
         p = r + torch.where(before > enough, square / before, 0.0) * p
     return x

@@ -18,11 +18,11 @@ from onmanifold.geometry import (
 )
 from onmanifold.prior import ManifoldPrior, Point
 
-_COUNTS = 1e-3  # responsibility below which a chart has no say
+_COUNTS = 1e-3  # responsibility below which a chart does not count
 
 
 class Retraction(Protocol):
-    """Moves points along tangent vectors and stays on the manifold.
+    """Moves points along tangent vectors; the result is on the manifold.
 
     ``R_x(0) = x`` and ``R_x(t h) = x + t h + O(t^2)`` for ``h = J v``.
     """
@@ -42,12 +42,12 @@ class ChartRetraction:
 
 @dataclass(frozen=True)
 class ProjectionRetraction:
-    """R_x(J v) = D_k(E_k(x + J v)): a straight line in the unknown's space, projected back.
+    """R_x(J v) = D_k(E_k(x + J v)): a straight line in the space of x, projected back.
 
     A retraction since ``D_k E_k`` is idempotent (Alberti et al., Lemma 6). It depends on the
     chart's coordinates through their box alone. Where the encoder is a learned inverse, not an exact one,
-    what it is wrong by at ``D_k(z + v)`` is taken off: ``z + v + E_k(x + J v) - E_k(D_k(z + v))``, the
-    same thing if ``E_k D_k`` is the identity, and a retraction in any case.
+    its error at ``D_k(z + v)`` is subtracted: ``z + v + E_k(x + J v) - E_k(D_k(z + v))``. That is the
+    same if ``E_k D_k`` is the identity, and a retraction in any case.
     """
 
     def __call__(self, prior: ManifoldPrior, point: Point, v: Tensor) -> Point:
@@ -64,13 +64,13 @@ class ProjectionRetraction:
 
 @dataclass(frozen=True)
 class AveragedRetraction:
-    """The mean of where all charts lead, weighted by their responsibilities at x, projected back.
+    """The mean of all charts' steps, weighted by their responsibilities at x, projected back.
 
     Chart k moves along the projection of ``h = J v`` onto its own tangents,
     ``s_k = D_k(E_k(x) + J_k^+ h) - D_k(E_k(x))``, and the point goes to
-    ``E(x + sum_k gamma_k(x) s_k)`` in the chart where it is. It takes out the seams of an atlas whose charts
-    disagree by a little; where one chart alone explains x it is the chart retraction. Charts in whose
-    latent box x does not lie have no say; every other is decoded and differentiated once.
+    ``E(x + sum_k gamma_k(x) s_k)`` in the chart where it is. It is continuous where charts disagree
+    by a little; where one chart alone has all responsibility it is the chart retraction. Charts in whose
+    latent box x does not lie do not count; every other is decoded and differentiated once.
 
     References:
         Alberti et al., JMLR 25 (2024), section 4.2, where the mean itself is the next iterate.
@@ -94,17 +94,17 @@ class AveragedRetraction:
             if len(rows) == 0:
                 continue
             given = torch.where(own[rows, None], v[rows], torch.nan)
-            gone = _gone(prior, at.select(rows), h[rows], given)
+            step = _displacement(prior, at.select(rows), h[rows], given)
             weight = share[rows, k].clamp(min=_COUNTS)
-            total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * gone)
+            total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * step)
             weights = weights.index_add(0, rows, weight)
         mean = x + total / weights.view(-1, *[1] * (x.ndim - 1))
         z = prior.encode(mean, point.chart).z - prior.encode(x, point.chart).z
         return project_codes(prior, Point(point.chart, point.z + z))
 
 
-def _gone(prior: ManifoldPrior, point: Point, h: Tensor, v: Tensor) -> Tensor:
-    """How far a chart leads from ``point`` along ``h``, or ``v`` where given: ``(B, *x_shape)``."""
+def _displacement(prior: ManifoldPrior, point: Point, h: Tensor, v: Tensor) -> Tensor:
+    """A chart's step from ``point`` along ``h``, or ``v`` where given: ``(B, *x_shape)``."""
     start, columns = decode_with_jacobian(prior, point)
     metric = pullback_metric(columns, prior.active(point.chart))
     along = solve_spd(metric, pull_back(columns, h))

@@ -1,4 +1,4 @@
-"""Whether a solution's residual looks like something off the manifold, as the operator would show it."""
+"""A score test: does the residual of a solution show an image off the manifold?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
@@ -18,15 +19,14 @@ _BUDGET = 2**23  # numbers in the tangents that the operator sees at once
 
 @torch.no_grad()
 def score_test(solution: Solution, probes: int = 16) -> Tensor:
-    """Probability that noise alone leaves so much in the residual of what the operator shows of unknowns.
+    """p-value of the score test of ``w = 0`` in ``x = D_k(z) + w``, with white w off the manifold.
 
-    ``solution.p_value`` weighs all entries of a measurement alike. Where an operator smooths, few
-    combinations of them tell of the unknown, and what a wrong model leaves there drowns in the noise of the
-    rest. Here the residual is carried back to the unknown's space, ``s = A'^T grad Phi``, and its part that
-    no move along the manifold explains is squared and summed: the score test of ``w = 0`` in
-    ``x = D_k(z) + w`` with white w, of all tests the most powerful one where w is small. Under the noise
-    alone the sum is close to a gamma variable, whose moments follow from traces of ``A'^T F A'`` (F is
-    Fisher's information), estimated by random probes. The operator is taken as linear around the solution.
+    ``solution.p_value`` weighs all entries of a measurement alike. A smoothing operator makes only few
+    combinations of entries depend on x. A model error is visible in these alone, and ``p_value`` hides it in
+    the noise of all others. This test maps the residual to the image space, ``s = A'^T grad Phi``, and sums
+    the squares of its part normal to the manifold. For small w no test is more powerful. Under the noise
+    alone the sum is close to a gamma variable. Its moments follow from traces of ``A'^T F A'`` (F is the
+    Fisher information), estimated with random probes. The operator is linearized at the solution.
 
     Source: X. Lin, Variance component testing in generalised linear models with random effects, Biometrika
     84 (1997); for the traces R. Meyer and others, Hutch++: optimal stochastic trace estimation, SOSA (2021).
@@ -34,11 +34,11 @@ def score_test(solution: Solution, probes: int = 16) -> Tensor:
     Args:
         solution: of :func:`onmanifold.solve`, with :class:`Gaussian`, :class:`CorrelatedGaussian` or
             :class:`Poisson` fidelity.
-        probes: directions in the unknown's space; the operator's derivative and adjoint are applied to
-            three times as many. With 16 the p-values are good to some hundredths.
+        probes: number of random directions in the image space. The operator's derivative and adjoint are
+            applied to three times as many. With 16 the p-values are accurate to a few percent.
 
     Returns:
-        p-values, ``(B,)``; NaN where all that the operator shows can be had by moving along the manifold.
+        p-values, ``(B,)``; NaN where the operator sees no direction normal to the manifold.
 
     Raises:
         ValueError: the solution carries no problem, or one with another fidelity or none; ``probes`` below 1.
@@ -66,13 +66,13 @@ def score_test(solution: Solution, probes: int = 16) -> Tensor:
 def _checked(solution: Solution) -> Problem:
     problem = solution.problem
     if problem is None:
-        raise ValueError(
+        raise InputError(
             "score_test: the solution carries no problem (a stored one does not): call solve() again"
         )
     known = isinstance(problem.fidelity, Gaussian | CorrelatedGaussian | Poisson)
     if not problem.noise_known or not known:
         got = type(problem.fidelity).__name__ if problem.noise_known else "none"
-        raise ValueError(
+        raise InputError(
             "score_test: needs the noise's Fisher information, that is a Gaussian, CorrelatedGaussian or "
             f"Poisson fidelity; the solution has {got}"
         )
@@ -80,7 +80,7 @@ def _checked(solution: Solution) -> Problem:
 
 
 class _Score:
-    """The score of some measurements; unknowns and their tangents are flat, of length n."""
+    """The score of some measurements; images and their tangents are flat, of length n."""
 
     def __init__(self, problem: Problem, solution: Solution, rows: Tensor) -> None:
         self.problem = problem
@@ -95,32 +95,32 @@ class _Score:
     def information(self, v: Tensor) -> Tensor:
         """``A'^T F A' v``, ``(B, T, n)``."""
         tangents = self.line.jvp(v.reshape(*v.shape[:2], *self.shape))
-        bent = self.problem.fidelity.curvature(self.line.y, self.problem.measurement, tangents)
-        return self.line.vjp(bent).flatten(2)
+        weighted = self.problem.fidelity.curvature(self.line.y, self.problem.measurement, tangents)
+        return self.line.vjp(weighted).flatten(2)
 
     def off(self, w: Tensor) -> Tensor:
-        """Scores ``w`` ``(B, T, n)`` less what a move along the manifold explains."""
+        """Scores ``w`` ``(B, T, n)``, projected off the tangent space."""
         metric = self.columns @ self.moved.mT
         return w - solve_spd(metric, self.columns @ w.mT).mT @ self.moved
 
     def p_value(self, random: Tensor) -> Tensor:
         """``(B,)``, by normal random numbers ``(2, probes, n)``."""
-        pull = self.problem.fidelity.gradient(self.line.y, self.problem.measurement)
-        square = _total(self.off(self.line.vjp(pull.unsqueeze(1)).flatten(2)).square())
+        gradient = self.problem.fidelity.gradient(self.line.y, self.problem.measurement)
+        square = _total(self.off(self.line.vjp(gradient.unsqueeze(1)).flatten(2)).square())
         first, second = (r.expand(len(square), *r.shape) for r in random)
-        shown = self.information(first)
-        # The largest part of the covariance is computed, the rest estimated.
-        basis = torch.linalg.qr(self.off(shown).mT).Q.mT
+        seen = self.information(first)
+        # Hutch++: the trace of the largest part is computed, that of the rest is estimated.
+        basis = torch.linalg.qr(self.off(seen).mT).Q.mT
         rest = second - (second @ basis.mT) @ basis
-        known, guessed = (self.off(self.information(v)) for v in (basis, rest))
+        computed, estimated = (self.off(self.information(v)) for v in (basis, rest))
         probes = random.shape[1]
-        mean = _total(basis * known) + _total(rest * guessed) / probes
-        half_variance = _total(known.square()) + _total(guessed.square()) / probes
+        mean = _total(basis * computed) + _total(rest * estimated) / probes
+        half_variance = _total(computed.square()) + _total(estimated.square()) / probes
         rate = mean / (2 * half_variance)
         p = torch.special.gammaincc(rate * mean, rate * square)
-        everything = _total(first * shown) / probes
-        nothing = mean <= 100 * torch.finfo(shown.dtype).eps * everything
-        return torch.where(nothing, torch.nan, p).to(shown.dtype)
+        whole = _total(first * seen) / probes
+        nothing = mean <= 100 * torch.finfo(seen.dtype).eps * whole
+        return torch.where(nothing, torch.nan, p).to(seen.dtype)
 
 
 def _total(values: Tensor) -> Tensor:

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-UNLIKELY = 0.01  # p-value below which a measurement counts as not explained
+UNLIKELY = 0.01  # p-value below which a measurement counts as inconsistent with the noise
 
 
-class NotExplained(UserWarning):
-    """No point of the manifold that was found explains a measurement within its noise."""
+class InconsistentWarning(UserWarning):
+    """A measurement is inconsistent with the noise at every point of the manifold that was found."""
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Where all S starts of each measurement ended, the best first.
+class FinalPoints:
+    """The final points of all S descents of each measurement, the best first.
 
     Attributes:
         x: ``(B, S, *x_shape)``.
@@ -51,22 +51,22 @@ class Solution:
     Attributes:
         measurement: what was measured, ``(B, *y_shape)``.
         x: the reconstructions, ``(B, *x_shape)``.
-        chart: the chart each sits in, ``(B,)``, integer.
-        z: its latent coordinates there, ``(B, d)``.
+        chart: the chart of each, ``(B,)``, integer.
+        z: the latent coordinates, ``(B, d)``.
         objective: misfit plus weighted penalty, ``(B,)``.
         misfit: the fidelity's value alone, ``(B,)``.
         expected_misfit: what the misfit is on average at the truth, ``(B,)``.
         p_value: probability that noise alone makes a misfit at least as large, ``(B,)``; NaN where the
             fidelity does not say.
         status: why each descent ended, B of them.
-        steps: steps attempted by the winning start, ``(B,)``, integer.
-        operator_calls: evaluations of the operator, pool and all starts together, ``(B,)``,
+        steps: steps attempted by the best descent, ``(B,)``, integer.
+        operator_calls: evaluations of the operator, pool and all descents together, ``(B,)``,
             integer.
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
-        history: the winning start, step by step.
-        ends: where every start ended.
-        trajectory: the winning start's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
+        history: the best descent, step by step.
+        final_points: where every descent ended.
+        trajectory: the best descent's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
         problem: what was minimized, with operator, prior and fidelity.
     """
@@ -85,7 +85,7 @@ class Solution:
     linearizations: Tensor
     seconds: float
     history: History
-    ends: Ends
+    final_points: FinalPoints
     trajectory: Tensor | None = None
     problem: Problem | None = field(default=None, repr=False, compare=False)
 
@@ -108,34 +108,34 @@ class Solution:
         return tuple(s.message for s in self.status)
 
     @property
-    def explained(self) -> Tensor:
-        """Whether the noise explains the misfit, unless in one of a hundred cases, ``(B,)``, boolean.
+    def consistent(self) -> Tensor:
+        """Whether the misfit is consistent with the noise: ``p_value`` of at least 0.01, ``(B,)``, boolean.
 
-        Where it does not, no point of the manifold that was found explains the measurement: the truth lies
-        off it, the noise is larger than stated, the operator is another, or all starts missed it. Always
-        true where ``p_value`` is unknown.
+        If not, the truth lies off the manifold, the noise is larger than stated, the operator is wrong, or
+        no descent reached the right point. True where ``p_value`` is unknown.
         """
         return ~(self.p_value < UNLIKELY)
 
     @property
     def dropped(self) -> Tensor:
-        """How many starts of each measurement ended with an objective that is not finite, ``(B,)``."""
-        return (self.ends.status == Status.NOT_FINITE).sum(dim=1)
+        """How many descents of each measurement ended with an objective that is not finite, ``(B,)``."""
+        return (self.final_points.status == Status.NOT_FINITE).sum(dim=1)
 
     def spread(self, temperature: float = 1.0) -> Tensor:
-        """Where the starts disagree: standard deviation of their ends, ``(B, *x_shape)``.
+        """Standard deviation of the final points, ``(B, *x_shape)``.
 
-        An end counts by ``exp(-(objective - best) / temperature)``: its posterior weight at
-        temperature 1, if the fidelity states the true noise level. Raise it to see more of the
-        ends.
+        A final point has the weight ``exp(-(objective - best) / temperature)``. At temperature 1 this is its
+        posterior weight, if the fidelity states the true noise level. A higher temperature shows more
+        points.
         """
-        above = self.ends.objective - self.ends.objective[:, :1]
+        above = self.final_points.objective - self.final_points.objective[:, :1]
         weight = torch.exp(-torch.nan_to_num(above, nan=torch.inf) / temperature)
         weight = weight / weight.sum(1, keepdim=True)
         weight = weight.view(*weight.shape, *[1] * (self.x.ndim - 1))
-        ends = torch.where(weight > 0, self.ends.x, 0.0)  # an end without weight may be NaN
-        mean = (weight * ends).sum(1, keepdim=True)
-        return (weight * (ends - mean).square()).sum(1).sqrt()
+        # a point without weight may be NaN
+        x = torch.where(weight > 0, self.final_points.x, 0.0)
+        mean = (weight * x).sum(1, keepdim=True)
+        return (weight * (x - mean).square()).sum(1).sqrt()
 
     def summary(self) -> str:
         """A line for each measurement."""
@@ -148,16 +148,24 @@ class Solution:
             for b, status in enumerate(self.status)
         ]
         lines += [
-            f"measurement {b}: not explained by the noise, p = {self.p_value[b]:.2g}"
-            for b in (~self.explained).nonzero().flatten().tolist()
+            f"measurement {b}: inconsistent with the noise, p = {self.p_value[b]:.2g}"
+            for b in (~self.consistent).nonzero().flatten().tolist()
         ]
         lines += [
-            f"measurement {b}: {count} of {self.ends.status.shape[1]} starts were not finite"
+            f"measurement {b}: {count} of {self.final_points.status.shape[1]} starts were not finite"
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
+        if self._least_squares:
+            lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])
+
+    @property
+    def _least_squares(self) -> bool:
+        """Whether neither a fidelity nor a weight of the prior was given."""
+        no_noise = self.p_value.isnan() & self.expected_misfit.isfinite()
+        return bool((no_noise & (self.objective == self.misfit)).all())
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
@@ -166,7 +174,7 @@ class Solution:
         return plot_solution(self, truth, std, rows)
 
     def plot_convergence(self, measurements: Sequence[int] | None = None) -> Figure:
-        """Draw how the descents went; see :func:`onmanifold.plot.plot_convergence`."""
+        """Draw the course of the descents; see :func:`onmanifold.plot.plot_convergence`."""
         from onmanifold.plot import plot_convergence
 
         return plot_convergence(self, measurements)

@@ -1,4 +1,4 @@
-"""solve(): a measurement in, the manifold's best explanation of it out."""
+"""solve(): reconstruct x on the learned manifold from measurements."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
-from onmanifold.descent.halving import Halving
-from onmanifold.descent.loop import Callback, Descent, descend
+from onmanifold.descent.loop import Descent, descend
+from onmanifold.descent.method import State
+from onmanifold.descent.observers import Callback, SuccessiveHalving
 from onmanifold.descent.problem import Problem, build_problem
-from onmanifold.descent.state import State
 from onmanifold.fidelity import Fidelity, p_value
+from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, evaluation
 from onmanifold.retraction import Retraction
-from onmanifold.solution import UNLIKELY, Ends, NotExplained, Solution
-from onmanifold.starts import Starts, as_starts, choose_starts
+from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
@@ -38,7 +38,7 @@ def solve(
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | WeightRule | None = None,
     method: Method[Any] | None = None,
-    starts: Starts | int | Point | None = None,
+    starts: InitialPoints | int | Point | None = None,
     stop: StoppingRule | None = None,
     retraction: Retraction | None = None,
     seed: int | torch.Generator = 0,
@@ -46,11 +46,11 @@ def solve(
     trajectory: bool = False,
     progress: bool = False,
 ) -> Solution:
-    """Reconstruct unknowns on a learned manifold from measurements ``y = A(x) + noise``.
+    """Reconstruct ``x`` on a learned manifold from measurements ``y = A(x) + noise``.
 
     Minimizes ``fidelity(A(x), y) - prior_weight * log q(x)`` over the points x of the manifold, by
-    descent along it from several starts; the best end wins. All measurements and starts descend as
-    one batch, and each as if it were alone.
+    descent along it from several initial points; the best final point is the result. All measurements
+    and starts descend as one batch, each as if it were alone.
 
     Args:
         operator: A, a :class:`ForwardOperator`, a callable made of torch operations, or what else
@@ -59,17 +59,19 @@ def solve(
             entries hold any finite number and are marked by the fidelity's mask.
         prior: the learned manifold.
         fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
-            the result a maximum a posteriori estimate; without one it is the least-squares fit. A
+            the result a maximum a posteriori estimate. Without a fidelity the result is the
+            least-squares fit on the manifold: the prior's density does not count, since no noise level
+            says how to weigh it against the data, and ``solution.summary()`` says so. A
             function made of torch operations, of predictions and measurements ``(B, *y_shape)`` to
             ``(B,)``, serves too (:class:`FunctionFidelity`).
         prior_weight: weight of the prior's log-density, a number, or ``(B,)``, one a measurement, or a
             rule that chooses it: :class:`ByDiscrepancy`, :class:`ByLCurve`. By default 1 with a
-            fidelity, and 0 without: only a noise level can weigh the data against the prior.
+            fidelity, and 0 without.
         method: ``LevenbergMarquardt()``, ``RiemannianGradientDescent()``, ``ConjugateGradient()``,
-            ``LBFGS()``, or one's own; as controls ``Latent(method)`` and ``LatentAdam()``.
-        starts: how many, how chosen (:class:`Starts`), or where: a :class:`Point` with S members
-            for each measurement in turn.
-        stop: when to end, ``MaxSteps(100) | SmallDecrease(1e-6)`` by default.
+            ``LBFGS()``, or a user's; as controls ``Latent(method)`` and ``LatentAdam()``.
+        starts: the initial points: their number, a way to choose them (:class:`InitialPoints`), or a
+            :class:`Point` with S members for each measurement in turn.
+        stop: stopping rule, ``MaxSteps(100) | SmallDecrease(1e-6)`` by default.
         retraction: ``ChartRetraction()``, ``ProjectionRetraction()`` or ``AveragedRetraction()``.
         seed: for the starts; same seed, same result.
         callback: called with the :class:`~onmanifold.descent.State` of all starts after each step;
@@ -83,7 +85,7 @@ def solve(
         the best so far.
 
     Warns:
-        NotExplained: no point that was found explains some measurement within its noise.
+        InconsistentWarning: a measurement is inconsistent with the noise at every point that was found.
 
     Raises:
         TypeError: an argument of the wrong kind, or a measurement of another dtype than the
@@ -112,23 +114,23 @@ def solve(
     _check_options(method, stop, callback)
     rule = prior_weight if isinstance(prior_weight, WeightRule) else None
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
-    starts = as_starts(starts)
+    starts = as_initial_points(starts)
     with evaluation(prior):
         problem = build_problem(operator, measurement, prior, fidelity, weight, retraction)
-        start, each = choose_starts(problem, starts, seed)
-        halve = starts.halve_after if isinstance(starts, Starts) and each > 1 else None
+        start, _ = choose_initial_points(problem, starts, seed)
+        halve_after = starts.halve_after if isinstance(starts, InitialPoints) else None
 
         def run(weighted: Problem, point: Point) -> Solution:
-            members = weighted.repeat(len(point) // len(weighted))
+            each = len(point) // len(weighted)
+            members = weighted.repeat(each)
+            halve = None if each == 1 else halve_after
             descent = descend(
                 members,
                 LevenbergMarquardt() if method is None else method,
                 MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
                 point,
                 callback=callback,
-                halving=None
-                if halve is None or len(point) == len(weighted)
-                else Halving(each, halve),
+                halving=None if halve is None else SuccessiveHalving(each, halve),
                 keep_path=trajectory,
                 progress=progress,
             )
@@ -146,15 +148,15 @@ def solve(
 
 
 def _warn(solution: Solution) -> None:
-    """Say which measurements the noise does not explain."""
-    rows = (~solution.explained).nonzero().flatten().tolist()
+    """Warn of measurements that are inconsistent with the noise."""
+    rows = (~solution.consistent).nonzero().flatten().tolist()
     if rows:
         some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         warnings.warn(
-            f"{len(rows)} of {len(solution)} measurements ({some}) are not explained by a point of this "
-            f"manifold and the noise (p < {UNLIKELY}): the truth lies off the manifold, the noise is larger "
-            "than stated, the operator is another, or more starts are needed",
-            NotExplained,
+            f"{len(rows)} of {len(solution)} measurements ({some}) are inconsistent with the noise at "
+            f"every point that was found (p < {UNLIKELY}): the truth lies off the manifold, the noise is "
+            "larger than stated, the operator is wrong, or more starts are needed",
+            InconsistentWarning,
             stacklevel=4,  # one is that of no_grad
         )
 
@@ -165,14 +167,14 @@ def _by_rule(
     solution: Solution,
     run: Callable[[Problem, Point], Solution],
 ) -> Solution:
-    """The solution with the weights that the rule chooses; each run starts where the last one ended."""
+    """The solution with the weights that the rule chooses; each run starts at the last one's result."""
     last = solution
 
     def attempt(weight: Tensor) -> Solution:
         nonlocal last
         calls, lines = last.operator_calls, last.linearizations
         found = run(replace(problem, prior_weight=weight), last.point)
-        # The pool was counted with the first run, and is with each.
+        # Each run counts the pool, which was evaluated once.
         pool = problem.counts
         last = replace(
             found,
@@ -193,10 +195,10 @@ def _check_options(method: object, stop: object, callback: object) -> None:
 
 
 def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: float) -> Solution:
-    """Choose the best start of each measurement, whose S members lie in a row."""
+    """Choose the best of each measurement's S members, which are consecutive."""
     state, prior, batch = descent.state, problem.prior, len(problem)
-    worth = torch.nan_to_num(state.objective, nan=torch.inf).view(batch, -1)
-    order = worth.argsort(dim=1, stable=True)
+    objective = torch.nan_to_num(state.objective, nan=torch.inf).view(batch, -1)
+    order = objective.argsort(dim=1, stable=True)
     first = torch.arange(batch, device=order.device).unsqueeze(1) * order.shape[1]
     order = order + first  # the members of each measurement, best first: (B, S)
     won = order[:, 0]
@@ -218,7 +220,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
         history=history,
-        ends=Ends(
+        final_points=FinalPoints(
             x=x[order],
             chart=state.point.chart[order],
             z=state.point.z[order],

@@ -1,4 +1,4 @@
-"""Why a descent ended, and how it went step by step."""
+"""Why a descent ended, and its numbers step by step."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Status(IntEnum):
 
     RUNNING = 0, False, "still descending"
     SMALL_GRADIENT = 1, True, "the gradient along the manifold is as small as asked"
-    SMALL_DECREASE = 2, True, "further steps promise no more than the decrease asked for"
+    SMALL_DECREASE = 2, True, "the last or the predicted reduction is as small as asked"
     DISCREPANCY = 3, True, "the misfit is down to the noise"
     MAX_STEPS = 4, False, "the step budget is used up"
-    STALLED = 5, False, "no step lowers the objective: rounding, a kink, or a wrong derivative"
+    STALLED = 5, False, "no step lowers the objective: rounding, or a wrong derivative"
     NOT_FINITE = 6, False, "the objective or its gradient is NaN or infinite"
     STOPPED_BY_CALLBACK = 7, False, "the callback asked to stop"
     DROPPED = 8, False, "other starts were far ahead"
@@ -47,14 +47,14 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class History:
-    """How the winning start went: row t holds its numbers after t steps, of T in all.
+    """The best start, step by step: row t holds its numbers after t steps, of T in all.
 
     A measurement that stopped early repeats its last row (with step length 0).
 
     Attributes:
         objective: ``(T + 1, B)``; never rises.
         gradient_norm: length of the Riemannian gradient, ``(T + 1, B)``.
-        step_length: length of the step taken in the unknown's space, 0 if none, ``(T + 1, B)``.
+        step_length: length of the step taken in the space of x, 0 if none, ``(T + 1, B)``.
         chart: ``(T + 1, B)``, integer.
         z: latent coordinates in that chart, ``(T + 1, B, d)``, if the trajectory was asked for.
     """

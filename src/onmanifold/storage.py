@@ -16,8 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from torch import Tensor
 
+from onmanifold.errors import InputError
 
-class DamagedFile(ValueError):
+
+class DamagedFile(InputError):
     """A stored prior's file is not what was written: truncated, altered, or of another format."""
 
 
@@ -81,7 +83,7 @@ def read_record(
     if missing:
         raise DamagedFile(f"{folder}: {name} lacks {', '.join(missing)}")
     if record["schema"] != schema:
-        raise ValueError(
+        raise InputError(
             f"{folder}: {name} has schema {record['schema']!r}, this version reads {schema}; "
             "a newer onmanifold may read it"
         )
@@ -89,7 +91,7 @@ def read_record(
 
 
 def read_safetensors(folder: Traversable, name: str, record: str, sha256: str) -> dict[str, Tensor]:
-    """The tensors of the file ``name``, whose checksum the file ``record`` told.
+    """The tensors of the file ``name``, checked by the sha256 that the file ``record`` holds.
 
     Raises:
         FileNotFoundError: there is no such file.

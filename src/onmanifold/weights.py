@@ -1,4 +1,4 @@
-"""How much the latent density counts, chosen from the measurement: rules for ``solve(prior_weight=...)``."""
+"""Rules that choose the weight of the latent density from the measurement: ``solve(prior_weight=...)``."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class WeightRule(ABC):
 
         Args:
             solution: the one at the weight ``first``.
-            attempt: takes weights ``(B,)`` and returns the solution from where the last one ended.
+            attempt: takes weights ``(B,)`` and returns the solution, started at the last one's result.
         """
 
 
 @dataclass(frozen=True)
 class ByDiscrepancy(WeightRule):
-    """The largest weight at which the misfit is still what noise alone leaves (Morozov).
+    """The largest weight at which the misfit is at most the one expected of noise alone (Morozov).
 
-    For a Gaussian fidelity: ``|A(x) - y|^2 / std^2 <= tau^2 m`` with m entries present. A measurement that
-    cannot be explained that well gets the smallest weight; one that every weight explains gets the largest.
+    For a Gaussian fidelity: ``|A(x) - y|^2 / std^2 <= tau^2 m`` with m entries present. A measurement with
+    no such weight gets the smallest; one for which all weights satisfy it gets the largest.
 
     Args:
-        tau: how many times what noise leaves the residual may be.
+        tau: factor by which the residual may exceed the one expected of noise.
         low: smallest weight.
         high: largest weight.
         rounds: solutions; each halves the interval, on a logarithmic scale.
@@ -65,14 +65,14 @@ class ByDiscrepancy(WeightRule):
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         if bool(solution.expected_misfit.isnan().any()):
             raise ValueError(
-                "ByDiscrepancy: the fidelity does not say what misfit the noise leaves; take one that "
+                "ByDiscrepancy: the fidelity does not know the misfit that noise causes; take one that "
                 "does, such as Gaussian(std), or ByLCurve()"
             )
         weight = torch.full_like(solution.misfit, self.first)
         low, high = torch.full_like(weight, self.low), torch.full_like(weight, self.high)
         for _ in range(self.rounds):
-            explained = solution.misfit <= self.tau**2 * solution.expected_misfit
-            low, high = torch.where(explained, weight, low), torch.where(explained, high, weight)
+            fits = solution.misfit <= self.tau**2 * solution.expected_misfit
+            low, high = torch.where(fits, weight, low), torch.where(fits, high, weight)
             weight = (low * high).sqrt()
             solution = attempt(weight)
         return low
@@ -80,11 +80,12 @@ class ByDiscrepancy(WeightRule):
 
 @dataclass(frozen=True)
 class ByLCurve(WeightRule):
-    """The weight at the corner of the L-curve: less of it would hardly fit better, more fit much worse.
+    """The weight at the corner of the L-curve: a smaller one hardly improves the fit, a larger one spoils it.
 
-    The curve is that of the logarithms of the misfit and of the penalty ``-log q``, counted from d / 2 below
-    its least value (what a normal density has on average), both scaled to [0, 1]; its corner is the point
-    farthest from the line between its ends. It needs no noise level beyond a scale of the fidelity.
+    The curve consists of the logarithms of the misfit and of the penalty ``-log q``, both scaled to [0, 1].
+    The penalty is counted from d / 2 below its least value (the mean of a normal density). The corner is the
+    point farthest from the line between the first and the last point. No noise level is needed beyond a
+    scale of the fidelity.
 
     Args:
         low: smallest weight.
@@ -142,6 +143,6 @@ def _corner(fit: Tensor, cost: Tensor) -> Tensor:
     """The row of ``(count, B)`` farthest below the line between first and last."""
     across, up = fit[-1] - fit[0], cost[-1] - cost[0]
     side = across * (cost - cost[0]) - up * (fit - fit[0])
-    # Ends with the fit falling and the cost rising: towards the origin is where both are small.
+    # From first to last the fit falls and the cost rises; the corner is on the side of the origin.
     farthest: Tensor = (side * torch.sign(across)).argmin(dim=0)
     return farthest

@@ -39,14 +39,14 @@ def refused(capsys, *arguments):
     return err
 
 
-def test_solve_writes_pictures_numbers_and_arrays(measured, tmp_path, capsys):
+def test_solve_writes_figures_numbers_and_arrays(measured, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     assert run(*measured, "--noise", 0.01, "--output", out, "--seed", 3) == 0
-    pictures = ["convergence.png", "picture.png"]
+    figures = ["convergence.png", "reconstruction.png"]
     written = sorted(p.name for p in out.iterdir())
-    assert written == sorted(["arrays.npz", "numbers.json", *pictures])
-    for picture in pictures:
-        assert (out / picture).read_bytes()[:4] == b"\x89PNG"
+    assert written == sorted(["arrays.npz", "numbers.json", *figures])
+    for figure in figures:
+        assert (out / figure).read_bytes()[:4] == b"\x89PNG"
     with np.load(out / "arrays.npz") as arrays:
         np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
         assert {"z", "chart", "spread"} <= set(arrays)
@@ -114,14 +114,14 @@ def test_missing_entries(measured, tmp_path, capsys):
 
 def test_noise_with_outliers(measured, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(*measured, "--noise", 0.01, "--freedom", 3, "--output", out) == 0
+    assert run(*measured, "--noise", 0.01, "--df", 3, "--output", out) == 0
     numbers = json.loads((out / "numbers.json").read_text())
-    assert numbers["freedom"] == 3
+    assert numbers["df"] == 3
     expected = 2 * 2 * (2 * math.log(2) - 1)  # two entries, psi(2) - psi(3/2)
     assert numbers["measurements"][0]["expected_misfit"] == pytest.approx(expected)
 
 
-def test_pictures_are_measurements_too(third_party, tmp_path, capsys):
+def test_images_are_measurements_too(third_party, tmp_path, capsys):
     imsave(tmp_path / "y.png", np.full((3, 5), 0.5), cmap="gray", vmin=0, vmax=1)
     call = ["--operator", "sums", "--prior", "segment", "--measurement", tmp_path / "y.png"]
     err = refused(capsys, "solve", *call, "--output", tmp_path / "out")
@@ -138,8 +138,8 @@ def test_pictures_are_measurements_too(third_party, tmp_path, capsys):
         ({"--measurement": "y.txt"}, "expected a file of type .npy, .npz, .mat, .png"),
         ({"--noise": "-1"}, "std has to be positive"),
         ({"--noise": "nan"}, "std has to be positive"),
-        ({"--freedom": "3"}, "--freedom needs the noise level: --noise"),
-        ({"--noise": "0.1", "--freedom": "-3"}, "freedom has to be above 0"),
+        ({"--df": "3"}, "--df needs the noise level: --noise"),
+        ({"--noise": "0.1", "--df": "-3"}, "df has to be above 0"),
         ({"--noise": "loud"}, "--noise"),
         ({"--option": "times=-1"}, "times has to be positive"),
         ({"--option": "size=3"}, "'sums' has no option 'size'"),
@@ -192,6 +192,17 @@ def test_bugs_keep_their_traceback(measured, tmp_path):
         main([*call, "--option", "order=1", "--output", str(tmp_path / "out")])
 
 
+def test_plugins_raise_input_errors(measured, tmp_path, monkeypatch, third_party):
+    """A plain ValueError of a plugin is no check of input: it keeps its traceback."""
+
+    def fails(x_shape, *, times=1.0):
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr(third_party, "sums", fails)
+    with pytest.raises(ValueError, match="math domain"):
+        main([*map(str, measured), "--output", str(tmp_path / "out")])
+
+
 def test_lists(third_party, capsys):
     assert run("priors") == 0
     assert "segment" in capsys.readouterr().out
@@ -213,15 +224,29 @@ def test_commands_of_plugins(third_party, capsys):
     assert capsys.readouterr().out == "hello world\n"
 
 
-def test_help_imports_no_plugin():
+def test_a_command_that_does_not_import_says_so(third_party, tmp_path, capsys):
+    (tmp_path / "site" / "acme_manifolds.py").write_text("import no_such_package")
+    sys.modules.pop("acme_manifolds")
+    assert run("--help") == 0
+    assert "not available" in capsys.readouterr().out
+    assert "No module named 'no_such_package'" in refused(capsys, "hello")
+
+
+def test_calling_a_command_imports_no_other_plugin():
     code = (
         "import sys; from onmanifold.cli import main\n"
-        "try: main(['--help'])\n"
+        "try: main(['priors'])\n"
         "except SystemExit: pass\n"
         "print([m for m in sys.modules if m.startswith(('onmanifold.operators.', 'lightning'))])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_run_as_a_module():
+    command = [sys.executable, "-m", "onmanifold", "--version"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout.count(".") == 2
 
 
 def test_version(capsys):

@@ -109,13 +109,13 @@ def test_rules_look_at_each_member():
     assert MaxSteps(5)(problem, state).tolist() == [0, Status.MAX_STEPS]
 
 
-def test_small_decrease_looks_at_what_was_gained_and_what_is_promised():
+def test_small_decrease_looks_at_the_actual_and_the_predicted_reduction():
     far = pair(math.inf, math.inf)
-    problem, state = some_state(objective=pair(10.0, -10.0), decrease=far, promise=far)
+    problem, state = some_state(objective=pair(10.0, -10.0), decrease=far, predicted_reduction=far)
     rule = SmallDecrease(1e-3)
     assert rule(problem, state).tolist() == [0, 0]
     assert rule(problem, replace(state, decrease=pair(0.009, 0.011))).tolist() == [2, 0]
-    assert rule(problem, replace(state, promise=pair(0.011, 0.009))).tolist() == [0, 2]
+    assert rule(problem, replace(state, predicted_reduction=pair(0.011, 0.009))).tolist() == [0, 2]
 
 
 def test_discrepancy_compares_with_the_noise():
@@ -130,15 +130,15 @@ def test_rules_combine():
         gradient_norm=pair(1e-9, 1.0), steps=torch.tensor([5, 5]), misfit=pair(9.0, 0.1)
     )
     gradient, steps, discrepancy = GradientNorm(1e-6), MaxSteps(5), Discrepancy()
-    told = [Status.SMALL_GRADIENT, Status.MAX_STEPS]  # convergence is the reason worth telling
-    assert (gradient | steps)(problem, state).tolist() == told
-    assert (steps | gradient)(problem, state).tolist() == told
+    reasons = [Status.SMALL_GRADIENT, Status.MAX_STEPS]  # convergence is the reason to report
+    assert (gradient | steps)(problem, state).tolist() == reasons
+    assert (steps | gradient)(problem, state).tolist() == reasons
     assert (steps & gradient)(problem, state).tolist() == [Status.SMALL_GRADIENT, 0]
     assert (gradient & discrepancy)(problem, state).tolist() == [0, 0]
     assert (gradient & steps | discrepancy)(problem, state).tolist() == [1, 3]
 
 
-def test_a_rule_of_ones_own():
+def test_a_users_rule():
     class Patience(StoppingRule):
         def __call__(self, problem, state):
             return torch.where(state.steps >= 2, int(Status.MAX_STEPS), 0)

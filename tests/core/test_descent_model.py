@@ -9,20 +9,17 @@ from descent_cases import posed, randn, simulated, warp
 
 from onmanifold import (
     Gaussian,
-    LevenbergMarquardt,
-    MaxSteps,
     Point,
-    SmallDecrease,
 )
-from onmanifold.descent import build_problem, descend
-from onmanifold.descent.quadratic import (
+from onmanifold.descent import build_problem
+from onmanifold.descent.method import composite_step
+from onmanifold.descent.model import (
     clip_to_psd,
     magnitude,
     minimize_on_box,
     model_decrease,
     projected_norm,
 )
-from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import jacobian, pullback_metric, transport
 
 # Quadratic models ---------------------------------------------------------------------------------
@@ -102,91 +99,53 @@ def test_both_gradients_are_the_objectives(name):
     expected = torch.func.grad(objective)(start.z)
     trial = problem.at(start)
     assert trial.objective.sum().item() == pytest.approx(objective(start.z).item())
-    for model in (problem.slope(trial), problem.model(trial)):
-        assert torch.allclose(model.gradient + model.slope, expected)
+    for model in (problem.first_order_model(trial), problem.quadratic_model(trial)):
+        assert torch.allclose(model.gradient, expected)
 
 
 def test_curvature_of_a_linear_problem_is_the_hessian():
     prior = Affine()
     y = randn(5, 6)
     problem = build_problem(lambda x: x, y, prior, Gaussian(0.5))
-    model = problem.model(problem.at(prior.sample(5, 0)))
+    model = problem.quadratic_model(problem.at(prior.sample(5, 0)))
     expected = prior.matrix.T @ prior.matrix / 0.25 + torch.eye(3, dtype=torch.float64)
-    assert torch.allclose(model.curvature + model.bend, expected.expand(5, 3, 3))
+    assert torch.allclose(model.hessian, expected.expand(5, 3, 3))
 
 
 def test_large_batches_are_differentiated_in_parts(monkeypatch):
     prior = Circle()
     y = simulated(prior, n=7)
     problem, point = posed(prior, y), prior.sample(7, 1)
-    whole = problem.model(problem.at(point))
+    whole = problem.quadratic_model(problem.at(point))
     monkeypatch.setattr("onmanifold.descent.problem._COLUMN_BUDGET", 4)
-    parts = problem.model(problem.at(point))
-    assert torch.allclose(parts.curvature, whole.curvature)
-    assert torch.allclose(parts.gradient, whole.gradient)
+    parts = problem.quadratic_model(problem.at(point))
+    assert torch.allclose(parts.misfit_hessian, whole.misfit_hessian)
+    assert torch.allclose(parts.misfit_gradient, whole.misfit_gradient)
 
 
 # The step with the penalty as it is ---------------------------------------------------------------
 
 
-class Kinked(Affine):
-    """A density whose negative logarithm has kinks at +-0.5 in every coordinate."""
-
-    def log_prob_chart(self, z, chart):
-        return -5 * (z.abs() - 0.5).clamp(min=0).sum(1)
-
-
-def kinked_problem(n=20, size=12, dim=8, **options):
-    prior = Kinked(dim=dim, size=size, **options)
-    problem = build_problem(lambda x: x, 3 * randn(n, size), prior, Gaussian(1.0))
-    point = prior.sample(n, 0)
-    return problem, point, problem.model(problem.at(point))
-
-
 def composite_values(problem, point, model, v):
     moved = Point(point.chart, point.z + v)
-    return model_decrease(model.curvature, model.gradient, v) + (
+    return model_decrease(model.misfit_hessian, model.misfit_gradient, v) + (
         problem.penalty(point) - problem.penalty(moved)
     )
-
-
-@pytest.mark.parametrize("box", [math.inf, 0.8])
-def test_a_step_across_kinks_is_nearly_the_best(box):
-    problem, point, model = kinked_problem(box=box)
-    v, eased = composite_step(problem, point, model, model.curvature)
-    found = composite_values(problem, point, model, v)
-    assert torch.allclose(found, model_decrease(model.curvature, model.gradient, v) + eased)
-    # Against proximal gradient steps, many of them, exact for this penalty:
-    low, high = problem.bounds(point)
-    best, rate = torch.zeros_like(v), 1 / torch.linalg.eigvalsh(model.curvature)[:, -1:, None]
-    for _ in range(20000):
-        slope = model.gradient + (model.curvature @ best.unsqueeze(2)).squeeze(2)
-        z = point.z + best - rate[:, :, 0] * slope
-        excess = (z.abs() - 0.5).clamp(min=0)
-        shrunk = z.sign() * (z.abs() - torch.minimum(excess, 5 * rate[:, :, 0]))
-        best = (shrunk - point.z).clamp(low, high)
-    ideal = composite_values(problem, point, model, best)
-    assert (found <= ideal + 1e-9).all()
-    assert (found >= 0.8 * ideal).all()
-    assert (found / ideal).median() > 0.97
-    assert ((low <= v) & (v <= high)).all()
 
 
 def test_a_smooth_penalty_takes_one_round(monkeypatch):
     prior = Affine()
     problem = build_problem(lambda x: x, randn(5, 6), prior, Gaussian(0.5))
     point = prior.sample(5, 0)
-    model = problem.model(problem.at(point))
-    monkeypatch.setattr("onmanifold.descent.subproblem._ROUNDS", 1)
-    v, _ = composite_step(problem, point, model, model.curvature)
-    expected = torch.linalg.solve(model.curvature + model.bend, -(model.gradient + model.slope))
+    model = problem.quadratic_model(problem.at(point))
+    monkeypatch.setattr("onmanifold.descent.method._ROUNDS", 1)
+    v, _ = composite_step(problem, point, model, model.misfit_hessian)
+    expected = torch.linalg.solve(model.hessian, -model.gradient)
     assert torch.allclose(v, expected)
 
 
-class Walled(Kinked):
+class Walled(Affine):
     """A smooth penalty that starts suddenly, as that of objects that meet."""
-
-    kinked = False
 
     def log_prob_chart(self, z, chart):
         return -200 * (z.abs() - 0.5).clamp(min=0).square().sum(1)
@@ -197,12 +156,14 @@ def test_a_step_against_walls_is_halved_and_goes_on():
     problem = build_problem(lambda x: x, 3 * randn(20, 12), prior, Gaussian(1.0))
     point = prior.sample(20, 0)
     point = Point(point.chart, point.z.clamp(-0.5, 0.5))
-    model = problem.model(problem.at(point))
-    v, eased = composite_step(problem, point, model, model.curvature)
+    model = problem.quadratic_model(problem.at(point))
+    v, penalty_reduction = composite_step(problem, point, model, model.misfit_hessian)
     found = composite_values(problem, point, model, v)
-    plain = -torch.linalg.solve(model.curvature + model.bend, model.gradient + model.slope)
+    plain = -torch.linalg.solve(model.hessian, model.gradient)
     assert (composite_values(problem, point, model, plain) < 0).any()  # runs into a wall
-    assert torch.allclose(found, model_decrease(model.curvature, model.gradient, v) + eased)
+    assert torch.allclose(
+        found, model_decrease(model.misfit_hessian, model.misfit_gradient, v) + penalty_reduction
+    )
     assert (found > 0).all()
     ideal, best = found.clone(), v.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([best], max_iter=2000, line_search_fn="strong_wolfe")
@@ -218,17 +179,6 @@ def test_a_step_against_walls_is_halved_and_goes_on():
     with torch.no_grad():
         ideal = torch.maximum(ideal, composite_values(problem, point, model, best))
     assert (found / ideal).median() > 0.8
-
-
-def test_kinks_do_not_hold_up_the_descent():
-    problem, point, _ = kinked_problem()
-    state = descend(problem, LevenbergMarquardt(), MaxSteps(12) | SmallDecrease(1e-9), point).state
-    further = descend(
-        problem, LevenbergMarquardt(), MaxSteps(60) | SmallDecrease(1e-9), state.point
-    )
-    assert torch.allclose(state.objective, further.state.objective, rtol=1e-4)
-    on_kink = (further.state.point.z.abs() - 0.5).abs() < 1e-3
-    assert on_kink.double().mean() > 0.1
 
 
 @pytest.mark.parametrize("name", sorted(ANALYTIC))
@@ -252,8 +202,8 @@ def test_curvature_along_is_that_of_the_model():
     point = prior.sample(4, 0)
     problem = build_problem(lambda x: x**3, randn(4, *prior.x_shape), prior)
     trial = problem.at(point)
-    v, model = randn(4, prior.dim), problem.model(trial)
-    exact = ((model.curvature @ v[:, :, None]).squeeze(2) * v).sum(1)
+    v, model = randn(4, prior.dim), problem.quadratic_model(trial)
+    exact = ((model.misfit_hessian @ v[:, :, None]).squeeze(2) * v).sum(1)
     torch.testing.assert_close(problem.curvature_along(trial, v), exact)
 
 

@@ -313,12 +313,12 @@ def test_wrong_shapes_are_refused(name, fidelity):
         fidelity.bind(torch.zeros(3, 4))
 
 
-@pytest.mark.parametrize("freedom", [0, -1.0, float("nan"), float("inf")])
-def test_freedom_has_to_be_positive(freedom):
-    with pytest.raises(ValueError, match="StudentT: freedom has to be above 0"):
-        StudentT(1.0, freedom=freedom)
-    with pytest.raises(TypeError, match="StudentT: freedom has to be a number, got str"):
-        StudentT(1.0, freedom="4")
+@pytest.mark.parametrize("df", [0, -1.0, float("nan"), float("inf")])
+def test_df_has_to_be_positive(df):
+    with pytest.raises(ValueError, match="StudentT: df has to be above 0"):
+        StudentT(1.0, df=df)
+    with pytest.raises(TypeError, match="StudentT: df has to be a number, got str"):
+        StudentT(1.0, df="4")
     with pytest.raises(ValueError, match="StudentT: std has to be positive"):
         StudentT(-1.0)
 

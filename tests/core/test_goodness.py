@@ -17,10 +17,10 @@ def normal(*shape):
     return torch.randn(shape, generator=generator(), dtype=torch.float64)
 
 
-def student(freedom):
-    halves = torch.full((MANY, SIZE), freedom / 2, dtype=torch.float64)
+def student(df):
+    halves = torch.full((MANY, SIZE), df / 2, dtype=torch.float64)
     chi = 2 * torch._standard_gamma(halves, generator=generator(1))
-    return normal(MANY, SIZE) / (chi / freedom).sqrt()
+    return normal(MANY, SIZE) / (chi / df).sqrt()
 
 
 def covariance():
@@ -37,8 +37,8 @@ def noisy(name):
     """A fidelity, the prediction of the truth, and many measurements of it."""
     mask = torch.arange(SIZE) % 3 > 0
     if name.startswith("student"):
-        freedom = float(name.split()[1])
-        return StudentT(0.7, mask, freedom), torch.zeros(SIZE).double(), 0.7 * student(freedom)
+        df = float(name.split()[1])
+        return StudentT(0.7, mask, df), torch.zeros(SIZE).double(), 0.7 * student(df)
     if name == "poisson":
         counts = torch.poisson((2 * means() + 0.3).expand(MANY, -1), generator=generator())
         return Poisson(2.0, 0.3, mask), means(), counts

@@ -1,10 +1,10 @@
-"""Pictures of solutions: the panels and numbers that were asked for."""
+"""Figures of solutions: the panels and numbers that were asked for."""
 
 import numpy as np
 import pytest
 import torch
 from analytic_priors import Affine, Circle, Sine
-from plot_cases import FLOAT, Pictures, random
+from plot_cases import FLOAT, Images, random
 
 from onmanifold import Gaussian, MaxSteps, OutsideDomain, solve
 from onmanifold.operator import CallableOperator
@@ -31,8 +31,8 @@ def same(values, tensor):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return solve(lambda x: x.flatten(1), random(3, 24), Pictures())
+def images():
+    return solve(lambda x: x.flatten(1), random(3, 24), Images())
 
 
 # One tensor ---------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_a_vector_is_a_curve():
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (1, 1, 5, 7)])
-def test_a_matrix_is_a_picture(shape):
+def test_a_matrix_is_an_image(shape):
     ax = axes()
     x = random(*shape)
     x.view(5, 7)[2, 3] = torch.nan
@@ -90,42 +90,42 @@ def test_limits_leave_out_what_is_not_finite():
 # Panels -------------------------------------------------------------------------------------------
 
 
-def test_a_row_for_each_measurement(pictures, tmp_path):
-    figure = pictures.plot(rows=2)
+def test_a_row_for_each_measurement(images, tmp_path):
+    figure = images.plot(rows=2)
     assert len(panels(figure)) == 2 * 3
-    truth = pictures.x + 1
-    figure = pictures.plot(truth)
+    truth = images.x + 1
+    figure = images.plot(truth)
     shown = panels(figure)
     titles = ["truth", "measurement", "reconstruction", "spread of the starts"]
     assert [ax.get_title() for ax in shown[:5]] == [*titles, ""]
     for b in range(3):
         true, measured, found, spread = shown[4 * b : 4 * b + 4]
-        assert same(image(true), truth[b, 0]) and same(image(found), pictures.x[b, 0])
-        assert same(measured.lines[0].get_ydata(), pictures.measurement[b])
-        assert same(image(spread), pictures.spread()[b, 0])
+        assert same(image(true), truth[b, 0]) and same(image(found), images.x[b, 0])
+        assert same(measured.lines[0].get_ydata(), images.measurement[b])
+        assert same(image(spread), images.spread()[b, 0])
         low, high = true.images[0].get_clim()
         assert (low, high) == found.images[0].get_clim()
-        assert low == pictures.x[b].min() and high == truth[b].max()
+        assert low == images.x[b].min() and high == truth[b].max()
     figure.savefig(tmp_path / "solution.png")
 
 
-def test_a_standard_deviation_replaces_the_spread(pictures):
-    std = random(*pictures.x.shape)
-    last = panels(pictures.plot(std=std, rows=1))[-1]
+def test_a_standard_deviation_replaces_the_spread(images):
+    std = random(*images.x.shape)
+    last = panels(images.plot(std=std, rows=1))[-1]
     assert last.get_title() == "standard deviation"
     assert same(image(last), std[0, 0])
     assert last.images[0].get_clim() == (0, std[0].max())
 
 
 def test_what_did_not_converge_is_marked():
-    s = solve(lambda x: x.flatten(1), random(2, 24), Pictures(), stop=MaxSteps(1))
+    s = solve(lambda x: x.flatten(1), random(2, 24), Images(), stop=MaxSteps(1))
     titles = [ax.get_title() for ax in panels(s.plot())]
     assert titles[1] == "reconstruction\nMAX_STEPS" and titles[4] == "MAX_STEPS"
 
 
 def test_missing_entries_are_blank():
     y, mask = random(1, 6, 4), random(6, 4) < 0.5
-    s = solve(lambda x: x[:, 0], y, Pictures(), fidelity=Gaussian(0.1, mask=mask))
+    s = solve(lambda x: x[:, 0], y, Images(), fidelity=Gaussian(0.1, mask=mask))
     assert same(image(panels(s.plot())[0]), y[0].where(mask, torch.nan))
 
 
@@ -197,14 +197,14 @@ def test_an_operator_draws_its_own():
 
 
 @pytest.mark.parametrize("name", ["truth", "std"])
-def test_other_shapes_are_refused(pictures, name):
+def test_other_shapes_are_refused(images, name):
     with pytest.raises(ValueError, match=f"{name} has shape"):
-        pictures.plot(**{name: torch.ones(3, 3)})
+        images.plot(**{name: torch.ones(3, 3)})
     with pytest.raises(ValueError, match="rows has to be at least 1"):
-        plot_solution(pictures, rows=0)
+        plot_solution(images, rows=0)
 
 
 def test_a_reconstruction_that_is_not_finite_is_drawn():
-    s = solve(lambda x: x * torch.nan, torch.zeros(1, 1, 6, 4, dtype=FLOAT), Pictures())
+    s = solve(lambda x: x * torch.nan, torch.zeros(1, 1, 6, 4, dtype=FLOAT), Images())
     s.plot(s.x).draw_without_rendering()
     s.plot_convergence().draw_without_rendering()

@@ -1,19 +1,19 @@
-"""Pictures of how descents went: convergence, path and film."""
+"""Figures of how descents went: convergence, path and film."""
 
 import numpy as np
 import pytest
 import torch
 from analytic_priors import Affine, Circle
 from PIL import Image
-from plot_cases import FLOAT, Pictures, changing, random
+from plot_cases import FLOAT, Images, changing, random
 
 from onmanifold import Gaussian, OutsideDomain, solve
 from onmanifold.prior import Point
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return solve(lambda x: x.flatten(1), random(3, 24), Pictures())
+def images():
+    return solve(lambda x: x.flatten(1), random(3, 24), Images())
 
 
 # Convergence --------------------------------------------------------------------------------------
@@ -39,13 +39,13 @@ def test_convergence_shows_the_history():
     assert labels == [f"{b}: {s.status[b].name}" for b in range(2)] + ["change of chart"]
 
 
-def test_convergence_of_some_measurements(pictures):
-    figure = pictures.plot_convergence([2])
+def test_convergence_of_some_measurements(images):
+    figure = images.plot_convergence([2])
     labels = [text.get_text() for text in figure.legends[0].texts]
-    assert labels == [f"2: {pictures.status[2].name}"]
+    assert labels == [f"2: {images.status[2].name}"]
     for bad, error in (([3], ValueError), ([-1], ValueError), ([], ValueError), ([0.5], TypeError)):
         with pytest.raises(error, match="measurement"):
-            pictures.plot_convergence(bad)
+            images.plot_convergence(bad)
 
 
 # Path ---------------------------------------------------------------------------------------------
@@ -147,9 +147,9 @@ def test_a_prior_in_training_is_drawn_in_evaluation_mode_and_left_as_it_was():
     assert prior.training
 
 
-def test_a_path_needs_a_trajectory_and_a_problem(pictures, tmp_path):
+def test_a_path_needs_a_trajectory_and_a_problem(images, tmp_path):
     with pytest.raises(ValueError, match=r"trajectory=True"):
-        pictures.plot_path()
+        images.plot_path()
     s = changing()
     with pytest.raises(ValueError, match="measurement has to be a number from 0 to 1, got 2"):
         s.plot_path(2)
@@ -168,12 +168,12 @@ def test_a_path_needs_a_trajectory_and_a_problem(pictures, tmp_path):
 # Film ---------------------------------------------------------------------------------------------
 
 
-def test_a_film_has_a_picture_for_each_step(tmp_path):
-    y = torch.stack([Pictures().decode_chart(torch.full((1, 2), 0.5).to(FLOAT), 0)[0, 0]] * 2)
+def test_a_film_has_a_frame_for_each_step(tmp_path):
+    y = torch.stack([Images().decode_chart(torch.full((1, 2), 0.5).to(FLOAT), 0)[0, 0]] * 2)
     start = Point(
         torch.zeros(2, dtype=torch.long), torch.tensor([[-0.9, -0.9], [0.4, 0.4]], dtype=FLOAT)
     )
-    s = solve(lambda x: x[:, 0], y, Pictures(), starts=start, trajectory=True)
+    s = solve(lambda x: x[:, 0], y, Images(), starts=start, trajectory=True)
     assert s.steps[0] != s.steps[1]
     for b in range(2):
         s.animate(tmp_path / "film.gif", measurement=b, fps=5)
@@ -191,9 +191,9 @@ def test_a_film_of_points(tmp_path):
         assert film.n_frames == s.steps[0] + 1
 
 
-def test_films_that_cannot_be_made(pictures, tmp_path):
+def test_films_that_cannot_be_made(images, tmp_path):
     with pytest.raises(ValueError, match="trajectory=True"):
-        pictures.animate(tmp_path / "film.gif")
+        images.animate(tmp_path / "film.gif")
     s = changing()
     with pytest.raises(ValueError, match=r"\.gif"):
         s.animate(tmp_path / "film.mp4")

@@ -64,7 +64,7 @@ def test_it_sees_what_drowns_in_the_noise_of_many_entries():
     genuine, wrong = (score_test(solution) < 0.01).view(2, 20).sum(1).tolist()
     assert genuine <= 1
     assert wrong >= 18
-    assert int((~solution.explained[20:]).sum()) < 10
+    assert int((~solution.consistent[20:]).sum()) < 10
 
 
 def test_it_is_the_same_for_each_measurement_alone():

@@ -11,7 +11,7 @@ from analytic_priors import Affine, Circle, Sphere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onmanifold import Gaussian, MaxSteps, Solution, Starts, solve
+from onmanifold import Gaussian, InitialPoints, MaxSteps, Solution, solve
 from onmanifold.descent.problem import build_problem
 from onmanifold.prior import Point
 from onmanifold.storage import DamagedFile
@@ -86,7 +86,7 @@ def test_everything_but_the_problem_comes_back(
     s = solved(
         prior(dtype=dtype),
         batch,
-        starts=Starts(8, starts),
+        starts=InitialPoints(8, starts),
         stop=MaxSteps(steps),
         trajectory=trajectory,
     )

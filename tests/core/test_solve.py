@@ -12,13 +12,13 @@ from onmanifold import (
     Autodiff,
     Discrepancy,
     Gaussian,
+    InitialPoints,
     LevenbergMarquardt,
     MaxSteps,
     OutsideDomain,
     Point,
     RiemannianGradientDescent,
     SmallDecrease,
-    Starts,
     Status,
     solve,
 )
@@ -44,7 +44,7 @@ def test_it_finds_the_global_minimum_of_a_curve():
 def test_the_parts_of_a_solution_fit_together():
     prior = Circle()
     _, y = measured(prior)
-    options = {"fidelity": Gaussian(0.05), "starts": Starts(16, 3), "trajectory": True}
+    options = {"fidelity": Gaussian(0.05), "starts": InitialPoints(16, 3), "trajectory": True}
     s = solve(warp, y, prior, **options)
     assert len(s) == len(s.status) == len(s.reason) == 5
     assert torch.equal(s.x, prior.decode(s))
@@ -56,11 +56,11 @@ def test_the_parts_of_a_solution_fit_together():
     assert (s.history.objective.diff(dim=0) <= 0).all()
     assert torch.equal(s.trajectory[-1], s.x)
     assert s.trajectory.shape == (len(s.history.objective), 5, 2)
-    assert s.ends.x.shape == (5, 3, 2)
-    assert torch.equal(s.ends.x[:, 0], s.x)
-    assert torch.equal(s.ends.objective[:, 0], s.objective)
-    assert (s.ends.objective.diff(dim=1) >= 0).all()
-    assert s.ends.status[:, 0].tolist() == [int(status) for status in s.status]
+    assert s.final_points.x.shape == (5, 3, 2)
+    assert torch.equal(s.final_points.x[:, 0], s.x)
+    assert torch.equal(s.final_points.objective[:, 0], s.objective)
+    assert (s.final_points.objective.diff(dim=1) >= 0).all()
+    assert s.final_points.status[:, 0].tolist() == [int(status) for status in s.status]
     assert "5 of 5 converged" in s.summary()
     assert s.seconds > 0
 
@@ -77,7 +77,7 @@ def test_operator_calls_are_counted_honestly():
     prior = Sphere()
     _, y = measured(prior, n=4)
     seen = 0
-    s = solve(counted, y, prior, fidelity=Gaussian(0.05), starts=Starts(100, 3))
+    s = solve(counted, y, prior, fidelity=Gaussian(0.05), starts=InitialPoints(100, 3))
     pool, trial = 100, 1  # the pool once for all, and one call to learn the operator's y_shape
     assert seen == trial + pool + int(s.linearizations.sum())
     assert torch.equal(s.operator_calls, s.linearizations + pool)
@@ -134,13 +134,13 @@ def test_a_pool_that_is_nowhere_finite_is_a_status():
     assert (s.steps == 0).all()
 
 
-# Starts -------------------------------------------------------------------------------------------
+# InitialPoints -------------------------------------------------------------------------------------------
 
 
 def test_every_chart_has_its_start():
     prior = Circle()
     y = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    s = solve(lambda x: x, y, prior, starts=Starts(20, 2), trajectory=True, stop=MaxSteps(1))
+    s = solve(lambda x: x, y, prior, starts=InitialPoints(20, 2), trajectory=True, stop=MaxSteps(1))
     assert s.trajectory.shape[0] == 2
     assert torch.allclose(s.x, y, atol=0.1)
 
@@ -151,7 +151,7 @@ def test_starts_may_be_given():
     start = Point(torch.zeros(4, dtype=torch.long), z)
     _, y = measured(prior, n=2)
     s = solve(warp, y, prior, starts=start, trajectory=True)
-    assert s.ends.z.shape == (2, 2, 1)
+    assert s.final_points.z.shape == (2, 2, 1)
     first = [round(v, 6) for v in s.trajectory[0, :, 0].tolist()]
     assert first[0] in (-2.0, 2.0)
     assert first[1] in (0.1, 3.0)  # 9 lies outside the box, whose border is 3
@@ -184,20 +184,20 @@ def test_impossible_starts_are_refused(starts, error, message):
 
 def test_a_pool_smaller_than_its_share_is_refused():
     with pytest.raises(ValueError, match="cannot keep 5 of a pool of 4"):
-        Starts(pool=4, keep=5)
+        InitialPoints(pool=4, keep=5)
 
 
 def test_a_good_guess_in_the_pool_is_started_from():
     """Of one start only, the guess is taken where it is better than the samples, and else it is not."""
     prior = Sine()
     _, y = measured(prior, n=4)
-    best = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=Starts(200, 8), stop=FEW)
+    best = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=InitialPoints(200, 8), stop=FEW)
     for b in range(4):
         guess = Point(best.chart[b : b + 1], best.z[b : b + 1])
-        starts = Starts(1, 1, also=guess)
+        starts = InitialPoints(1, 1, also=guess)
         found = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=starts, stop=MaxSteps(1))
         assert torch.allclose(found.z[b], best.z[b], atol=1e-4)
-    bad = Starts(200, 8, also=Point(guess.chart, torch.full_like(guess.z, 2.9)))
+    bad = InitialPoints(200, 8, also=Point(guess.chart, torch.full_like(guess.z, 2.9)))
     again = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=bad, stop=FEW)
     assert torch.allclose(again.objective, best.objective, rtol=1e-6)
 
@@ -209,7 +209,12 @@ def test_a_guess_that_is_no_point_of_the_prior_is_refused(z, error):
     prior = Sine()
     _, y = measured(prior, n=1)
     with pytest.raises(error, match="starts"):
-        solve(warp, y, prior, starts=Starts(4, 1, also=Point(torch.zeros(1, dtype=torch.long), z)))
+        solve(
+            warp,
+            y,
+            prior,
+            starts=InitialPoints(4, 1, also=Point(torch.zeros(1, dtype=torch.long), z)),
+        )
 
 
 # What it repeats ----------------------------------------------------------------------------------
@@ -237,8 +242,8 @@ def test_same_seed_same_result():
         solve(warp, y, prior, seed=seed, stop=MaxSteps(2)) for seed in (1, 1, 2)
     )
     assert torch.equal(first.x, second.x)
-    assert torch.equal(first.ends.objective, second.ends.objective)
-    assert not torch.equal(first.ends.objective, other.ends.objective)
+    assert torch.equal(first.final_points.objective, second.final_points.objective)
+    assert not torch.equal(first.final_points.objective, other.final_points.objective)
 
 
 def test_the_global_generator_is_left_alone():
@@ -287,7 +292,7 @@ def test_it_stays_on_the_device_in_the_dtype(device, dtype):
     mask = torch.tensor([[True, True], [True, False]])
     for method in (LevenbergMarquardt(), RiemannianGradientDescent()):
         s = solve(lambda x: x, y, prior, fidelity=Gaussian(0.1, mask), method=method)
-        for value in (s.x, s.objective, s.history.objective, s.ends.x, s.spread()):
+        for value in (s.x, s.objective, s.history.objective, s.final_points.x, s.spread()):
             assert value.device.type == device.type
             assert value.dtype == dtype
         assert s.converged.all()
@@ -387,7 +392,7 @@ def test_steps_and_samples_outside_the_operators_domain(method, root):
     y = torch.tensor([[root]], dtype=torch.float64)
     solution = solve(Root(), y, Circle(), method=method, stop=MaxSteps(300) | SmallDecrease(1e-9))
     assert solution.x[0, 0].sqrt() == pytest.approx(root, abs=1e-3)
-    assert torch.isfinite(solution.ends.objective).all()
+    assert torch.isfinite(solution.final_points.objective).all()
 
 
 def test_starts_outside_the_operators_domain_are_refused():

@@ -1,4 +1,4 @@
-"""solve(): interrupted, halved, refused by its own checks, not explained by the noise."""
+"""solve(): interrupted, halved, refused by its own checks, inconsistent with the noise."""
 
 import dataclasses
 import warnings
@@ -10,17 +10,17 @@ from solve_cases import measured, warp
 
 from onmanifold import (
     Gaussian,
+    InconsistentWarning,
+    InitialPoints,
     LevenbergMarquardt,
     MaxSteps,
-    NotExplained,
     Point,
-    Starts,
     Status,
     simulate,
     solve,
 )
 from onmanifold.descent import build_problem
-from onmanifold.descent.halving import Halving
+from onmanifold.descent.observers import SuccessiveHalving
 from onmanifold.operator import as_operator
 
 # Ends that were not asked for ---------------------------------------------------------------------
@@ -76,12 +76,12 @@ def test_halving_finds_the_same_with_fewer_calls():
     y = torch.cat([y, y.flip(0).cos()], dim=1)[:, :3]
     whole = solve(lambda x: x, y, Sine(), fidelity=Gaussian(0.3), starts=16)
     halved = solve(
-        lambda x: x, y, Sine(), fidelity=Gaussian(0.3), starts=Starts(64, 16, halve_after=2)
+        lambda x: x, y, Sine(), fidelity=Gaussian(0.3), starts=InitialPoints(64, 16, halve_after=2)
     )
     assert torch.allclose(halved.objective, whole.objective, rtol=1e-4)
     assert (halved.operator_calls <= whole.operator_calls).all()
     assert halved.operator_calls.sum() < 0.95 * whole.operator_calls.sum()
-    assert (halved.ends.status == Status.DROPPED).any()
+    assert (halved.final_points.status == Status.DROPPED).any()
     assert Status.DROPPED not in halved.status
 
 
@@ -92,10 +92,10 @@ def test_halving_drops_the_worse_half_and_none_that_promises_more():
     state = dataclasses.replace(
         state,
         objective=torch.tensor([1.0, 5.0, 4.0, 2.0]).double(),
-        promise=torch.tensor([0.1, 4.5, 0.1, 0.1]).double(),
+        predicted_reduction=torch.tensor([0.1, 4.5, 0.1, 0.1]).double(),
     )
     running = torch.zeros(4, dtype=torch.long)
-    halving = Halving(starts=4, after=3)
+    halving = SuccessiveHalving(starts=4, after=3)
     assert not halving.dropped(state, running, 2).any()
     assert halving.dropped(state, running, 3).tolist() == [False, False, True, False]
     assert halving.dropped(state, running, 6).tolist() == [False, False, True, True]
@@ -110,20 +110,31 @@ def test_genuine_measurements_are_explained_and_others_are_not():
     prior = Sphere()
     x, y = measured(prior, n=100)
     genuine = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
-    assert genuine.explained.sum() >= 95
+    assert genuine.consistent.sum() >= 95
     off = x + 0.5 * torch.nn.functional.normalize(x, dim=2)  # above the sphere
     y = simulate(as_operator(warp, prior.x_shape, dtype=prior.dtype), off, 0.05, 0)
-    with pytest.warns(NotExplained, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"):
+    with pytest.warns(
+        InconsistentWarning, match=r"\d+ of 100 measurements \(0, 1, 2, 3, 4, \.\.\.\)"
+    ):
         wrong = solve(warp, y, prior, fidelity=Gaussian(0.05), starts=4)
-    assert (~wrong.explained).sum() >= 95
-    assert "not explained by the noise" in wrong.summary()
+    assert (~wrong.consistent).sum() >= 95
+    assert "inconsistent with the noise" in wrong.summary()
 
 
-def test_nothing_is_said_without_a_noise_level():
+def test_nothing_is_warned_of_without_a_noise_level():
     prior = Sphere()
     _, y = measured(prior)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solution = solve(warp, 100 * y, prior, prior_weight=1.0)
     assert solution.p_value.isnan().all()
-    assert solution.explained.all()
+    assert solution.consistent.all()
+
+
+def test_the_summary_says_that_the_prior_does_not_count():
+    prior = Sphere()
+    _, y = measured(prior)
+    said = "no noise level given: least squares, the prior does not count"
+    assert said in solve(warp, y, prior).summary()
+    assert said not in solve(warp, y, prior, fidelity=Gaussian(0.05)).summary()
+    assert said not in solve(warp, y, prior, prior_weight=1.0).summary()

@@ -49,7 +49,7 @@ def test_outliers_bend_the_gaussian_result_and_not_the_student_one():
     y = truth + 0.01 * noise()
     y[:, torch.randperm(SIZE, generator=generator(5))[:6]] += 5.0
     bent, straight = (
-        errors(y, truth, prior, fidelity=f) for f in (Gaussian(0.01), StudentT(0.01, freedom=3))
+        errors(y, truth, prior, fidelity=f) for f in (Gaussian(0.01), StudentT(0.01, df=3))
     )
     assert (bent > 0.05).all()
     assert (straight < 0.005).all() and (straight < bent / 20).all()

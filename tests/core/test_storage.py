@@ -69,10 +69,10 @@ def test_dtype(third_party, tmp_path):
 
 def test_truncated(folder):
     weights = folder / "weights.safetensors"
-    told = hashlib.sha256(weights.read_bytes()).hexdigest()
+    stored = hashlib.sha256(weights.read_bytes()).hexdigest()
     weights.write_bytes(weights.read_bytes()[:-3])
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    with pytest.raises(DamagedFile, match=f"(?s){found}.*{told}"):
+    with pytest.raises(DamagedFile, match=f"(?s){found}.*{stored}"):
         load_prior_folder(folder)
 
 

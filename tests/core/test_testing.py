@@ -1,4 +1,4 @@
-"""The check checks pass what obeys and catch what does not."""
+"""The checks of plugins pass correct ones and catch wrong ones."""
 
 import pytest
 import torch
@@ -199,7 +199,7 @@ class SelectsNothing(Smooth):
         (WrongDtype(), "shape and dtype of A(x)"),
         (NotANumber(), "shape and dtype of A_vjp"),
         (Mixes(), "one by one"),
-        (WritesIntoItsArgument(), "left alone"),
+        (WritesIntoItsArgument(), "not changed"),
         (WrongTangentOrder(), "several tangents"),
         (SelectsNothing(), "select(rows)"),
     ],

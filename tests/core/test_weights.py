@@ -86,7 +86,7 @@ def test_bad_weights_are_refused(weight, message):
 def test_discrepancy_needs_to_know_what_the_noise_leaves():
     prior, operator, _, y = blurred()
     rule = ByDiscrepancy()
-    with pytest.raises(ValueError, match="does not say what misfit the noise leaves"):
+    with pytest.raises(ValueError, match="does not know the misfit that noise causes"):
         solve(operator, y, prior, fidelity=lambda p, y: (p - y).square().sum(1), prior_weight=rule)
 
 

@@ -19,16 +19,15 @@ from ktc_parts.scenes import (  # noqa: E402
     posterior_of,
     with_drift,
 )
-from ktc_parts.tank import CalibratedTank, calibrated  # noqa: E402
 
 from onmanifold.operators.eit import (  # noqa: E402
     EIT,
+    CalibratedTank,
     Inclusions,
     Measurement,
-    Protocol,
-    Tank,
     assemble,
-    ktc_level_mask,
+    calibrate_tank,
+    ktc,
     polar_mesh,
 )
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene  # noqa: E402
@@ -41,13 +40,13 @@ def coarse(tank):
 
 @pytest.fixture(scope="module")
 def tank() -> CalibratedTank:
-    protocol = Protocol.ktc()
-    mesh = coarse(Tank.ktc())
-    eit = EIT(Tank.ktc(), protocol, (3, 48, 48), conductivity=Inclusions(0.8), mesh=mesh)
+    protocol = ktc.protocol()
+    mesh = coarse(ktc.tank())
+    eit = EIT(ktc.tank(), protocol, (3, 48, 48), conductivity=Inclusions(0.8), mesh=mesh)
     voltages = eit.A(torch.zeros(1, 3, 48, 48, dtype=torch.float64))[0]
     noise = 5e-5 * torch.randn(voltages.shape, generator=torch.Generator().manual_seed(0)).double()
-    return calibrated(
-        Measurement.from_values(protocol, (voltages + noise).view(76, 31)), longest=0.12
+    return calibrate_tank(
+        ktc.tank(), Measurement.from_values(protocol, (voltages + noise).view(76, 31)), longest=0.12
     )
 
 
@@ -71,7 +70,7 @@ def measured(tank, prior):
     objects = [(0, disk(scene, -0.45, 0.1, 0.3)), (1, disk(scene, 0.5, -0.1, 0.22))]
     point = points_of(scene, [objects])
     x = torch.cat([scene.decode(point), torch.full((1, 1, 48, 48), 0.02)], dim=1)
-    operator = tank.operator(Inclusions(tank.water), prior.x_shape)
+    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
     with torch.no_grad():
         y = operator.A(x)[0].double()
     noise = 5e-5 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).double()
@@ -80,8 +79,8 @@ def measured(tank, prior):
 
 
 def test_the_reference_shows_the_tank(tank):
-    assert tank.water == pytest.approx(0.8, rel=0.03)
-    assert tank.doubtful == ()
+    assert tank.background == pytest.approx(0.8, rel=0.03)
+    assert tank.unreliable == ()
 
 
 def test_a_linear_step_shows_both_signs(tank, measured):
@@ -150,7 +149,7 @@ def test_a_pixel_at_a_soft_edge_is_as_likely_as_its_masks_say():
 def test_a_level_leaves_what_the_challenge_leaves(measured):
     measurement = measured[1]
     left = cut(measurement, 7)
-    assert torch.equal(left.mask, ktc_level_mask(7, measurement.protocol))
+    assert torch.equal(left.mask, ktc.level_mask(7, measurement.protocol))
     assert (left.voltages[~left.mask] == 0).all()
     assert cut(measurement, 0) is measurement
     assert replace(measurement, mask=left.mask).mask.sum() < measurement.mask.sum()

@@ -1,4 +1,4 @@
-"""Blur against scipy, its checks, its three ways to compute, and bad input."""
+"""Blur against scipy, its properties, its three ways to compute, and bad input."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from onmanifold.operator import ForwardOperator
 from onmanifold.operators import Blur, gaussian_kernel
+from onmanifold.operators import blur as blur_module
 from onmanifold.operators.blur import BOUNDARIES, from_options
 from onmanifold.testing import check_operator
 
@@ -61,7 +62,7 @@ def test_zero_boundary_is_a_crop_of_the_full_convolution():
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("method", ["fft", "spatial", "separable"])
 @pytest.mark.parametrize("x_shape", [(16, 13), (3, 8, 9)])
-def test_laws(boundary, method, x_shape, device, dtype):
+def test_it_is_a_linear_operator(boundary, method, x_shape, device, dtype):
     blur = Blur(product((5, 4)).to(dtype), x_shape, boundary, method).to(device)
     assert isinstance(blur, ForwardOperator)
     check_operator(blur)
@@ -126,6 +127,23 @@ def test_cheap_way_is_taken():
     assert Blur(noise[:3, :3], (64, 64)).method == "spatial"
     assert Blur(noise, (128, 128)).method == "fft"
     assert Blur(gaussian_kernel(40, 15), (128, 128), "reflect").method == "separable"
+
+
+def test_no_way_is_tried_before_it_can_pay(monkeypatch):
+    def fail(kernel):
+        raise AssertionError("looked for a column and a row")
+
+    monkeypatch.setattr(blur_module, "rank_one", fail)
+    assert Blur(random(600, 600), (600, 600), "circular").method == "fft"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kernel_of_nearly_rank_one_is_not_separable(dtype):
+    kernel = product((31, 17)).to(dtype)
+    assert Blur(kernel, (32, 32)).method == "separable"
+    other = kernel + 100 * torch.finfo(dtype).eps * random(31, 17, seed=5).to(dtype)
+    assert Blur(other, (32, 32)).method != "separable"
+    assert Blur(torch.zeros(31, 17, dtype=dtype), (32, 32)).method != "separable"
 
 
 def test_from_options():

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onmanifold.operators.eit import ktc
+from onmanifold.operators.eit.calibration.calibrate import calibrate, calibrate_width
+from onmanifold.operators.eit.calibration.instrument import Instrument
+from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
 from onmanifold.operators.eit.conductivity import Saturating
 from onmanifold.operators.eit.fem.discretization import load_discretization
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.calibration import calibrate, calibrate_width
-from onmanifold.operators.eit.measurements.instrument import Instrument
-from onmanifold.operators.eit.measurements.ktc import ktc_picture, read_ktc, read_ktc_truth
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.measurements.reference_fit import PARTS, ReferenceFit
 from onmanifold.operators.eit.mesh.polar import polar_mesh
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
@@ -82,10 +82,12 @@ def deviations(calibration, truth, parts):
         ("conductivity", "impedances", "offsets", "common"),
     ],
 )
-@pytest.mark.parametrize("told", [True, False])
-def test_a_simulated_tank_is_found_within_the_standard_errors(mesh, potentials, truth, parts, told):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_simulated_tank_is_found_within_the_standard_errors(
+    mesh, potentials, truth, parts, known
+):
     reference = measured(potentials, truth, parts)
-    found = calibrate(TANK, reference, mesh=mesh, fit=parts, std=NOISE if told else None)
+    found = calibrate(TANK, reference, mesh=mesh, fit=parts, std=NOISE if known else None)
     t = deviations(found, truth, parts)
     assert found.converged and len(t) == 1 + 32 * (len(parts) - 1)
     assert t.abs().max() < 4.5 and 0.7 < t.square().mean().sqrt() < 1.35
@@ -165,13 +167,13 @@ def test_outliers_are_survived_with_student_s_t(mesh, potentials, truth):
     wild[torch.rand(32, 32, generator=torch.Generator().manual_seed(1)) < 0.05] += 0.5
     reference = replace(reference, voltages=wild)
     errors = []
-    for freedom in (None, 3.0):
-        found = calibrate(TANK, reference, mesh=mesh, std=NOISE, freedom=freedom)
+    for df in (None, 3.0):
+        found = calibrate(TANK, reference, mesh=mesh, std=NOISE, df=df)
         errors.append(abs(found.values.conductivity / CONDUCTIVITY - 1))
     assert errors[0] > 5e-3 and errors[1] < 5e-4
     t = deviations(found, truth, ("impedances", "offsets"))
     assert t.abs().max() < 5 and t.square().mean().sqrt() < 1.5
-    alone = calibrate(TANK, reference, mesh=mesh, freedom=3.0)
+    alone = calibrate(TANK, reference, mesh=mesh, df=3.0)
     assert float(alone.std.mean()) < 2 * NOISE
 
 
@@ -230,7 +232,7 @@ def test_bad_arguments(mesh, potentials, truth, options, message):
 def test_references_that_cannot_be(mesh, potentials, truth):
     reference = measured(potentials, truth, ())
     for voltages, message in (
-        (-reference.voltages, "no positive conductivity explains"),
+        (-reference.voltages, "no positive conductivity fits"),
         (0 * reference.voltages, "no voltage other than zero"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -245,14 +247,14 @@ def water(shared_data):
     path = shared_data / "ktc2023" / "training" / "ref.mat"
     if not path.is_file():
         pytest.skip(f"no challenge files: there is no file {path}")
-    return read_ktc(path)
+    return ktc.read(path)
 
 
 def test_most_of_the_measured_tank_s_residual_is_the_instrument_s(water):
-    """8.6 % with a conductivity alone; offsets explain a part, common-mode errors more, contacts little."""
+    """8.6 % with a conductivity alone; offsets remove a part, common-mode errors more, contacts little."""
     after = {}
     for parts in ((), ("impedances",), ("offsets",), ("common",)):
-        found = calibrate(Tank.ktc(), water, fit=("conductivity", *parts))
+        found = calibrate(ktc.tank(), water, fit=("conductivity", *parts))
         after[parts] = found.after
         assert found.before == pytest.approx(0.086, abs=0.002)
     assert after[("impedances",)] > 0.08
@@ -282,15 +284,15 @@ def test_the_width_of_the_electrodes_is_found(small_tank):
         calibrate_width(small_tank, reference, bounds=(30, 50))
 
 
-def test_a_calibrated_instrument_explains_objects_better(water, shared_data):
-    """Nothing but the tank without objects is calibrated on; the difference of tank 3 gains a third."""
+def test_a_calibrated_instrument_fits_objects_better(water, shared_data):
+    """Nothing but the tank without objects is calibrated on; the residual of tank 3 falls by a third."""
     folder = shared_data / "ktc2023" / "training"
-    x = ktc_picture(read_ktc_truth(folder / "true3.mat"), 64)[None]
-    y = read_ktc(folder / "data3.mat").voltages.flatten()[None]
+    x = ktc.image(ktc.read_truth(folder / "true3.mat"), 64)[None]
+    y = ktc.read(folder / "data3.mat").voltages.flatten()[None]
     change = (y - water.voltages.flatten()).norm()
     left = []
     for parts in ((), ("common",)):
-        found = calibrate(Tank.ktc(), water, fit=("conductivity", *parts))
+        found = calibrate(ktc.tank(), water, fit=("conductivity", *parts))
         operator = EIT(
             found.geometry,
             found.protocol,

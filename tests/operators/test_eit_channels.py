@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from onmanifold.operators.eit import ktc
+from onmanifold.operators.eit.channels.flags import flag_channels, reciprocity
 from onmanifold.operators.eit.fem.discretization import load_discretization
-from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.channels import flag_channels, reciprocity
-from onmanifold.operators.eit.measurements.ktc import read_ktc
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 
 PROTOCOLS = {
-    "ktc": Protocol.ktc(),
+    "ktc": ktc.protocol(),
     "adjacent": Protocol.adjacent(32),
     "usual": Protocol.adjacent(32, drop_driven=True),
     "skip": Protocol.skip(32, 4, skip_measured=4),
@@ -28,9 +27,9 @@ def clean():
     """Voltages of a tank with an object, by the protocol's name."""
     x = torch.ones(1, 1, 16, 16, dtype=torch.float64)
     x[..., 4:8, 9:12] = 0.2
-    mesh = load_discretization("coarse", Tank.ktc())
+    mesh = load_discretization("coarse", ktc.tank())
     return {
-        name: EIT(Tank.ktc(), protocol, (1, 16, 16), mesh=mesh).A(x)[0]
+        name: EIT(ktc.tank(), protocol, (1, 16, 16), mesh=mesh).A(x)[0]
         for name, protocol in PROTOCOLS.items()
     }
 
@@ -153,7 +152,7 @@ def test_electrode_31_of_the_measured_tank_shows_up(shared_data):
     if not folder.is_dir():
         pytest.skip(f"no challenge files: there is no folder {folder}")
     for name in ("ref", "data1", "data2", "data3", "data4"):
-        report = flag_channels(read_ktc(folder / f"{name}.mat"))
+        report = flag_channels(ktc.read(folder / f"{name}.mat"))
         assert report.bad == (29, 30) and report.electrodes == (30,)
         assert report.score[29:].min() > 10 and report.score[:29].max() < 3
         assert 0.04 < report.reciprocity < 0.05

@@ -17,14 +17,12 @@ from onmanifold.testing import check_operator
 PLACES = (np.arange(64) + 0.5) / 64
 
 
-@pytest.mark.parametrize("make", [Continuum.walsh, Continuum.haar])
-def test_patterns_have_unit_mass_and_are_orthogonal(make):
-    g = make(16).currents(PLACES)
+def test_patterns_have_unit_mass_and_are_orthogonal():
+    g = Continuum.walsh(16).currents(PLACES)
     assert g.shape == (15, 64)
     np.testing.assert_allclose(g.mean(axis=1), 0, atol=1e-15)
     np.testing.assert_allclose(np.abs(g).mean(axis=1), 1)
-    gram = g @ g.T
-    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-12)
+    np.testing.assert_allclose(g @ g.T, 64 * np.eye(15), atol=1e-12)
 
 
 def test_walsh_patterns_are_plus_and_minus_one_and_start_with_halves_and_quarters():
@@ -33,11 +31,6 @@ def test_walsh_patterns_are_plus_and_minus_one_and_start_with_halves_and_quarter
     np.testing.assert_array_equal(g[0], np.repeat([1, -1], 32))
     np.testing.assert_array_equal(g[1], np.repeat([1, -1, -1, 1], 16))
     assert sorted((np.diff(g, axis=1) != 0).sum(axis=1)) == list(range(1, 16))
-
-
-def test_haar_and_walsh_span_the_same_currents():
-    both = np.concatenate([make(16).currents(PLACES) for make in (Continuum.walsh, Continuum.haar)])
-    assert np.linalg.matrix_rank(both) == 15
 
 
 @pytest.mark.parametrize("name", ["coarse", "medium"])
@@ -91,7 +84,7 @@ def test_the_potential_of_one_pattern_at_another_is_reciprocal():
 
 
 @pytest.mark.parametrize("conductivity", [Affine(0.2, 1.6), Exponential(1.0)])
-def test_laws(conductivity):
+def test_contract(conductivity):
     operator = EIT(
         Tank.unit(), Continuum.walsh(8, 24), (12, 12), conductivity=conductivity, mesh="coarse"
     )

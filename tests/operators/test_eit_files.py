@@ -326,5 +326,5 @@ def test_other_files(tmp_path):
         read_measurement(tmp_path / "tank.xlsx")
     with pytest.raises(ValueError, match="written as .npz or .csv"):
         save_measurement(tmp_path / "tank.mat", measured(ADJACENT))
-    with pytest.raises(ValueError, match="told for text files, not .npz"):
+    with pytest.raises(ValueError, match="are for text files, not for .npz"):
         read_measurement(tmp_path / "tank.npz", injections=tmp_path / "a.csv")

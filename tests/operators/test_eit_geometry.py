@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
-from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
 
 SQUARE = [(0, 0), (2, 0), (2, 2), (0, 2)]
@@ -18,26 +18,26 @@ def _circle(count, radius=1.0):
 
 
 def test_polygon_places_electrodes_by_arc_length():
-    outline = Outline(SQUARE, electrodes=8, width=0.3)
-    assert outline.length == 8
-    np.testing.assert_allclose(outline.centres[:3], [[0, 0], [1, 0], [2, 0]], atol=1e-12)
-    assert outline.extent == ((0, 0), (2, 2))
+    curve = BoundaryCurve(SQUARE, electrodes=8, width=0.3)
+    assert curve.length == 8
+    np.testing.assert_allclose(curve.centres[:3], [[0, 0], [1, 0], [2, 0]], atol=1e-12)
+    assert curve.extent == ((0, 0), (2, 2))
 
 
 def test_an_electrode_may_lie_over_a_corner():
-    pieces = Outline(SQUARE, electrodes=4, width=0.4).pieces()
+    pieces = BoundaryCurve(SQUARE, electrodes=4, width=0.4).pieces()
     assert [piece.electrode for piece in pieces] == [0, -1, 1, -1, 2, -1, 3, -1]
     np.testing.assert_allclose(pieces[0].points, [[0, 0.2], [0, 0], [0.2, 0]], atol=1e-12)
     np.testing.assert_allclose(pieces[1].points, [[0.2, 0], [1.8, 0]], atol=1e-12)
 
 
 def test_pieces_of_a_polygon_fill_it_in_order():
-    outline = Outline(
+    curve = BoundaryCurve(
         [(0, 0), (3, 0), (3, 1), (1, 1), (1, 2), (0, 2)], at=[0.7, 0.1, 0.4], width=[0.1, 0.2, 0.3]
     )
-    pieces = outline.pieces()
+    pieces = curve.pieces()
     lengths = [np.linalg.norm(np.diff(p.points, axis=0), axis=1).sum() for p in pieces]
-    assert sum(lengths) == pytest.approx(outline.length)
+    assert sum(lengths) == pytest.approx(curve.length)
     assert [p.electrode for p in pieces] == [1, -1, 2, -1, 0, -1]
     np.testing.assert_allclose(lengths[::2], [0.2, 0.3, 0.1])
     for a, b in zip(pieces, pieces[1:] + pieces[:1], strict=True):
@@ -47,24 +47,24 @@ def test_pieces_of_a_polygon_fill_it_in_order():
 def test_smooth_outline_is_a_spline_through_the_points():
     errors = []
     for count in (12, 24):
-        outline = Outline(_circle(count), electrodes=16, width=0.1, smooth=True)
-        radius = np.linalg.norm(np.concatenate([p.points for p in outline.pieces()]), axis=1)
+        curve = BoundaryCurve(_circle(count), electrodes=16, width=0.1, smooth=True)
+        radius = np.linalg.norm(np.concatenate([p.points for p in curve.pieces()]), axis=1)
         errors.append(np.abs(radius - 1).max())
-        assert outline.length == pytest.approx(2 * np.pi, rel=2e-4)
-        np.testing.assert_allclose(outline.centres, _circle(16), atol=1e-3)
+        assert curve.length == pytest.approx(2 * np.pi, rel=2e-4)
+        np.testing.assert_allclose(curve.centres, _circle(16), atol=1e-3)
     assert errors[1] < errors[0] / 12 and errors[1] < 2e-5  # fourth order
 
 
 def test_electrodes_at_points_are_projected():
-    outline = Outline(SQUARE, at=[(1.0, -0.01), (2.01, 0.5)], width=0.2)
-    np.testing.assert_allclose(outline.centres, [[1, 0], [2, 0.5]], atol=1e-12)
-    smooth = Outline(_circle(16), at=_circle(4), width=0.2, smooth=True)
+    curve = BoundaryCurve(SQUARE, at=[(1.0, -0.01), (2.01, 0.5)], width=0.2)
+    np.testing.assert_allclose(curve.centres, [[1, 0], [2, 0.5]], atol=1e-12)
+    smooth = BoundaryCurve(_circle(16), at=_circle(4), width=0.2, smooth=True)
     np.testing.assert_allclose(smooth.centres, _circle(4), atol=1e-9)
 
 
-def test_a_picture_covers_the_smallest_square():
-    outline = Outline([(0, 0), (4, 0), (4, 2), (0, 2)], electrodes=4, width=0.1)
-    assert outline.extent == ((0, -1), (4, 3))
+def test_an_image_covers_the_smallest_square():
+    curve = BoundaryCurve([(0, 0), (4, 0), (4, 2), (0, 2)], electrodes=4, width=0.1)
+    assert curve.extent == ((0, -1), (4, 3))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,10 @@ def test_a_picture_covers_the_smallest_square():
     [
         ({"points": [(0, 0), (1, 1), (1, 0), (0, 1)]}, r"crosses itself at \(0.5, 0.5\)"),
         ({"points": [(0, 0), (1, 0)]}, "at least 3 points"),
-        ({"points": [(0, 0), (1, 0), (1, 0), (0, 1)]}, "points 2 and 3 of the outline coincide"),
+        (
+            {"points": [(0, 0), (1, 0), (1, 0), (0, 1)]},
+            "points 2 and 3 of the boundary curve coincide",
+        ),
         ({"points": [(0, 0), (1, np.nan), (0, 1)]}, "finite points"),
         ({"electrodes": 1}, "at least 2 electrodes"),
         ({"width": 2.1}, "electrodes 1 and 2 overlap or touch"),
@@ -90,7 +93,7 @@ def test_a_picture_covers_the_smallest_square():
 )
 def test_outline_refuses(options, message):
     with pytest.raises(ValueError, match=message):
-        Outline(**({"points": SQUARE, "electrodes": 4, "width": 0.2} | options))
+        BoundaryCurve(**({"points": SQUARE, "electrodes": 4, "width": 0.2} | options))
 
 
 def test_cylinder_numbers_its_electrodes_ring_by_ring():

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from onmanifold.operators.eit.geometry.base import MeshGeometry
+from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
-from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
@@ -18,8 +18,8 @@ TANK = Tank(radius=0.5, electrodes=8, width=20, first_angle=30)
 CYLINDER = Cylinder(
     0.14, 0.2, rings=(0.15, 0.05), per_ring=8, width=20, electrode_height=0.03, first_angle=10
 )
-POLYGON = Outline([(0, 0), (3, 0), (3, 1), (1, 1), (1, 2), (0, 2)], electrodes=7, width=0.3)
-BEAN = Outline(
+POLYGON = BoundaryCurve([(0, 0), (3, 0), (3, 1), (1, 1), (1, 2), (0, 2)], electrodes=7, width=0.3)
+BEAN = BoundaryCurve(
     [(1, 0), (0.7, 0.6), (0, 0.5), (-0.7, 0.6), (-1, 0), (0, -0.7)],
     at=[0.05, 0.3, 0.6, 0.9],
     width=[0.1, 0.2, 0.3, 0.2],
@@ -212,7 +212,7 @@ def test_generate_mesh_refuses():
         with pytest.raises(ValueError, match=message):
             generate_mesh(TANK, **options)
     with pytest.raises(
-        TypeError, match="a Tank, an Outline or a Cylinder to mesh, got MeshGeometry"
+        TypeError, match="a Tank, a BoundaryCurve or a Cylinder to mesh, got MeshGeometry"
     ):
         generate_mesh(MeshGeometry.of(mesh))
 

@@ -17,6 +17,7 @@ from onmanifold.operators.eit import (
     Protocol,
     Tank,
     assemble,
+    ktc,
     load_discretization,
     polar_mesh,
 )
@@ -68,17 +69,17 @@ def test_what_ships_is_what_dolfinx_assembles(name):
 
 @pytest.mark.parametrize(("name", "cells"), [("coarse", 4500), ("medium", 12000), ("fine", 22500)])
 def test_shipped_meshes_resolve_the_electrodes(name, cells):
-    d = load_discretization(name, Tank.ktc())
+    d = load_discretization(name, ktc.tank())
     assert len(d.cells) == pytest.approx(cells, rel=0.05)
     edges = np.bincount(d.electrode[d.rows < d.columns])
     assert len(edges) == 32 and edges.min() >= (7 if name == "coarse" else 12)
-    for k, centre in enumerate(Tank.ktc().centres):
+    for k, centre in enumerate(ktc.tank().centres):
         middle = d.points[d.rows[d.electrode == k]].mean(axis=0)
         assert np.linalg.norm(middle - centre) < 1e-3
 
 
 def test_reciprocity():
-    tank = Tank.ktc()
+    tank = ktc.tank()
     d = load_discretization("coarse", tank)
     z = _transfer(d, tank, _some_conductivity(d))
     assert np.abs(z - z.T).max() < 1e-10 * np.abs(z).max()
@@ -242,7 +243,7 @@ def test_contact_impedances_have_to_be_positive(small_mesh, small_tank):
 
 
 def test_meshes_agree():
-    """A smooth picture on three meshes: the voltages differ by little, less so the finer they are."""
+    """A smooth image on three meshes: the voltages differ by little, less so the finer they are."""
     axis = torch.linspace(-1, 1, 48, dtype=torch.float64)
     x = (1 + 0.5 * torch.sin(3 * axis)[:, None] * torch.cos(2 * axis))[None, None]
     y = [

@@ -269,12 +269,12 @@ def test_what_cannot_be_distributed_is_refused():
     from mpi4py import MPI
 
     from onmanifold.operators.eit.fem.distributed import distribute
-    from onmanifold.operators.eit.solvers.petsc import PetscDistributed
+    from onmanifold.operators.eit.solvers.petsc import PetscSolver
 
     with pytest.raises(ValueError, match="rank 0 has to have the discretization"):
         distribute(None, MPI.COMM_SELF)
     pattern = np.array([0, 1]), np.array([0])
     with pytest.raises(ValueError, match="unknown method 'cg'; known: gamg, hypre, mumps"):
-        PetscDistributed(*pattern, np.array([0]), np.ones(1), MPI.COMM_SELF, "cg")
+        PetscSolver(*pattern, 2, np.array([0]), np.ones(1), MPI.COMM_SELF, "cg")
     with pytest.raises(ValueError, match="no rank has unknown 0 of 2"):
-        PetscDistributed(*pattern, np.array([1]), np.ones(1), MPI.COMM_SELF)
+        PetscSolver(*pattern, 2, np.array([1]), np.ones(1), MPI.COMM_SELF)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit.measurements.ktc import read_ktc
+from onmanifold.operators.eit import ktc
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import (
     channel_offsets,
@@ -39,7 +39,7 @@ def clean(protocol, seed=0):
 
 
 def test_repeats_of_the_challenge():
-    found = repeats(Protocol.ktc())
+    found = repeats(ktc.protocol())
     same = {(r.first + 1, r.second + 1) for r in found if r.factor > 0}
     opposite = {(r.first + 1, r.second + 1) for r in found if r.factor < 0}
     assert same == {(4, 35), (8, 54), (12, 73), (16, 31)}
@@ -48,7 +48,7 @@ def test_repeats_of_the_challenge():
         (24, 47), (28, 62), (39, 51), (43, 66), (58, 70),
     }  # fmt: skip
     for r in found:
-        injections = Protocol.ktc().injections
+        injections = ktc.protocol().injections
         np.testing.assert_allclose(injections[:, r.second], r.factor * injections[:, r.first])
 
 
@@ -111,7 +111,7 @@ def test_noise_needs_repeats():
 
 
 def test_offsets_from_opposite_polarity():
-    protocol = Protocol.ktc()
+    protocol = ktc.protocol()
     offsets = 0.05 * np.random.default_rng(3).standard_normal(31)
     voltages = clean(protocol) + offsets
     voltages[16, 4] = np.nan
@@ -127,7 +127,7 @@ def test_noise_of_the_measured_tank(shared_data):
     path = shared_data / "ktc2023" / "training" / "ref.mat"
     if not path.is_file():
         pytest.skip(f"no challenge files: there is no file {path}")
-    water = read_ktc(path)
+    water = ktc.read(path)
     relative, floor = fit_noise(water)
     std = noise_std(water.voltages, relative, floor)
     first = [r.first for r in repeats(water.protocol) if r.factor > 0]

@@ -16,9 +16,9 @@ from onmanifold.operators.eit import (
     Exponential,
     Protocol,
     Saturating,
-    Scaled,
     Tank,
     from_options,
+    ktc,
     polar_mesh,
 )
 from onmanifold.testing import check_operator
@@ -44,7 +44,7 @@ def small(small_tank, small_mesh):
 @pytest.fixture(scope="module")
 def tank():
     """The challenge's tank on the coarse mesh."""
-    return EIT(Tank.ktc(), Protocol.ktc(), (1, 32, 32), conductivity=Saturating(0.8), mesh="coarse")
+    return EIT(ktc.tank(), ktc.protocol(), (1, 32, 32), conductivity=Saturating(0.8), mesh="coarse")
 
 
 def test_it_is_a_forward_operator(small):
@@ -57,13 +57,13 @@ def test_it_is_a_forward_operator(small):
     "conductivity",
     [Affine(0.2, 1.6), Exponential(2.0), Saturating(0.8), Saturating(0.8, reach=0.9)],
 )
-def test_laws(small, conductivity, dtype):
+def test_contract(small, conductivity, dtype):
     operator = small.with_conductivity(conductivity)
     x = 0.1 + 0.7 * torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
     check_operator(operator, x.to(dtype))
 
 
-def test_laws_on_the_challenge_tank(tank):
+def test_contract_on_the_challenge_tank(tank):
     check_operator(tank, 0.3 * _random(2, 1, 32, 32).clamp(-2, 2) + 0.01)
 
 
@@ -152,14 +152,14 @@ def test_linearization_serves_many_directions_and_selects(small):
         torch.testing.assert_close(part.vjp(u[rows]), lin.vjp(u)[rows])
 
 
-def test_dtype_is_that_of_the_pictures(small):
+def test_dtype_is_that_of_the_images(small):
     x = 0.3 * _random(1, *SHAPE)
     single = small.A(x.float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), small.A(x.float().double()), rtol=1e-6, atol=1e-7)
 
 
-def test_device_is_that_of_the_pictures(small, device):
+def test_device_is_that_of_the_images(small, device):
     x = (0.3 * _random(2, *SHAPE)).to(device)
     lin = small.linearize(x)
     assert small.A(x).device == x.device
@@ -205,7 +205,7 @@ def test_with_a_reference_the_model_is_that_of_the_difference():
     torch.testing.assert_close(made.A_jvp(x, water), plain.A_jvp(x, water))
 
 
-def test_the_reference_s_conductivity_is_that_of_a_blank_picture():
+def test_the_reference_s_conductivity_is_that_of_a_blank_image():
     operator = from_options(
         SHAPE, tank="unit", conductivity="saturating", mesh="coarse", reference=torch.ones(32, 32)
     )
@@ -216,8 +216,8 @@ def test_the_reference_s_conductivity_is_that_of_a_blank_picture():
 
 def test_scale_of_the_background_is_found():
     operator = EIT(
-        Tank.ktc(),
-        Protocol.ktc(),
+        ktc.tank(),
+        ktc.protocol(),
         (1, 32, 32),
         conductivity=Saturating(0.8),
         mesh="coarse",
@@ -231,7 +231,10 @@ def test_scale_of_the_background_is_found():
     torch.testing.assert_close(
         found, torch.full((2,), 1.08, dtype=torch.float64), rtol=1e-4, atol=0
     )
-    assert operator.scaled(1.08).conductivity == Scaled(Saturating(0.8), 1.08)
+    twice = operator.scaled(2.0)
+    assert torch.equal(twice.cell_conductivity(x), 2 * operator.cell_conductivity(x))
+    with pytest.raises(ValueError, match="factor has to be above 0"):
+        operator.scaled(-1.0)
 
 
 # Bad input ------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ def test_scale_of_the_background_is_found():
         (np.zeros((1, *SHAPE)), TypeError, "torch.Tensor"),
     ],
 )
-def test_bad_pictures(small, x, error, message):
+def test_bad_images(small, x, error, message):
     for call in (small.A, small.linearize, small.cell_conductivity):
         with pytest.raises(error, match=message):
             call(x)
@@ -309,7 +312,7 @@ def test_options_make_the_same_operator():
         mesh="coarse",
         conductivity={"map": "saturating", "background": 0.8},
     )
-    assert made.tank == Tank.ktc() and made.protocol == Protocol.ktc()
+    assert made.tank == ktc.tank() and made.protocol == ktc.protocol()
     assert made.conductivity == Saturating(0.8)
     other = from_options(tank={"radius": 2.0}, protocol="opposite", mesh="coarse")
     assert other.x_shape == (1, 64, 64) and other.y_shape == (16, 32)

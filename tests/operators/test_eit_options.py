@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from onmanifold.operators.eit import ktc
 from onmanifold.operators.eit.conductivity import Labels
 from onmanifold.operators.eit.fem.discretization import load_discretization
-from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.files import save_measurement
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
@@ -26,11 +26,11 @@ from onmanifold.operators.eit.options import from_options
         ),
         ({"protocol": "trigonometric"}, Protocol.trigonometric(32)),
         ({"drop_driven": True}, Protocol.adjacent(32, drop_driven=True)),
-        ({"tank": "ktc"}, Protocol.ktc()),
+        ({"tank": "ktc"}, ktc.protocol()),
         (
             {"tank": "ktc", "drop_driven": True},
             Protocol.from_matrices(
-                Protocol.ktc().injections, Protocol.ktc().patterns, drop_driven=True
+                ktc.protocol().injections, ktc.protocol().patterns, drop_driven=True
             ),
         ),
     ],
@@ -41,7 +41,7 @@ def test_protocols(given, expected):
 
 def test_the_continuum_model():
     assert from_options(mesh="coarse", protocol="walsh").y_shape == (15, 128)
-    small = from_options(mesh="coarse", protocol={"protocol": "haar", "arcs": 8, "points": 32})
+    small = from_options(mesh="coarse", protocol={"protocol": "walsh", "arcs": 8, "points": 32})
     assert small.y_shape == (7, 32)
 
 
@@ -87,7 +87,7 @@ def test_a_named_protocol_goes_before_the_file_s(measured):
 
 
 def test_mesh_files(tmp_path):
-    load_discretization("coarse", Tank.ktc()).save(tmp_path / "ktc.npz")
+    load_discretization("coarse", ktc.tank()).save(tmp_path / "ktc.npz")
     made = from_options((1, 8, 8), tank="ktc", mesh=str(tmp_path / "ktc.npz"))
     x = torch.full((1, 1, 8, 8), 0.8, dtype=torch.float64)
     expected = from_options((1, 8, 8), tank="ktc", mesh="coarse").A(x)
@@ -100,12 +100,12 @@ def test_meshes_made_of_the_tank(compiler):
     assert made.y_shape == (8, 8)
     second = from_options((1, 8, 8), tank=round_tank, mesh="polar", degree=2)
     assert second.A(torch.ones(1, 1, 8, 8)).shape == (1, 8, 8)
-    square = {"shape": "outline", "points": [[0, 0], [1, 0], [1, 1], [0, 1]], "electrodes": 8}
+    square = {"shape": "curve", "points": [[0, 0], [1, 0], [1, 1], [0, 1]], "electrodes": 8}
     pytest.importorskip("gmsh", exc_type=ImportError)
-    outline = from_options(
+    curve = from_options(
         tank=square | {"width": 0.1}, mesh={"mesh": "gmsh", "interior": 0.2, "edge": 0.05}
     )
-    assert outline.x_shape == (1, 64, 64) and outline.y_shape == (8, 8)
+    assert curve.x_shape == (1, 64, 64) and curve.y_shape == (8, 8)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_meshes_made_of_the_tank(compiler):
         (
             {"tank": {"shape": "ball"}},
             ValueError,
-            "unknown shape 'ball'; known: tank, outline, cyl",
+            "unknown shape 'ball'; known: tank, curve, cyl",
         ),
         ({"tank": {"shape": "cylinder", "depth": 1}}, TypeError, "Cylinder does not take depth"),
         ({"tank": "mesh"}, ValueError, "needs a mesh file, .msh or .xdmf; got mesh None"),
@@ -159,7 +159,9 @@ def test_references_have_to_be_complete(measured):
     path, _ = measured(".npz", Protocol.adjacent(32), missing=True)
     with pytest.raises(ValueError, match="water.npz has missing voltages"):
         from_options(reference=path, mesh="coarse")
-    with pytest.raises(ValueError, match="drop_driven says nothing of the protocol in .*water.npz"):
+    with pytest.raises(
+        ValueError, match="drop_driven does not apply to the protocol in .*water.npz"
+    ):
         from_options(reference=path, mesh="coarse", drop_driven=True)
 
 

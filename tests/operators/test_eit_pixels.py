@@ -1,4 +1,4 @@
-"""Pictures to cells: averages, orientation, size."""
+"""Images to cells: averages, orientation, size."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_average_of_coordinates_is_the_coordinate_of_the_middle(geometry, shape)
     pixel = (upper - lower) / shape[::-1]
     axes = [lower[d] + (np.arange(shape[::-1][d]) + 0.5) * pixel[d] for d in range(mesh.dim)]
     axes[1] = axes[1][::-1]  # row 0 on top
-    for d, picture in enumerate(np.meshgrid(*axes[::-1], indexing="ij")[::-1]):
-        error = np.abs(weights @ picture.ravel() - middle[:, d])
+    for d, image in enumerate(np.meshgrid(*axes[::-1], indexing="ij")[::-1]):
+        error = np.abs(weights @ image.ravel() - middle[:, d])
         assert error.max() < 0.55 * pixel[d] and error.mean() < 0.25 * pixel[d]
 
 

@@ -1,4 +1,4 @@
-"""Pictures: what is on them, in 2D and 3D."""
+"""Images: what is on them, in 2D and 3D."""
 
 from __future__ import annotations
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -17,10 +12,8 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
-from onmanifold.operators.eit.solvers import make_solver
-from onmanifold.operators.eit.solvers.base import SOLVERS
-from onmanifold.operators.eit.solvers.multifrontal import MultifrontalCholesky
-from onmanifold.operators.eit.solvers.workers import can_have_workers
+from onmanifold.operators.eit.solvers import SOLVERS, make_solver
+from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 
 NAMES = [name for name in SOLVERS if name != "auto"]
 
@@ -89,6 +82,10 @@ def name(request):
     return request.param
 
 
+def _solve(solver, entries, right):
+    return solver.factorize(entries).solve(right)
+
+
 def _close(x, expected, rtol=1e-10):
     scale = np.abs(expected).max(axis=(1, 2), keepdims=True)
     np.testing.assert_array_less(np.abs(x.cpu().numpy() - expected) / scale, rtol)
@@ -97,14 +94,14 @@ def _close(x, expected, rtol=1e-10):
 def test_all_agree_with_scipy(problem, name):
     solver = problem.solver(name)
     for right in (problem.sparse, problem.dense[0], problem.dense):
-        _close(solver.solve(problem.entries, right), problem.expected(right))
+        _close(_solve(solver, problem.entries, right), problem.expected(right))
 
 
 def test_all_agree_in_three_dimensions(name):
     problem = _Problem(400, dimension=3)
     solver = problem.solver(name)
     for right in (problem.sparse, problem.dense):
-        _close(solver.solve(problem.entries, right), problem.expected(right))
+        _close(_solve(solver, problem.entries, right), problem.expected(right))
 
 
 @settings(max_examples=25, deadline=None)
@@ -113,49 +110,52 @@ def test_torch_solves_meshes_of_any_size(points, batch, seed):
     problem = _Problem(points, batch, seed=seed)
     solver = problem.solver("torch")
     for right in (problem.sparse, problem.dense):
-        _close(solver.solve(problem.entries, right), problem.expected(right))
+        _close(_solve(solver, problem.entries, right), problem.expected(right))
 
 
 def test_a_batch_gives_what_its_members_give(problem, name):
-    together = problem.solver(name).solve(problem.entries, problem.dense)
+    together = _solve(problem.solver(name), problem.entries, problem.dense)
     solver = problem.solver(name)
     alone = [
-        solver.solve(problem.entries[k : k + 1], problem.dense[k : k + 1])[0]
+        _solve(solver, problem.entries[k : k + 1], problem.dense[k : k + 1])[0]
         for k in range(len(problem.entries))
     ]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-11, atol=1e-12)
 
 
-def test_the_same_tensor_is_factorized_once_until_it_is_changed(problem, name):
+def test_a_factorization_serves_again_and_beside_others(problem, name):
     solver = problem.solver(name)
-    entries = problem.entries[:1].clone()
-    solver.solve(entries, problem.sparse)
-    kept = solver._kept._last
-    assert kept is not None
-    again = solver.solve(entries, problem.dense[0])
-    assert solver._kept._last is kept
-    _close(again, problem.expected(problem.dense[0])[:1])
-    entries.mul_(2.0)
-    halved = solver.solve(entries, problem.dense[0])
-    torch.testing.assert_close(halved, again / 2)
+    first = solver.factorize(problem.entries)
+    second = solver.factorize(2 * problem.entries)
+    x = first.solve(problem.sparse)
+    torch.testing.assert_close(second.solve(problem.sparse), x / 2)
+    _close(first.solve(problem.dense), problem.expected(problem.dense))
+    assert torch.equal(first.solve(problem.sparse), x)
+
+
+@pytest.mark.parametrize("rows", [torch.tensor([2, 0]), torch.tensor([True, False, True])])
+def test_members_of_a_factorization_can_be_selected(problem, name, rows):
+    factor = problem.solver(name).factorize(problem.entries)
+    expected = factor.solve(problem.dense)[rows]
+    torch.testing.assert_close(factor.select(rows).solve(problem.dense[rows]), expected)
 
 
 def test_right_hand_sides_that_change_are_seen(problem, name):
     solver = problem.solver(name)
     right = problem.sparse.clone()
-    first = solver.solve(problem.entries, right)
+    first = _solve(solver, problem.entries, right)
     right.mul_(3.0)
-    torch.testing.assert_close(solver.solve(problem.entries, right), 3 * first)
+    torch.testing.assert_close(_solve(solver, problem.entries, right), 3 * first)
     zero = torch.zeros_like(right)
-    assert not solver.solve(problem.entries, zero).any()
+    assert not _solve(solver, problem.entries, zero).any()
 
 
-def test_unknowns_that_have_a_place_change_nothing(problem):
-    placed = np.nan_to_num(problem.coordinates, nan=0.5)
-    x = MultifrontalCholesky(problem.indptr, problem.indices, placed).solve(
-        problem.entries, problem.sparse
-    )
-    _close(x, problem.expected(problem.sparse))
+def test_torch_solves_what_falls_into_parts():
+    pattern = np.arange(201), np.arange(200)
+    solver = make_solver("torch", *pattern, np.zeros((200, 2)))
+    entries = torch.arange(1.0, 201.0, dtype=torch.float64)[None]
+    x = _solve(solver, entries, torch.ones(200, 1, dtype=torch.float64))
+    torch.testing.assert_close(x, 1 / entries[..., None])
 
 
 @pytest.mark.parametrize("change", [-1.0, float("nan"), float("inf")])
@@ -167,8 +167,8 @@ def test_what_is_not_positive_definite_is_refused(problem, name, change):
     entries[1, diagonal[100]] = change
     expected = "member 1 is not positive" if np.isfinite(change) else "NaN or infinite"
     with pytest.raises(ValueError, match=expected):
-        solver.solve(entries, problem.sparse)
-    x = solver.solve(problem.entries, problem.sparse)  # and it works on
+        _solve(solver, entries, problem.sparse)
+    x = _solve(solver, problem.entries, problem.sparse)  # and it works on
     _close(x, problem.expected(problem.sparse))
 
 
@@ -177,18 +177,20 @@ def test_a_singular_matrix_is_refused(name):
     _Problem(5).solver(name)  # skips where it is missing
     solver = make_solver(name, *pattern, np.zeros((2, 2)))
     with pytest.raises(ValueError, match="member 0 is not positive definite"):
-        solver.solve(torch.ones(1, 4, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+        _solve(solver, torch.ones(1, 4, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
 
 
 def test_wrong_shapes_are_named(problem, name):
     solver = problem.solver(name)
     n, nnz = problem.size, problem.entries.shape[1]
     with pytest.raises(ValueError, match=rf"entries have shape .*expected \(B, {nnz}\)"):
-        solver.solve(problem.entries[:, 1:], problem.sparse)
+        _solve(solver, problem.entries[:, 1:], problem.sparse)
     with pytest.raises(ValueError, match=rf"right has shape .*expected \({n}, k\)"):
-        solver.solve(problem.entries, problem.sparse[1:])
-    with pytest.raises(ValueError, match="float64"):
-        solver.solve(problem.entries.float(), problem.sparse)
+        _solve(solver, problem.entries, problem.sparse[1:])
+    with pytest.raises(ValueError, match="entries of float64"):
+        _solve(solver, problem.entries.float(), problem.sparse)
+    with pytest.raises(ValueError, match="right-hand sides of float64"):
+        _solve(solver, problem.entries, problem.sparse.float())
 
 
 def test_unknown_names_and_devices_are_refused(problem):
@@ -196,92 +198,13 @@ def test_unknown_names_and_devices_are_refused(problem):
         problem.solver("pardiso")
     with pytest.raises(ValueError, match="CPU only"):
         problem.solver("superlu", "meta")
-    assert isinstance(problem.solver("torch"), MultifrontalCholesky)
+    assert isinstance(problem.solver("torch"), BlockTridiagonalCholesky)
+    with pytest.raises(ValueError, match="take 'torch'"):
+        problem.solver("mumps", "meta")
 
 
 def test_torch_on_the_chosen_device(problem, device):
     solver = problem.solver("torch", device)
-    x = solver.solve(problem.entries.to(device), problem.sparse.to(device))
+    x = _solve(solver, problem.entries.to(device), problem.sparse.to(device))
     assert x.device.type == device.type
     _close(x, problem.expected(problem.sparse))
-
-
-@pytest.fixture
-def working(problem, monkeypatch):
-    """MUMPS whose two worker processes are ready."""
-    if not can_have_workers():
-        pytest.skip("no worker processes here")
-    solver = problem.solver("mumps")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    monkeypatch.setattr(solver, "_spent", 1e9)  # batches have taken long enough
-    deadline = time.monotonic() + 60
-    while not solver._has_workers():
-        assert time.monotonic() < deadline, "the workers do not start"
-        time.sleep(0.01)
-    yield solver
-    torch.set_num_threads(threads)
-
-
-def test_workers_give_the_very_same_numbers(problem, working):
-    alone = problem.solver("mumps")
-    for right in (problem.sparse, problem.dense, problem.dense[0]):  # the shared memory grows
-        x = working.solve(problem.entries, right)
-        assert torch.equal(x, alone._alone(problem.entries, right))
-    many = problem.entries.repeat(5, 1)
-    assert torch.equal(working.solve(many, problem.sparse), alone._alone(many, problem.sparse))
-    many[7] *= -1
-    with pytest.raises(ValueError, match="member 7 is not positive definite"):
-        working.solve(many, problem.sparse)
-    assert torch.equal(working.solve(problem.entries, right), x)
-
-
-def test_the_work_goes_on_without_a_worker_that_was_killed(problem, working):
-    processes = [worker.process for worker in working._workers._workers]
-    processes[0].kill()
-    processes[0].wait()
-    _close(working.solve(problem.entries, problem.sparse), problem.expected(problem.sparse))
-    assert working._workers is None and not working._has_workers()
-    assert [process.poll() for process in processes] == [-9, -9]
-
-
-def test_workers_end_with_their_solver_and_with_the_program(problem, working, tmp_path):
-    processes = [worker.process for worker in working._workers._workers]
-    working._workers.close()
-    assert [process.poll() for process in processes] == [-9, -9]
-    script = tmp_path / "script.py"  # without `if __name__ == "__main__"`
-    script.write_text(
-        "import numpy as np, torch\n"
-        "from onmanifold.operators.eit.solvers.workers import Workers\n"
-        "indptr, indices = np.arange(3), np.arange(2)\n"
-        "workers = Workers(indptr, indices, 2, 2)\n"
-        "while not workers.ready: pass\n"
-        "entries = torch.tensor([[1.0, 2.0], [4.0, 8.0]], dtype=torch.float64)\n"
-        "print(workers.solve(entries, torch.ones(2, 1, dtype=torch.float64)).flatten().tolist())\n"
-        "print(*(w.process.pid for w in workers._workers))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, check=True
-    )
-    solution, pids = done.stdout.splitlines()
-    assert solution == "[1.0, 0.5, 0.25, 0.125]"
-    for pid in pids.split():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
-
-
-def test_a_fork_of_the_program_leaves_the_workers_alone(problem, working, monkeypatch):
-    workers = working._workers._workers
-    with monkeypatch.context() as forked:
-        forked.setattr(os, "getpid", lambda: -1)
-        assert not working._has_workers() and working._workers is None
-    assert all(worker.process.poll() is None for worker in workers)
-    for worker in workers:
-        worker.end()
-    _close(working.solve(problem.entries, problem.sparse), problem.expected(problem.sparse))
-
-
-def test_there_are_no_workers_under_a_launcher_of_mpi(problem, working, monkeypatch):
-    assert working._has_workers()
-    monkeypatch.setenv("PMI_RANK", "0")
-    assert not working._has_workers()

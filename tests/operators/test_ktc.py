@@ -1,4 +1,4 @@
-"""The Kuopio Tomography Challenge: files, levels, pictures, score; and the measured tanks themselves."""
+"""The Kuopio Tomography Challenge: files, levels, images, score; and the measured tanks themselves."""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from onmanifold.operators.eit import (
-    EIT,
-    Protocol,
-    Saturating,
-    Tank,
-    from_options,
-    ktc_classes,
-    ktc_level_mask,
-    ktc_picture,
-    ktc_score,
-    read_ktc,
-    read_ktc_truth,
-)
+from onmanifold.operators.eit import EIT, Protocol, Saturating, from_options, ktc
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +41,7 @@ def written(tmp_path):
 def test_missing_voltages_become_a_mask(written):
     values = np.arange(8.0)
     values[[1, 6]] = np.nan
-    got = read_ktc(written(Uel=values[:, None]))
+    got = ktc.read(written(Uel=values[:, None]))
     assert got.protocol == Protocol.opposite(4)
     assert got.voltages.tolist() == [[0, 0, 2, 3], [4, 5, 0, 7]]
     assert got.mask.tolist() == [[True, False, True, True], [True, True, False, True]]
@@ -75,26 +63,26 @@ def test_missing_voltages_become_a_mask(written):
 )
 def test_bad_files_are_named(written, changes, message):
     with pytest.raises(ValueError, match=message):
-        read_ktc(written(**changes))
+        ktc.read(written(**changes))
 
 
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="ref.mat"):
-        read_ktc(tmp_path / "ref.mat")
+        ktc.read(tmp_path / "ref.mat")
     for content in (b"", b"MATLAB 5.0 MAT-file" + bytes(200), bytes(range(256)) * 4):
         (tmp_path / "ref.mat").write_bytes(content)
         with pytest.raises(ValueError, match=r"ref\.mat is not a readable|ref\.mat holds nothing"):
-            read_ktc(tmp_path / "ref.mat")
+            ktc.read(tmp_path / "ref.mat")
     savemat(tmp_path / "true1.mat", {"truth": np.zeros((4, 4))})
-    with pytest.raises(ValueError, match="true1.mat holds no picture"):
-        read_ktc_truth(tmp_path / "true1.mat")
+    with pytest.raises(ValueError, match="true1.mat holds no image"):
+        ktc.read_truth(tmp_path / "true1.mat")
 
 
 def test_truncated_file_is_named(written):
     path = written()
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="data1.mat"):
-        read_ktc(path)
+        ktc.read(path)
 
 
 # Levels -----------------------------------------------------------------------------------------
@@ -111,17 +99,17 @@ def test_levels_keep_what_the_challenge_keeps():
         7: (27, 19),
     }
     for level, (injections, patterns) in kept.items():
-        mask = ktc_level_mask(level)
+        mask = ktc.level_mask(level)
         assert int(mask.any(1).sum()) == injections and int(mask.any(0).sum()) == patterns
         assert int(mask.sum()) == injections * patterns
-    rows = ktc_level_mask(6).any(1).nonzero().flatten() + 1
+    rows = ktc.level_mask(6).any(1).nonzero().flatten() + 1
     assert rows.tolist() == [*range(6, 16), *range(52, 62), *range(67, 77)]
 
 
 @pytest.mark.parametrize("level", [0, 8, 1.0, True])
 def test_levels_are_one_to_seven(level):
     with pytest.raises(ValueError, match="1 to 7"):
-        ktc_level_mask(level)
+        ktc.level_mask(level)
 
 
 # Score ------------------------------------------------------------------------------------------
@@ -161,56 +149,56 @@ def test_score_is_the_described_one(std):
     truth[4:12, 3:9], truth[14:20, 10:18] = 1, 2
     prediction = np.roll(truth, (2, 1), axis=(0, 1))
     prediction[random.random(truth.shape) < 0.1] = 2
-    assert ktc_score(prediction, truth, std) == pytest.approx(_slow_score(prediction, truth, std))
+    assert ktc.score(prediction, truth, std) == pytest.approx(_slow_score(prediction, truth, std))
 
 
-def test_score_of_simple_pictures():
+def test_score_of_simple_images():
     truth = np.zeros((256, 256), int)
     truth[60:120, 80:140] = 1
-    assert ktc_score(truth, truth) == 1
-    assert ktc_score(0 * truth, truth) == pytest.approx(0.5, abs=0.02)  # class 2 is in neither
-    assert ktc_score(0 * truth, 0 * truth) == 1
-    assert ktc_score(np.zeros((64, 64)), truth) == 0
-    assert -1 < ktc_score(np.where(truth == 1, 2, 1), truth) < 0.2
+    assert ktc.score(truth, truth) == 1
+    assert ktc.score(0 * truth, truth) == pytest.approx(0.5, abs=0.02)  # class 2 is in neither
+    assert ktc.score(0 * truth, 0 * truth) == 1
+    assert ktc.score(np.zeros((64, 64)), truth) == 0
+    assert -1 < ktc.score(np.where(truth == 1, 2, 1), truth) < 0.2
 
 
 def test_score_refuses_other_classes():
     with pytest.raises(ValueError, match="other classes"):
-        ktc_score(np.full((8, 8), 3), np.zeros((8, 8)))
+        ktc.score(np.full((8, 8), 3), np.zeros((8, 8)))
     with pytest.raises(ValueError, match="truth"):
-        ktc_score(np.zeros((8, 8)), np.full((8, 8), 3))
+        ktc.score(np.zeros((8, 8)), np.full((8, 8), 3))
 
 
-# Pictures ---------------------------------------------------------------------------------------
+# Images ---------------------------------------------------------------------------------------
 
 
-def test_pictures_and_classes():
+def test_images_and_classes():
     truth = np.zeros((256, 256), np.uint8)
     truth[60:124, 80:144], truth[150:182, 100:140] = 1, 2
-    picture = ktc_picture(truth)
-    assert picture.shape == (1, 64, 64)
-    assert picture[0, 20, 25] == -1 and picture[0, 40, 30] == 1 and picture[0, 0, 0] == 0
-    again = ktc_classes(picture)
+    image = ktc.image(truth)
+    assert image.shape == (1, 64, 64)
+    assert image[0, 20, 25] == -1 and image[0, 40, 30] == 1 and image[0, 0, 0] == 0
+    again = ktc.classes(image)
     assert again.shape == (256, 256) and again.dtype == np.uint8
     assert (again != truth).mean() < 0.002
-    np.testing.assert_array_equal(ktc_classes(picture[0]), again)
+    np.testing.assert_array_equal(ktc.classes(image[0]), again)
 
 
 def test_outside_the_tank_is_water():
-    classes = ktc_classes(-torch.ones(1, 64, 64))
+    classes = ktc.classes(-torch.ones(1, 64, 64))
     assert classes[0, 0] == 0 and classes[128, 128] == 1 and classes[128, 0] == 1
     assert (classes == 1).mean() == pytest.approx(math.pi / 4, abs=1e-3)
-    assert not ktc_classes(torch.full((1, 64, 64), -0.4), (0.5, 0.3)).any()
-    assert (ktc_classes(torch.full((1, 64, 64), 0.4), (0.5, 0.3)) == 2).any()
+    assert not ktc.classes(torch.full((1, 64, 64), -0.4), (0.5, 0.3)).any()
+    assert (ktc.classes(torch.full((1, 64, 64), 0.4), (0.5, 0.3)) == 2).any()
 
 
-def test_bad_pictures():
-    with pytest.raises(ValueError, match="one picture"):
-        ktc_classes(torch.zeros(2, 64, 64))
+def test_bad_images():
+    with pytest.raises(ValueError, match="one image"):
+        ktc.classes(torch.zeros(2, 64, 64))
     with pytest.raises(ValueError, match="positive"):
-        ktc_classes(torch.zeros(1, 64, 64), 0.0)
+        ktc.classes(torch.zeros(1, 64, 64), 0.0)
     with pytest.raises(ValueError, match="divisor of 256"):
-        ktc_picture(np.zeros((256, 256)), 100)
+        ktc.image(np.zeros((256, 256)), 100)
 
 
 # The measured tanks -----------------------------------------------------------------------------
@@ -218,26 +206,26 @@ def test_bad_pictures():
 
 def test_the_protocol_is_that_of_the_files(training):
     for name in ("ref", "data1", "data2", "data3", "data4"):
-        got = read_ktc(training / f"{name}.mat")
-        assert got.protocol == Protocol.ktc() == Protocol.ktc(training / f"{name}.mat")
+        got = ktc.read(training / f"{name}.mat")
+        assert got.protocol == ktc.protocol()
         assert got.voltages.shape == (76, 31) and bool(got.mask.all())
-    assert float(read_ktc(training / "ref.mat").voltages[0, 0]) == pytest.approx(1.527, abs=5e-4)
+    assert float(ktc.read(training / "ref.mat").voltages[0, 0]) == pytest.approx(1.527, abs=5e-4)
 
 
-def test_true_pictures_survive_the_grid_of_the_networks(training):
+def test_true_images_survive_the_grid_of_the_networks(training):
     for k in range(1, 5):
-        truth = read_ktc_truth(training / f"true{k}.mat")
-        assert ktc_score(truth, truth) == 1
-        assert ktc_score(ktc_classes(ktc_picture(truth)), truth) > 0.99
+        truth = ktc.read_truth(training / f"true{k}.mat")
+        assert ktc.score(truth, truth) == 1
+        assert ktc.score(ktc.classes(ktc.image(truth)), truth) > 0.99
 
 
 @pytest.mark.parametrize(
     ("mesh", "conductivity"), [("coarse", 0.794), ("medium", 0.813), ("fine", 0.819)]
 )
-def test_water_is_explained_by_one_conductivity(training, mesh, conductivity):
+def test_water_is_fitted_by_one_conductivity(training, mesh, conductivity):
     """0.764, 0.790 and 0.801 with 4, 8 and 12 even edges an electrode, says the data's README."""
-    measured = read_ktc(training / "ref.mat").voltages
-    operator = EIT(Tank.ktc(), Protocol.ktc(), mesh=mesh)
+    measured = ktc.read(training / "ref.mat").voltages
+    operator = EIT(ktc.tank(), ktc.protocol(), mesh=mesh)
     model = operator.A(torch.ones(1, 1, 64, 64, dtype=torch.float64))[0]
     factor = (model * measured).sum() / model.square().sum()
     assert 1 / float(factor) == pytest.approx(conductivity, abs=0.002)
@@ -246,9 +234,9 @@ def test_water_is_explained_by_one_conductivity(training, mesh, conductivity):
     )
 
 
-def test_true_pictures_explain_the_differences(training):
+def test_true_images_fit_the_differences(training):
     """All but about a tenth, patterns 30 and 31 (electrode 31 is bad) excepted; the water drifts."""
-    reference = read_ktc(training / "ref.mat").voltages
+    reference = ktc.read(training / "ref.mat").voltages
     operator = from_options(
         (1, 256, 256),
         tank="ktc",
@@ -258,8 +246,8 @@ def test_true_pictures_explain_the_differences(training):
     limits = {1: (0.13, 0.09), 2: (0.17, 0.13), 3: (0.13, 0.09), 4: (0.09, 0.08)}
     drift = {1: 1.009, 2: 1.0, 3: 1.024, 4: 1.086}
     for k, (whole, without) in limits.items():
-        x = ktc_picture(read_ktc_truth(training / f"true{k}.mat"), 256)[None]
-        y = read_ktc(training / f"data{k}.mat").voltages[None]
+        x = ktc.image(ktc.read_truth(training / f"true{k}.mat"), 256)[None]
+        y = ktc.read(training / f"data{k}.mat").voltages[None]
         scale = float(operator.fit_scale(x, y))
         assert scale == pytest.approx(drift[k], abs=0.01)
         rest = (y - operator.scaled(scale).A(x))[0]
@@ -276,4 +264,4 @@ def test_options_take_the_reference_from_its_file(training):
     )
     assert isinstance(operator.conductivity, Saturating)
     blank = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
-    torch.testing.assert_close(operator.A(blank)[0], read_ktc(training / "ref.mat").voltages)
+    torch.testing.assert_close(operator.A(blank)[0], ktc.read(training / "ref.mat").voltages)

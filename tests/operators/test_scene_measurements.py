@@ -8,10 +8,8 @@ from onmanifold.operators.eit import (
     Inclusions,
     Measurement,
     Protocol,
-    ktc_best_labels,
-    ktc_level_mask,
-    ktc_score,
-    transfer_errors,
+    approximation_error_fidelity,
+    ktc,
 )
 
 DOUBLE = torch.float64
@@ -32,8 +30,8 @@ def test_inclusions_refuse_what_has_no_conductivity(bad):
 
 
 def difference(level=1, seed=0):
-    protocol = Protocol.ktc()
-    mask = ktc_level_mask(level, protocol)
+    protocol = ktc.protocol()
+    mask = ktc.level_mask(level, protocol)
     values = torch.randn(76, 31, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     return Measurement(protocol, torch.where(mask, values, 0.0), mask)
 
@@ -42,7 +40,7 @@ def test_transfer_errors_are_linear_in_the_currents():
     """An error of the transfer impedances costs far less than one that no impedance explains."""
     measured = difference()
     noise = torch.full((76, 31), 1e-3, dtype=DOUBLE)
-    fidelity = transfer_errors(measured, noise, share=0.1, rest=0.001)
+    fidelity = approximation_error_fidelity(measured, noise, share=0.1, rest=0.001)
     y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
     bound = fidelity.bind(y)
     currents = torch.tensor(measured.protocol.injections).T
@@ -63,26 +61,30 @@ def test_a_repeated_injection_says_nothing_new():
     costs = []
     for protocol, v in ((once, values), (twice, torch.cat([values, values]))):
         measured = Measurement(protocol, v, torch.ones(v.shape, dtype=torch.bool))
-        fidelity = transfer_errors(measured, torch.full(v.shape, 1e-9, dtype=DOUBLE), rest=1e-6)
+        fidelity = approximation_error_fidelity(
+            measured, torch.full(v.shape, 1e-9, dtype=DOUBLE), rest=1e-6
+        )
         flat = v.flatten()[None]
         costs.append(float(fidelity.bind(flat).value(1.05 * flat, flat)))
     assert costs[1] == pytest.approx(costs[0], rel=1e-3)
 
 
-def test_doubtful_patterns_count_less_and_missing_ones_nothing():
+def test_unreliable_patterns_count_less_and_missing_ones_nothing():
     measured = difference(level=4)
     noise = torch.full((76, 31), 1e-3, dtype=DOUBLE)
     y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
     off = torch.zeros(76, 31, dtype=DOUBLE)
     off[:, 29] = 0.1
-    plain, doubted = (
-        transfer_errors(measured, noise, doubtful=d).bind(y).value(off.flatten()[None], y)
+    plain, unreliable = (
+        approximation_error_fidelity(measured, noise, unreliable=d)
+        .bind(y)
+        .value(off.flatten()[None], y)
         for d in (None, torch.tensor([29]))
     )
-    assert doubted < plain / 10
+    assert unreliable < plain / 10
     gone = torch.zeros(76, 31, dtype=DOUBLE)
     gone[~measured.mask] = 5.0
-    assert transfer_errors(measured, noise).bind(y).value(gone.flatten()[None], y) == 0
+    assert approximation_error_fidelity(measured, noise).bind(y).value(gone.flatten()[None], y) == 0
 
 
 def blob(x, y, radius, size=64):
@@ -100,8 +102,8 @@ def labels_of(masks):
 
 def test_labels_of_one_certain_picture_are_that_picture():
     masks = torch.stack([blob(-0.3, 0.2, 0.3), blob(0.4, -0.2, 0.25)])
-    labels = ktc_best_labels(masks.expand(5, -1, -1, -1))
-    assert ktc_score(labels, labels_of(masks)) > 0.99
+    labels = ktc.best_labels(masks.expand(5, -1, -1, -1))
+    assert ktc.score(labels, labels_of(masks)) > 0.99
 
 
 def test_labels_score_better_on_average_than_the_commonest_picture():
@@ -109,9 +111,9 @@ def test_labels_score_better_on_average_than_the_commonest_picture():
     places = [0.0] * 4 + [0.08, 0.12, 0.16, 0.2, 0.24, 0.28]
     none = torch.zeros(64, 64, dtype=DOUBLE)
     samples = torch.stack([torch.stack([blob(p, 0.0, 0.25), none]) for p in places])
-    chosen = ktc_best_labels(samples)
+    chosen = ktc.best_labels(samples)
     scores = [
-        np.mean([ktc_score(labels, labels_of(s)) for s in samples])
+        np.mean([ktc.score(labels, labels_of(s)) for s in samples])
         for labels in (chosen, labels_of(samples[0]))
     ]
     assert scores[0] > scores[1] + 0.005
@@ -122,9 +124,9 @@ def test_an_unlikely_object_is_left_out():
     samples = torch.stack(
         [torch.stack([blob(0.0, 0.0, 0.25) if k == 0 else none, none]) for k in range(5)]
     )
-    assert not ktc_best_labels(samples).any()
+    assert not ktc.best_labels(samples).any()
 
 
 def test_labels_need_samples_of_two_masks():
     with pytest.raises(ValueError, match="two masks"):
-        ktc_best_labels(torch.zeros(2, 3, 8, 8))
+        ktc.best_labels(torch.zeros(2, 3, 8, 8))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from benchmarks.charts_parts.designs import DESIGNS, PAPER, X_SHAPE  # noqa: E402
-from benchmarks.charts_parts.layers import Haar, RotatedShuffle, conv_coupling  # noqa: E402
-from benchmarks.charts_parts.tiled import TiledChart  # noqa: E402
-from benchmarks.charts_parts.training import TASKS, Trainer, one_chart_atlas  # noqa: E402
+from charts import DESIGNS, PAPER, X_SHAPE
+from charts_parts.tiled import Haar, RotatedShuffle, TiledChart, conv_coupling
+from charts_parts.training import TASKS, ChartTrainer, one_chart_atlas
 
 ALL = {**DESIGNS, "paper": PAPER}
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -51,7 +45,7 @@ def test_left_inverse(name, dim, weights, dtype):
 def test_left_inverse_after_training(name):
     atlas = one_chart_atlas(DESIGNS[name], TASKS["two-balls"], seed=0)
     before = [p.clone() for p in atlas.charts[0].parameters()]
-    trainer = Trainer(atlas, TASKS["two-balls"].data, rate=1e-3, batch=2, half=True, seed=0)
+    trainer = ChartTrainer(atlas, TASKS["two-balls"].data, rate=1e-3, batch=2, half=True, seed=0)
     for progress in (0.2, 0.5):
         trainer.step(progress)
     moved = [
@@ -66,7 +60,7 @@ def test_left_inverse_after_training(name):
 
 
 @pytest.mark.parametrize("upsampling", ["haar", 4, 0])
-def test_tiled_chart_projects_pictures_off_the_chart(upsampling):
+def test_tiled_chart_projects_images_off_the_chart(upsampling):
     torch.manual_seed(0)
     chart = TiledChart(
         2, (1, 16, 16), base=4, couplings=1, dense=8, channels=4, upsampling=upsampling
@@ -114,19 +108,19 @@ def test_coupling_is_inverted_both_ways(channels, size, hidden):
         assert not torch.allclose(layer(x), x, atol=1e-3)
 
 
-def test_wavelets_and_tiles_lift_to_the_same_picture():
+def test_wavelets_and_tiles_lift_to_the_same_image():
     """Both start as the base image, enlarged to constant squares of pixels."""
     torch.manual_seed(0)
-    pictures = []
+    images = []
     for upsampling in ("haar", 4):
         chart = TiledChart(
             2, (1, 16, 16), base=4, couplings=0, dense=8, channels=4, upsampling=upsampling
         )
-        pictures.append(chart.decode(torch.tensor([[1.0, -2.0]])))
+        images.append(chart.decode(torch.tensor([[1.0, -2.0]])))
     expected = torch.zeros(1, 1, 4, 4)
     expected[..., 0, :2] = torch.tensor([1.0, -2.0])
     expected = expected.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-    assert torch.allclose(pictures[0], expected) and torch.allclose(pictures[1], expected)
+    assert torch.allclose(images[0], expected) and torch.allclose(images[1], expected)
 
 
 def test_bad_sizes_are_refused():

@@ -257,7 +257,7 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
     y = simulate(operator, x, 0.05, seed)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
     stop = MaxSteps(20) | SmallDecrease(1e-4)
-    with pytest.warns(UserWarning, match="not explained"):  # by an empty scene
+    with pytest.warns(UserWarning, match="inconsistent"):  # by an empty scene
         empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start, stop=stop)
     posterior = explore(empty, patience=3)
     assert scene.counts[int(posterior.chart[0, 0])] == (2,)
@@ -273,7 +273,7 @@ def test_the_search_goes_on_while_evidence_rises():
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, scene.decode(truth), 0.05, 0)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))
-    with pytest.warns(UserWarning, match="not explained"):
+    with pytest.warns(UserWarning, match="inconsistent"):
         empty = solve(operator, y, scene, fidelity=Gaussian(0.05), starts=start)
     posterior = explore(
         empty, patience=1
@@ -296,7 +296,7 @@ def test_descents_stay_in_their_charts():
     y = torch.zeros(1, *scene.x_shape, dtype=DOUBLE)
     stop = MaxSteps(5) | SmallDecrease(1e-4)
     found = solve(lambda x: x, y, scene, fidelity=Gaussian(0.3), starts=start, stop=stop)
-    assert sorted(found.ends.chart[0].tolist()) == sorted(start.chart.tolist())
+    assert sorted(found.final_points.chart[0].tolist()) == sorted(start.chart.tolist())
     assert laplace(found).weights.sum() == pytest.approx(1)
 
 

@@ -26,6 +26,7 @@ Index = NDArray[np.int32]
 SHIPPED = ("coarse", "medium", "fine")
 _INDICES = {"cells", "dofs", "rows", "columns", "electrode"}
 _ENTRIES = ("rows", "columns", "mass", "electrode")
+_NUMBERED = {"cells": "points", "dofs": "nodes", "rows": "nodes", "columns": "nodes"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,11 @@ class Discretization:
     columns: Index
     mass: Array
     electrode: Index
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes that share the mesh."""
+        return 1
 
     @property
     def electrodes(self) -> int:
@@ -157,7 +163,7 @@ def load_discretization(name: str, tank: Geometry) -> Discretization:
         ValueError: an unknown name, or another geometry.
 
     Example:
-        >>> mesh = load_discretization("coarse", Tank.ktc())
+        >>> mesh = load_discretization("coarse", Tank(radius=0.115))
         >>> len(mesh.cells), mesh.electrodes
         (4490, 32)
     """
@@ -184,19 +190,22 @@ def _symmetric(upper: Array) -> Array:
 
 
 def _problem(arrays: dict[str, Any]) -> str:
-    """What is wrong with the shapes and numbers of a file's arrays; empty if nothing is."""
+    """What is wrong with the numbers of a file's arrays; empty if nothing is."""
+    return _wrong_kind(arrays) or _wrong_shape(arrays) or _wrong_number(arrays)
+
+
+def _wrong_kind(arrays: dict[str, Any]) -> str:
     for name in Discretization.__dataclass_fields__:
         array, axes = arrays[name], 1 if name in _ENTRIES else 2
-        whole = name in _INDICES
-        if (
-            array.dtype.kind not in ("iu" if whole else "f")
-            or array.ndim != axes
-            or array.size == 0
-        ):
-            what = "whole" if whole else "real"
+        kinds, what = ("iu", "whole") if name in _INDICES else ("f", "real")
+        if array.dtype.kind not in kinds or array.ndim != axes or array.size == 0:
             return f"{name} has to hold {what} numbers on {axes} axes, got {array.dtype}, {array.shape}"
         if not np.isfinite(array).all():
             return f"{name} holds a NaN or infinity"
+    return ""
+
+
+def _wrong_shape(arrays: dict[str, Any]) -> str:
     dim, n = arrays["points"].shape[-1], arrays["dofs"].shape[-1]
     cells, entries = len(arrays["cells"]), len(arrays["rows"])
     expected = {
@@ -212,12 +221,11 @@ def _problem(arrays: dict[str, Any]) -> str:
             return f"{name} has shape {arrays[name].shape}, expected {shape}"
     if (dim, n) not in {(2, 3), (2, 6), (3, 4), (3, 10)}:
         return f"{n} degrees of freedom in a cell of {dim} dimensions"
-    for name, of in {
-        "cells": "points",
-        "dofs": "nodes",
-        "rows": "nodes",
-        "columns": "nodes",
-    }.items():
+    return ""
+
+
+def _wrong_number(arrays: dict[str, Any]) -> str:
+    for name, of in _NUMBERED.items():
         low, high = int(arrays[name].min()), int(arrays[name].max())
         if low < 0 or high >= len(arrays[of]):
             return f"{name} runs from {low} to {high}, but there are {len(arrays[of])} {of}"

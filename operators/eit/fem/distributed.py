@@ -1,7 +1,7 @@
 """One mesh on the ranks of an MPI run: each holds some of the cells, neighbours share the nodes between.
 
 A script that does this is started with ``mpirun -n 4 python script.py``; all ranks run the same lines and
-get the same voltages. With ``python -m mpi4py script.py`` an error on one rank ends them all.
+get the same voltages. With ``python -m mpi4py script.py`` an error on one rank stops them all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.solvers import Solver
-from onmanifold.operators.eit.solvers.petsc import PetscDistributed
+from onmanifold.operators.eit.solvers.petsc import PetscSolver
 
 Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type
@@ -42,6 +42,11 @@ class Share(Discretization):
     comm: Any
 
     @property
+    def ranks(self) -> int:
+        """Number of processes that share the mesh."""
+        return int(self.comm.size)
+
+    @property
     def electrodes(self) -> int:
         """Number of electrodes L of the whole."""
         return self.number
@@ -55,7 +60,7 @@ class Share(Discretization):
         """A function that makes the linear solver of the complete electrode model on this share.
 
         Args:
-            method: ``"gamg"``, ``"hypre"`` or ``"mumps"``, see :class:`PetscDistributed`.
+            method: ``"gamg"``, ``"hypre"`` or ``"mumps"``, see :class:`PetscSolver`.
         """
 
         def make(indptr: Index, indices: Index, places: Array) -> Solver:
@@ -65,7 +70,8 @@ class Share(Discretization):
             constant[self.rows] = 0.0  # drops over contacts; a constant potential has none
             if self.ground is not None:
                 constant[self.ground] = 0.0
-            return PetscDistributed(indptr, indices, numbering, constant, self.comm, method)
+            dimension = places.shape[1]
+            return PetscSolver(indptr, indices, dimension, numbering, constant, self.comm, method)
 
         return make
 

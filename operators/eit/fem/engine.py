@@ -25,12 +25,12 @@ from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each, one_thread
 from onmanifold.operators.eit.models.system import (
     SLAB,
-    Model,
+    ForwardModel,
     Slab,
     gradient_slabs,
     linear_assembly,
 )
-from onmanifold.operators.eit.solvers import Solver, make_solver
+from onmanifold.operators.eit.solvers import Factor, Solver, make_solver
 
 Array = NDArray[np.float64]
 _CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
@@ -53,14 +53,14 @@ class Fields:
     """Potentials at a batch of conductivities.
 
     Attributes:
-        entries: of the matrices, ``(B, nnz)``.
         w: potentials of the sources, V, ``(B, n, k)``.
         q: potentials of the sensors, ``(B, n, m)``; ``w`` where they are the sources, None if unknown so far.
+        factor: the matrices' factorizations, where more solutions may be asked for; else None.
     """
 
-    entries: Tensor
     w: Tensor
     q: Tensor | None
+    factor: Factor | None
 
     def __len__(self) -> int:
         return len(self.w)
@@ -75,7 +75,7 @@ class Fields:
         """The members ``rows``, a mask or an index."""
         w = self.w[rows]
         q = w if self.q is self.w else None if self.q is None else self.q[rows]
-        return Fields(self.entries[rows], w, q)
+        return Fields(w, q, None if self.factor is None else self.factor.select(rows))
 
 
 class Engine:
@@ -101,7 +101,7 @@ class Engine:
     def __init__(
         self,
         discretization: Discretization,
-        model: Model,
+        model: ForwardModel,
         solver: str | Callable[..., Solver] = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
@@ -132,19 +132,21 @@ class Engine:
             s: conductivity of each cell, S/m, ``(B, C)``, float64; positive.
             impedances: contact impedances instead of the model's own, Ohm m^2, ``(L,)`` or ``(B, L)``.
         """
-        entries = self._entries(s, impedances)
-        w = self._solver.solve(entries, self._sources)
+        factor = self._solver.factorize(self._entries(s, impedances))
+        w = factor.solve(self._sources)
         with one_thread():
             w = w.contiguous()
-        return Fields(entries, w, w if self._sensors is None else None)
+        if self._sensors is None:  # the factorization has done its work
+            return Fields(w, w, None)
+        return Fields(w, None, factor)
 
     def with_sensors(self, fields: Fields) -> Fields:
         """The same with the potentials of the sensors; solves only where they are not the sources."""
-        if fields.q is not None or self._sensors is None:
+        if fields.q is not None or self._sensors is None or fields.factor is None:
             return fields
         eye = torch.eye(self._sensors.shape[0], dtype=torch.float64, device=self.device)
         right = self._sensors.adjoint(eye)
-        return Fields(fields.entries, fields.w, self._solver.solve(fields.entries, right))
+        return Fields(fields.w, fields.factor.solve(right), fields.factor)
 
     def voltages(self, fields: Fields) -> Tensor:
         """Measured voltages, V, ``(B, *y_shape)``."""
@@ -199,13 +201,13 @@ class Engine:
         Returns:
             ``(B, C, T)``.
         """
-        assert self._sensors is not None
+        assert self._sensors is not None and fields.factor is not None
         batch, directions = du.shape[:2]
         with one_thread():
             weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
             right = self._sensors.adjoint(weights.T.contiguous())
             right = right.unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
-        adjoint = self._solver.solve(fields.entries, right)
+        adjoint = fields.factor.solve(right)
         with one_thread():
             adjoint = adjoint.contiguous()
         result = du.new_empty(batch, self.cells, directions)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,10 @@ from onmanifold.operators.eit.mesh.mesh import Mesh
 Array = NDArray[np.float64]
 
 
-class Geometry(Protocol):
+class Geometry(typing.Protocol):
     """A body with electrodes on its surface, in two or three dimensions D.
 
-    :class:`Tank`, :class:`Outline`, :class:`Cylinder` and :class:`MeshGeometry` are geometries.
+    :class:`Tank`, :class:`BoundaryCurve`, :class:`Cylinder` and :class:`MeshGeometry` are geometries.
     """
 
     @property
@@ -42,7 +42,7 @@ class Geometry(Protocol):
 
     @property
     def extent(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Lower and upper corner of the box that a picture covers, m, D numbers each."""
+        """Lower and upper corner of the box that an image covers, m, D numbers each."""
         ...
 
 
@@ -52,7 +52,7 @@ class MeshGeometry:
 
     Attributes:
         centres: centre of each electrode, m, ``(L, D)``.
-        extent: lower and upper corner of the box that a picture covers, m.
+        extent: lower and upper corner of the box that an image covers, m.
         contact_impedance: Ohm m^2 (Ohm m in two dimensions): one number, or one for each electrode.
         shunted: electrodes with perfect contact, from 0; their contact impedance is not used.
 
@@ -85,7 +85,7 @@ class MeshGeometry:
         contact_impedance: float | Sequence[float] = 1e-2,
         shunted: Sequence[int] = (),
     ) -> MeshGeometry:
-        """The geometry of ``mesh``; pictures cover the smallest square (in 3D the box) around it."""
+        """The geometry of ``mesh``; images cover the smallest square (in 3D the box) around it."""
         corners = mesh.points[mesh.facets[:, : mesh.dim]]
         sides = corners[:, 1:] - corners[:, :1]
         size = np.sqrt(np.linalg.det(sides @ sides.transpose(0, 2, 1)))

@@ -68,16 +68,6 @@ class Tank:
         )
 
     @classmethod
-    def ktc(cls) -> Tank:
-        """The tank of the Kuopio Tomography Challenge 2023 (doi:10.5281/zenodo.8252370).
-
-        Radius 0.115 m, 32 electrodes of 5.625 degrees, the first at 12 o'clock, counterclockwise,
-        contact impedance 1e-6. Its files name no units; with currents in mA and voltages in V the
-        conductivity of this two-dimensional tank is in mS (conductivity times depth), water about 0.79.
-        """
-        return cls(radius=0.115, first_angle=90.0, contact_impedance=1e-6)
-
-    @classmethod
     def unit(cls, contact_impedance: float = 1e-2) -> Tank:
         """The unit disk with 32 electrodes of 5.625 degrees, the first at 3 o'clock."""
         return cls(contact_impedance=contact_impedance)
@@ -106,5 +96,5 @@ class Tank:
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Lower left and upper right corner of the square that a picture covers, m."""
+        """Lower left and upper right corner of the square that an image covers, m."""
         return (-self.radius, -self.radius), (self.radius, self.radius)

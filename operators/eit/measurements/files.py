@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.operators.eit.measurements.ktc import holds_ktc, ktc_measurement
-from onmanifold.operators.eit.measurements.matlab import dense, load_mat, mat_protocol
+from onmanifold.operators.eit.measurements.matlab import (
+    challenge_measurement,
+    dense,
+    is_challenge,
+    load_mat,
+    mat_protocol,
+)
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -63,7 +68,7 @@ def read_measurement(
             protocol = _text_protocol(file, injections, patterns)
         return _placed(protocol, values, None, str(path), None, frame)
     if injections is not None or patterns is not None:
-        raise ValueError(f"{path}: injections and patterns are told for text files, not {suffix}")
+        raise ValueError(f"{path}: injections= and patterns= are for text files, not for {suffix}")
     if suffix == ".npz":
         return _read_npz(file, protocol, variable, frame)
     if suffix == ".mat":
@@ -237,8 +242,8 @@ def _read_mat(
     file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
 ) -> Measurement:
     content = load_mat(file)
-    if protocol is None and variable is None and holds_ktc(content):
-        return ktc_measurement(file, content)
+    if protocol is None and variable is None and is_challenge(content):
+        return challenge_measurement(file, content)
     order = None
     if protocol is None:
         protocol, order = mat_protocol(content, file)

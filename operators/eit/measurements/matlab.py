@@ -1,4 +1,4 @@
-"""Matlab files: reading them, and protocols as EIDORS writes them."""
+"""Matlab files: reading them, and protocols as EIDORS and the Kuopio challenge write them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.sparse import issparse
 
-from onmanifold.operators.eit.measurements.measurement import named
+from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
 _STRUCTURES = ("stimulation", "stim")
 _MATRICES = (("stim_pattern", "meas_pattern"), ("injections", "patterns"))
+_CHALLENGE = (("Injref", "Mpat", "Uelref"), ("Inj", "Mpat", "Uel"))
 
 
 def load_mat(path: str | Path) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def mat_protocol(
 
     Returns:
         The protocol; and where in the file's vector of voltages, injection after injection, each of the
-        protocol's measured voltages stands (``None``: in the same order).
+        protocol's measured voltages is (``None``: in the same order).
 
     Raises:
         ValueError: no protocol, or matrices that do not fit; file, variable and injection are named.
@@ -77,6 +78,26 @@ def mat_protocol(
         patterns = patterns.T
     with named(path):
         return Protocol.from_matrices(injections, patterns), None
+
+
+def is_challenge(content: Mapping[str, Any]) -> bool:
+    """Whether a file's variables are those of the Kuopio challenge."""
+    return any(all(k in content for k in names) for names in _CHALLENGE)
+
+
+def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measurement:
+    """The measurement in the variables of a file of the Kuopio challenge; ``path`` is for messages."""
+    names = next((n for n in _CHALLENGE if all(k in content for k in n)), None)
+    if names is None:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "
+            + " or ".join(", ".join(n) for n in _CHALLENGE)
+        )
+    injections, patterns, values = (dense(content[k], f"{path}: {k}") for k in names)
+    with named(path):
+        protocol = Protocol.from_matrices(injections, patterns)
+    with named(f"{path}: {names[2]}"):
+        return Measurement.from_values(protocol, values)
 
 
 def dense(value: Any, where: str) -> Array:

@@ -52,7 +52,7 @@ def noise_std(
 
 
 def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
-    """The two parts of :func:`noise_std` that explain the differences between repeats best.
+    """The two parts of :func:`noise_std` that fit the differences between repeats best.
 
     By maximum likelihood, for independent normal noise. Repeats are injections of the same polarity within
     a measurement, and the same voltage in several measurements of one protocol and an unchanged tank.
@@ -86,7 +86,7 @@ def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
     largest = max(float(m.voltages.abs().max()) for m in (first, *others))
     u, d = voltages / largest, differences / largest
     if not d.any():
-        raise ValueError("the repeats do not differ at all: their noise cannot be told")
+        raise ValueError("the repeats do not differ at all: their noise cannot be estimated")
     start = 0.5 * np.log(np.mean(d**2) / 2)
 
     def cost(logs: Array) -> float:
@@ -144,7 +144,8 @@ def repeats(protocol: Protocol) -> list[Repeat]:
     """All pairs of injections that are equal up to a factor; it is negative for opposite polarity.
 
     Example:
-        >>> [(r.first + 1, r.second + 1) for r in repeats(Protocol.ktc()) if r.factor > 0]
+        >>> from onmanifold.operators.eit import ktc
+        >>> [(r.first + 1, r.second + 1) for r in repeats(ktc.protocol()) if r.factor > 0]
         [(4, 35), (8, 54), (12, 73), (16, 31)]
     """
     currents = protocol.injections

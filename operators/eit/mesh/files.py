@@ -80,21 +80,32 @@ def _read_msh(gmsh: ModuleType, path: Path, electrodes: Names | None) -> Mesh:
 
 def _numbers(groups: Mapping[int, str], electrodes: Names | None) -> dict[int, int]:
     """Electrode of each group that is one: its tag to the number from 0."""
-    known = ", ".join(f"{tag} {name!r}" if name else f"{tag}" for tag, name in groups.items())
-    if electrodes is None:
-        named = {tag: _NAME.fullmatch(name.strip()) for tag, name in groups.items()}
-        found = {tag: int(match[1]) - 1 for tag, match in named.items() if match}
-        if not found:
-            raise ValueError(
-                "no group of facets is named like 'electrode 1'; say with electrodes= which ones are. It has "
-                f"the groups {known or '(none)'}"
-            )
-        return found
-    tags = {name: tag for tag, name in groups.items() if name} | {tag: tag for tag in groups}
-    for name in electrodes:
-        if name not in tags:
-            raise ValueError(f"no group of facets {name!r}; it has the groups {known or '(none)'}")
+    if electrodes is not None:
+        return _chosen_groups(groups, electrodes)
+    matches = {tag: _NAME.fullmatch(name.strip()) for tag, name in groups.items()}
+    found = {tag: int(match[1]) - 1 for tag, match in matches.items() if match}
+    if not found:
+        raise ValueError(
+            "no group of facets is named like 'electrode 1'; say with electrodes= which ones are. It has "
+            f"the groups {_listed(groups)}"
+        )
+    return found
+
+
+def _chosen_groups(groups: Mapping[int, str], electrodes: Names) -> dict[int, int]:
+    tags: dict[str | int, int] = {tag: tag for tag in groups}
+    tags |= {name: tag for tag, name in groups.items() if name}
+    unknown = [name for name in electrodes if name not in tags]
+    if unknown:
+        raise ValueError(f"no group of facets {unknown[0]!r}; it has the groups {_listed(groups)}")
     return {tags[name]: number for name, number in electrodes.items()}
+
+
+def _listed(groups: Mapping[int, str]) -> str:
+    return (
+        ", ".join(f"{tag} {name!r}" if name else f"{tag}" for tag, name in groups.items())
+        or "(none)"
+    )
 
 
 def _read_xdmf(dolfinx: Any, path: Path, electrodes: Names | None) -> Mesh:

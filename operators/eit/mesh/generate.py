@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.operators.eit.geometry.base import Geometry
+from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
-from onmanifold.operators.eit.geometry.outline import Outline
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
 
@@ -43,11 +43,11 @@ def generate_mesh(
     """Mesh a geometry with gmsh, refined towards the borders of the electrodes.
 
     The length of an edge is ``min(interior, edge + growth * distance to the nearest electrode's border)``.
-    In two dimensions that border is the electrode's two ends. Lengths are in radii: parts of half the
+    In two dimensions that border is the electrode's two edges. Lengths are in radii: parts of half the
     width of the geometry's ``extent``.
 
     Args:
-        geometry: a :class:`Tank`, an :class:`Outline` or a :class:`Cylinder`.
+        geometry: a :class:`Tank`, a :class:`BoundaryCurve` or a :class:`Cylinder`.
         edge: length of an edge at an electrode's border, in radii; 0.003 by default, 0.02 in three
             dimensions.
         growth: growth of that length with the distance; 0.25 by default.
@@ -92,21 +92,23 @@ def _draw(gmsh: ModuleType, geometry: Geometry, radius: float) -> Drawing:
     """Draw a geometry in radii."""
     if isinstance(geometry, Tank):
         return _draw_disk(gmsh, geometry)
-    if isinstance(geometry, Outline):
-        return _draw_outline(gmsh, geometry, radius)
+    if isinstance(geometry, BoundaryCurve):
+        return _draw_curve(gmsh, geometry, radius)
     if isinstance(geometry, Cylinder):
         return _draw_cylinder(gmsh, geometry)
     raise TypeError(
-        f"expected a Tank, an Outline or a Cylinder to mesh, got {type(geometry).__name__}"
+        f"expected a Tank, a BoundaryCurve or a Cylinder to mesh, got {type(geometry).__name__}"
     )
 
 
 def _draw_disk(gmsh: ModuleType, tank: Tank) -> Drawing:
-    """A disk, its rim cut at the ends of the electrodes."""
+    """A disk, its rim cut at the electrodes' edges."""
     occ = gmsh.model.occ
     order = np.argsort(tank.angles % 360)
-    ends = np.deg2rad((tank.angles[order, None] % 360 + tank.width * np.array([-0.5, 0.5])).ravel())
-    points = [occ.addPoint(np.cos(a), np.sin(a), 0) for a in ends]
+    borders = np.deg2rad(
+        (tank.angles[order, None] % 360 + tank.width * np.array([-0.5, 0.5])).ravel()
+    )
+    points = [occ.addPoint(np.cos(a), np.sin(a), 0) for a in borders]
     centre = occ.addPoint(0, 0, 0)
     following = points[1:] + points[:1]
     arcs = [occ.addCircleArc(a, centre, b) for a, b in zip(points, following, strict=True)]
@@ -115,17 +117,17 @@ def _draw_disk(gmsh: ModuleType, tank: Tank) -> Drawing:
     return _fill_curves(gmsh, arcs, electrodes, points)
 
 
-def _draw_outline(gmsh: ModuleType, outline: Outline, radius: float) -> Drawing:
-    """The inside of an outline: a line between the corners of a polygon, a spline along a smooth piece."""
+def _draw_curve(gmsh: ModuleType, curve: BoundaryCurve, radius: float) -> Drawing:
+    """The inside of a curve: a line between the corners of a polygon, a spline along a smooth piece."""
     occ = gmsh.model.occ
-    pieces = outline.pieces()
-    ends = [occ.addPoint(x, y, 0) for x, y in (piece.points[0] / radius for piece in pieces)]
+    pieces = curve.pieces()
+    borders = [occ.addPoint(x, y, 0) for x, y in (piece.points[0] / radius for piece in pieces)]
     curves: list[int] = []
     electrodes: dict[int, list[int]] = {}
-    for piece, start, end in zip(pieces, ends, ends[1:] + ends[:1], strict=True):
+    for piece, start, end in zip(pieces, borders, borders[1:] + borders[:1], strict=True):
         inside = [occ.addPoint(x, y, 0) for x, y in piece.points[1:-1] / radius]
         points = [start, *inside, end]
-        if outline.smooth:
+        if curve.smooth:
             own = [occ.addSpline(points)]
             occ.remove([(0, tag) for tag in inside])
         else:
@@ -133,17 +135,17 @@ def _draw_outline(gmsh: ModuleType, outline: Outline, radius: float) -> Drawing:
         curves += own
         if piece.electrode >= 0:
             electrodes[piece.electrode] = own
-    return _fill_curves(gmsh, curves, electrodes, ends)
+    return _fill_curves(gmsh, curves, electrodes, borders)
 
 
 def _fill_curves(
-    gmsh: ModuleType, curves: list[int], electrodes: dict[int, list[int]], ends: list[int]
+    gmsh: ModuleType, curves: list[int], electrodes: dict[int, list[int]], borders: list[int]
 ) -> Drawing:
     """The surface inside of a closed loop of curves."""
     gmsh.model.occ.addPlaneSurface([gmsh.model.occ.addCurveLoop(curves)])
     gmsh.model.occ.synchronize()
     owned = {k: [(1, tag) for tag in tags] for k, tags in electrodes.items()}
-    return owned, [(0, tag) for tag in ends]
+    return owned, [(0, tag) for tag in borders]
 
 
 def _draw_cylinder(gmsh: ModuleType, tank: Cylinder) -> Drawing:

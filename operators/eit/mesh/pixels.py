@@ -1,4 +1,4 @@
-"""From pixels to cells: the sparse map that averages a picture over each cell."""
+"""From pixels to cells: the sparse map that averages an image over each cell."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SAMPLES = 2_000_000  # points that are looked up at once
 def cell_average(
     points: Array, cells: NDArray[np.int32], extent: Box, shape: Sequence[int]
 ) -> csr_array:
-    """The average over each cell of a picture that is constant on its pixels.
+    """The average over each cell of an image that is constant on its pixels.
 
-    The picture covers the box ``extent``. Its last axis is x, column 0 on the left; the one before is y, row
+    The image covers the box ``extent``. Its last axis is x, column 0 on the left; the one before is y, row
     0 on top (largest y); of three axes the first is z, slice 0 at the bottom. A cell inside of one pixel
     takes that pixel's value. Any other is cut into ``n^D`` parts of equal size, about half a pixel long;
     each takes the value of the pixel under its centre. What reaches out of the box takes the nearest pixel.
@@ -47,7 +47,7 @@ def cell_average(
     dim = points.shape[1]
     if len(shape) != dim or [len(corner) for corner in extent] != [dim, dim]:
         raise ValueError(
-            f"a picture of shape {tuple(shape)} on the box {extent} does not fit points of {dim} coordinates"
+            f"an image of shape {tuple(shape)} on the box {extent} does not fit points of {dim} coordinates"
         )
     pixels = int(np.prod(shape))
     parts = _parts(points, cells, extent, shape)

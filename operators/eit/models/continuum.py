@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.distributed import Share
 from onmanifold.operators.eit.models.boundary import BoundaryLoop, boundary_loop
 from onmanifold.operators.eit.models.system import System
 
@@ -81,23 +80,6 @@ class Continuum:
         return cls.piecewise(signs[np.argsort(changes)][1:], points)
 
     @classmethod
-    def haar(cls, arcs: int = 16, points: int = 128) -> Continuum:
-        """The ``arcs - 1`` Haar functions of total mass 1 A: each alternates on a dyadic arc only.
-
-        They span the same currents as :meth:`walsh`.
-        """
-        _require_power_of_two(arcs)
-        rows = []
-        wide = arcs
-        while wide > 1:
-            step = np.repeat([1.0, -1.0], wide // 2) * arcs / wide
-            for start in range(0, arcs, wide):
-                rows.append(np.zeros(arcs))
-                rows[-1][start : start + wide] = step
-            wide //= 2
-        return cls.piecewise(np.array(rows), points)
-
-    @classmethod
     def piecewise(cls, values: Array, points: int = 128) -> Continuum:
         """Currents that are constant on equal arcs.
 
@@ -141,7 +123,7 @@ class Continuum:
             ValueError: the mesh is not two-dimensional, its boundary is not one closed curve, or the currents
                 of a pattern do not sum to zero; or the mesh is shared out among ranks of MPI.
         """
-        if isinstance(discretization, Share) and discretization.comm.size > 1:
+        if discretization.ranks > 1:
             raise ValueError("the continuum model runs on one rank; leave out comm")
         loop = boundary_loop(discretization)
         n = discretization.size

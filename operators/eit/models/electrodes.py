@@ -7,7 +7,7 @@ Isaacson, SIAM J. Appl. Math. 52, 1992) asks for ``u`` and ``U`` with, for all `
 
 A node off the electrodes is grounded, which makes the matrix positive definite however poor the contacts
 are. On the electrodes the unknowns are not the potentials ``u`` but the drops ``u - U_l`` over the
-contacts: ``1/z_l`` then stands with the drops alone, and good contacts, whose ``1/z_l`` is large, cost
+contacts: ``1/z_l`` then multiplies the drops alone, and good contacts, whose ``1/z_l`` is large, cost
 no digits. A shunted electrode, whose contact is perfect, has no drops at all.
 """
 

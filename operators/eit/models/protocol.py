@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,12 +13,6 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 Pair = tuple[int, int]
-
-# Currents of the Kuopio Tomography Challenge 2023, by source electrode 1, 3, ..., 31 (read from its files).
-_KTC_CURRENTS = (
-    (1.4720, 1.4952, 1.4502, 1.4876, 1.5142, 1.4906, 1.4100, 1.4390)
-    + (1.4368, 1.4480, 1.4502, 1.4524, 1.4838, 1.4742, 1.4540, 1.5052)
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,32 +298,6 @@ class Protocol:
         waves = np.stack(cosines + sines, axis=1)
         waves[np.abs(waves) < 1e-12] = 0.0
         return cls.from_matrices(current * waves, np.eye(electrodes), drop_driven=drop_driven)
-
-    @classmethod
-    def ktc(cls, path: str | Path | None = None) -> Self:
-        """The 76 injections and 31 voltages of the Kuopio Tomography Challenge 2023.
-
-        Args:
-            path: a ``.mat`` file of the challenge to read them from; the ones all its training files
-                have in common if ``None``.
-
-        Example:
-            >>> Protocol.ktc().shape
-            (76, 31)
-        """
-        if path is not None:
-            from onmanifold.operators.eit.measurements.ktc import read_ktc
-
-            file = read_ktc(path).protocol
-            return cls(file.injections, file.patterns, file.measured)
-        odd = range(0, 32, 2)
-        pairs = [(k, (k + 2) % 32) for k in odd]
-        pairs += [(k, sink) for sink in (0, 8, 16, 24) for k in odd if k != sink]
-        injections = np.zeros((32, len(pairs)))
-        for i, (source, sink) in enumerate(pairs):
-            injections[[source, sink], i] = np.array([1, -1]) * _KTC_CURRENTS[source // 2]
-        eye = np.eye(32)
-        return cls(injections, eye[:, :31] - eye[:, 1:])
 
     def __eq__(self, other: Any) -> bool:
         return (

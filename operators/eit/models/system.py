@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
-from typing import Protocol as Structural
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class System:
     places: Array
 
 
-class Model(Structural):
+class ForwardModel(typing.Protocol):
     """What the engine asks of a model: its equations on a discretization."""
 
     def system(self, discretization: Discretization) -> System:

@@ -1,147 +1,160 @@
-"""What a linear solver has to do, and the choice among those that there are."""
+"""What a linear solver has to do."""
 
 from __future__ import annotations
 
+import threading
+import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
-
 Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type
 
-SOLVERS = ("auto", "mumps", "superlu", "torch")
+
+class Factor(typing.Protocol):
+    """The factorizations of a batch of B symmetric positive definite matrices of size n."""
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solve ``K_b x_b = right_b``.
+
+        Args:
+            right: k right-hand sides, ``(n, k)`` for all matrices or ``(B, n, k)``.
+
+        Returns:
+            The solutions, ``(B, n, k)``, float64 on the device of the matrices; not always contiguous.
+
+        Raises:
+            ValueError: another shape or dtype; or a matrix is not positive definite, where the solver
+                makes its factorizations only now.
+        """
+        ...
+
+    def select(self, rows: Tensor) -> Factor:
+        """The factorizations of the members ``rows``, a mask or an index."""
+        ...
 
 
-class Solver(Protocol):
-    """Solves with symmetric positive definite matrices of one sparsity pattern.
+class Solver(ABC):
+    """Factorizes symmetric positive definite matrices of one sparsity pattern.
 
     What depends on the pattern alone is done once, when a solver is made.
     """
 
-    def solve(self, entries: Tensor, right: Tensor) -> Tensor:
-        """Solve ``K_b x_b = right_b`` for a batch of matrices.
-
-        A second call with the very same tensor ``entries`` uses the factorization of the first one again.
+    @abstractmethod
+    def factorize(self, entries: Tensor) -> Factor:
+        """The factorizations of a batch of matrices.
 
         Args:
-            entries: the matrices' entries in the order of the pattern, ``(B, nnz)``.
-            right: k right-hand sides, ``(n, k)`` for all matrices or ``(B, n, k)``.
-
-        Returns:
-            The solutions, ``(B, n, k)``, float64 where ``entries`` are; not always contiguous.
+            entries: the matrices' entries in the order of the pattern, ``(B, nnz)``, float64. A solver
+                may keep them: they must not be changed as long as the result is used.
 
         Raises:
-            ValueError: a matrix is not positive definite, or shapes do not fit the pattern.
+            ValueError: a matrix is not positive definite, its entries are not finite, or the shape does
+                not fit the pattern.
         """
-        ...
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all ranks of an MPI run; ``value`` itself where there is one."""
-        ...
-
-
-def make_solver(
-    name: str | Callable[..., Solver],
-    indptr: Index,
-    indices: Index,
-    coordinates: Array,
-    device: str | torch.device = "cpu",
-) -> Solver:
-    """A solver for matrices of one pattern.
-
-    Args:
-        name: ``"mumps"`` (PETSc's; needs petsc4py), ``"superlu"`` (scipy's), ``"torch"`` (any device), or
-            ``"auto"``: MUMPS where it can be had, else torch; or a class or function that is called with
-            ``indptr``, ``indices`` and ``coordinates``.
-        indptr: row pointers of the pattern in compressed rows, both triangles, ``(n + 1,)``.
-        indices: its column indices, ascending in each row, ``(nnz,)``.
-        coordinates: a place for each unknown, ``(n, D)``; solvers use them to find small separators.
-        device: where ``entries`` will be; only ``"torch"`` works on others than the CPU.
-
-    Raises:
-        ImportError: petsc4py is missing and ``"mumps"`` was asked for.
-        ValueError: an unknown name, or a device that the solver does not work on.
-
-    Example:
-        >>> import numpy as np, torch
-        >>> indptr, indices = np.array([0, 2, 4]), np.array([0, 1, 0, 1])
-        >>> solver = make_solver("torch", indptr, indices, np.array([[0.0], [1.0]]))
-        >>> entries = torch.tensor([[2.0, 1.0, 1.0, 2.0]], dtype=torch.float64)
-        >>> solver.solve(entries, torch.tensor([[3.0], [3.0]], dtype=torch.float64)).round(decimals=9)
-        tensor([[[1.],
-                 [1.]]], dtype=torch.float64)
-    """
-    if callable(name):
-        return name(indptr, indices, coordinates)
-    if name not in SOLVERS:
-        raise ValueError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
-    device = torch.device(device)
-    if name == "auto":
-        name = "mumps" if device.type == "cpu" and _has_mumps() else "torch"
-    if name == "torch":
-        from onmanifold.operators.eit.solvers.multifrontal import MultifrontalCholesky
-
-        return MultifrontalCholesky(indptr, indices, coordinates, device)
-    if device.type != "cpu":
-        raise ValueError(
-            f"the solver {name!r} works on the CPU only, not on {device}; take 'torch'"
-        )
-    if name == "mumps":
-        from onmanifold.operators.eit.solvers.mumps import MumpsCholesky
-
-        return MumpsCholesky(indptr, indices, coordinates)
-    from onmanifold.operators.eit.solvers.superlu import SuperLU
-
-    return SuperLU(indptr, indices, coordinates)
-
-
-class Kept[T]:
-    """What was made of a tensor (and a member of it) last, as long as that tensor has not changed."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Tensor, int, int | None, T] | None = None
-
-    def get(self, tensor: Tensor, member: int | None = None) -> T | None:
-        """What was kept for this very tensor; otherwise what was kept is dropped."""
-        if self._last is not None:
-            known, version, of, value = self._last
-            if known is tensor and version == tensor._version and of == member:
-                return value
-        self._last = None
-        return None
-
-    def put(self, value: T, tensor: Tensor, member: int | None = None) -> T:
-        """Keep ``value``, and nothing else; nothing of tensors whose changes cannot be seen."""
-        if tensor.is_inference():
-            self._last = None
-            return value
-        self._last = tensor, tensor._version, member, value
         return value
 
 
-def check_system(entries: Tensor, right: Tensor, size: int, count: int) -> None:
-    """Refuse what does not fit a pattern of ``size`` unknowns and ``count`` entries.
+class OneAtATime(Solver):
+    """A solver that holds the factorization of one matrix at a time.
+
+    The members of a batch are factorized while they are solved for, so that the memory does not grow with the
+    batch. The last one is kept.
+
+    Args:
+        size: number of unknowns n.
+        count: number of entries of a matrix.
+    """
+
+    def __init__(self, size: int, count: int) -> None:
+        self.size, self.count = size, count
+        self.lock = threading.Lock()
+        self.held: tuple[object, int] | None = None  # the factor's key and the member
+
+    def factorize(self, entries: Tensor) -> Factor:
+        self.check(lambda: check_entries(entries, self.count))
+        return _DeferredFactor(self, entries)
+
+    @abstractmethod
+    def set_matrix(self, entries: Array) -> bool:
+        """Factorize the matrix with these entries, ``(nnz,)``; False where it is not positive definite."""
+
+    @abstractmethod
+    def prepare(self, right: Array) -> Any:
+        """Right-hand sides ``(n, k)`` as :meth:`substitute` takes them."""
+
+    @abstractmethod
+    def substitute(self, prepared: Any, result: Array) -> None:
+        """Solve with the present factorization; solutions are the rows of ``result``, ``(k, n)``."""
+
+    def check(self, test: Callable[[], None]) -> None:
+        """Call a test that raises ``ValueError`` where the input is wrong."""
+        test()
+
+
+class _DeferredFactor:
+    """The matrices of a batch, factorized one after the other when a solution is asked for."""
+
+    def __init__(self, solver: OneAtATime, entries: Tensor) -> None:
+        self._solver, self._entries = solver, entries
+        self._key = object()
+
+    def solve(self, right: Tensor) -> Tensor:
+        solver, entries = self._solver, self._entries
+        solver.check(lambda: check_right(right, len(entries), solver.size))
+        result = np.empty((len(entries), right.shape[-1], solver.size))
+        given, matrices = to_numpy(right), to_numpy(entries)
+        with solver.lock:
+            shared = solver.prepare(given) if right.ndim == 2 else None
+            for b, row in enumerate(result):
+                if solver.held != (self._key, b):
+                    solver.held = None
+                    if not solver.set_matrix(matrices[b]):
+                        raise not_positive_definite(b)
+                    solver.held = (self._key, b)
+                solver.substitute(solver.prepare(given[b]) if shared is None else shared, row)
+        return torch.from_numpy(result).transpose(1, 2).to(entries.device)
+
+    def select(self, rows: Tensor) -> Factor:
+        return _DeferredFactor(self._solver, self._entries[rows])
+
+
+def check_entries(entries: Tensor, count: int) -> None:
+    """Refuse what does not fit a pattern of ``count`` entries.
 
     Raises:
         ValueError: another shape or dtype, or entries that are not finite.
     """
     if entries.ndim != 2 or entries.shape[1] != count:
         raise ValueError(f"entries have shape {tuple(entries.shape)}, expected (B, {count})")
-    batch = () if right.ndim == 2 else (len(entries),)
-    if right.ndim not in (2, 3) or right.shape[:-1] != (*batch, size):
-        raise ValueError(
-            f"right has shape {tuple(right.shape)}, expected ({size}, k) or ({len(entries)}, {size}, k)"
-        )
-    if entries.dtype != torch.float64 or right.dtype != torch.float64:
-        raise ValueError(f"expected float64, got {entries.dtype} and {right.dtype}")
+    if entries.dtype != torch.float64:
+        raise ValueError(f"expected entries of float64, got {entries.dtype}")
     if not bool(torch.isfinite(entries.sum())):  # one pass, no temporary
         raise ValueError("the matrix holds NaN or infinite entries")
+
+
+def check_right(right: Tensor, members: int, size: int) -> None:
+    """Refuse right-hand sides that do not fit ``members`` matrices of ``size`` unknowns.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    batch = () if right.ndim == 2 else (members,)
+    if right.ndim not in (2, 3) or right.shape[:-1] != (*batch, size):
+        raise ValueError(
+            f"right has shape {tuple(right.shape)}, expected ({size}, k) or ({members}, {size}, k)"
+        )
+    if right.dtype != torch.float64:
+        raise ValueError(f"expected right-hand sides of float64, got {right.dtype}")
 
 
 def not_positive_definite(member: int) -> ValueError:
@@ -149,9 +162,7 @@ def not_positive_definite(member: int) -> ValueError:
     return ValueError(f"the matrix of member {member} is not positive definite")
 
 
-def _has_mumps() -> bool:
-    try:
-        require_dolfinx()
-    except ImportError:
-        return False
-    return True
+def to_numpy(tensor: Tensor) -> Array:
+    """The values of a tensor, on the CPU."""
+    array: Array = tensor.detach().cpu().numpy()
+    return array

@@ -1,7 +1,8 @@
-"""Solvers for matrices whose rows are spread over the ranks of an MPI run, by PETSc."""
+"""PETSc's solvers: MUMPS on this process, MUMPS or multigrid on the ranks of an MPI run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -10,40 +11,34 @@ import torch
 from torch import Tensor
 
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
-from onmanifold.operators.eit.solvers.base import (
-    Array,
-    Index,
-    Kept,
-    check_system,
-    not_positive_definite,
-)
-from onmanifold.operators.eit.solvers.cholesky import NEGATIVE_PIVOTS
+from onmanifold.operators.eit.solvers.base import Array, Index, OneAtATime
 
 METHODS = ("gamg", "hypre", "mumps")
 _TOLERANCE = 1e-12  # of the residual, so that voltages do not depend on the number of ranks
 _ITERATIONS = 1000
-
-# Symmetric Gauss-Seidel smooths better than PETSc's default where conductivities jump
-_OPTIONS = {
-    "gamg": {"mg_levels_pc_type": "sor"},
-    "hypre": {"pc_hypre_type": "boomeramg"},
-    "mumps": {},
-}
+_AMF, _METIS = 2, 5  # MUMPS' numbers of orderings (its control parameter 7)
+_NEGATIVE_PIVOTS = 12  # of its global information
+_SPARSE = (
+    0.1  # with a smaller share of rows that are not zero, right-hand sides are given as sparse
+)
 
 
-class PetscDistributed:
-    """Conjugate gradients with algebraic multigrid, or MUMPS, on all ranks of a communicator.
+class PetscSolver(OneAtATime):
+    """Cholesky factorization by MUMPS, or conjugate gradients with algebraic multigrid.
 
-    Every rank holds some of the cells, numbers the unknowns that these touch, and gives what its cells
-    contribute to the matrix; unknowns on the interface belong to several ranks. All calls are collective.
+    The symbolic analysis is done once. On several ranks every one holds some of the cells, numbers the
+    unknowns that these touch, and gives what its cells contribute to the matrix and its right-hand sides
+    at these unknowns; unknowns on the interface belong to several ranks. Then all calls are collective.
 
     Args:
         indptr: row pointers of this rank's pattern in compressed rows, both triangles, ``(n + 1,)``.
         indices: its column indices, by this rank's numbers, ``(nnz,)``.
+        dimension: of the mesh.
         numbering: number of each of this rank's unknowns among those of all ranks, ``(n,)``.
-        constant: this rank's values of the constant potential, nearly in the matrix' kernel, ``(n,)``.
-        comm: mpi4py's communicator.
-        method: ``"gamg"`` (PETSc's multigrid), ``"hypre"`` (where PETSc has it) or ``"mumps"``.
+        constant: this rank's values of the constant potential, nearly in the matrix' kernel, ``(n,)``;
+            multigrid wants to know it.
+        comm: mpi4py's communicator; this process alone if ``None``.
+        method: ``"mumps"``, ``"gamg"`` (PETSc's multigrid) or ``"hypre"`` (where PETSc has it).
 
     Raises:
         ImportError: petsc4py is missing, or its PETSc has no hypre.
@@ -54,138 +49,159 @@ class PetscDistributed:
         self,
         indptr: Index,
         indices: Index,
-        numbering: Index,
-        constant: Array,
-        comm: Any,
-        method: str = "gamg",
+        dimension: int,
+        numbering: Index | None = None,
+        constant: Array | None = None,
+        comm: Any = None,
+        method: str = "mumps",
     ) -> None:
+        super().__init__(len(indptr) - 1, len(indices))
         require_dolfinx()
-        petsc: Any = import_module("petsc4py.PETSc")
+        self._petsc: Any = import_module("petsc4py.PETSc")
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-        if method != "gamg" and not petsc.Sys.hasExternalPackage(method):
+        if method != "gamg" and not self._petsc.Sys.hasExternalPackage(method):
             raise ImportError(f"this PETSc was built without {method}; take 'gamg'")
-        self._petsc, self._comm, self._method = petsc, comm, method
-        self._size, self._count = len(numbering), len(indices)
-        place, owned = _ownership(np.asarray(numbering, np.int64), comm)
-        place = place.astype(petsc.IntType)
+        self._comm = import_module("mpi4py.MPI").COMM_SELF if comm is None else comm
+        self._direct = method == "mumps"
+        numbers = np.arange(self.size) if numbering is None else numbering
+        place, owned = _ownership(np.asarray(numbers, np.int64), self._comm)
+        place = place.astype(self._petsc.IntType)
         self._owned = np.flatnonzero((place >= owned.start) & (place < owned.stop))
         self._owned = self._owned[np.argsort(place[self._owned])]
-
-        matrix = petsc.Mat().create(comm)
-        matrix.setSizes(((len(owned), None), (len(owned), None)))
-        matrix.setType("aij")
-        row = np.repeat(place, np.diff(indptr))
-        matrix.setPreallocationCOO(row, place[indices])
-        matrix.setOption(petsc.Mat.Option.SPD, True)
-        self._matrix = matrix
-        self._x, self._b = matrix.createVecs()
-        self._local = petsc.Vec().createSeq(self._size)
-        everywhere = petsc.IS().createGeneral(place, comm=petsc.COMM_SELF)
-        self._scatter = petsc.Scatter().create(self._x, everywhere, self._local, None)
-        self._b.array[:] = constant[self._owned]
-        self._b.normalize()
-        nullspace = petsc.NullSpace().create(vectors=[self._b.copy()], comm=comm)
-        matrix.setNearNullSpace(nullspace)
-        self._ksp = self._solver()
-        self._kept = Kept[Any]()  # the solver, set up for a member
-
-    def solve(self, entries: Tensor, right: Tensor) -> Tensor:
-        """See :meth:`Solver.solve`; the last member's factorization or preconditioner is kept.
-
-        Args:
-            entries: what this rank's cells contribute, ``(B, nnz)``.
-            right: right-hand sides at this rank's unknowns, the same on all ranks that share one.
-
-        Returns:
-            Solutions at this rank's unknowns, ``(B, n, k)``.
-        """
-        self._check(entries, right)
-        columns = right.shape[-1]
-        result = np.empty((len(entries), columns, self._size))
-        for b in range(len(entries)):
-            self._set(entries, b)
-            given = (right if right.ndim == 2 else right[b]).detach().cpu().numpy()[self._owned]
-            dense = self._all_at_once(given) if self._method == "mumps" else None
-            for c in range(columns):
-                if dense is None:
-                    self._iterate(given[:, c], b)
-                else:
-                    self._x.array[:] = dense[:, c]
-                self._scatter.scatter(self._x, self._local)
-                result[b, c] = self._local.array
-        return torch.from_numpy(result).transpose(1, 2).to(entries.device)
+        self._matrix = self._new_matrix(indptr, indices, place, len(owned))
+        self._x, self._b = self._matrix.createVecs()
+        self._local = self._petsc.Vec().createSeq(self.size)
+        everywhere = self._petsc.IS().createGeneral(place, comm=self._petsc.COMM_SELF)
+        self._scatter = self._petsc.Scatter().create(self._x, everywhere, self._local, None)
+        if constant is not None:
+            self._b.array[:] = constant[self._owned]
+            self._b.normalize()
+            kernel = self._petsc.NullSpace().create(vectors=[self._b.copy()], comm=self._comm)
+            self._matrix.setNearNullSpace(kernel)
+        self._ksp = self._new_solver(method, dimension)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all ranks."""
+        if self._comm.size == 1:
+            return value
         total = value.detach().cpu().contiguous().numpy().copy()
         self._comm.Allreduce(import_module("mpi4py.MPI").IN_PLACE, total)
         return torch.from_numpy(total).to(value.device)
 
-    def _solver(self) -> Any:
+    def check(self, test: Callable[[], None]) -> None:
+        """Raise on all ranks if the test fails on one: the others would wait forever."""
+        message = None
+        try:
+            test()
+        except ValueError as error:
+            message = str(error) if self._comm.size == 1 else f"rank {self._comm.rank}: {error}"
+        messages = [m for m in self._comm.allgather(message) if m is not None]
+        if messages:
+            raise ValueError(messages[0])
+
+    def set_matrix(self, entries: Array) -> bool:
+        self._matrix.setValuesCOO(entries)
+        if not self._direct and self._matrix.getDiagonal().min()[1] <= 0:
+            return False  # iterations do not always notice
+        self._ksp.setOperators(self._matrix)  # says that its values are new
+        self._ksp.setUp()
+        if not self._direct:
+            return True
+        pc = self._ksp.getPC()
+        if pc.getFailedReason() != self._petsc.PC.FailedReason.NOERROR:
+            return False
+        return bool(pc.getFactorMatrix().getMumpsInfog(_NEGATIVE_PIVOTS) == 0)
+
+    def prepare(self, right: Array) -> Any:
+        """Right-hand sides at the unknowns that this rank owns; for MUMPS as a matrix of PETSc.
+
+        As sparse ones they skip the branches of the elimination tree that they are zero on. Unit currents
+        touch one unknown each: then half of a solve is saved.
+        """
+        own = right if len(self._owned) == len(right) else right[self._owned]
+        if not self._direct:
+            return own
+        rows = np.flatnonzero(own.any(axis=1))
+        if self._comm.size > 1 or len(rows) > _SPARSE * len(own):
+            return self._dense(np.asfortranarray(own))
+        column, row = np.nonzero(own[rows].T)
+        start = np.searchsorted(column, np.arange(own.shape[1] + 1))
+        pattern = (a.astype(self._petsc.IntType) for a in (start, rows[row]))
+        transposed = self._petsc.Mat().createAIJ(
+            own.T.shape, csr=(*pattern, own[rows[row], column]), comm=self._comm
+        )
+        return self._petsc.Mat().createTranspose(transposed)
+
+    def substitute(self, prepared: Any, result: Array) -> None:
+        if self._direct and self._comm.size == 1:
+            x = self._dense(result.T)
+            self._ksp.getPC().getFactorMatrix().matSolve(prepared, x)
+            x.destroy()
+            return
+        solutions = self._all_at_once(prepared, len(result)) if self._direct else None
+        for c, row in enumerate(result):
+            if solutions is None:
+                self._iterate(prepared[:, c])
+            else:
+                self._x.array[:] = solutions[:, c]
+            self._scatter.scatter(self._x, self._local)
+            row[:] = self._local.array
+
+    def _new_matrix(self, indptr: Index, indices: Index, place: Index, owned: int) -> Any:
+        matrix = self._petsc.Mat().create(self._comm)
+        matrix.setSizes(((owned, None), (owned, None)))
+        matrix.setType("aij")
+        row = np.repeat(place, np.diff(indptr))
+        matrix.setPreallocationCOO(row, place[indices])
+        matrix.setOption(self._petsc.Mat.Option.SPD, True)
+        return matrix
+
+    def _new_solver(self, method: str, dimension: int) -> Any:
         ksp = self._petsc.KSP().create(self._comm)
         ksp.setOperators(self._matrix)
-        direct = self._method == "mumps"
-        ksp.setType("preonly" if direct else "cg")
+        ksp.setType("preonly" if self._direct else "cg")
         ksp.setTolerances(rtol=_TOLERANCE, atol=0.0, max_it=_ITERATIONS)
-        ksp.getPC().setType("cholesky" if direct else self._method)
-        if direct:
+        ksp.getPC().setType("cholesky" if self._direct else method)
+        if self._direct:
             ksp.getPC().setFactorSolverType("mumps")
+            ksp.getPC().setFactorSetUpSolverType()
+            # minimum fill is found faster; in three dimensions nested dissection fills far less
+            ordering = _AMF if dimension < 3 else _METIS
+            ksp.getPC().getFactorMatrix().setMumpsIcntl(7, ordering)
+            return ksp
         prefix = f"eit{id(self)}_"
         ksp.setOptionsPrefix(prefix)
         options = self._petsc.Options(prefix)
-        for key, value in _OPTIONS[self._method].items():
-            options[key] = value
+        if method == "hypre":
+            options["pc_hypre_type"] = "boomeramg"
+        else:  # smooths better than PETSc's default where conductivities jump
+            options["mg_levels_pc_type"] = "sor"
         ksp.setFromOptions()
         return ksp
 
-    def _set(self, entries: Tensor, member: int) -> None:
-        """Make member's matrix the operator, and set up what solves with it."""
-        if self._kept.get(entries, member) is not None:
-            return
-        self._matrix.setValuesCOO(entries[member].detach().cpu().numpy())
-        if self._matrix.getDiagonal().min()[1] <= 0:  # iterations do not always notice
-            raise not_positive_definite(member)
-        self._ksp.setOperators(self._matrix)  # says that its values are new
-        self._ksp.setUp()
-        if self._method == "mumps":
-            pc = self._ksp.getPC()
-            failed = pc.getFailedReason() != self._petsc.PC.FailedReason.NOERROR
-            if failed or pc.getFactorMatrix().getMumpsInfog(NEGATIVE_PIVOTS) > 0:
-                raise not_positive_definite(member)
-        self._kept.put(self._ksp, entries, member)
-
-    def _iterate(self, right: Array, member: int) -> None:
+    def _iterate(self, right: Array) -> None:
         """Solve for one right-hand side, into ``self._x``."""
         self._b.array[:] = right
         self._ksp.solve(self._b, self._x)
         reason = self._ksp.getConvergedReason()
         if reason < 0:
+            steps = self._ksp.getIterationNumber()
             raise ValueError(
-                f"conjugate gradients did not solve member {member} in {self._ksp.getIterationNumber()} "
-                f"steps (PETSc's reason {reason}): is its matrix positive definite?"
+                f"conjugate gradients did not converge in {steps} steps (PETSc's reason {reason}): is the "
+                "matrix positive definite?"
             )
 
-    def _all_at_once(self, right: Array) -> Array:
+    def _all_at_once(self, prepared: Any, columns: int) -> Array:
         """Solve for all right-hand sides by the factorization, at this rank's own unknowns."""
-        total = self._matrix.getSize()[0]
-        sizes = ((len(right), total), (None, right.shape[1]))
-        b = self._petsc.Mat().createDense(sizes, array=np.asfortranarray(right), comm=self._comm)
-        x = self._petsc.Mat().createDense(sizes, comm=self._comm)
-        x.setUp()
-        self._ksp.getPC().getFactorMatrix().matSolve(b, x)
+        x = self._dense(np.empty((len(self._owned), columns), order="F"))
+        self._ksp.getPC().getFactorMatrix().matSolve(prepared, x)
         return np.array(x.getDenseArray())
 
-    def _check(self, entries: Tensor, right: Tensor) -> None:
-        """:func:`check_system`, raising on all ranks if it does on one: the others would wait forever."""
-        message = None
-        try:
-            check_system(entries, right, self._size, self._count)
-        except ValueError as error:
-            message = f"rank {self._comm.rank}: {error}"
-        messages = [m for m in self._comm.allgather(message) if m is not None]
-        if messages:
-            raise ValueError(messages[0])
+    def _dense(self, own: Array) -> Any:
+        """A dense matrix of PETSc over an array of this rank's rows, in columns."""
+        sizes = ((len(own), self._matrix.getSize()[0]), (None, own.shape[1]))
+        return self._petsc.Mat().createDense(sizes, array=own, comm=self._comm)
 
 
 def _ownership(numbering: Index, comm: Any) -> tuple[Index, range]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,62 +10,47 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from onmanifold.operators.eit.fem.threads import each
 from onmanifold.operators.eit.solvers.base import (
     Array,
     Index,
-    Kept,
-    check_system,
+    Solver,
+    check_entries,
+    check_right,
     not_positive_definite,
+    to_numpy,
 )
 
 _OPTIONS = {"SymmetricMode": True, "Equil": False}
 
 
-class SuperLU:
+class SuperLU(Solver):
     """Sparse factorization by scipy's SuperLU, in symmetric mode.
 
     The fill-reducing ordering (minimum degree) is computed once and the pattern permuted by it; with pivots
     from the diagonal it holds for all matrices. SuperLU releases the interpreter's lock, so the members of
-    a batch are shared among threads. The factorization of a single matrix is kept.
+    a batch are shared among threads. All factorizations of a batch are kept.
 
     Args:
         indptr: row pointers of the pattern in compressed rows, both triangles, ``(n + 1,)``.
         indices: its column indices, ascending in each row, ``(nnz,)``.
-        coordinates: places of the unknowns, ``(n, D)``; not used.
     """
 
-    def __init__(self, indptr: Index, indices: Index, coordinates: Array) -> None:
+    def __init__(self, indptr: Index, indices: Index) -> None:
         self._size, self._count = len(indptr) - 1, len(indices)
         self._position = _minimum_degree(indptr, indices)
-        self._order = np.argsort(self._position)
+        order = np.argsort(self._position)
         positions = csc_array((np.arange(self._count), indices, indptr))
-        permuted = positions[self._order][:, self._order].tocsc()
+        permuted = positions[order][:, order].tocsc()
         permuted.sort_indices()
         self._source = permuted.data  # where in ``entries`` each entry of the permuted matrix is
         self._pattern = permuted.indices, permuted.indptr
-        self._kept = Kept[Any]()  # the factorization of a single matrix
 
-    def solve(self, entries: Tensor, right: Tensor) -> Tensor:
-        """See :meth:`Solver.solve`; the factorization of a single matrix is kept."""
-        check_system(entries, right, self._size, self._count)
-        values = entries.detach().cpu().numpy()
-        given = right.detach().cpu().numpy()[..., self._order, :]
-        known = self._kept.get(entries)
-
-        def solve(b: int) -> Array:
-            factor = self._factorize(values[b], b) if known is None else known
-            x: Array = factor.solve(given if given.ndim == 2 else given[b])
-            if len(values) == 1 and known is None:
-                self._kept.put(factor, entries)
-            return x[self._position]
-
-        with ThreadPoolExecutor(max(1, min(len(values), torch.get_num_threads()))) as pool:
-            columns = list(pool.map(solve, range(len(values))))
-        return torch.from_numpy(np.stack(columns)).to(entries.device)
-
-    def sum(self, value: Tensor) -> Tensor:
-        """``value`` itself."""
-        return value
+    def factorize(self, entries: Tensor) -> SuperLUFactor:
+        check_entries(entries, self._count)
+        values = to_numpy(entries)
+        parts = each(lambda b: self._factorize(values[b], b), len(values))
+        return SuperLUFactor(parts, self._position, entries.device)
 
     def _factorize(self, entries: Array, member: int) -> Any:
         shape = self._size, self._size
@@ -82,6 +66,30 @@ class SuperLU:
         if not (stayed and (factor.U.diagonal() > 0).all()):
             raise not_positive_definite(member)
         return factor
+
+
+class SuperLUFactor:
+    """SuperLU's factorizations of a batch; unknowns are permuted by ``position``."""
+
+    def __init__(self, parts: list[Any], position: Index, device: torch.device) -> None:
+        self._parts, self._position, self._device = parts, position, device
+
+    def solve(self, right: Tensor) -> Tensor:
+        """See :meth:`Factor.solve`."""
+        check_right(right, len(self._parts), len(self._position))
+        given = to_numpy(right)[..., np.argsort(self._position), :]
+
+        def solve(b: int) -> Array:
+            x: Array = self._parts[b].solve(given if given.ndim == 2 else given[b])
+            return x[self._position]
+
+        columns = each(solve, len(self._parts))
+        return torch.from_numpy(np.stack(columns)).to(self._device)
+
+    def select(self, rows: Tensor) -> SuperLUFactor:
+        """See :meth:`Factor.select`."""
+        chosen = torch.arange(len(self._parts))[rows.cpu()].tolist()
+        return SuperLUFactor([self._parts[b] for b in chosen], self._position, self._device)
 
 
 def _minimum_degree(indptr: Index, indices: Index) -> Index:

@@ -6,9 +6,8 @@ from onmanifold.descent.latent import Latent, LatentAdam
 from onmanifold.descent.lbfgs import LBFGS
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
 from onmanifold.descent.loop import Descent, descend
-from onmanifold.descent.method import Method
+from onmanifold.descent.method import Method, State
 from onmanifold.descent.problem import Problem, build_problem
-from onmanifold.descent.state import State
 from onmanifold.descent.stopping import (
     Discrepancy,
     GradientNorm,
@@ -33,6 +32,6 @@ __all__ = [
     "SmallDecrease",
     "State",
     "StoppingRule",
-    "descend",
     "build_problem",
+    "descend",
 ]

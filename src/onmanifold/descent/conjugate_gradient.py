@@ -8,40 +8,43 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.descent.derivatives import Slope
-from onmanifold.descent.method import attempt, parabola, slope_arrival
+from onmanifold.descent.method import (
+    State,
+    attempt,
+    composite_step,
+    first_order_arrival,
+    parabola,
+)
+from onmanifold.descent.model import FirstOrderModel, times
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.quadratic import times
-from onmanifold.descent.state import State
-from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import riemannian_gradient
 from onmanifold.prior import Point
 
 
 @dataclass(frozen=True)
 class ConjugateGradientState(State):
-    """A :class:`State` with the slope there and the direction of the last step.
+    """A :class:`State` with the first-order model there and the direction of the last step.
 
     Attributes:
-        slope: the objective's derivatives and the tangent space.
-        momentum: what the last direction adds to the next, ``(B, d)``.
+        model: the objective's derivatives and the tangent space.
+        momentum: the multiple of the last direction that is added to the next, ``(B, d)``.
         rate: step length t of the next step, ``(B,)``.
     """
 
-    slope: Slope
+    model: FirstOrderModel
     momentum: Tensor
     rate: Tensor
 
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """Steps ``t (momentum - G^{-1} grad f)``, the momentum a share of the last direction.
+    """Steps ``t (momentum - G^{-1} grad f)``, the momentum a multiple of the last direction.
 
-    That direction is carried along by projection onto the tangent space where the descent has come to, and
-    the share is Polak's and Ribiere's, or none where it would be negative or the direction would not
-    descend. t is the one that minimizes the misfit to second order along the direction, which costs one
-    tangent through the operator; it is shortened until the objective falls by a share of what the slope
-    promises (Armijo).
+    That direction is transported by projection onto the tangent space at the present point. The multiple is
+    Polak's and Ribiere's, or 0 where that would be negative or the direction would not
+    descend. t minimizes the misfit to second order along the direction, which costs one
+    tangent through the operator; it is shortened until the objective falls by a share of the predicted
+    reduction (Armijo).
 
     Args:
         sufficient: that share, Armijo's constant.
@@ -68,17 +71,18 @@ class ConjugateGradient:
         return self._aim(problem, trial, state, torch.zeros_like(state.momentum))
 
     def step(self, problem: Problem, state: ConjugateGradientState) -> ConjugateGradientState:
-        slope = state.slope
-        stretched = slope.metric / state.rate[:, None, None]
-        pushed = times(slope.metric, state.momentum)
-        v, eased = composite_step(
-            problem, state.point, replace(slope, gradient=slope.gradient - pushed), stretched
+        model = state.model
+        matrix = model.metric / state.rate[:, None, None]
+        pushed = model.misfit_gradient - times(model.metric, state.momentum)
+        v, penalty_reduction = composite_step(
+            problem, state.point, replace(model, misfit_gradient=pushed), matrix
         )
-        promised = eased - (slope.gradient * v).sum(1)
-        tried = attempt(problem, state, v, slope.metric, promised, self.sufficient)
+        predicted = penalty_reduction - (model.misfit_gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, predicted, self.sufficient)
 
-        share = parabola(tried.promised, tried.gain).clamp(0.1 * self.shrink, self.shrink)
-        uphill = (promised <= 0)[:, None]
+        share = parabola(tried.predicted_reduction, tried.actual_reduction)
+        share = share.clamp(0.1 * self.shrink, self.shrink)
+        uphill = (predicted <= 0)[:, None]
         stay = replace(
             tried.rejected(state),
             rate=state.rate * share,
@@ -94,11 +98,11 @@ class ConjugateGradient:
         return stay.merge(rows, tried.arrived(state, self._aim(part, trial, after, momentum)))
 
     def _arrive(self, problem: Problem, trial: Trial) -> ConjugateGradientState:
-        state, slope = slope_arrival(problem, trial)
+        state, model = first_order_arrival(problem, trial)
         return ConjugateGradientState(
             **vars(state),
-            slope=slope,
-            momentum=torch.zeros_like(slope.gradient),
+            model=model,
+            momentum=torch.zeros_like(model.gradient),
             rate=torch.ones_like(trial.objective),
         )
 
@@ -106,30 +110,26 @@ class ConjugateGradient:
         self, problem: Problem, trial: Trial, state: ConjugateGradientState, momentum: Tensor
     ) -> ConjugateGradientState:
         """Choose direction and step length at ``state``."""
-        gradient = _gradient(state)
-        steepest = -riemannian_gradient(state.slope.metric, gradient)
+        gradient = state.model.gradient
+        steepest = -riemannian_gradient(state.model.metric, gradient)
         downhill = ((steepest + momentum) * gradient).sum(1) < 0
         momentum = torch.where(downhill[:, None], momentum, 0.0)
         direction = steepest + momentum
-        bend = problem.curvature_along(trial, direction)
+        curvature = problem.curvature_along(trial, direction)
         fall = -(direction * gradient).sum(1)
-        rate = torch.where((bend > 0) & (fall > 0), fall / bend, 1.0)
+        rate = torch.where((curvature > 0) & (fall > 0), fall / curvature, 1.0)
         return replace(state, momentum=momentum, rate=rate)
-
-
-def _gradient(state: ConjugateGradientState) -> Tensor:
-    return state.slope.gradient + state.slope.slope
 
 
 def _momentum(
     before: ConjugateGradientState, after: ConjugateGradientState, direction: Tensor
 ) -> Tensor:
-    """Polak's and Ribiere's share of the last direction, carried along."""
-    carry = after.slope.transport_from(before.slope)
-    old, new = _gradient(before), _gradient(after)
-    was = riemannian_gradient(before.slope.metric, old)
-    now = riemannian_gradient(after.slope.metric, new)
+    """Polak's and Ribiere's multiple of the last direction, transported."""
+    carry = after.model.transport_from(before.model)
+    old, new = before.model.gradient, after.model.gradient
+    was = riemannian_gradient(before.model.metric, old)
+    now = riemannian_gradient(after.model.metric, new)
     turned = (new * (now - times(carry, was))).sum(1)
     squared = (old * was).sum(1)
-    share = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)
-    return share[:, None] * times(carry, direction)
+    multiple = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)
+    return multiple[:, None] * times(carry, direction)

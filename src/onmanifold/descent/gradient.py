@@ -8,25 +8,29 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.descent.derivatives import Slope
-from onmanifold.descent.method import attempt, curvature_guess, parabola, slope_arrival
+from onmanifold.descent.method import (
+    State,
+    attempt,
+    composite_step,
+    curvature_guess,
+    first_order_arrival,
+    parabola,
+)
+from onmanifold.descent.model import FirstOrderModel, inner, times
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.quadratic import inner, times
-from onmanifold.descent.state import State
-from onmanifold.descent.subproblem import composite_step
 from onmanifold.prior import Point
 
 
 @dataclass(frozen=True)
 class GradientState(State):
-    """A :class:`State` with the slope there.
+    """A :class:`State` with the first-order model there.
 
     Attributes:
-        slope: the objective's derivatives and the tangent space.
+        model: the objective's derivatives and the tangent space.
         rate: step length t of the next step ``-t G^{-1} gradient``, ``(B,)``.
     """
 
-    slope: Slope
+    model: FirstOrderModel
     rate: Tensor
 
 
@@ -35,7 +39,7 @@ class RiemannianGradientDescent:
     """Steps ``-t G^{-1} grad f`` along the manifold.
 
     t is guessed from the last two gradients (Barzilai-Borwein, in the metric) and shortened until
-    the objective falls by a share of what the slope promises (Armijo). One attempt is one step of
+    the objective falls by a share of the predicted reduction (Armijo). One attempt is one step of
     the loop.
 
     Args:
@@ -64,14 +68,14 @@ class RiemannianGradientDescent:
         return replace(state, rate=1 / curvature_guess(state))
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
-        slope = state.slope
-        stretched = slope.metric / state.rate[:, None, None]
-        v, eased = composite_step(problem, state.point, slope, stretched)
-        promised = eased - (slope.gradient * v).sum(1)
-        tried = attempt(problem, state, v, slope.metric, promised, self.sufficient)
+        model = state.model
+        matrix = model.metric / state.rate[:, None, None]
+        v, penalty_reduction = composite_step(problem, state.point, model, matrix)
+        predicted = penalty_reduction - (model.misfit_gradient * v).sum(1)
+        tried = attempt(problem, state, v, model.metric, predicted, self.sufficient)
 
         stay = tried.rejected(state)
-        share = parabola(tried.promised, tried.gain)
+        share = parabola(tried.predicted_reduction, tried.actual_reduction)
         stay = replace(stay, rate=state.rate * share.clamp(0.1 * self.shrink, self.shrink))
         rows = tried.rows
         if len(rows) == 0:
@@ -81,18 +85,19 @@ class RiemannianGradientDescent:
         return stay.merge(rows, replace(tried.arrived(state, moved), rate=guess))
 
     def _arrive(self, problem: Problem, trial: Trial) -> GradientState:
-        state, slope = slope_arrival(problem, trial)
-        return GradientState(**vars(state), slope=slope, rate=torch.ones_like(trial.objective))
+        state, model = first_order_arrival(problem, trial)
+        return GradientState(**vars(state), model=model, rate=torch.ones_like(trial.objective))
 
 
 def _barzilai_borwein(before: GradientState, after: GradientState, v: Tensor) -> Tensor:
-    """<s, s> / <s, change of gradient>, or twice the last rate where the slope did not rise.
+    """<s, s> / <s, change of gradient>, or twice the last rate where that curvature is not positive.
 
-    The step ``v`` and the gradient before are carried to where the descent has come to.
+    The step ``v`` and the gradient before are transported to the present point.
     """
-    metric, carry = after.slope.metric, after.slope.transport_from(before.slope)
+    metric, carry = after.model.metric, after.model.transport_from(before.model)
     s = times(carry, v)
-    rise = inner(metric, s, after.slope.natural - times(carry, before.slope.natural))
+    change = after.model.natural_gradient - times(carry, before.model.natural_gradient)
+    rise = inner(metric, s, change)
     squared = inner(metric, s, s)
     rate = torch.where((rise > 0) & (squared > 0), squared / rise, 2 * before.rate)
     # A guess that leaves a factor 1e4 behind comes from rounding.

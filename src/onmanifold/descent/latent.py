@@ -1,4 +1,4 @@
-"""Controls that know nothing of the manifold's geometry: the latent coordinates as a flat space."""
+"""Controls without the manifold's geometry: the latent coordinates as a Euclidean space."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.descent.derivatives import Model, Slope
-from onmanifold.descent.method import Method, slope_arrival
+from onmanifold.descent.method import Method, State, first_order_arrival
+from onmanifold.descent.model import FirstOrderModel, QuadraticModel
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.state import State
 from onmanifold.prior import Point
 
 
@@ -20,8 +19,8 @@ from onmanifold.prior import Point
 class Latent:
     """Another method, run as if latent coordinates were Euclidean: the metric is the identity.
 
-    What it does depends on how the chart happens to be parametrized; this is what it is good for, as a
-    control. Lengths in its states are lengths of latent coordinates.
+    A control: unlike the method itself, it depends on the parametrization of the chart. Lengths in its
+    states are lengths of latent coordinates.
 
     Args:
         method: one of the others.
@@ -49,15 +48,15 @@ class _Flat(Problem):
     def of(cls, problem: Problem) -> _Flat:
         return cls(**{field.name: getattr(problem, field.name) for field in fields(problem)})
 
-    def slope(self, trial: Trial) -> Slope:
-        slope = super().slope(trial)
-        # Charts are spaces of their own, orthogonal to each other: nothing is carried between them.
+    def first_order_model(self, trial: Trial) -> FirstOrderModel:
+        model = super().first_order_model(trial)
+        # Charts are spaces of their own, orthogonal to each other: nothing is transported between them.
         each = torch.nn.functional.one_hot(trial.point.chart, self.prior.num_charts)
-        columns = torch.einsum("bde,bk->bdek", _identity(slope.metric), each.to(slope.metric))
-        return replace(slope, metric=_identity(slope.metric), columns=columns)
+        columns = torch.einsum("bde,bk->bdek", _identity(model.metric), each.to(model.metric))
+        return replace(model, metric=_identity(model.metric), columns=columns)
 
-    def model(self, trial: Trial) -> Model:
-        model = super().model(trial)
+    def quadratic_model(self, trial: Trial) -> QuadraticModel:
+        model = super().quadratic_model(trial)
         return replace(model, metric=_identity(model.metric))
 
 
@@ -67,10 +66,10 @@ def _identity(metric: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AdamState(State):
-    """The best point so far, as a :class:`State`, and where Adam has gone since.
+    """The best point so far, as a :class:`State`, and Adam's present iterate.
 
     Attributes:
-        iterate: where it is.
+        iterate: Adam's point.
         gradient: of the objective there, ``(B, d)``.
         mean: running mean of gradients, ``(B, d)``.
         square: running mean of their squares, ``(B, d)``.
@@ -84,9 +83,9 @@ class AdamState(State):
 
 @dataclass(frozen=True)
 class LatentAdam:
-    """Adam in the latent coordinates of the chart where it starts, with steps that always stand.
+    """Adam in the latent coordinates of its initial chart; every step is accepted.
 
-    The state is the best point seen so far. It stops by the number of steps or by the gradient there.
+    The state is the best point so far. It stops by the number of steps or by the gradient there.
 
     Args:
         rate: learning rate, in units of latent coordinates.
@@ -120,7 +119,7 @@ class LatentAdam:
         age = (state.steps + 1)[:, None]
         unbiased = mean / (1 - first**age), square / (1 - second**age)
         v = -self.rate * unbiased[0] / (unbiased[1].sqrt() + torch.finfo(mean.dtype).eps)
-        trial = problem.after(state.iterate, v, torch.zeros_like(state.stalled))
+        trial = replace(problem, chart_changes=None).after(state.iterate, v)
         there, gradient = _arrive(problem, trial)
         better = trial.objective < state.objective
         there = replace(
@@ -143,5 +142,5 @@ class LatentAdam:
 
 def _arrive(problem: Problem, trial: Trial) -> tuple[State, Tensor]:
     """The state at ``trial``, and the objective's gradient in latent coordinates."""
-    state, slope = slope_arrival(_Flat.of(problem), trial)
-    return state, slope.gradient + slope.slope
+    state, model = first_order_arrival(_Flat.of(problem), trial)
+    return state, model.gradient

@@ -8,29 +8,38 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.descent.derivatives import Model
-from onmanifold.descent.method import arrival, attempt, curvature_guess, parabola
+from onmanifold.descent.method import (
+    Attempt,
+    State,
+    arrival,
+    attempt,
+    composite_step,
+    curvature_guess,
+    parabola,
+)
+from onmanifold.descent.model import QuadraticModel, inner, model_decrease
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.quadratic import inner, model_decrease
-from onmanifold.descent.state import State
-from onmanifold.descent.subproblem import composite_step
 from onmanifold.geometry import mean_diagonal, solve_spd
 from onmanifold.prior import Point
 
 
 @dataclass(frozen=True)
 class LMState(State):
-    """A :class:`State` with the model of the objective around it.
+    """A :class:`State` with the model of the objective around it, and the next step.
 
     Attributes:
         model: the misfit to second order, the penalty, and the metric G = J^T J.
         damping: mu, ``(B,)``.
         growth: factor of mu after the next rejection, ``(B,)``.
+        v: tangent of the next step, ``(B, d)``.
+        model_reduction: how far the undamped model falls with it, ``(B,)``.
     """
 
-    model: Model
+    model: QuadraticModel
     damping: Tensor
     growth: Tensor
+    v: Tensor
+    model_reduction: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,17 +48,17 @@ class LevenbergMarquardt:
     space.
 
     With F the derivative of A o D_k (d tangents through one linearization of A), g and C the
-    fidelity's gradient and curvature, and R the penalty with weight beta, a step solves
+    fidelity's gradient and curvature, and R the weighted penalty with Hessian H, a step solves
 
-        (F^T C F + beta H + mu G) v = -(F^T g + beta grad R)
+        (F^T C F + H + mu G) v = -(F^T g + grad R)
 
-    inside the latent box. R counts as it really is, kinks included, not only to second order. mu
-    falls when the objective follows the model and rises when it does not (Nielsen's rule); each
-    attempt costs one linearization, and a rejected one no derivatives.
+    inside the latent box, with derivatives of R that are renewed on the way. mu falls when the
+    objective follows the model and rises when it does not (Nielsen's rule); each attempt costs one
+    linearization, and a rejected one no derivatives.
 
     Args:
         damping: first mu, as a multiple of the misfit's mean curvature, trace(G^{-1} F^T C F) / d.
-        sufficient: share of the model's decrease that a step has to achieve to stand.
+        sufficient: share of the predicted reduction that an accepted step achieves.
 
     References:
         K. Madsen, H. B. Nielsen, O. Tingleff, Methods for Non-Linear Least Squares Problems, DTU
@@ -68,59 +77,73 @@ class LevenbergMarquardt:
         check_number(self.sufficient, "LevenbergMarquardt: sufficient", high=1.0)
 
     def init(self, problem: Problem, point: Point) -> LMState:
-        state, scale = self._arrive(problem, problem.at(point))
-        # Of a misfit without curvature, as a sum of distances, only the slope says how far to go.
-        damping = torch.where(scale > 0, self.damping * scale, curvature_guess(state))
-        return replace(state, damping=damping)
+        trial = problem.at(point)
+        model = problem.quadratic_model(trial)
+        scale = _mean_curvature(model, problem.prior.active(point.chart))
+        # Of a misfit without curvature, as a sum of distances, only the gradient says how far to go.
+        guess = curvature_guess(arrival(problem, trial, model))
+        damping = torch.where(scale > 0, self.damping * scale, guess)
+        return _arrive(problem, trial, model, damping)
 
     def step(self, problem: Problem, state: LMState) -> LMState:
-        model = state.model
-        v, promised = _propose(problem, state.point, model, state.damping)
-        tried = attempt(problem, state, v, model.metric, promised, self.sufficient)
-
-        # After a rejection at least half as long a step, or as the parabola through the attempt has it.
-        share = parabola(tried.promised, tried.gain).clamp(0.1, 0.5)
-        bend = _ratio(model.curvature, model.metric, v)
-        shorter = (bend + state.damping) / share - bend
-        stay = tried.rejected(
-            replace(
-                state,
-                damping=torch.maximum(state.damping * state.growth, shorter),
-                growth=2 * state.growth,
-            )
-        )
+        predicted, metric = state.model_reduction, state.model.metric
+        tried = attempt(problem, state, state.v, metric, predicted, self.sufficient)
+        stay = tried.rejected(state)
+        rejected = (~tried.accepted).nonzero().squeeze(1)
+        if len(rejected):
+            shorter = _damped(stay, tried).select(rejected)
+            stay = stay.merge(rejected, _aim(problem.select(rejected), shorter))
         rows = tried.rows
         if len(rows) == 0:
             return stay
-        moved, scale = self._arrive(problem.select(rows), tried.trial.select(rows))
-        ratio = (tried.gain / tried.promised.clamp(min=torch.finfo(v.dtype).tiny))[rows].clamp(
-            0.0, 2.0
-        )
-        factor = (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
-        damping = torch.maximum(state.damping[rows] * factor, _floor(scale))
-        return stay.merge(rows, replace(tried.arrived(state, moved), damping=damping))
-
-    def _arrive(self, problem: Problem, trial: Trial) -> tuple[LMState, Tensor]:
-        """The state at ``trial``, its damping not yet set, and the scale that damping has there."""
-        model = problem.model(trial)
-        scale = _mean_curvature(model, problem.prior.active(trial.point.chart))
-        _, promise = _propose(problem, trial.point, model, _floor(scale))
-        basic = arrival(problem, trial, model, promise)
-        return LMState(
-            **vars(basic),
-            model=model,
-            damping=_floor(scale),
-            growth=torch.full_like(scale, 2.0),
-        ), scale
+        part, trial = problem.select(rows), tried.trial.select(rows)
+        model = part.quadratic_model(trial)
+        least = _floor(_mean_curvature(model, part.prior.active(trial.point.chart)))
+        damping = torch.maximum(state.damping[rows] * _relief(tried)[rows], least)
+        return stay.merge(rows, tried.arrived(state, _arrive(part, trial, model, damping)))
 
 
-def _propose(
-    problem: Problem, point: Point, model: Model, damping: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The damped step, and how far the undamped model falls with it."""
-    matrix = model.curvature + damping[:, None, None] * model.metric
-    v, eased = composite_step(problem, point, model, matrix)
-    return v, model_decrease(model.curvature, model.gradient, v) + eased
+def _arrive(problem: Problem, trial: Trial, model: QuadraticModel, damping: Tensor) -> LMState:
+    """The state at ``trial``, with the next step by this damping."""
+    state = LMState(
+        **vars(arrival(problem, trial, model)),
+        model=model,
+        damping=damping,
+        growth=torch.full_like(damping, 2.0),
+        v=torch.zeros_like(model.gradient),
+        model_reduction=torch.zeros_like(damping),
+    )
+    state = _aim(problem, state)
+    # Damping hides what is left to gain. Without it the step would go on to the model's minimum along v.
+    held = damping * inner(model.metric, state.v, state.v)
+    further = held.square() / (2 * inner(model.hessian, state.v, state.v))
+    reduction = state.model_reduction + torch.where(held > 0, further, 0.0)
+    return replace(state, predicted_reduction=reduction)
+
+
+def _aim(problem: Problem, state: LMState) -> LMState:
+    """``state`` with the next step by its damping."""
+    model = state.model
+    matrix = model.misfit_hessian + state.damping[:, None, None] * model.metric
+    v, penalty_reduction = composite_step(problem, state.point, model, matrix)
+    misfit_reduction = model_decrease(model.misfit_hessian, model.misfit_gradient, v)
+    return replace(state, v=v, model_reduction=misfit_reduction + penalty_reduction)
+
+
+def _damped(state: LMState, tried: Attempt) -> LMState:
+    """``state`` with more damping: half the rejected step at most, or what the parabola through it says."""
+    share = parabola(tried.predicted_reduction, tried.actual_reduction).clamp(0.1, 0.5)
+    curvature = _ratio(state.model.misfit_hessian, state.model.metric, state.v)
+    shorter = (curvature + state.damping) / share - curvature
+    damping = torch.maximum(state.damping * state.growth, shorter)
+    return replace(state, damping=damping, growth=2 * state.growth)
+
+
+def _relief(tried: Attempt) -> Tensor:
+    """Nielsen's factor of the damping after an accepted step, ``(B,)``."""
+    tiny = torch.finfo(tried.actual_reduction.dtype).tiny
+    ratio = tried.actual_reduction / tried.predicted_reduction.clamp(min=tiny)
+    return (1 - (2 * ratio.clamp(0.0, 2.0) - 1) ** 3).clamp(min=1 / 3)
 
 
 def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
@@ -129,10 +152,10 @@ def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
     return torch.where(squared > 0, inner(matrix, v, v) / squared, 0.0)
 
 
-def _mean_curvature(model: Model, used: Tensor) -> Tensor:
+def _mean_curvature(model: QuadraticModel, active: Tensor) -> Tensor:
     """Of the misfit along unit tangents, trace(G^{-1} F^T C F) / d, whatever the coordinates: ``(B,)``."""
-    relative = solve_spd(model.metric, model.curvature)
-    return mean_diagonal(relative, used).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
+    relative = solve_spd(model.metric, model.misfit_hessian)
+    return mean_diagonal(relative, active).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
 
 
 def _floor(scale: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,9 +12,13 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.autodiff import jvp
 from onmanifold.checks import check_batch, check_callable, check_number
-from onmanifold.descent.derivatives import Model, Slope, model_at, slope_at
-from onmanifold.descent.quadratic import clip_to_psd
-from onmanifold.descent.state import Rows
+from onmanifold.descent.model import (
+    FirstOrderModel,
+    QuadraticModel,
+    Rows,
+    clip_to_psd,
+    magnitude,
+)
 from onmanifold.fidelity import Fidelity, as_fidelity
 from onmanifold.operator import (
     ForwardOperator,
@@ -23,7 +28,7 @@ from onmanifold.operator import (
     as_operator,
     linearize,
 )
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import ChartRetraction, Retraction
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
@@ -59,10 +64,46 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
+class ChartChanges:
+    """When members may change their chart. A rejected change costs a linearization: each doubles the wait.
+
+    Attributes:
+        wait: number of steps before the next change is tried, for each member, ``(N,)``.
+        rejections: changes rejected since the last accepted one, ``(N,)``.
+    """
+
+    wait: Tensor
+    rejections: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """All members may change at once."""
+        return cls(*(torch.zeros_like(problem.counts.evaluations) for _ in range(2)))
+
+    def allowed(self, members: Tensor) -> Tensor:
+        """Which of the ``members`` may change with their next step, boolean."""
+        return self.wait[members] == 0
+
+    def record(self, members: Tensor, tried: Tensor, accepted: Tensor) -> None:
+        """Note a step of the ``members``: which tried to change, and whether their steps were accepted."""
+        rejected, changed = tried & ~accepted, tried & accepted
+        wait, rejections = self.wait[members], self.rejections[members]
+        self.wait[members] = torch.where(rejected, 2**rejections, (wait - 1).clamp(min=0))
+        rejections = (rejections + rejected).clamp(max=6)
+        self.rejections[members] = torch.where(changed, 0, rejections)
+
+    def reset(self, members: Tensor) -> None:
+        """Let the ``members`` change at once."""
+        self.wait[members] = 0
+        self.rejections[members] = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """Minimize ``Phi(A(D_k(z)), y) - prior_weight * log q_k(z)`` for each of B members.
 
-    A member is a measurement seen from one start. Made by :func:`build_problem`, which checks everything.
+    A member is one descent: a measurement with one initial point. Made by :func:`build_problem`, which
+    checks everything.
 
     Attributes:
         operator: A.
@@ -71,6 +112,7 @@ class Problem:
         fidelity: Phi, bound to the measurements.
         prior_weight: weight of the latent density, ``(B,)``: 1 makes the minimizer the maximum a posteriori.
         retraction: how points move along tangents.
+        chart_changes: when steps may lead to another chart; ``None`` keeps them in theirs.
         members: each row's number among the N that the counts are kept for, ``(B,)``.
         counts: operator calls so far.
         noise_known: whether the fidelity was given; without, its scale means nothing.
@@ -85,6 +127,7 @@ class Problem:
     members: Tensor = field(repr=False)
     counts: Counts = field(repr=False)
     noise_known: bool = True
+    chart_changes: ChartChanges | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.measurement)
@@ -132,8 +175,8 @@ class Problem:
         """Its gradient ``(B, d)`` and the positive part of its Hessian, ``(B, d, d)``."""
         if not self.weighted:
             return torch.zeros_like(point.z), torch.zeros_like(torch.diag_embed(point.z))
-        slope, hessian = geometry.log_prob_derivatives(self.prior, point)
-        return self.weigh(slope), clip_to_psd(torch.nan_to_num(self.weigh(hessian)))
+        gradient, hessian = geometry.log_prob_derivatives(self.prior, point)
+        return self.weigh(gradient), clip_to_psd(torch.nan_to_num(self.weigh(hessian)))
 
     def weigh(self, log_prob: Tensor) -> Tensor:
         """``-prior_weight`` times something of the density, ``(B, ...)``."""
@@ -154,17 +197,17 @@ class Problem:
             x = self.prior.decode(point)
         return self._trial(point, x, torch.zeros_like(point.chart, dtype=torch.bool))
 
-    def after(self, point: Point, v: Tensor, may_switch: Tensor) -> Trial:
-        """Move ``point`` by the tangent ``v`` ``(B, d)``, change charts where that is better.
+    def after(self, point: Point, v: Tensor) -> Trial:
+        """Move ``point`` by the tangent ``v`` ``(B, d)``, change charts where that is allowed and better.
 
-        One linearization of the operator a member, at the place where it ends. A move that leaves
-        the numbers' range or the operator's domain ends where it began, with an infinite objective.
+        One linearization of the operator a member, at the point where it ends. A move that leaves
+        the range of the dtype or the operator's domain ends where it began, with an infinite objective.
         """
         target = self.retraction(self.prior, point, v)
         x = self.prior.decode(target)
         sound = torch.isfinite(x).flatten(1).all(1)
         target = _where(sound, target, point)
-        target, switched = self._switch(target, x, may_switch & sound)
+        target, switched = self._switch(target, x, sound)
         changed = (switched | ~sound).nonzero().squeeze(1)
         if len(changed):
             again = target.select(changed)
@@ -180,8 +223,11 @@ class Problem:
             return trial
         return replace(trial, objective=torch.where(sound, trial.objective, torch.inf))
 
-    def _switch(self, point: Point, x: Tensor, allowed: Tensor) -> tuple[Point, Tensor]:
-        """Change charts where that is allowed and better; also says where it was."""
+    def _switch(self, point: Point, x: Tensor, sound: Tensor) -> tuple[Point, Tensor]:
+        """Change charts where that is allowed and better; also returns where it was, boolean."""
+        if self.chart_changes is None:
+            return point, torch.zeros_like(sound)
+        allowed = self.chart_changes.allowed(self.members) & sound
         rows = allowed.nonzero().squeeze(1)
         moved, switched = geometry.transition(self.prior, point.select(rows), x[rows])
         chart = point.chart.index_copy(0, rows, moved.chart)
@@ -204,34 +250,37 @@ class Problem:
         A small misfit is a small difference of large numbers, so that rounding of the prediction
         weighs more than that of the objective itself.
         """
-        slope = self.fidelity.gradient(prediction, self.measurement)
-        moved = (slope * prediction).reshape(len(slope), -1).norm(dim=1)
+        gradient = self.fidelity.gradient(prediction, self.measurement)
+        rounding = (gradient * prediction).reshape(len(gradient), -1).norm(dim=1)
         eps = torch.finfo(objective.dtype).eps
-        resolution: Tensor = (objective.abs() + moved) * (10 * eps)
+        resolution: Tensor = (objective.abs() + rounding) * (10 * eps)
         return resolution
 
     # Derivatives ----------------------------------------------------------------------------------
 
-    def slope(self, trial: Trial) -> Slope:
-        """Gradient, metric and tangent space by one adjoint a member; no curvature."""
-        return self._in_parts(trial, slope_at)
+    def first_order_model(self, trial: Trial) -> FirstOrderModel:
+        """Gradient, metric and tangent space by one adjoint a member."""
+        return self._in_parts(trial, _first_order)
 
-    def model(self, trial: Trial) -> Model:
-        """Gradient, Gauss-Newton curvature and metric by d tangents a member."""
-        return self._in_parts(trial, model_at)
+    def quadratic_model(self, trial: Trial) -> QuadraticModel:
+        """Gradient, Gauss-Newton matrix and metric by d tangents a member.
+
+        As many as the largest chart among the members has coordinates, and at least one.
+        """
+        return self._in_parts(trial, _quadratic)
 
     def curvature_along(self, trial: Trial, v: Tensor) -> Tensor:
         """Gauss-Newton curvature of the misfit along ``v`` ``(B, d)``, by one tangent each: ``(B,)``."""
         point, y = trial.point, trial.linearization.y
         _, pushed = jvp(lambda z: self.prior.decode(point.at(z)), point.z, v)
         tangent = trial.linearization.jvp(pushed.unsqueeze(1))
-        bent = self.fidelity.curvature(y, self.measurement, tangent)
-        return (tangent * bent).flatten(1).sum(1)
+        weighted = self.fidelity.curvature(y, self.measurement, tangent)
+        return (tangent * weighted).flatten(1).sum(1)
 
     def _in_parts[R: Rows](self, trial: Trial, derive: Callable[[Problem, Trial], R]) -> R:
-        """Derive a bounded number of members at once: their Jacobians take the most memory.
+        """Differentiate a bounded number of members at once: their Jacobians take the most memory.
 
-        And those at once whose charts are of one dimension, so that small charts take few tangents.
+        Only members whose charts are of one dimension go together, so that small charts take few tangents.
         """
         columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
         size = max(_COLUMN_BUDGET // columns, 1)
@@ -242,6 +291,47 @@ class Problem:
             return derive(self, trial)
         derived = [derive(self.select(rows), trial.select(rows)) for rows in parts]
         return derived[0].cat(derived).select(torch.cat(parts).argsort())
+
+
+def _first_order(problem: Problem, trial: Trial) -> FirstOrderModel:
+    columns, active = _tangents(problem, trial)
+    cotangent = problem.fidelity.gradient(trial.linearization.y, problem.measurement)
+    image_gradient = trial.linearization.vjp(cotangent.unsqueeze(1)).squeeze(1)
+    return FirstOrderModel(
+        misfit_gradient=pad_to(geometry.pull_back(columns, image_gradient), problem.prior.dim),
+        penalty_gradient=problem.penalty_gradient(trial.point),
+        metric=geometry.pullback_metric(columns, active),
+        columns=pad_to(columns, problem.prior.dim),
+    )
+
+
+def _quadratic(problem: Problem, trial: Trial) -> QuadraticModel:
+    columns, active = _tangents(problem, trial)
+    d, n = problem.prior.dim, columns.shape[1]
+    metric = geometry.pullback_metric(columns, active)
+    tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
+    y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
+    weighted = fidelity.curvature(y, measurement, tangents)
+    rows = tangents.reshape(*columns.shape[:2], -1)
+    hessian = rows @ weighted.reshape(rows.shape).mT
+    if getattr(fidelity, "indefinite", False):
+        hessian = magnitude(hessian.nan_to_num(0.0, 0.0, 0.0), metric[:, :n, :n])
+    gradient = geometry.pull_back(rows, fidelity.gradient(y, measurement))
+    penalty_gradient, penalty_hessian = problem.penalty_derivatives(trial.point)
+    return QuadraticModel(
+        misfit_gradient=pad_to(gradient, d),
+        misfit_hessian=pad_to(hessian, d, d),
+        metric=metric,
+        penalty_gradient=penalty_gradient,
+        penalty_hessian=penalty_hessian,
+    )
+
+
+def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:
+    """J's columns up to the last that some member's chart has, and which each has, ``(B, d)``."""
+    active = problem.prior.active(trial.point.chart)
+    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    return columns[:, : max(int(active.any(0).sum()), 1)], active
 
 
 def _where(condition: Tensor, point: Point, other: Point) -> Point:
@@ -263,7 +353,7 @@ def build_problem(
     prior_weight: float | Tensor | None = None,
     retraction: Retraction | None = None,
 ) -> Problem:
-    """Check everything and pose the problem; arguments as in :func:`onmanifold.solve`."""
+    """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
     if not isinstance(prior, ManifoldPrior):
         raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
     operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)

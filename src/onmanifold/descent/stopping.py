@@ -1,7 +1,7 @@
 """When a descent has gone far enough: rules that combine by ``|`` (any) and ``&`` (all).
 
-A rule looks at each member by itself and answers with a :class:`~onmanifold.solution.Status` code,
-0 to go on. A rule of one's own is a subclass that defines ``__call__``.
+A rule looks at each member by itself and returns a :class:`~onmanifold.status.Status` code,
+0 to go on. A user's rule is a subclass that defines ``__call__``.
 
 Example:
     >>> stop = MaxSteps(200) | GradientNorm(1e-6) & SmallDecrease(1e-3)
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.descent.method import State
 from onmanifold.descent.problem import Problem
-from onmanifold.descent.state import State
 from onmanifold.status import Status
 
 
@@ -43,7 +43,7 @@ class _Combined(StoppingRule):
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         a, b = self.first(problem, state), self.second(problem, state)
-        # Codes of convergence are the smallest: of two reasons they are the one worth telling.
+        # Codes of convergence are the smallest: of two reasons they are the one to report.
         together = torch.minimum(a, b)
         if self.both:
             return together  # 0 unless both say stop
@@ -52,7 +52,7 @@ class _Combined(StoppingRule):
 
 @dataclass(frozen=True)
 class MaxSteps(StoppingRule):
-    """Stop after so many attempted steps, without having converged."""
+    """Stop after this number of attempted steps; it does not count as convergence."""
 
     steps: int = 100
 
@@ -78,10 +78,10 @@ class GradientNorm(StoppingRule):
 
 @dataclass(frozen=True)
 class SmallDecrease(StoppingRule):
-    """Stop where the last step gained, or the method's model promises, next to nothing.
+    """Stop where the last step's reduction of the objective, or the predicted one, is negligible.
 
-    Next to nothing is ``rtol`` times the objective, or what the dtype can tell apart. A rejected
-    step counts if neither the objective nor the model moved by more.
+    Negligible is ``rtol`` times the objective, or what the dtype can tell apart. After a rejected
+    step the larger change counts, of the objective or of its model.
     """
 
     rtol: float = 1e-6
@@ -91,13 +91,13 @@ class SmallDecrease(StoppingRule):
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         tolerance = torch.maximum(self.rtol * state.objective.abs(), state.resolution)
-        left = torch.minimum(state.decrease, state.promise)
+        left = torch.minimum(state.decrease, state.predicted_reduction)
         return _code(left <= tolerance, Status.SMALL_DECREASE)
 
 
 @dataclass(frozen=True)
 class Discrepancy(StoppingRule):
-    """Stop where the residual is at most ``tau`` times what noise alone leaves (Morozov).
+    """Stop where the residual is at most ``tau`` times the one expected of noise alone (Morozov).
 
     For a Gaussian fidelity: where ``|A(x) - y|^2 / std^2 <= tau^2 m`` with m entries present.
     """

@@ -1,9 +1,8 @@
-"""What a residual costs: the data term of the objective.
+"""Fidelities: the data term of the objective.
 
 A fidelity compares predictions ``p = A(x)`` with measurements ``y``. The solver asks for its value,
-its gradient in ``p`` and its curvature in ``p`` (a symmetric matrix, applied to tangents), and
-nothing else: a user's class with the members of :class:`Fidelity`, or a bare function of ``p`` and
-``y``, serves as well as those here.
+its gradient in ``p`` and its curvature in ``p`` (a symmetric matrix, applied to tangents). A user's class
+with the members of :class:`Fidelity`, or a function of ``p`` and ``y``, works as well.
 """
 
 from onmanifold.fidelity.correlated import CorrelatedGaussian

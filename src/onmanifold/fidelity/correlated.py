@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from onmanifold.fidelity.entries import bind_mask, check_mask, count, select_rows
+from onmanifold.fidelity.independent import bind_mask, check_mask, count, select_rows
 from onmanifold.fidelity.whitening import (
     DiagonalPlusLowRank,
     Whitening,

@@ -31,7 +31,7 @@ def _excess(mean: Tensor, counts: Tensor) -> Tensor:
 
 
 def estimated_moments(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """What each count says of the half deviance at its true mean, which nobody knows.
+    """Estimates, from each count, of the moments of the half deviance at its unknown mean.
 
     Args:
         counts: of any shape.

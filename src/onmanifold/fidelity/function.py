@@ -9,13 +9,14 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from onmanifold.fidelity.entries import (
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.fidelity.gaussian import Gaussian
+from onmanifold.fidelity.independent import (
     bind_mask,
     check_mask,
     present_tangents,
     select_rows,
 )
-from onmanifold.fidelity.gaussian import Gaussian
 from onmanifold.fidelity.protocol import Fidelity
 
 Phi = Callable[[Tensor, Tensor], Tensor]
@@ -28,15 +29,15 @@ class FunctionFidelity:
     """Any function Phi(p, y) made of torch operations; ``solve`` takes the bare function, too.
 
     Its derivatives come from autograd; it has to be differentiable twice almost everywhere, and need not
-    be convex. A negative log-likelihood makes the solution the likeliest; where the noise leaves it on
-    average, nobody knows, so that ``expected`` and ``deviation`` are NaN and ``Discrepancy`` never stops.
+    be convex. A negative log-likelihood gives maximum likelihood. Its mean under the noise is not known:
+    ``expected`` and ``deviation`` are NaN, and ``Discrepancy`` never stops.
 
     Args:
         phi: maps predictions and measurements, two ``(B, *y_shape)``, to ``(B,)``; for any number B of
             rows, each by itself.
         mask: boolean, True where an entry was measured; broadcasts to ``y_shape``, or is
-            ``(B, *y_shape)``. ``phi`` sees 1 in both its arguments where nothing was measured: a sum over
-            entries does not mind, but a mean or a correlation counts them.
+            ``(B, *y_shape)``. ``phi`` gets 1 in both its arguments where nothing was measured: that
+            changes no sum of differences, but a mean or a correlation counts these entries.
 
     Raises:
         TypeError: if ``phi`` cannot be called or (on use) is not made of torch operations, or ``mask`` is
@@ -59,7 +60,7 @@ class FunctionFidelity:
 
     def __post_init__(self) -> None:
         if isinstance(self.phi, type) or not callable(self.phi):
-            raise TypeError(
+            raise InputTypeError(
                 "FunctionFidelity: phi has to be a function of prediction and measurement, got "
                 f"{self.phi!r}"
             )
@@ -72,12 +73,12 @@ class FunctionFidelity:
         batch, y_shape = len(measurement), tuple(measurement.shape)
         if not isinstance(value, Tensor) or tuple(value.shape) != (batch,):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
+            raise InputError(
                 f"FunctionFidelity: phi has to map prediction and measurement, both {y_shape}, to one "
                 f"number for each of the {batch} measurements, shape ({batch},); it returned {got}"
             )
         if not value.requires_grad:
-            raise TypeError(
+            raise InputTypeError(
                 "FunctionFidelity: phi has to be made of torch operations, but its value says nothing "
                 "of how it depends on the prediction (does it use numpy, item() or detach()?)"
             )
@@ -141,11 +142,11 @@ def as_fidelity(fidelity: Fidelity | Phi | None) -> Fidelity:
     missing = [name for name in _REQUIRED if not hasattr(fidelity, name)]
     if isinstance(fidelity, type) or (len(missing) == len(_REQUIRED) and not callable(fidelity)):
         got = repr(fidelity) if isinstance(fidelity, type) else type(fidelity).__name__
-        raise TypeError(f"fidelity has to be one such as Gaussian(std), got {got}")
+        raise InputTypeError(f"fidelity has to be one such as Gaussian(std), got {got}")
     if not missing:
         return cast(Fidelity, fidelity)
     if len(missing) < len(_REQUIRED):
-        raise TypeError(
+        raise InputTypeError(
             f"{type(fidelity).__name__} is not a fidelity: it lacks {', '.join(missing)}"
         )
     return FunctionFidelity(cast(Phi, fidelity))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from onmanifold.fidelity.entries import count, total
-from onmanifold.fidelity.independent import Independent
+from onmanifold.fidelity.independent import Independent, beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +33,19 @@ class Gaussian(Independent):
         tensor([4.])
     """
 
-    def value(self, prediction: Tensor, measurement: Tensor) -> Tensor:
-        return 0.5 * total(self._scaled(prediction, measurement).square())
+    std: float | Tensor = 1.0
+    mask: Tensor | None = None
 
-    def gradient(self, prediction: Tensor, measurement: Tensor) -> Tensor:
-        return self._scaled(prediction, measurement) / self.std
+    def _values(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return 0.5 * ((prediction - measurement) / self.std).square()
 
-    def curvature(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
-        return self._weighted(tangents)
+    def _slopes(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return (prediction - measurement) / self.std / self.std
 
-    def expected(self, measurement: Tensor) -> Tensor:
-        """Half the number of entries present, shape ``(B,)``."""
-        return 0.5 * count(self.mask, measurement)
+    def _curved(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
+        std = beside(torch.as_tensor(self.std).to(tangents), tangents)
+        return tangents / std / std
 
-    def deviation(self, measurement: Tensor) -> Tensor:
-        """The square root of that: the value is half a chi-square variable. Shape ``(B,)``."""
-        return self.expected(measurement).sqrt()
+    def _moments(self, measurement: Tensor) -> tuple[Tensor, Tensor]:
+        half = measurement.new_tensor(0.5)  # of half a chi-square variable both
+        return half, half

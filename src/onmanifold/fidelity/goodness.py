@@ -1,4 +1,4 @@
-"""Whether the noise alone explains a misfit."""
+"""Whether a misfit is consistent with the noise."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def p_value(fidelity: Fidelity, misfit: Tensor, measurement: Tensor) -> Tensor:
     """Probability that noise alone makes a misfit at least as large, at the truth.
 
     By the gamma distribution with the misfit's mean and standard deviation under the noise: for
-    :class:`Gaussian` and :class:`CorrelatedGaussian` exactly the tail of chi-square, for the others an
-    approximation, good to about 0.03 with tens of entries (:class:`Poisson` says more of its own). A
-    reconstruction fits some of the noise too, which leaves the misfit smaller than the truth's, and the
-    p-value larger, the more so the more dimensions the manifold has per entry.
+    :class:`Gaussian` and :class:`CorrelatedGaussian` this is the tail of chi-square; for the others it is an
+    approximation, accurate to about 0.03 with tens of entries. A reconstruction fits some of the noise too.
+    Its misfit is then smaller than that of the truth and its p-value larger, the more so the more dimensions
+    the manifold has per entry.
 
     Args:
         fidelity: what the misfit was measured by.

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.fidelity.deviance import FLOOR, estimated_moments, half_deviance
-from onmanifold.fidelity.entries import (
-    bind_entries,
-    bind_mask,
-    check_entries,
-    check_mask,
-    present,
-    present_tangents,
-    select_rows,
-    total,
-)
+from onmanifold.fidelity.independent import Independent, check_entries, check_mask, present
 
 
 @dataclass(frozen=True, eq=False)
-class Poisson:
+class Poisson(Independent):
     """Counts with mean ``lambda = gain p + background``: half the Poisson deviance,
 
         Phi(p, y) = sum lambda - y + y log(y / lambda)
@@ -29,13 +22,18 @@ class Poisson:
     count, positive elsewhere (less 1/4 for each count of 0, see below). The measurement holds the counts
     themselves, neither divided by an exposure nor with a background subtracted.
 
-    Learned manifolds may predict a little less than nothing, where a logarithm is not defined. So a count
-    whose mean is below 1/2 counts as if its errors were normal with variance 1/2: Phi goes on as a
-    parabola there, with the same value and slope at 1/2, defined for every p and convex. The slope is
-    ``gain (lambda - y) / max(lambda, 1/2)`` everywhere and zero on average at the truth, so that this
-    gives up some precision where means are below 1/2, but pulls no result aside.
+    Learned manifolds may predict negative values, where a logarithm is not defined. So a count whose mean
+    is below 1/2 is treated as if its error were normal with variance 1/2: Phi continues as a parabola, with
+    the same value and slope at 1/2, defined for every p and convex. The slope is
+    ``gain (lambda - y) / max(lambda, 1/2)`` everywhere. It is zero on average at the truth, so there is no
+    bias; some precision is lost where means are below 1/2.
 
     The curvature is the expected one (Fisher's information), ``gain^2 / max(lambda, 1/2)``.
+
+    Mean and standard deviation of Phi at the truth depend on the true means; they are estimated from the
+    counts. What each count adds to the mean is off by at most 0.01 on average. The standard deviation
+    includes the error of that estimate; it is good to 10 % where means are above 1/2, and too large where
+    all are below, by three quarters at 0.1.
 
     Args:
         gain: counts for each unit of the prediction (exposure, efficiency): a positive number, or a
@@ -57,6 +55,8 @@ class Poisson:
         tensor([3.3992])
     """
 
+    entrywise: ClassVar[tuple[str, ...]] = ("gain", "background")
+
     gain: float | Tensor = 1.0
     background: float | Tensor = 0.0
     mask: Tensor | None = None
@@ -67,55 +67,28 @@ class Poisson:
         check_mask(self.mask, "Poisson: mask")
 
     def bind(self, measurement: Tensor) -> Poisson:
-        mask = bind_mask(self.mask, measurement, "Poisson: mask")
-        least = present(mask, measurement).amin()
+        bound = super().bind(measurement)
+        least = present(bound.mask, measurement).amin()
         if bool(least < 0):
-            raise ValueError(
+            raise InputError(
                 f"Poisson: the measurement holds {float(least):g}, expected counts of at least 0: if a "
                 "background was subtracted, add it again and pass it as background"
             )
-        return replace(
-            self,
-            gain=bind_entries(self.gain, measurement, "Poisson: gain"),
-            background=bind_entries(self.background, measurement, "Poisson: background"),
-            mask=mask,
-        )
+        return bound
 
-    def select(self, rows: Tensor) -> Poisson:
-        return replace(
-            self,
-            gain=select_rows(self.gain, rows),
-            background=select_rows(self.background, rows),
-            mask=select_rows(self.mask, rows),
-        )
+    def _values(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return half_deviance(self._mean(prediction), measurement)
 
-    def value(self, prediction: Tensor, measurement: Tensor) -> Tensor:
-        return total(present(self.mask, half_deviance(self._mean(prediction), measurement)))
-
-    def gradient(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+    def _slopes(self, prediction: Tensor, measurement: Tensor) -> Tensor:
         mean = self._mean(prediction)
-        slope = self.gain * (mean - measurement) / mean.clamp(min=FLOOR)
-        return present(self.mask, slope)
+        return self.gain * (mean - measurement) / mean.clamp(min=FLOOR)
 
-    def curvature(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
-        bend = self.gain / self._mean(prediction).clamp(min=FLOOR) * self.gain
-        return present_tangents(self.mask, bend.unsqueeze(1) * tangents)
+    def _curved(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
+        information = self.gain / self._mean(prediction).clamp(min=FLOOR) * self.gain
+        return information.unsqueeze(1) * tangents
 
-    def expected(self, measurement: Tensor) -> Tensor:
-        """The value's mean at the truth, estimated from the counts, shape ``(B,)``.
-
-        It depends on the true means: close to 1/2 for each entry with many counts, down to 0 for one
-        without any light. What each count adds here is off by at most 0.01 on average, whatever its mean.
-        """
-        return total(present(self.mask, estimated_moments(measurement)[0]))
-
-    def deviation(self, measurement: Tensor) -> Tensor:
-        """Standard deviation of the value about :meth:`expected`, shape ``(B,)``.
-
-        That :meth:`expected` is an estimate is part of it. Estimated from the counts itself: to 10 % where
-        means are above 1/2, and too large where all are below, by three quarters at 0.1.
-        """
-        return total(present(self.mask, estimated_moments(measurement)[1])).sqrt()
+    def _moments(self, measurement: Tensor) -> tuple[Tensor, Tensor]:
+        return estimated_moments(measurement)
 
     def _mean(self, prediction: Tensor) -> Tensor:
         return self.gain * prediction + self.background

@@ -9,7 +9,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from onmanifold.fidelity.entries import bind_entries, check_entries
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.fidelity.independent import bind_entries, check_entries
 from onmanifold.prior import by_chart
 
 
@@ -33,12 +34,12 @@ def check_covariance(matrix: object, name: str) -> None:
     """Raise unless ``matrix`` is a symmetric one ``(m, m)``, or B of them."""
     matrix = _check_matrix(matrix, name)
     if matrix.shape[-2] != matrix.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"{name} has shape {tuple(matrix.shape)}, expected (m, m), or (B, m, m) for B measurements"
         )
     skew = (matrix - matrix.mT).abs()
     if bool((skew > 1000 * torch.finfo(matrix.dtype).eps * matrix.abs().amax()).any()):
-        raise ValueError(
+        raise InputError(
             f"{name} is not symmetric, entries that mirror each other differ by up to "
             f"{float(skew.amax()):.3g}: pass (C + C.mT) / 2 if that is rounding"
         )
@@ -64,7 +65,7 @@ def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: st
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     lower, info = torch.linalg.cholesky_ex(torch.where(both, matrix, eye))
     if bool(info.any()):
-        raise ValueError(
+        raise InputError(
             f"{name} is not positive definite: the leading block of order {int(info.amax())} has an "
             "eigenvalue of 0 or less. Add the variance of each entry's own noise to the diagonal, or take "
             "CorrelatedGaussian.low_rank(std, factor)"
@@ -182,18 +183,18 @@ def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[T
 def _check_matrix(matrix: object, name: str) -> Tensor:
     if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
         got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise TypeError(f"{name} has to be a floating-point tensor, got {got}")
+        raise InputTypeError(f"{name} has to be a floating-point tensor, got {got}")
     if matrix.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {tuple(matrix.shape)}, expected two or three axes")
+        raise InputError(f"{name} has shape {tuple(matrix.shape)}, expected two or three axes")
     if not bool(torch.isfinite(matrix).all()):
-        raise ValueError(f"{name} holds NaN or infinity")
+        raise InputError(f"{name} holds NaN or infinity")
     return matrix
 
 
 def _check_size(matrix: Tensor, measurement: Tensor, name: str) -> None:
     batch, m = len(measurement), measurement[0].numel()
     if matrix.shape[-2] != m or (matrix.ndim == 3 and len(matrix) != batch):
-        raise ValueError(
+        raise InputError(
             f"{name} has shape {tuple(matrix.shape)}, expected {m} rows, as many as a measurement of "
             f"shape {tuple(measurement.shape[1:])} has entries, for all {batch} measurements or each"
         )

@@ -1,5 +1,5 @@
-"""Other libraries: their operators here, our operators and manifolds there; one module for each.
+"""Other libraries, one module for each: their operators as ours, our operators and manifolds as theirs.
 
-``onmanifold.as_operator`` finds them by the entry points of the group ``onmanifold.adapters``. Nothing here
-is imported before an object of the library turns up, or before it is asked for by name.
+``onmanifold.as_operator`` finds the modules by the entry points of the group ``onmanifold.adapters``. It
+imports a module only when it is given an object of that library.
 """

@@ -1,4 +1,4 @@
-"""What the interfaces share."""
+"""Functions that the interfaces share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onmanifold.checks import check_shape
 
 
 def missing(library: str, error: ImportError) -> ModuleNotFoundError:
-    """The error to raise where an optional library does not import; it says what to install."""
+    """The error for an optional library that does not import; its message says what to install."""
     return ModuleNotFoundError(
         f"onmanifold.interfaces.{library} needs {library} ({error}); install it with "
         "`pip install onmanifold[interfaces]`",
@@ -17,7 +17,7 @@ def missing(library: str, error: ImportError) -> ModuleNotFoundError:
 
 
 def shape_of_columns(columns: int, x_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """``x_shape``, if an unknown of that shape has an entry for each column of a matrix."""
+    """Check that an unknown of shape ``x_shape`` has one entry for each column of a matrix."""
     x_shape = check_shape(x_shape, "x_shape")
     if prod(x_shape) != columns:
         raise ValueError(

@@ -1,7 +1,7 @@
 """deepinv: its physics as operators, our operators as physics, a learned manifold as a prior.
 
-deepinv's images have a channel axis. An unknown or measurement of shape ``(H, W)`` is ``(1, H, W)`` there;
-every other shape is the same on both sides.
+deepinv's images have a channel axis. An unknown or measurement of shape ``(H, W)`` is ``(1, H, W)`` there.
+Every other shape is the same on both sides.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ except ImportError as error:
     raise missing("deepinv", error) from error
 
 
-_NEARER = 5  # steps from what the encoder says to the nearest point of the manifold
+_REFINEMENTS = 5  # steps from the encoder's point to the nearest point of the manifold
 
 
 def _with_channel(x: Tensor) -> Tensor:
-    """A batch in deepinv's form: ``(B, H, W)`` gets a channel axis. Back by ``reshape``."""
+    """Give a batch ``(B, H, W)`` a channel axis, as deepinv expects. ``reshape`` undoes it."""
     return x.unsqueeze(1) if x.ndim == 3 else x
 
 
-# Their physics here -------------------------------------------------------------------------------
+# Physics as operators ----------------------------------------------------------------------------
 
 
 class PhysicsOperator(nn.Module):
@@ -42,7 +42,8 @@ class PhysicsOperator(nn.Module):
 
     Attributes:
         physics: the physics.
-        x_shape: shape of one unknown; ``y_shape`` is what the physics makes of it.
+        x_shape: shape of one unknown.
+        y_shape: shape of one measurement.
         linear: whether it is a ``LinearPhysics``.
     """
 
@@ -63,7 +64,7 @@ class PhysicsOperator(nn.Module):
         return y
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """``A(v)`` of a linear physics, the ``A_jvp`` of one that has it, else by differentiation."""
+        """The derivative: ``A(v)`` of a linear physics, its ``A_jvp`` if it has one, else torch's."""
         if self.linear:
             return self.A(v)
         own = getattr(self.physics, "A_jvp", None)  # the base class has none
@@ -73,7 +74,7 @@ class PhysicsOperator(nn.Module):
         return result
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """The physics' own adjoint or ``A_vjp``; where it has none, by differentiation."""
+        """The adjoint: the physics' own ``A_adjoint`` or ``A_vjp`` if it has one, else torch's."""
         if not self._has_adjoint:  # deepinv would derive one, in float32
             return vjp(self.A, x, u)
         result: Tensor = self.physics.A_vjp(_with_channel(x), u)
@@ -96,16 +97,16 @@ def as_operator(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> PhysicsOperator | None:
-    """A deepinv ``Physics`` as an operator, or ``None`` if it is none.
+    """A deepinv ``Physics`` as an operator, or ``None`` for any other object.
 
     Args:
-        physics: what may be one.
+        physics: any object.
         x_shape: shape of one unknown, ``(H, W)`` or with channels; default: the physics' ``img_size``.
-        dtype: in which the physics is tried once, to learn ``y_shape``.
-        device: for that trial.
+        dtype: dtype of the one evaluation that finds ``y_shape``.
+        device: device of that evaluation.
 
     Raises:
-        TypeError: it returns something else than one real tensor.
+        TypeError: the physics returns anything but one real tensor.
         ValueError: ``x_shape`` is missing, or the physics does not take it.
 
     Example:
@@ -130,7 +131,7 @@ def as_operator(
         ) from error
 
 
-# Our operators there ------------------------------------------------------------------------------
+# Operators as physics ----------------------------------------------------------------------------
 
 
 class OperatorPhysics(Physics):  # type: ignore[misc]
@@ -144,15 +145,15 @@ class OperatorPhysics(Physics):  # type: ignore[misc]
             self.img_size = (1, *self.img_size)
 
     def A(self, x: Tensor, **options: Any) -> Tensor:
-        """Their ``(B, C, H, W)`` through the operator; the options of other physics do not count."""
+        """Apply the operator to images ``(B, C, H, W)``; ``options`` are those of other physics."""
         return _with_channel(self.operator.A(self._unknown(x)))
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """The derivative at ``x`` applied to ``v``, both as the unknown."""
+        """The derivative at ``x`` applied to ``v``, both of shape ``(B, C, H, W)``."""
         return _with_channel(self.operator.A_jvp(self._unknown(x), self._unknown(v)))
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Its adjoint applied to ``v``, a measurement."""
+        """The adjoint of the derivative at ``x``, applied to measurements ``v``."""
         u = v.reshape(len(v), *self.operator.y_shape)
         return self.operator.A_vjp(self._unknown(x), u).reshape(x.shape)
 
@@ -164,10 +165,10 @@ class OperatorPhysics(Physics):  # type: ignore[misc]
 
 
 class LinearOperatorPhysics(OperatorPhysics, LinearPhysics):  # type: ignore[misc]
-    """The same for a linear operator: with an adjoint, and all that deepinv makes of it."""
+    """A linear operator as a deepinv ``LinearPhysics``; see :func:`as_physics`."""
 
     def A_adjoint(self, y: Tensor, **options: Any) -> Tensor:
-        """The adjoint: a batch of measurements to ``(B, C, H, W)``."""
+        """The adjoint: measurements to images ``(B, C, H, W)``."""
         return self.A_vjp(y.new_zeros(len(y), *self.img_size), y)
 
 
@@ -185,7 +186,7 @@ def as_physics(
 
     Args:
         operator: anything that ``onmanifold.as_operator`` takes; its derivatives are used, not deepinv's.
-        x_shape: shape of one unknown, where that has to be said.
+        x_shape: shape of one unknown, if the operator does not know it.
         noise_model: such as ``deepinv.physics.GaussianNoise(0.1)``; none by default.
         options: of deepinv's physics: ``solver``, ``max_iter``, ``tol`` of its pseudoinverse,
             ``sensor_model``; for a linear operator also ``implicit_backward_solver``.
@@ -194,7 +195,7 @@ def as_physics(
         The physics; ``.to(device)`` moves the operator if that is a torch module.
 
     Raises:
-        TypeError: no operator, or another option.
+        TypeError: ``operator`` is none, or an option is unknown.
 
     Example:
         >>> import torch
@@ -212,7 +213,7 @@ def as_physics(
     return kind(adapted, noise_model, **options)
 
 
-# Our manifolds there ------------------------------------------------------------------------------
+# Manifolds as priors -----------------------------------------------------------------------------
 
 
 class ManifoldIndicator(Prior):  # type: ignore[misc]
@@ -224,24 +225,24 @@ class ManifoldIndicator(Prior):  # type: ignore[misc]
 
     @torch.no_grad()
     def prox(self, x: Tensor, *options: Any, **more: Any) -> Tensor:
-        """The projection of each ``(B, C, H, W)`` onto the manifold, whatever the step length."""
+        """Project images ``(B, C, H, W)`` onto the manifold, whatever the step length."""
         unknown = x.reshape(len(x), *self.prior.x_shape)
-        # An encoder need not lead to the nearest point, only a few steps away from it.
-        point = nearest(self.prior, locate(self.prior, unknown), unknown, steps=_NEARER)
+        # The encoder's point is close to the nearest one, but need not be it.
+        point = nearest(self.prior, locate(self.prior, unknown), unknown, steps=_REFINEMENTS)
         return self.prior.decode(point).reshape(x.shape)
 
 
 def as_deepinv_prior(prior: ManifoldPrior) -> ManifoldIndicator:
     """A learned manifold as a deepinv prior: 0 on it, infinite elsewhere; its ``prox`` is the projection.
 
-    For methods that call ``prox`` and nothing else, such as ``deepinv.optim.PGD``, whose iterates then lie
-    on the manifold. A manifold is not convex: where they end depends on where they start.
+    It is made for methods that call ``prox`` and nothing else, such as ``deepinv.optim.PGD``. Their iterates
+    lie on the manifold. A manifold is not convex, so the result depends on the initial image.
 
     Args:
         prior: the manifold, of the dtype of the images.
 
     Raises:
-        TypeError: not a prior.
+        TypeError: ``prior`` is not a ``ManifoldPrior``.
 
     Example:
         >>> import torch

@@ -68,17 +68,17 @@ def as_operator(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Matrix | None:
-    """A tensor or numpy array ``(m, n)`` as an operator, or ``None`` if it is neither.
+    """A tensor or numpy array ``(m, n)`` as an operator, or ``None`` for any other object.
 
     Args:
-        matrix: what may be one.
+        matrix: any object.
         x_shape: shape of one unknown, ``(n,)`` by default.
-        dtype: of the matrix; default: its own.
-        device: default: its own.
+        dtype: dtype of the matrix; default: its own.
+        device: device of the matrix; default: its own.
 
     Raises:
-        TypeError: it is complex or holds no numbers.
-        ValueError: it has not two axes, or ``x_shape`` has not n entries.
+        TypeError: the matrix is complex or holds no numbers.
+        ValueError: the matrix has not two axes, or ``x_shape`` has not n entries.
 
     Example:
         >>> as_operator(np.eye(6), (2, 3)).A_adjoint(torch.ones(1, 6)).shape

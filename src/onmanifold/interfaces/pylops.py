@@ -1,4 +1,4 @@
-"""Operators of pylops; the same in form as scipy's, but no subclass of them."""
+"""Operators of pylops. They have the methods of scipy's operators, but are no subclass of them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def as_operator(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> MatrixFree | None:
-    """A ``pylops.LinearOperator`` as an operator, or ``None`` if it is none.
+    """A ``pylops.LinearOperator`` as an operator, or ``None`` for any other object.
 
     Args:
-        operator: what may be one, real; its ``dims`` are the shape of one unknown, its ``dimsd`` that of one
-            measurement.
-        x_shape: another shape of as many entries, such as ``(1, H, W)`` for ``(H, W)``.
-        dtype: of no effect: the arguments' counts.
-        device: likewise.
+        operator: any object. Of a pylops operator, ``dims`` is the shape of one unknown and ``dimsd`` the
+            shape of one measurement.
+        x_shape: another shape with as many entries, such as ``(1, H, W)`` for ``(H, W)``.
+        dtype: has no effect: results have the dtype of the argument.
+        device: has no effect: results are on the device of the argument.
 
     Raises:
-        TypeError: it is complex.
+        TypeError: the operator is complex.
         ValueError: ``x_shape`` has another number of entries.
 
     Example:

@@ -1,7 +1,7 @@
 """pymanopt: one chart of a learned manifold as a Riemannian manifold, with the pullback metric.
 
-A point is its latent coordinates ``z``, a numpy vector in float64; a tangent vector ``v`` stands for ``J v``,
-where ``J`` is the decoder's Jacobian, and ``G = J^T J`` is the metric.
+A point is a numpy vector ``z`` of latent coordinates in float64. A tangent vector ``v`` stands for ``J v``,
+where ``J`` is the decoder's Jacobian. The metric is ``G = J^T J``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.autodiff import gradient, jvp
 from onmanifold.checks import as_generator
-from onmanifold.descent.derivatives import Model
+from onmanifold.descent.model import QuadraticModel
 from onmanifold.descent.problem import Trial, build_problem
 from onmanifold.fidelity import Fidelity
 from onmanifold.interfaces._common import missing
@@ -34,28 +34,28 @@ except ImportError as error:
 
 type Vector = NDArray[np.float64]
 
-_REMEMBERED = 4  # points whose derivatives are kept: optimizers come back to the last ones
+_CACHED = 4  # points whose derivatives are kept: optimizers return to the last ones
 
 
 class LearnedManifold(Manifold):  # type: ignore[misc]
     """One chart of a learned manifold, for pymanopt's optimizers.
 
-    It works on a float64 copy of the prior. No geodesics are known, hence no ``exp``, ``log`` and ``dist``.
+    It works on a float64 copy of the prior. It has no ``exp``, ``log`` and ``dist``: geodesics are unknown.
 
     Args:
         prior: the manifold.
         chart: number of the chart.
-        retraction: ``ChartRetraction()`` or ``ProjectionRetraction()``; both end inside the latent box, of
-            whose border pymanopt knows nothing.
-        seed: of the random points and tangent vectors.
+        retraction: ``ChartRetraction()`` or ``ProjectionRetraction()``. Both end inside the latent box;
+            pymanopt does not know its border.
+        seed: seed of the random points and tangent vectors.
 
     Attributes:
         prior: the float64 copy, in evaluation mode.
         chart: number of the chart.
 
     Raises:
-        TypeError: not a prior.
-        ValueError: it has no such chart, or one that is a single point.
+        TypeError: ``prior`` is not a ``ManifoldPrior``.
+        ValueError: the prior has no such chart, or the chart is a single point.
 
     Example:
         >>> from onmanifold import load_prior
@@ -84,10 +84,10 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         self.chart = chart
         self._retraction = ChartRetraction() if retraction is None else retraction
         self._generator = as_generator(seed)
-        self._frame = lru_cache(_REMEMBERED)(self._differentiate)
+        self._frame = lru_cache(_CACHED)(self._differentiate)
 
     def point(self, z: Vector) -> Point:
-        """The chart's coordinates ``(d,)`` as a batch of one point, such as ``solve`` takes for a start."""
+        """Coordinates ``(d,)`` as a batch of one point, such as ``solve(..., starts=)`` takes."""
         coordinates = torch.tensor(z, dtype=torch.float64, device=self.prior.device).unsqueeze(0)
         chart = torch.tensor([self.chart], device=self.prior.device)
         return Point(chart, pad_to(coordinates, self.prior.dim))
@@ -97,7 +97,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         coordinates = torch.as_tensor(z, dtype=torch.float64, device=self.prior.device)
         return self.prior.decode_chart(coordinates.unsqueeze(0), self.chart).squeeze(0)
 
-    # What pymanopt asks of every manifold ---------------------------------------------------------
+    # Methods of every pymanopt manifold -----------------------------------------------------------
 
     def inner_product(
         self, point: Vector, tangent_vector_a: Vector, tangent_vector_b: Vector
@@ -106,7 +106,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         return float(tangent_vector_a @ self._metric(point) @ tangent_vector_b)
 
     def norm(self, point: Vector, tangent_vector: Vector) -> float:
-        """The length of ``J v`` in the unknown's space."""
+        """The length of ``J v`` in the ambient space."""
         return float(np.sqrt(max(self.inner_product(point, tangent_vector, tangent_vector), 0.0)))
 
     def projection(self, point: Vector, vector: Vector) -> Vector:
@@ -125,7 +125,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         raise RuntimeError(f"6400 samples of the prior, and none lies in chart {self.chart}")
 
     def random_tangent_vector(self, point: Vector) -> Vector:
-        """A direction of unit length."""
+        """A random tangent vector of unit length."""
         v = torch.randn(self.dim, generator=self._generator, dtype=torch.float64).numpy()
         return v / self.norm(point, v)
 
@@ -135,15 +135,15 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
     @cached_property
     def typical_dist(self) -> float:
-        """The distance of two samples of the prior in the unknown's space, root mean square."""
+        """The root mean square distance of two samples of the prior in the ambient space."""
         sample = self.prior.sample(64, 0)
         x = self.prior.decode(sample).flatten(1)
         return float((2 * x.var(dim=0).sum()).sqrt())
 
-    # What its optimizers ask for ------------------------------------------------------------------
+    # Methods that optimizers call ------------------------------------------------------------------
 
     def retraction(self, point: Vector, tangent_vector: Vector) -> Vector:
-        """The point that the retraction leads to, inside the box."""
+        """Retract a step; the result lies inside the latent box."""
         v = torch.from_numpy(np.array(tangent_vector)).to(self.prior.device).unsqueeze(0)
         v = pad_to(v, self.prior.dim)
         return self._own(self._retraction(self.prior, self.point(point), v).z)
@@ -184,11 +184,11 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
             tangent = jvp(lambda t: self.prior.decode_chart(t, self.chart), z, v)[1]
             return (tangent * normal).flatten(1).sum(1)
 
-        bent = gradient(along, self.point(point).z[:, : self.dim])
-        return _vector(geometry.solve_spd(metric, hv - bent))
+        correction = gradient(along, self.point(point).z[:, : self.dim])
+        return _vector(geometry.solve_spd(metric, hv - correction))
 
     def _own(self, z: Tensor) -> Vector:
-        """The chart's own coordinates of ``z`` ``(1, d)``."""
+        """The coordinates of ``z`` ``(1, d)`` that the chart uses."""
         return _vector(z[:, : self.dim])
 
     def _metric(self, point: Vector) -> Vector:
@@ -197,7 +197,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
     @torch.no_grad()
     def _differentiate(self, coordinates: bytes) -> tuple[Tensor, Tensor]:
-        """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``; bytes can be looked up, arrays cannot."""
+        """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``; a cache takes bytes, no arrays."""
         point = self.point(np.frombuffer(coordinates))
         columns = geometry.jacobian(self.prior, point)[:, : self.dim]
         return columns, geometry.pullback_metric(columns)
@@ -210,20 +210,20 @@ def as_problem(
     fidelity: Fidelity | None = None,
     prior_weight: float | None = None,
 ) -> Any:
-    """What ``onmanifold.solve`` minimizes, in one chart, as a ``pymanopt.Problem``.
+    """The objective of ``onmanifold.solve`` in one chart, as a ``pymanopt.Problem``.
 
-    The gradient comes from the operator's own derivatives, so that it need not be made of torch operations.
+    The gradient uses the operator's own derivatives, so the operator need not be made of torch operations.
     The Hessian is the Gauss-Newton matrix: exact where the residual vanishes, and never negative.
 
     Args:
         manifold: the chart.
-        operator: anything that ``solve`` takes; it has to work in float64.
+        operator: anything that ``solve`` takes. It has to work in float64.
         measurement: one measurement, ``(1, *y_shape)``.
         fidelity: as in ``solve``.
-        prior_weight: likewise.
+        prior_weight: as in ``solve``.
 
     Raises:
-        ValueError: more than one measurement, or whatever else ``solve`` would say.
+        ValueError: more than one measurement, or an input that ``solve`` refuses.
 
     Example:
         >>> import torch
@@ -236,21 +236,21 @@ def as_problem(
         >>> bool((manifold.decode(found.point) - truth).norm() < 1e-4)
         True
     """
-    posed = build_problem(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
-    if len(posed) != 1:
+    built = build_problem(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
+    if len(built) != 1:
         raise ValueError(
-            f"one measurement makes a problem, got {len(posed)}: pass y[:1], y[1:2], ..."
+            f"one measurement makes a problem, got {len(built)}: pass y[:1], y[1:2], ..."
         )
 
-    @lru_cache(_REMEMBERED)
+    @lru_cache(_CACHED)
     @torch.no_grad()
     def at(coordinates: bytes) -> Trial:
-        return posed.at(manifold.point(np.frombuffer(coordinates)))
+        return built.at(manifold.point(np.frombuffer(coordinates)))
 
-    @lru_cache(_REMEMBERED)
+    @lru_cache(_CACHED)
     @torch.no_grad()
-    def model(coordinates: bytes) -> Model:
-        return posed.model(at(coordinates))
+    def model(coordinates: bytes) -> QuadraticModel:
+        return built.quadratic_model(at(coordinates))
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def cost(z: Vector) -> float:
@@ -262,20 +262,20 @@ def as_problem(
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def slope(z: Vector) -> Vector:
         with torch.no_grad():  # no decorator: pymanopt looks at the signature
-            here = posed.slope(at(_key(z)))
-        return _vector((here.gradient + here.slope)[:, : manifold.dim])
+            here = built.first_order_model(at(_key(z)))
+        return _vector(here.gradient[:, : manifold.dim])
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
     def bend(z: Vector, v: Vector) -> Vector:
         here = model(_key(z))
-        matrix = (here.curvature + here.bend)[0, : manifold.dim, : manifold.dim].cpu().numpy()
+        matrix = here.hessian[0, : manifold.dim, : manifold.dim].cpu().numpy()
         return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
 
     return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)
 
 
 def _key(z: Vector) -> bytes:
-    """What a point is remembered by, whatever the precision of the array."""
+    """The cache key of a point, whatever the precision of the array."""
     return np.asarray(z, dtype=np.float64).tobytes()
 
 

@@ -15,13 +15,13 @@ from onmanifold.interfaces._common import shape_of_columns
 
 
 class MatrixFree:
-    """A linear operator of numpy arrays, known by its products with blocks of columns.
+    """A linear operator of numpy arrays, given by its products with blocks of columns.
 
-    They are computed on the CPU, in the precision that the operator chooses; results come in dtype and on
-    the device of the argument.
+    It computes on the CPU, in the precision that the operator chooses. Results have the dtype and the
+    device of the argument.
 
     Attributes:
-        operator: with ``shape`` ``(m, n)``, ``dtype``, ``matmat`` and ``rmatmat``.
+        operator: an object with ``shape`` ``(m, n)``, ``dtype``, ``matmat`` and ``rmatmat``.
         x_shape: shape of one unknown, of n entries.
         y_shape: shape of one measurement, of m entries.
 
@@ -39,7 +39,7 @@ class MatrixFree:
         self.operator = operator
         self.x_shape = shape_of_columns(operator.shape[1], x_shape)
         self.y_shape = y_shape
-        # The dtype need not tell: a transform of real numbers may be complex.
+        # The dtype is not enough: a transform of real numbers may be complex.
         tried = operator.matmat(np.zeros((operator.shape[1], 1)))
         if np.iscomplexobj(tried) or np.issubdtype(operator.dtype, np.complexfloating):
             raise TypeError(
@@ -57,7 +57,7 @@ class MatrixFree:
         check_batch(u, self.y_shape, "u")
         try:
             return _columns(self.operator.rmatmat, u, self.x_shape)
-        except (NotImplementedError, TypeError) as error:  # scipy raises either for want of one
+        except (NotImplementedError, TypeError) as error:  # scipy raises either if there is none
             raise TypeError(
                 f"the adjoint of {type(self.operator).__name__} fails ({error}): define its rmatvec, or "
                 "descend with LevenbergMarquardt, which needs no adjoint"
@@ -73,7 +73,7 @@ class MatrixFree:
 
 
 def _columns(multiply: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Multiply the members of a batch, as columns, and give them their shape back."""
+    """Multiply the members of a batch, as columns; reshape the results to ``shape``."""
     block = multiply(x.flatten(1).cpu().numpy().T)
     return torch.from_numpy(np.ascontiguousarray(block.T)).to(x).reshape(len(x), *shape)
 
@@ -85,16 +85,16 @@ def as_operator(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> MatrixFree | None:
-    """A scipy operator or sparse matrix ``(m, n)`` as an operator, or ``None`` if it is neither.
+    """A scipy operator or sparse matrix ``(m, n)`` as an operator, or ``None`` for any other object.
 
     Args:
-        operator: what may be one.
+        operator: any object.
         x_shape: shape of one unknown, ``(n,)`` by default.
-        dtype: of no effect: the arguments' counts.
-        device: likewise.
+        dtype: has no effect: results have the dtype of the argument.
+        device: has no effect: results are on the device of the argument.
 
     Raises:
-        TypeError: it is complex.
+        TypeError: the operator is complex.
         ValueError: ``x_shape`` has not n entries.
 
     Example:

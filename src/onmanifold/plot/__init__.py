@@ -1,4 +1,4 @@
-"""Pictures of solutions: panels, course of the descents, path in the charts, and a film."""
+"""Figures of solutions: panels, convergence, the path through the charts, and an animation."""
 
 from onmanifold.plot.convergence import plot_convergence
 from onmanifold.plot.drawing import draw

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from onmanifold.errors import InputError
 from onmanifold.plot.style import INK, STYLE, colours
 from onmanifold.plot.views import check_index
 from onmanifold.solution import Solution
@@ -25,8 +26,8 @@ _CHANGE: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle
 def plot_convergence(solution: Solution, measurements: Sequence[int] | None = None) -> Figure:
     """Draw objective, gradient norm, step length and chart against the steps of the winning starts.
 
-    Of the objective what is left above its value at the end, which is the best of all starts. A circle
-    marks the first step in another chart.
+    The objective is drawn less its final value, which is the best of all starts. A circle marks the first
+    step in another chart.
 
     Args:
         solution: what to draw.
@@ -48,7 +49,7 @@ def plot_convergence(solution: Solution, measurements: Sequence[int] | None = No
     chosen = range(min(_MOST, len(solution))) if measurements is None else measurements
     chosen = [check_index(solution, b) for b in chosen]
     if not chosen:
-        raise ValueError("measurements names none: pass numbers from 0, or None")
+        raise InputError("measurements names none: pass numbers from 0, or None")
     history = solution.history
     quantities = {
         "objective above the best": history.objective - solution.objective,

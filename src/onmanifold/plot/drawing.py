@@ -1,4 +1,4 @@
-"""Draw one tensor: a picture, a matrix, a volume or a curve."""
+"""Draw one tensor: an image, a matrix, a volume or a curve."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def draw(
     max: float | None = None,
     cmap: str = "gray",
 ) -> ScalarMappable | None:
-    """Draw one tensor: a vector as a curve, anything with rows and columns as a picture.
+    """Draw one tensor: a vector as a curve, anything with rows and columns as an image.
 
     ``(3, H, W)`` is in colour; other channels or slices, ``(n, H, W)``, stand side by side. Entries
-    that are NaN are left out, pale blue in a picture.
+    that are NaN are left out, pale blue in an image.
 
     Args:
         ax: where to draw.
         x: values, of any shape; one unknown or one measurement, no batch.
         min: value drawn black, or the lower end of a curve's axis; by default the smallest.
         max: value drawn white, or the upper end of a curve's axis; by default the largest.
-        cmap: name of the colour map of a picture.
+        cmap: name of the colour map of an image.
 
     Returns:
-        What a colour bar is made from; ``None`` for curves and for pictures in colour.
+        What a colour bar is made from; ``None`` for curves and for images in colour.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -57,9 +57,9 @@ def draw(
     if values.ndim == 3 and len(values) == 3:
         ax.imshow(_colour(values, min, max).numpy(), aspect=aspect)
         return None
-    picture = values if values.ndim == 2 else _tiled(values.flatten(0, -3))
+    image = values if values.ndim == 2 else _tiled(values.flatten(0, -3))
     shades = matplotlib.colormaps[cmap].with_extremes(bad=MISSING)
-    return ax.imshow(picture.numpy(), vmin=min, vmax=max, cmap=shades, aspect=aspect)
+    return ax.imshow(image.numpy(), vmin=min, vmax=max, cmap=shades, aspect=aspect)
 
 
 def limits(*values: Tensor | None) -> dict[str, float]:
@@ -96,7 +96,7 @@ def _colour(values: Tensor, low: float | None, high: float | None) -> Tensor:
 
 
 def _tiled(slices: Tensor) -> Tensor:
-    """``(n, H, W)`` as one picture, row by row, with gaps of NaN."""
+    """``(n, H, W)`` as one image, row by row, with gaps of NaN."""
     count, height, width = slices.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -1,4 +1,4 @@
-"""A descent as a film."""
+"""A descent as an animation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import check_index, views
 from onmanifold.solution import Solution
 
-_REST = 2  # seconds for which the last picture stays
+_REST = 2  # seconds for which the last frame stays
 
 
 @matplotlib.rc_context(STYLE)
@@ -44,9 +45,9 @@ def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: int
     """
     b, path = check_index(solution, measurement), Path(file)
     if solution.trajectory is None:
-        raise ValueError("the trajectory was not kept: solve(..., trajectory=True)")
+        raise InputError("the trajectory was not kept: solve(..., trajectory=True)")
     if path.suffix.lower() != ".gif":
-        raise ValueError(f"file has to end in .gif, got {path.name!r}")
+        raise InputError(f"file has to end in .gif, got {path.name!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
     check_count(fps, "fps")

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import View, present, views
@@ -35,7 +36,7 @@ def plot_solution(
 ) -> Figure:
     """Draw truth, measurement, reconstruction and standard deviation, a row for each measurement.
 
-    Truth and reconstruction share their scale. Pictures, matrices and volumes are drawn in grey, vectors
+    Truth and reconstruction share their scale. Images, matrices and volumes are drawn in grey, vectors
     as curves, points of the plane or of space among samples of the prior; an operator with methods
     ``draw_x`` or ``draw_y`` draws them itself (:mod:`onmanifold.plot.views`).
     A descent that did not converge is marked with its status.
@@ -61,7 +62,7 @@ def plot_solution(
     """
     for name, values in (("truth", truth), ("std", std)):
         if values is not None and values.shape != solution.x.shape:
-            raise ValueError(
+            raise InputError(
                 f"{name} has shape {tuple(values.shape)}, the solution {tuple(solution.x.shape)}"
             )
     check_count(rows, "rows")

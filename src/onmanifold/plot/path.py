@@ -17,11 +17,12 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
+from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
 from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
-from onmanifold.starts import objectives
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ def plot_path(
     dim = max(visit.dim for visit in visits)
     check_count(resolution, "resolution", at_least=2)
     if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
-        raise ValueError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
+        raise InputError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
     figure = Figure(figsize=(4.0 * len(visits) + 0.8, 4.4), layout="constrained")
     panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim <= 1)[0]
     with evaluation(visits[0].problem.prior):
@@ -132,11 +133,11 @@ def _visits(solution: Solution, b: int) -> list[_Visit]:
     """The charts in the order in which the descent came to them."""
     problem, history = solution.problem, solution.history
     if problem is None:
-        raise ValueError(
+        raise InputError(
             "the solution does not know its problem: Solution.load(directory, problem=...)"
         )
     if history.z is None:
-        raise ValueError("the trajectory was not kept: solve(..., trajectory=True)")
+        raise InputError("the trajectory was not kept: solve(..., trajectory=True)")
     stop = min(int(solution.steps[b]), len(history.z) - 1) + 1
     charts = history.chart[:stop, b]
     one = problem.select(torch.tensor([b], device=charts.device))
@@ -168,7 +169,7 @@ def _draw_planes(
     known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for _, v in panels)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
     if len(finite) == 0:
-        raise ValueError("the objective is finite nowhere in the charts visited: nothing to draw")
+        raise InputError("the objective is finite nowhere in the charts visited: nothing to draw")
     least = finite.min()
     top = np.ceil(np.log10(finite.max() - least or 1.0))
     levels = np.logspace(top - _DECADES, top, 8 * _DECADES + 1)

@@ -1,4 +1,4 @@
-"""How pictures look."""
+"""How figures look."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLE: dict[Any, Any] = {
 
 
 def colours(number: int) -> list[Any]:
-    """So many colours that can be told apart."""
+    """``number`` distinguishable colours."""
     if number <= len(PALETTE):
         return list(PALETTE[:number])
     return list(matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, number)))

@@ -15,6 +15,7 @@ import torch
 from matplotlib.cm import ScalarMappable
 from torch import Tensor
 
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
@@ -73,9 +74,9 @@ class PointView(View):
 def views(solution: Solution) -> tuple[View, View]:
     """The views of unknowns and of measurements.
 
-    Of unknowns, the operator's own; points of the plane or of space stand among samples of the prior; all
-    else is a picture or a curve. Measurements alike: where unknowns and measurements are both such
-    points, the cloud is what the operator makes of the samples.
+    An operator's own way of drawing comes first. Points of the plane or of space are drawn among samples of
+    the prior, everything else as an image or a curve. The same holds for measurements; where unknowns and
+    measurements are both points, the measured ones are drawn among predictions for the samples.
     """
     operator = None if solution.problem is None else solution.problem.operator
     own_x, own_y = getattr(operator, "draw_x", None), getattr(operator, "draw_y", None)
@@ -126,9 +127,9 @@ def present(solution: Solution) -> Tensor:
 def check_index(solution: Solution, measurement: object) -> int:
     """Raise unless ``measurement`` is the number of one, from 0."""
     if isinstance(measurement, bool) or not isinstance(measurement, int):
-        raise TypeError(f"measurement has to be an int, got {type(measurement).__name__}")
+        raise InputTypeError(f"measurement has to be an int, got {type(measurement).__name__}")
     if not 0 <= measurement < len(solution):
-        raise ValueError(
+        raise InputError(
             f"measurement has to be a number from 0 to {len(solution) - 1}, got {measurement}"
         )
     return measurement

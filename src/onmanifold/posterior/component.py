@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem
-from onmanifold.descent.state import Rows
+from onmanifold.initial_points import objectives
 from onmanifold.posterior.border import CutNormal
 from onmanifold.posterior.target import Local
 from onmanifold.prior import Point
-from onmanifold.starts import objectives
 
 _THINNEST = 0.01  # of an axis' width: one on which the objective cannot even be evaluated
 _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number

@@ -13,12 +13,12 @@ from onmanifold.checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
+from onmanifold.initial_points import objectives
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
 from onmanifold.posterior.target import Local, modelled, problem_of
 from onmanifold.prior import Point, ReachedByJumps, evaluation
 from onmanifold.solution import Solution
-from onmanifold.starts import objectives
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
@@ -143,8 +143,8 @@ def explore(
     with evaluation(problem.prior):
         for b in range(len(problem)):
             search = _Search(problem.select(torch.tensor([b])))
-            kept = solution.ends.status[b] != Status.DROPPED
-            ends = Point(solution.ends.chart[b], solution.ends.z[b]).select(kept)
+            kept = solution.final_points.status[b] != Status.DROPPED
+            ends = Point(solution.final_points.chart[b], solution.final_points.z[b]).select(kept)
             parts.append(search.run(ends, patience, slack))
     return _gathered(problem, parts)
 

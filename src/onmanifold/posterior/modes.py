@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
+from onmanifold.descent.method import composite_step
 from onmanifold.descent.problem import Problem
-from onmanifold.descent.subproblem import composite_step
 from onmanifold.posterior.target import Local, local, visit
 from onmanifold.prior import Point, charts_overlap
 from onmanifold.solution import Solution
 
 _STEPS = 100
-_NEVER = 10**9  # steps until a change of chart is tried
 _RESTING = 0.1  # nats by which the objective may still fall at what counts as a mode
 _APART = 2.0  # standard deviations: a mixture of two equal normals that are nearer has one mode
 
@@ -30,10 +27,12 @@ def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
         The modes of all measurements, one after another, each one's best first; and numbers of theirs
         in a table ``(B, M)``, -1 where a measurement has fewer than M.
     """
-    batch, starts = solution.ends.chart.shape
+    batch, starts = solution.final_points.chart.shape
     owner = torch.arange(batch, device=solution.z.device).repeat_interleave(starts)
-    sound = torch.isfinite(solution.ends.objective.flatten())
-    ends = Point(solution.ends.chart.flatten(), solution.ends.z.flatten(0, 1)).select(sound)
+    sound = torch.isfinite(solution.final_points.objective.flatten())
+    ends = Point(
+        solution.final_points.chart.flatten(), solution.final_points.z.flatten(0, 1)
+    ).select(sound)
     found = _settled(problem, ends, owner[sound])
     if found is not None:
         found = _distinct(*found, batch)
@@ -70,20 +69,19 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
     members = problem.select(owner)
     method = LevenbergMarquardt()
     state = method.init(members, point)
-    state = replace(state, wait=state.wait + _NEVER)
     going = torch.isfinite(state.objective)
     for _ in range(_STEPS):
         rows = (going & ~_done(state)).nonzero().squeeze(1)
         if len(rows) == 0:
             break
         state = state.merge(rows, method.step(members.select(rows), state.select(rows)))
-    resting = (going & (state.promise <= _RESTING)).nonzero().squeeze(1)
+    resting = (going & (state.predicted_reduction <= _RESTING)).nonzero().squeeze(1)
     if len(resting) == 0:
         return None
     state, owner = state.select(resting), owner[resting]
     members = problem.select(owner)
-    # What is left to descend is too little to be seen in the objective, but the model knows the way.
-    v, _ = composite_step(members, state.point, state.model, state.model.curvature)
+    # What is left to descend is too little to be seen in the objective, but not in the model.
+    v, _ = composite_step(members, state.point, state.model, state.model.misfit_hessian)
     last = problem.prior.clamp(state.point.at(state.point.z + v))
     there = visit(members, last)
     if there is None:
@@ -92,7 +90,7 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
 
 
 def _done(state: LMState) -> Tensor:
-    left = torch.minimum(state.decrease, state.promise)
+    left = torch.minimum(state.decrease, state.predicted_reduction)
     return state.stalled | (left <= state.resolution)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from onmanifold import geometry
+from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.state import Rows
 from onmanifold.posterior.laplace import Laplace
 from onmanifold.posterior.target import Local, Visit, in_box, local, visit
 from onmanifold.prior import Point

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold.descent.derivatives import Model
+from onmanifold.descent.model import QuadraticModel, Rows
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.descent.state import Rows
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -60,9 +59,9 @@ def at_rest(solution: Solution) -> Problem:
         ValueError: all starts of a measurement failed.
     """
     problem = problem_of(solution)
-    status = solution.ends.status
+    status = solution.final_points.status
     good = torch.stack([status == code for code in _AT_REST]).any(0)
-    failed = ~(good & torch.isfinite(solution.ends.objective)).any(1)
+    failed = ~(good & torch.isfinite(solution.final_points.objective)).any(1)
     if bool(failed.any()):
         raise ValueError(
             f"measurements {failed.nonzero().squeeze(1).tolist()}: no start converged "
@@ -131,13 +130,15 @@ def visit(problem: Problem, point: Point) -> Visit | None:
 
 def local(problem: Problem, trial: Trial, x: Tensor) -> Local:
     """Derivatives of the posterior at ``trial``, by d tangents a member."""
-    return modelled(problem, trial.point, x, trial.objective, problem.model(trial))
+    return modelled(problem, trial.point, x, trial.objective, problem.quadratic_model(trial))
 
 
-def modelled(problem: Problem, point: Point, x: Tensor, objective: Tensor, model: Model) -> Local:
+def modelled(
+    problem: Problem, point: Point, x: Tensor, objective: Tensor, model: QuadraticModel
+) -> Local:
     """The same where the objective's model is known, as at the end of a descent."""
-    gradient = (model.gradient + model.slope).double()
-    curvature = (model.curvature + model.bend).double()
+    gradient = model.gradient.double()
+    curvature = model.hessian.double()
     used = problem.prior.active(point.chart)
     hessian = _no_wider_than(box_of(problem, point.chart), used, curvature)
     return Local(point.chart, point.z, x, objective.double(), gradient, hessian)

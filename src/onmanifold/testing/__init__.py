@@ -1,8 +1,8 @@
-"""The checks that a plugin must obey, as checks for your own tests.
+"""Checks of operators and priors, to call in your own tests.
 
-The solver relies on derivatives that are derivatives, on adjoints that are adjoints and on encoders
-that invert their decoders; where one is slightly wrong it does not crash, it just stops early or
-ends somewhere else. So run these once on every operator and every prior that you write:
+The solver relies on exact derivatives, on adjoints that match them, and on encoders that invert their
+decoders. Where one is slightly wrong, the solver does not crash: it stops early or ends somewhere else. So
+run these checks on every operator and every prior that you write:
 
     >>> from onmanifold import as_operator
     >>> from onmanifold.testing import check_operator
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_batch
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.prior import ManifoldPrior
 from onmanifold.testing import operators, priors
-from onmanifold.testing.report import Check, CheckFailed, CheckReport, Checks
+from onmanifold.testing.report import Check, CheckFailed, CheckList, CheckReport
 
 __all__ = ["Check", "CheckFailed", "CheckReport", "check_operator", "check_prior"]
 
@@ -28,10 +29,10 @@ __all__ = ["Check", "CheckFailed", "CheckReport", "check_operator", "check_prior
 def check_operator(
     operator: ForwardOperator, x: Tensor | None = None, seed: int = 0
 ) -> CheckReport:
-    """Check that ``operator`` obeys the checks of a forward operator.
+    """Check that ``operator`` has the properties that the solver relies on.
 
-    - ``A``, ``A_jvp``, ``A_vjp`` return what their shapes promise, in the dtype they were given,
-      and leave their arguments alone; a batch is the same as its members one by one;
+    - ``A``, ``A_jvp``, ``A_vjp`` return tensors of ``y_shape`` or ``x_shape`` in the dtype of their
+      arguments, which they do not change; a batch equals its members one by one;
     - dot test: ``<A_jvp(x, v), u> = <v, A_vjp(x, u)>``, to 1e-10 in float64 and 1e-5 in float32;
     - Taylor (float64 only): ``|A(x + t v) - A(x) - t A_jvp(x, v)|`` falls like ``t**2``;
     - ``linear = True``: ``A(a x + b w) = a A(x) + b A(w)``, ``A_jvp(x, v) = A(v)``, and
@@ -70,27 +71,27 @@ def check_operator(
     if x is None:
         x = operators.default_points(operator, seed)
     check_batch(x, operator.x_shape, "x", finite=True)
-    checks = Checks(operator, x.dtype)
+    checks = CheckList(operator, x.dtype)
     with torch.no_grad():
-        operators.measure(checks, operator, x, seed)
+        operators.run_checks(checks, operator, x, seed)
     return checks.verdict()
 
 
 def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
-    """Check that ``prior`` obeys the checks of a learned manifold, in every chart.
+    """Check that ``prior`` has the properties that the solver relies on, in every chart.
 
     - shapes, dtypes and finiteness of what it returns; a batch equals its members one by one;
     - ``E_k(D_k(z)) = z``, to 1e-10 in float64 and 1e-4 in float32, and ``D_k(E_k(x))`` is
-      idempotent, also for ``x`` beside the manifold; of a prior with ``inverse_error > 0`` instead that the
-      median of ``|E_k(D_k(z)) - z|`` is what it claims, and that ``locate`` is idempotent, on all but the
+      idempotent, also for ``x`` off the manifold. If the prior has ``inverse_error > 0``, instead: the
+      median of ``|E_k(D_k(z)) - z|`` is what it claims, and ``locate`` is idempotent, on all points but the
       share ``locate_misses``;
     - both retractions, in float64: ``R_x(0) = x``, and ``|R_x(t h) - (x + t h)|`` falls like
       ``t**2``;
     - responsibilities: non-negative, rows sum to one; ``log_prob``: finite in the box;
     - ``sample`` depends on its seed, and on nothing else;
     - ``locate`` finds the points of the manifold again, all but the share ``locate_misses``;
-    - configuration and weights, written and read, give the same prior. A kind that no entry point
-      names is built with its class's ``from_config``.
+    - configuration and weights, written and read, give the same prior. A class that no entry point
+      names is built again by its ``from_config``.
 
     Args:
         prior: the prior, in evaluation mode.
@@ -104,10 +105,10 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
         CheckFailed: naming each check that does not hold, and by how much.
     """
     if not isinstance(prior, ManifoldPrior):
-        raise TypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
+        raise InputTypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
     if n < 2:
-        raise ValueError(f"n has to be at least 2, got {n}")
-    checks = Checks(prior, prior.dtype)
+        raise InputError(f"n has to be at least 2, got {n}")
+    checks = CheckList(prior, prior.dtype)
     with torch.no_grad():
-        priors.measure(checks, prior, n, seed)
+        priors.run_checks(checks, prior, n, seed)
     return checks.verdict()

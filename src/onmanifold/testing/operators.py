@@ -1,4 +1,4 @@
-"""The checks of a forward operator, one function each; ``check_operator`` calls them."""
+"""The checks of a forward operator, a function for each property; ``check_operator`` calls them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onmanifold.checks import as_generator
 from onmanifold.operator import ForwardOperator, linearize
 from onmanifold.testing.report import (
     SLOPE,
-    Checks,
+    CheckList,
     distance,
     inner,
     norms,
@@ -31,8 +31,8 @@ def default_points(operator: ForwardOperator, seed: int) -> Tensor:
     return (0.5 + u).to(like)
 
 
-def measure(checks: Checks, op: ForwardOperator, x: Tensor, seed: int) -> None:
-    """Measure every check at the points ``x``; raise at once if the shapes are wrong."""
+def run_checks(checks: CheckList, op: ForwardOperator, x: Tensor, seed: int) -> None:
+    """Do every check at the points ``x``; raise at once if the shapes are wrong."""
     generator = as_generator(seed)
     y = op.A(x)
     _shapes(checks, op, x, y, generator)
@@ -47,7 +47,7 @@ def measure(checks: Checks, op: ForwardOperator, x: Tensor, seed: int) -> None:
 
 
 def _shapes(
-    checks: Checks, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     def fits(result: object, shape: tuple[int, ...]) -> bool:
         return (
@@ -68,10 +68,12 @@ def _shapes(
     checks.true("shape and dtype of A_jvp(x, v), finite", fits(op.A_jvp(x, v), op.y_shape))
     checks.true("shape and dtype of A_vjp(x, u), finite", fits(op.A_vjp(x, u), op.x_shape))
     same = torch.equal(x, before) and torch.equal(v, v_before) and torch.equal(u, u_before)
-    checks.true("arguments are left alone", same)
+    checks.true("arguments are not changed", same)
 
 
-def _dot_test(checks: Checks, op: ForwardOperator, x: Tensor, generator: torch.Generator) -> None:
+def _dot_test(
+    checks: CheckList, op: ForwardOperator, x: Tensor, generator: torch.Generator
+) -> None:
     v = randn(x, x.shape, generator)
     forward = op.A_jvp(x, v)
     for name, u in (("random", randn(x, forward.shape, generator)), ("aligned", forward)):
@@ -84,7 +86,7 @@ def _dot_test(checks: Checks, op: ForwardOperator, x: Tensor, generator: torch.G
 
 
 def _batch(
-    checks: Checks, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     v, u = randn(x, x.shape, generator), randn(x, y.shape, generator)
     jvp, vjp = op.A_jvp(x, v), op.A_vjp(x, u)
@@ -98,7 +100,7 @@ def _batch(
 
 
 def _taylor(
-    checks: Checks, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     size = x.abs().mean().clamp(min=1e-30) if bool((x != 0).any()) else x.new_ones(())
     v = size * (2 * torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x) - 1)
@@ -111,7 +113,7 @@ def _taylor(
 
 
 def _linear(
-    checks: Checks, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     tol = tolerance(x.dtype)
     other = randn(x, x.shape, generator)
@@ -127,7 +129,7 @@ def _linear(
 
 
 def _linearization(
-    checks: Checks, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     tol = tolerance(x.dtype)
     tangents = 2

@@ -1,4 +1,4 @@
-"""The checks of a learned manifold, one function each; ``check_prior`` calls them."""
+"""The checks of a learned manifold, a function for each property; ``check_prior`` calls them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from onmanifold.autodiff import jvp
 from onmanifold.checks import as_generator
+from onmanifold.errors import InputError
 from onmanifold.geometry import locate
 from onmanifold.plugins import kind_of
 from onmanifold.pretrained import build, load_prior_folder, save_prior
@@ -20,7 +21,7 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import ChartRetraction, ProjectionRetraction, Retraction
 from onmanifold.testing.report import (
     SLOPE,
-    Checks,
+    CheckList,
     distance,
     norms,
     randn,
@@ -35,8 +36,8 @@ def _inverse_tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-4
 
 
-def measure(checks: Checks, prior: ManifoldPrior, n: int, seed: int) -> None:
-    """Measure every check; raise at once if samples cannot be drawn, decoded and encoded."""
+def run_checks(checks: CheckList, prior: ManifoldPrior, n: int, seed: int) -> None:
+    """Do every check; raise at once if samples cannot be drawn, decoded and encoded."""
     dims = prior.chart_dims
     fit = len(dims) == prior.num_charts and min(dims) >= 0 and max(dims) == prior.dim
     checks.true("chart_dims: K numbers from 0 to d, the largest is d", fit)
@@ -64,7 +65,7 @@ def _fits(value: object, shape: tuple[int, ...], prior: ManifoldPrior) -> bool:
     )
 
 
-def _sampling(checks: Checks, prior: ManifoldPrior, points: Point, n: int, seed: int) -> None:
+def _sampling(checks: CheckList, prior: ManifoldPrior, points: Point, n: int, seed: int) -> None:
     again, other = prior.sample(n, seed), prior.sample(n, seed + 1)
     numbered = not points.chart.is_floating_point() and points.chart.shape == (n,)
     numbered = numbered and bool(((points.chart >= 0) & (points.chart < prior.num_charts)).all())
@@ -100,14 +101,14 @@ def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int
     return torch.cat([points.z[points.chart == k], spread])[:, : prior.chart_dims[k]]
 
 
-def _chart(checks: Checks, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+def _chart(checks: CheckList, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     if prior.inverse_error == 0:
         _exact_inverse(checks, prior, z, k, seed)
     density = prior.log_prob_chart(z, k)
     checks.true(f"log_prob: (B,), finite in the box, chart {k}", _fits(density, (len(z),), prior))
 
 
-def _exact_inverse(checks: Checks, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+def _exact_inverse(checks: CheckList, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     tol = _inverse_tolerance(prior.dtype)
     x = prior.decode_chart(z, k)
     scale = max(1.0, float(z.abs().max()) if z.numel() else 0.0)
@@ -118,8 +119,8 @@ def _exact_inverse(checks: Checks, prior: ManifoldPrior, z: Tensor, k: int, seed
     checks.at_most(f"D(E(x)) is idempotent, chart {k}", distance(twice, once), 10 * tol)
 
 
-def _learned_inverse(checks: Checks, prior: ManifoldPrior, seed: int) -> None:
-    """A learned inverse is as exact as the prior claims; where that is not at all, it is none."""
+def _learned_inverse(checks: CheckList, prior: ManifoldPrior, seed: int) -> None:
+    """A learned inverse is as exact as the prior claims, and better than none."""
     points = prior.sample(_MANY, seed)
     x = prior.decode(points)
     off = (prior.encode(x, points.chart).z - points.z).norm(dim=1).median()
@@ -133,7 +134,7 @@ def _learned_inverse(checks: Checks, prior: ManifoldPrior, seed: int) -> None:
     checks.at_most("locate is idempotent", _all_but(_misses(prior), twice, once), 1e-3)
 
 
-def _responsibilities(checks: Checks, prior: ManifoldPrior, points: Point) -> None:
+def _responsibilities(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
     gamma = prior.responsibilities(prior.decode(points))
     fits = _fits(gamma, (len(points), prior.num_charts), prior)
     checks.true("responsibilities: (B, K), finite", fits)
@@ -143,7 +144,7 @@ def _responsibilities(checks: Checks, prior: ManifoldPrior, points: Point) -> No
         checks.at_most("responsibilities sum to one", error, tolerance(prior.dtype))
 
 
-def _batch(checks: Checks, prior: ManifoldPrior, points: Point) -> None:
+def _batch(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
     x = prior.decode(points)
     z = prior.encode(x, points.chart).z
     errors = []
@@ -157,7 +158,7 @@ def _batch(checks: Checks, prior: ManifoldPrior, points: Point) -> None:
 
 
 def _misses(prior: ManifoldPrior) -> float:
-    """The share of points that ``locate`` may miss, where a prior that is reached by jumps states one."""
+    """The share of points that ``locate`` may miss, if the prior states one."""
     return float(getattr(prior, "locate_misses", 0.0))
 
 
@@ -170,7 +171,7 @@ def _all_but(share: float, a: Tensor, b: Tensor) -> float:
     return distance(off, torch.zeros_like(off), scale)
 
 
-def _locate(checks: Checks, prior: ManifoldPrior, points: Point, seed: int) -> None:
+def _locate(checks: CheckList, prior: ManifoldPrior, points: Point, seed: int) -> None:
     if _misses(prior) > 0:  # a share of few points says nothing
         points = prior.sample(_MANY, seed)
     x = prior.decode(points)
@@ -187,7 +188,7 @@ def _few(points: Point) -> Point:
     return points.select(torch.cat(rows))
 
 
-def _retractions(checks: Checks, prior: ManifoldPrior, points: Point, seed: int) -> None:
+def _retractions(checks: CheckList, prior: ManifoldPrior, points: Point, seed: int) -> None:
     """R_x(0) = x and first-order rigidity of both retractions, on a float64 copy of the prior."""
     exact = copy.deepcopy(prior).double()
     points = _few(points)
@@ -215,10 +216,10 @@ def _retractions(checks: Checks, prior: ManifoldPrior, points: Point, seed: int)
     rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart) - there)
 
 
-def _round_trip(checks: Checks, prior: ManifoldPrior, points: Point) -> None:
+def _round_trip(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
     try:
         kind_of(type(prior))
-    except ValueError:  # a class under development: nobody could load it by name yet
+    except InputError:  # a class under development: nobody could load it by name yet
         config: dict[str, Any] = json.loads(json.dumps(prior.config()))
         again = build(type(prior), config, copy.deepcopy(prior.state_dict()), prior.dtype)
         name = "built again from config() and weights"

@@ -1,4 +1,4 @@
-"""How checks are measured, written down and judged: what ``onmanifold.testing`` is made of."""
+"""Results of checks, and the numbers that they compare."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NEGLIGIBLE = 1e-6  # a derivative's relative error that the Taylor check does no
 
 @dataclass(frozen=True)
 class Check:
-    """One check, as measured.
+    """The result of one check.
 
     Attributes:
-        name: what it says.
+        name: the property that was checked.
         value: an error, or a slope.
         bound: the largest error, or the smallest slope, that is accepted.
         at_least: whether ``bound`` is a lower bound.
@@ -31,7 +31,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the check is obeyed; NaN obeys nothing."""
+        """Whether the value is within the bound; NaN never is."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
@@ -44,11 +44,11 @@ class Check:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """The results of all checks of one plugin.
 
     Attributes:
-        subject: class that was checked, and in which dtype.
-        checks: every check, in the order checked.
+        subject: class of the plugin, and its dtype.
+        checks: the results, in the order in which they were measured.
     """
 
     subject: str
@@ -56,7 +56,7 @@ class CheckReport:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that do not hold."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.holds)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class CheckReport:
 
 
 class CheckFailed(AssertionError):
-    """A plugin breaks one of its checks.
+    """A plugin fails at least one check.
 
     Attributes:
         report: every check with its measured error.
@@ -76,8 +76,8 @@ class CheckFailed(AssertionError):
         super().__init__(f"{report.subject} fails {len(lines)} check(s):\n" + "\n".join(lines))
 
 
-class Checks:
-    """Collects checks while a check runs."""
+class CheckList:
+    """Collects the results while the checks of a plugin run."""
 
     def __init__(self, subject: object, dtype: torch.dtype) -> None:
         self.subject = f"{type(subject).__name__} in {str(dtype).removeprefix('torch.')}"
@@ -90,11 +90,11 @@ class Checks:
         self.checks.append(Check(name, value, bound, at_least=True))
 
     def true(self, name: str, fact: bool) -> None:
-        """A yes-or-no check: error 0 or infinity."""
+        """A check that is met or not: error 0 or infinity."""
         self.checks.append(Check(name, 0.0 if fact else math.inf, 0.0))
 
     def verdict(self) -> CheckReport:
-        """The report, or :class:`CheckFailed` if a check so far does not hold."""
+        """The report; raises :class:`CheckFailed` if one of the checks so far failed."""
         report = CheckReport(self.subject, tuple(self.checks))
         if report.failed:
             raise CheckFailed(report)
@@ -130,16 +130,15 @@ def remainder_slope(
 ) -> float:
     """Slope of ``log |remainder(t)|`` over ``log t``, the worst of a batch.
 
-    Only remainders that tell something are used: above 30 times the rounding ``noise`` and above
-    ``NEGLIGIBLE * t`` times the first-order term. A member with fewer than two of them has no
-    remainder to speak of: infinite slope.
+    Only remainders above 30 times the rounding ``noise`` and above ``NEGLIGIBLE * t`` times the
+    first-order term are used. A member with fewer than two of them has an infinite slope.
 
     Args:
         remainder: maps ``t`` to the remainder's norm, ``(B,)``.
         first_order: norm of the first-order term at ``t = 1``, ``(B,)``.
         noise: level of rounding in the remainder, ``(B,)``.
         start: the largest ``t``; each next one is a quarter of the last.
-        steps: how many.
+        steps: how many values of ``t``.
 
     Example:
         >>> one = torch.ones(1, dtype=torch.float64)
@@ -155,10 +154,8 @@ def remainder_slope(
     levels = torch.stack([(30 * noise).maximum(NEGLIGIBLE * t * first_order) for t in times], dim=1)
     worst = math.inf
     for row, level in zip(values, levels, strict=True):
-        told = row > level
-        count = (
-            len(row) if bool(told.all()) else int((~told).int().argmax())
-        )  # up to the first lost
+        clear = row > level  # the slope is taken up to the first remainder that rounding hides
+        count = len(row) if bool(clear.all()) else int((~clear).int().argmax())
         if count < 2:
             continue
         slopes = (row[: count - 1] / row[1:count]).log() / math.log(4)
@@ -172,7 +169,7 @@ def norms(x: Tensor) -> Tensor:
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Relative error that rounding explains."""
+    """Relative error that rounding may cause."""
     return 1e-10 if dtype == torch.float64 else 1e-5
 
 

@@ -1,0 +1,173 @@
+"""The angles of a tank's electrodes, from a measurement without objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onmanifold.checks import check_count, check_number
+from onmanifold.operators.eit.calibration.calibrate import Calibration, calibrate, prior_widths
+from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.channels.flags import flag_channels
+from onmanifold.operators.eit.fem.assembly import assemble
+from onmanifold.operators.eit.fem.engine import Engine
+from onmanifold.operators.eit.geometry.tank import Tank
+from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import noise_std
+from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
+from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.protocol import Protocol
+
+Array = NDArray[np.float64]
+
+_NUDGE = 0.1  # degrees, of the difference quotients
+_UNRELIABLE = 20.0  # by how much the errors of bad channels are taken to be larger
+_ROOM = 0.4  # share of an electrode or gap by which an edge may move into it
+
+
+@dataclass(frozen=True, eq=False)
+class ElectrodeFit:
+    """Electrodes that fit a reference measurement.
+
+    Attributes:
+        edges: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
+        calibration: of the tank with these electrodes.
+        before: relative residual of the reference with evenly spaced electrodes.
+    """
+
+    edges: Array
+    calibration: Calibration
+    before: float
+
+
+def calibrate_electrodes(
+    tank: Tank,
+    reference: Measurement,
+    *,
+    make_mesh: Callable[[Tank], Mesh] | None = None,
+    fit: Sequence[str] = ("conductivity", "common", "currents"),
+    spread: float = 0.3,
+    error: float = 0.003,
+    rounds: int = 2,
+) -> ElectrodeFit:
+    """:func:`calibrate` with the place and width of each electrode as further unknowns.
+
+    Gauss-Newton steps in the angles at which electrodes start and end, together with everything in ``fit``.
+    A weak normal prior holds the edges where the tank has them. Derivatives by the edges are difference
+    quotients between meshes whose nodes near the wall are turned (:func:`with_electrode_edges`): 2 L meshes
+    in each round, which may be coarse inside, where no objects are. Channels that :func:`flag_channels` finds
+    bad hardly count. A turn of all electrodes, and the shifts ``a cos + b sin`` of their angles that come
+    from conformal maps of the disk, change nothing in a tank without objects: there the prior decides.
+
+    Args:
+        tank: with the width that fits the reference best; see :func:`calibrate_width`.
+        reference: a measurement of the tank without objects.
+        make_mesh: of a tank; by default :func:`polar_mesh`, fine at the wall. How the wall is resolved
+            acts like the electrodes' width: use the edges with meshes that are alike there.
+        fit: as for :func:`calibrate`.
+        spread: standard deviation of each edge, degrees.
+        error: relative residual that the model leaves, of each voltage and of the typical one.
+        rounds: steps.
+
+    Raises:
+        ValueError: as :func:`calibrate`.
+
+    Example:
+        >>> from onmanifold.operators.eit import EIT
+        >>> tank = Tank(radius=0.1, electrodes=8, width=20)
+        >>> eit = EIT(tank, Protocol.skip(8, 2), (1, 4, 4), mesh=polar_mesh(tank, 8, 1.4))
+        >>> water = Measurement.from_values(eit.protocol, eit.A(torch.ones(1, 1, 4, 4).double())[0])
+        >>> found = calibrate_electrodes(tank, water, fit=("conductivity",), rounds=1)
+        >>> bool(abs(found.edges - electrode_edges(tank)).max() < 0.05)
+        True
+    """
+    check_count(rounds, "calibrate_electrodes: rounds")
+    for value, name in ((spread, "spread"), (error, "error")):
+        check_number(value, f"calibrate_electrodes: {name}")
+    mesh = (make_mesh or fine_at_wall)(tank)
+    search = _Search(tank, reference, mesh, tuple(fit), spread, _expected_errors(reference, error))
+    room = _ROOM * min(tank.width, tank.spacing - tank.width)
+    edges = nominal = electrode_edges(tank)
+    found = search.calibrated(edges)
+    before = found.after
+    for _ in range(rounds):
+        moved = edges + search.step(edges, found) - nominal
+        edges = nominal + np.clip(moved, -room, room)
+        found = search.calibrated(edges)
+    return ElectrodeFit(edges, found, before)
+
+
+def fine_at_wall(tank: Tank, longest: float = 0.25) -> Mesh:
+    """Eight edges along each electrode and each gap; inside no longer ones than ``longest``, in radii."""
+    return polar_mesh(tank, 8, 1.4, longest)
+
+
+def _expected_errors(reference: Measurement, error: float) -> Tensor:
+    """Standard deviation of noise and model together, V, the protocol's shape."""
+    voltages = reference.voltages
+    typical = voltages[reference.mask].square().mean().sqrt()
+    noise = noise_std(torch.where(reference.mask, voltages, typical))
+    std = (noise.square() + error**2 * (voltages.square() + typical**2)).sqrt()
+    factor = torch.ones(reference.protocol.full_shape, dtype=torch.float64)
+    factor[:, list(flag_channels(reference).bad)] = _UNRELIABLE
+    return std * reference.protocol.pick(factor)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The least-squares problem of the edges; ``std`` is what is expected to be left of each voltage, V."""
+
+    tank: Tank
+    reference: Measurement
+    mesh: Mesh
+    fit: tuple[str, ...]
+    spread: float
+    std: Tensor
+
+    def calibrated(self, edges: Array) -> Calibration:
+        """All but the edges."""
+        mesh = with_electrode_edges(self.mesh, self.tank, edges)
+        return calibrate(self.tank, self.reference, mesh=mesh, fit=self.fit)
+
+    def step(self, edges: Array, found: Calibration) -> Array:
+        """The Gauss-Newton step of the edges ``(L, 2)``; that of all else is left to :meth:`calibrated`."""
+        theta, here = _parameters(found), self._fit(edges, found)
+        state = here.predict(theta)
+        columns = []
+        for k in range(edges.size):
+            nudge = np.zeros(edges.size)
+            nudge[k] = _NUDGE
+            there = self._fit(edges + nudge.reshape(edges.shape), found)
+            columns.append((there.predict(theta).prediction - state.prediction) / _NUDGE)
+        both = torch.cat([torch.stack(columns), here.jacobian(state)])
+        mask, own = self.reference.mask, torch.full((edges.size,), self.spread**-2).double()
+        weight = torch.cat([own, here.weight])
+        moved = torch.from_numpy((edges - electrode_edges(self.tank)).ravel())
+        off = torch.cat([moved, (theta - here.origin)[here.free]])
+        rows = (both / self.std)[:, mask]
+        gradient = rows @ (here.residual(state) / self.std[mask]) - weight * off
+        step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
+        return np.asarray(step[: edges.size].view(edges.shape).numpy())
+
+    def _fit(self, edges: Array, found: Calibration) -> ReferenceFit:
+        protocol = self.reference.protocol
+        full = Protocol(protocol.injections, np.eye(protocol.electrodes))
+        model = CompleteElectrodes(found.geometry.impedances, full, found.geometry.shunted)
+        engine = Engine(assemble(with_electrode_edges(self.mesh, self.tank, edges)), model)
+        impedances, widths = torch.tensor(self.tank.impedances), prior_widths(self.reference)
+        return ReferenceFit(engine, impedances, self.reference, self.fit, widths)
+
+
+def _parameters(found: Calibration) -> Tensor:
+    """What a calibration found, as :class:`ReferenceFit` counts it."""
+    values = found.values
+    logs = torch.tensor([values.conductivity]).double().log(), values.impedances.log()
+    instrument = (getattr(found.instrument, name) for name in PARTS[2:])
+    return torch.cat([*logs, *instrument])

@@ -1,0 +1,85 @@
+"""Arrays from files that a user names: .npy, .npz, .mat and .png."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onmanifold.errors import InputError
+
+Array = NDArray[Any]
+
+
+def read_array(path: Path, key: str | None = None) -> Array:
+    """Read one numeric array.
+
+    Args:
+        path: ``.npy``, ``.npz``, ``.mat`` or ``.png``. Grey values of an image are
+            scaled to ``[0, 1]``, and its colours come first, ``(C, H, W)``.
+        key: name of the variable in a ``.npz`` or ``.mat`` file with more than one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another format, a damaged file, no such variable, or entries that are no numbers.
+
+    Example:
+        >>> read_array(Path("measured.txt"))
+        Traceback (most recent call last):
+        onmanifold.errors.InputError: measured.txt: expected a file of type .npy, .npz, .mat, .png
+    """
+    readers: dict[str, Callable[[Path], Array | Mapping[str, Any]]] = {
+        ".npy": _read_npy,
+        ".npz": _read_npz,
+        ".mat": _read_mat,
+        ".png": _read_png,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: expected a file of type {', '.join(readers)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        content = reader(path)
+    except Exception as error:  # these formats' readers fail in many ways on a damaged file
+        message = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{path} is not a readable {path.suffix} file: {message[0]}") from error
+    array = _pick(path, content, key) if isinstance(content, Mapping) else content
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {array.dtype} entries, expected real numbers")
+    return array
+
+
+def _read_npy(path: Path) -> Array:
+    array: Array = np.load(path, allow_pickle=False)
+    return array
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _read_mat(path: Path) -> dict[str, Array]:
+    from scipy.io import loadmat
+
+    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+
+
+def _read_png(path: Path) -> Array:
+    from matplotlib.image import imread
+
+    image: Array = imread(path)
+    return image if image.ndim == 2 else np.moveaxis(image[..., :3], -1, 0)
+
+
+def _pick(path: Path, content: Mapping[str, Array], key: str | None) -> Array:
+    names = ", ".join(content) or "nothing"
+    if key is None and len(content) != 1:
+        raise InputError(f"{path} holds {names}: say which one by its key (--key)")
+    if key is not None and key not in content:
+        raise InputError(f"{path} holds {names}, not {key!r}")
+    return content[key] if key is not None else next(iter(content.values()))

@@ -1,0 +1,142 @@
+"""What looks at descents after each step: history, successive halving, progress bar, callback.
+
+An observer takes the :class:`~onmanifold.descent.run.Run`, and may end members.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onmanifold.checks import check_count
+from onmanifold.descent.method import State
+from onmanifold.descent.run import Run
+from onmanifold.prior import Point
+from onmanifold.status import History, Status
+
+Callback = Callable[[State], object]
+
+_BAR_AFTER = 2.0  # seconds
+
+
+class Recorder:
+    """Records the history, and the points if ``keep_path``."""
+
+    def __init__(self, run: Run[Any], keep_path: bool) -> None:
+        self._rows: list[tuple[Tensor, ...]] = []
+        self._points: list[Point] | None = [] if keep_path else None
+        self(run)
+
+    def __call__(self, run: Run[Any]) -> None:
+        state = run.best
+        length = torch.zeros_like(state.step_length)  # of members that did not move
+        length[run.moved] = state.step_length[run.moved]
+        self._rows.append((state.objective, state.gradient_norm, length, state.point.chart))
+        if self._points is not None:
+            self._points.append(state.point)
+
+    def history(self) -> History:
+        """A row for the initial points and each step."""
+        return History(*(torch.stack(column) for column in zip(*self._rows, strict=True)))
+
+    @property
+    def path(self) -> tuple[Point, ...] | None:
+        """The initial points and those after each step."""
+        return None if self._points is None else tuple(self._points)
+
+
+@dataclass(frozen=True)
+class SuccessiveHalving:
+    """Drops the worse half of each measurement's starts after some steps, then after twice as many, etc.
+
+    The best start stays, and so does one whose predicted reduction would make it the best.
+
+    Args:
+        starts: S, members of each measurement, which are consecutive.
+        after: steps to the first round.
+
+    References:
+        K. Jamieson, A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization,
+        AISTATS 2016.
+
+    Example:
+        >>> SuccessiveHalving(starts=8, after=5)
+        SuccessiveHalving(starts=8, after=5)
+    """
+
+    starts: int
+    after: int
+
+    def __post_init__(self) -> None:
+        check_count(self.starts, "SuccessiveHalving: starts")
+        check_count(self.after, "SuccessiveHalving: after")
+
+    def __call__(self, run: Run[Any]) -> None:
+        run.end(self.dropped(run.best, run.status, run.count), Status.DROPPED)
+
+    def dropped(self, state: State, status: Tensor, steps: int) -> Tensor:
+        """Which of the running members end here, after so many ``steps``: ``(N,)``, boolean."""
+        rounds, rest = divmod(steps, self.after)
+        if rest or rounds & (rounds - 1):  # 1, 2, 4, 8 times ``after``
+            return torch.zeros_like(state.stalled)
+        keep = max(self.starts >> rounds.bit_length(), 1)
+        objective = state.objective.nan_to_num(nan=torch.inf).view(-1, self.starts)
+        rank = objective.argsort(dim=1, stable=True).argsort(dim=1)
+        # A gradient alone predicts no reduction: then the rank decides.
+        predicted = state.predicted_reduction
+        predicted = torch.where(predicted.isfinite(), predicted, 0.0).view_as(objective)
+        hopeful = objective - predicted <= objective.amin(dim=1, keepdim=True)
+        hopeless = ((rank >= keep) & ~hopeful).flatten()
+        return hopeless & (status == Status.RUNNING)
+
+
+class CallbackObserver:
+    """Ends all descents where the user's callback returns something true or raises.
+
+    Attributes:
+        error: what it raised.
+    """
+
+    def __init__(self, callback: Callback | None) -> None:
+        self._callback = callback
+        self.error: Exception | None = None
+
+    def __call__(self, run: Run[Any]) -> None:
+        if self._callback is None:
+            return
+        try:
+            stops = bool(self._callback(run.best))
+        except Exception as error:
+            self.error, stops = error, True
+        run.end(stops, Status.STOPPED_BY_CALLBACK)
+
+
+@contextmanager
+def progress_bar(members: int, wanted: bool) -> Iterator[Callable[[Run[Any]], None]]:
+    """Yield an observer that shows how many members have ended, once the descent takes a while."""
+    if not wanted:
+        yield lambda run: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    bar = Progress(*columns, TimeElapsedColumn(), transient=True)
+    task = bar.add_task("descending", total=members)
+    began = time.monotonic()
+
+    def show(run: Run[Any]) -> None:
+        ended = int((run.status != Status.RUNNING).sum())
+        bar.update(task, completed=ended, description=f"descending, step {run.count}")
+        if time.monotonic() - began > _BAR_AFTER:
+            bar.start()
+
+    try:
+        yield show
+    finally:
+        bar.stop()

@@ -1,0 +1,69 @@
+"""Descents in progress: a batch of members, the method that moves them, the rule that stops them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from onmanifold.descent.method import Method, State
+from onmanifold.descent.problem import ChartChanges, Problem
+from onmanifold.descent.stopping import StoppingRule
+from onmanifold.prior import Point
+from onmanifold.status import Status
+
+
+class Run[S: State]:
+    """N descents in progress. Members that have stopped stay where they are.
+
+    Attributes:
+        problem: N members; they may change charts.
+        method: makes the steps.
+        state: where the members are.
+        best: the state without explorations that have not led lower yet.
+        status: a :class:`~onmanifold.status.Status` code each, ``(N,)``, integer.
+        moved: the members that made the last step, an index.
+        count: number of steps of the loop.
+    """
+
+    def __init__(
+        self, problem: Problem, method: Method[S], stop: StoppingRule, start: Point | S
+    ) -> None:
+        self.problem = replace(problem, chart_changes=ChartChanges.of(problem))
+        self.method, self._stop = method, stop
+        self.state = method.init(self.problem, start) if isinstance(start, Point) else start
+        self.best = self.state
+        self.status = self._judge(self.problem, self.state)
+        self.moved = torch.empty(0, dtype=torch.long, device=self.status.device)
+        self.count = 0
+
+    @property
+    def going(self) -> bool:
+        """Whether any member is still descending."""
+        return bool((self.status == Status.RUNNING).any())
+
+    def step(self) -> None:
+        """One attempted step of all members that are still descending."""
+        self.moved = (self.status == Status.RUNNING).nonzero().squeeze(1)
+        self.count += 1
+        active = self.problem.select(self.moved)
+        self.put(self.moved, self.method.step(active, self.state.select(self.moved)))
+        self.best = self.state
+
+    def put(self, rows: Tensor, state: S) -> None:
+        """Set the state of the members ``rows`` (an index), and their status by the stopping rule."""
+        self.state = self.state.merge(rows, state)
+        status = self._judge(self.problem.select(rows), state)
+        self.status = self.status.index_copy(0, rows, status)
+
+    def end(self, which: Tensor | bool, why: Status) -> None:
+        """End those members that are still descending."""
+        ends = (self.status == Status.RUNNING) & which
+        self.status = torch.where(ends, why, self.status)
+
+    def _judge(self, problem: Problem, state: S) -> Tensor:
+        status = self._stop(problem, state)
+        status = torch.where((status == Status.RUNNING) & state.stalled, Status.STALLED, status)
+        finite = torch.isfinite(state.objective) & torch.isfinite(state.gradient_norm)
+        return torch.where(finite, status, Status.NOT_FINITE)
