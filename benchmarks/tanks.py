@@ -1,7 +1,6 @@
 """Methods of reconstruction on simulated water tanks that are as wrong as real ones.
 
     python benchmarks/tanks.py make                     simulates 60 scenes (kept in runs/tanks)
-    python benchmarks/tanks.py compare --real DIR       how hard they are, beside measured tanks
     python benchmarks/tanks.py run METHOD ...           prints scores, counts, calibration, times
 
 Methods: linear, image, scene, fourier, or MODULE:CLASS of one's own. Results are kept as they are made;
@@ -19,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from tanks_parts import cases, scoring, statistics
+from tanks_parts import cases, scoring
 from tanks_parts.data_terms import DATA_TERMS
 from tanks_parts.methods import METHODS
 
@@ -30,13 +29,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command and its options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command")
-    for name in ("make", "compare", "run"):
+    for name in ("make", "run"):
         command = commands.add_parser(name)
         command.add_argument("--folder", type=Path, default=FOLDER)
         command.add_argument("--scenes", type=int, default=cases.SCENES, help="the first so many")
         command.add_argument("--jobs", type=int, default=1, help="number of processes")
-        if name != "make":
-            command.add_argument("--real", type=Path, metavar="DIR", help="measured tanks")
+    command.add_argument("--real", type=Path, metavar="DIR", help="measured tanks")
     command.add_argument("methods", nargs="+", metavar="METHOD", help=", ".join(METHODS))
     command.add_argument("--levels", type=int, nargs="+", help="default: 1 4 7; real: all")
     command.add_argument("--data", choices=DATA_TERMS, default="transfer", help="data term")
@@ -54,15 +52,13 @@ def main() -> None:
     """Run a command."""
     options = parse(None if len(sys.argv) > 1 else ["run", "linear"])
     torch.set_num_threads(1)
-    chosen, real = [], getattr(options, "real", None)
-    if options.command != "run" or not real:
+    real = getattr(options, "real", None)
+    if real:
+        chosen = cases.load_real(real)
+    else:
         cases.make_cases(options.folder, options.scenes, options.jobs)
         chosen = cases.load_cases(options.folder, range(options.scenes))
-    if real:
-        chosen = cases.load_real(real) + chosen
-    if options.command == "compare":
-        statistics.compare(chosen, options.jobs)
-    elif options.command == "run":
+    if options.command == "run":
         levels = options.levels or ([1, 2, 3, 4, 5, 6, 7] if real else [1, 4, 7])
         results = options.folder / "results"
         found = scoring.run(results, options.methods, options.data, chosen, levels, options.jobs)

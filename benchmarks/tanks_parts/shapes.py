@@ -208,8 +208,8 @@ def _spaced(ring: Ring, step: float = 0.1) -> Ring:
 
 
 def _cross(a: Ring, b: Ring) -> NDArray[np.float64]:
-    """Cross products of vectors: positive where b is on the left of a."""
-    return (a.conj() * b).imag
+    """Cross products of vectors: positive where b is on the left of a, exactly 0 where they are equal."""
+    return a.real * b.imag - a.imag * b.real
 
 
 def _crossings(first: Ring, second: Ring) -> NDArray[np.bool_]:
