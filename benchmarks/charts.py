@@ -16,7 +16,7 @@ import typer
 from charts_parts.tiled import TiledChart
 from charts_parts.training import TASKS, ChartTrainer, Design, measure, one_chart_atlas
 from onmanifold.priors.atlas.chart import Chart
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.recipe import Recipe
 from shared.options import one_of
 from shared.records import Records
 from shared.tables import Table
@@ -87,7 +87,7 @@ def print_costs() -> None:
         return
     compiled = trainer(design)
     chart, _ = compiled.atlas.pair(0)
-    for network in (*chart.to_picture, *chart.to_code):
+    for network in (*chart.to_image, *chart.to_code):
         network.compile()
     warm_up = seconds_of(compiled.step, time.process_time)
     table.row(f"A, bfloat16, torch.compile ({warm_up:.0f} s first)", compiled.cost())

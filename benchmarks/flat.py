@@ -30,11 +30,11 @@ from torch import Tensor
 from onmanifold import load_prior
 from onmanifold.pretrained import prior_names
 from onmanifold.priors.autoencoder import Autoencoder
-from onmanifold.priors.datasets import GeodesicManifold, stream
+from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs
-from onmanifold.priors.flat.training import FlatSchedule, quotients
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.flat.embedding import FlatSchedule, quotients
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 from shared.options import one_of
 from shared.tables import Table
 
@@ -87,15 +87,15 @@ def flat(name: str, steps: int | None) -> Autoencoder:
     return trained(shortened(name, steps))
 
 
-def loaded(name: str) -> GeodesicManifold:
+def loaded(name: str) -> GeodesicDataset:
     """The recipe's data manifold."""
     data = Recipe.read(name).load_data()
-    assert isinstance(data, GeodesicManifold)
+    assert isinstance(data, GeodesicDataset)
     return data
 
 
 @torch.no_grad()
-def measured(prior: Autoencoder, data: GeodesicManifold, eps: float) -> tuple[Tensor, Tensor]:
+def measured(prior: Autoencoder, data: GeodesicDataset, eps: float) -> tuple[Tensor, Tensor]:
     """Quotients p and ``|b|^2`` on 5000 held-out pairs."""
     pairs = GeodesicPairs(data, eps).draw(5000, stream(0, "held-out"))
     p, b = quotients(prior.encoder, pairs)
@@ -103,7 +103,7 @@ def measured(prior: Autoencoder, data: GeodesicManifold, eps: float) -> tuple[Te
 
 
 @torch.no_grad()
-def figures(prior: Autoencoder, data: GeodesicManifold, eps: float) -> list[Tensor]:
+def figures(prior: Autoencoder, data: GeodesicDataset, eps: float) -> list[Tensor]:
     """Share of p within 1 +- 0.1, its quantiles, mean distortion, mean ``|b|^2``; least p of far pairs."""
     p, b = measured(prior, data, eps)
     within = ((p - 1).abs() <= 0.1).double().mean()
@@ -166,14 +166,14 @@ def show_start(name: str, steps: int | None) -> None:
         table.row(start, *figures(prior, data, recipe.loss["eps"]))
 
 
-def end_points(data: GeodesicManifold) -> tuple[Tensor, Tensor, Tensor]:
+def end_points(data: GeodesicDataset) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates of 2000 held-out pairs, and how far they are apart."""
     a, b = (data.sample(2000, stream(0, "held-out", index))[1] for index in (0, 1))
     return a, b, data.distance_between(a, b)
 
 
 @torch.no_grad()
-def interpolation_errors(prior: Autoencoder, data: GeodesicManifold, distance: float) -> Tensor:
+def interpolation_errors(prior: Autoencoder, data: GeodesicDataset, distance: float) -> Tensor:
     """Error of the decoded middle of codes of points so far apart, as a share of the spread, ``(n,)``."""
     a, b, apart = end_points(data)
     rows = (apart >= distance).nonzero().squeeze(1)[:500]

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import (
+from onmanifold.priors.autoencoder.loss import (
     AutoencoderSchedule,
     AutoencoderTraining,
     NoOptions,
@@ -36,8 +36,8 @@ from onmanifold.priors.autoencoder.training import (
 from onmanifold.priors.baselines.ae import AE
 from onmanifold.priors.datasets import Sine, Spiral
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
-from onmanifold.priors.method import cosine_rate
-from onmanifold.priors.neighborhood import NRAEL, NRAEQ, NeighborhoodOptions
+from onmanifold.priors.nrae import NRAEL, NRAEQ, NRAEOptions
+from onmanifold.priors.training.method import cosine_rate
 from shared.options import one_of
 from shared.tables import Table
 
@@ -75,8 +75,8 @@ class Toy:
         """Name, class and options of the methods that are compared."""
         return {
             "ae": (AE, NoOptions()),
-            "nrae-l": (NRAEL, NeighborhoodOptions(*self.linear, drawn=2)),
-            "nrae-q": (NRAEQ, NeighborhoodOptions(*self.quadratic, drawn=2)),
+            "nrae-l": (NRAEL, NRAEOptions(*self.linear, drawn=2)),
+            "nrae-q": (NRAEQ, NRAEOptions(*self.quadratic, drawn=2)),
         }
 
 

@@ -27,13 +27,13 @@ from torch.nn import functional
 from onmanifold import ManifoldPrior, load_prior
 from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.autoencoder.training import examples_of
-from onmanifold.priors.datasets import Outline, pixel_grid, stream
+from onmanifold.priors.autoencoder.loss import examples_of
+from onmanifold.priors.datasets import OutlineImages, pixel_grid, stream
 from onmanifold.priors.datasets.base import uniform
-from onmanifold.priors.datasets.outline import FAMILIES
+from onmanifold.priors.datasets.outline_images import FAMILIES
 from onmanifold.priors.datasets.polygon import turned
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 from shared.options import one_of
 from shared.tables import Table
 
@@ -56,7 +56,7 @@ class PCA(Autoencoder):
         encoder.weight.data, encoder.bias.data = axes.T.clone(), -mean @ axes
         self.decoder = torch.nn.Sequential(decoder, torch.nn.Unflatten(1, shape))
         self.encoder = torch.nn.Sequential(torch.nn.Flatten(), encoder)
-        self.requires_grad_(False).settle_on(x, seed=0)
+        self.requires_grad_(False).fit_latents(x, seed=0)
 
 
 def recipe_for(method: str, dim: int, steps: int) -> Recipe:
@@ -80,7 +80,7 @@ def recipe_for(method: str, dim: int, steps: int) -> Recipe:
 def trained(method: str, dim: int, steps: int) -> ManifoldPrior:
     """A prior by a method, a dimension and a number of steps."""
     if method == "pca":
-        return PCA(examples_of(Outline(), 10_000, seed=0), dim)
+        return PCA(examples_of(OutlineImages(), 10_000, seed=0), dim)
     with TemporaryDirectory() as folder:
         return train(recipe_for(method, dim, steps), folder, progress=False)
 
@@ -92,8 +92,8 @@ def fine(x: Tensor) -> Tensor:
 
 def held_out(n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Held-out images, where their true shapes are on the fine grid, and the numbers of their families."""
-    x, coordinates = Outline().sample(n, stream(0, "held-out"))
-    exact, _ = Outline(size=FINE * Outline().size).sample(n, stream(0, "held-out"))
+    x, coordinates = OutlineImages().sample(n, stream(0, "held-out"))
+    exact, _ = OutlineImages(size=FINE * OutlineImages().size).sample(n, stream(0, "held-out"))
     return x, exact[:, 0] > 0, coordinates[:, 0].long()
 
 
@@ -119,7 +119,7 @@ def levels(off: Tensor) -> list[float]:
 def of_samples(prior: ManifoldPrior, n: int = 300) -> list[float]:
     """The numbers of samples that the module's text names."""
     x = prior.decode(prior.sample(n, 0))
-    inside, data = fine(x) > 0, Outline()
+    inside, data = fine(x) > 0, OutlineImages()
     step = 2 * data.half_width / inside.shape[-1]
     grid = torch.stack(pixel_grid(inside.shape[-1], data.half_width))
     area = inside.sum(dim=(1, 2))
@@ -170,9 +170,9 @@ def draw(prior: ManifoldPrior, file: Path) -> None:
     from matplotlib.figure import Figure
 
     g = stream(0, "held-out", 7)
-    drawn = [Outline().corners(name, 1, g) for name in list(FAMILIES)[1:]]
+    drawn = [OutlineImages().corners(name, 1, g) for name in list(FAMILIES)[1:]]
     angles = uniform((1,), 0.0, 2 * pi, g)
-    x = torch.cat([Outline().render(turned(corners, angles)) for corners in drawn])
+    x = torch.cat([OutlineImages().render(turned(corners, angles)) for corners in drawn])
     samples, back = prior.decode(prior.sample(len(x), 1)), reconstruction(prior, x)
     figure = Figure(figsize=(len(x), 2))
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0, hspace=0.05)

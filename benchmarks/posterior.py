@@ -159,7 +159,7 @@ def against_the_grid(solution: Solution, draws: int, bins: int = 50) -> None:
     shares = dict.fromkeys(["integrated", "sampled", "Laplace"], "<24")
     table = Table({"": "d", "variation": ".3f"} | shares | {"R-hat": ".3f", "least ESS": ".0f"})
     for b in range(len(solution)):
-        texts = (str(rounded(s[b])) for s in (mass.sum(2), samples.chart_shares, evidence))
+        texts = (str(rounded(s[b])) for s in (mass.sum(2), samples.chart_probabilities, evidence))
         table.row(b, away[b], *texts, samples.rhat[b].max(), samples.ess[b].min())
     print(f"{samples.seconds:.0f} s, {int(samples.operator_calls[0])} operator calls each")
 

@@ -16,10 +16,10 @@ from onmanifold import load_prior
 from onmanifold.geometry import locate
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import Point
-from onmanifold.priors.datasets import Outline, stream
+from onmanifold.priors.datasets import OutlineImages, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.search import miss
+from onmanifold.priors.scene.regrouping import relative_residual
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2
@@ -45,7 +45,7 @@ def held_out(scene: Scene, n: int) -> tuple[Point, Tensor]:
     for image, chart, z in zip(images, point.chart.tolist(), point.z, strict=True):
         count = sum(scene.counts[chart])
         blocks = z[: count * scene.block].view(count, scene.block)
-        outline = Outline().sample(count, source)[0].to(z).squeeze(1)
+        outline = OutlineImages().sample(count, source)[0].to(z).squeeze(1)
         masks = place(outline, blocks[:, :2], scene.arrangement.size(blocks[:, 2]))
         kinds = [k for k, c in enumerate(scene.counts[chart]) for _ in range(c)]
         for kind, mask in zip(kinds, masks, strict=True):
@@ -62,7 +62,7 @@ def measure(scene: Scene, n: int = 200) -> dict[str, float]:
     """
     point, x = held_out(scene, n)
     found = locate(scene, x)
-    relative = miss(scene, found, x)
+    relative = relative_residual(scene, found, x)
     own = scene.decode(scene.sample(n, 1))
     off = (scene.decode(locate(scene, own)) - own).abs().flatten(1).amax(1)
     return {

@@ -1,4 +1,4 @@
-"""Count and find shapes in a blurred, noisy picture: scenes of learned outlines.
+"""Count and find shapes in a blurred, noisy image: scenes of learned outlines.
 
     python examples/deblur_scene.py [OUTPUT.png] [--cases N]
 
@@ -8,34 +8,22 @@ The shapes (hearts, moons, gears) are none of those whose outlines the prior has
 from __future__ import annotations
 
 import argparse
-import warnings
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
 from statistics import median
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from onmanifold import (
-    Gaussian,
-    InconsistentWarning,
-    InitialPoints,
-    MaxSteps,
-    SmallDecrease,
-    load_prior,
-    solve,
-)
+from onmanifold import Gaussian, InitialPoints, MaxSteps, SmallDecrease, load_prior
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.posterior import Laplace, explore
-from onmanifold.priors.scene import Scene
+from onmanifold.posterior import Laplace, find_posterior
+from onmanifold.priors.scene import Scene, count_probabilities, scene_of
 
 SIZE = 96
 NOISE = 0.1  # standard deviation; objects are 1 brighter or darker than what is around them
@@ -50,7 +38,7 @@ blur = Blur(gaussian_kernel(41, BLUR), (SIZE, SIZE))
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A picture to reconstruct.
+    """An image to reconstruct.
 
     Attributes:
         truth: masks of dark and of bright objects, ``(1, 2, SIZE, SIZE)``.
@@ -64,7 +52,7 @@ class Case:
 
 
 def measure(x: Tensor) -> Tensor:
-    """Masks of dark and bright objects ``(B, 2, SIZE, SIZE)`` to blurred pictures ``(B, SIZE, SIZE)``."""
+    """Masks of dark and bright objects ``(B, 2, SIZE, SIZE)`` to blurred images ``(B, SIZE, SIZE)``."""
     return blur.A(x[:, 1] - x[:, 0])
 
 
@@ -107,54 +95,41 @@ def make_case(seed: int) -> Case:
 
 
 def reconstruct(y: Tensor, scene: Scene, patience: int = 2) -> Laplace:
-    """The posterior over scenes, from samples and from what stands out of the blurred picture."""
+    """The posterior over scenes, from samples of the prior and from the regions of the blurred image."""
     smooth = avg_pool2d(y, 7, stride=1, padding=3)  # a seventh of the noise, hardly more blur
     levels = torch.tensor([0.15, 0.3, 0.5]).view(-1, 1, 1)
-    seen = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
-    guesses = scene.read_regions(seen)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", InconsistentWarning
-        )  # the first ones may hold too few objects
-        solution = solve(
-            measure,
-            y,
-            scene,
-            fidelity=Gaussian(NOISE),
-            starts=InitialPoints(32, 3, also=guesses),
-            stop=MaxSteps(12) | SmallDecrease(1e-3),
-        )
-    return explore(solution, patience=patience)
+    regions = torch.stack([-smooth > levels, smooth > levels], dim=1).float()
+    return find_posterior(
+        measure,
+        y,
+        scene,
+        fidelity=Gaussian(NOISE),
+        starts=InitialPoints(32, 3, also=scene.segment(regions)),
+        stop=MaxSteps(12) | SmallDecrease(1e-3),
+        patience=patience,
+    )
 
 
 def tikhonov(y: Tensor) -> Tensor:
-    """Without a prior of objects: Tikhonov's picture of what was measured, ``(SIZE, SIZE)``."""
+    """Without a prior of objects: Tikhonov's image of the measurement, ``(SIZE, SIZE)``."""
     taps = gaussian_kernel(41, BLUR).sum(0)
     lag = torch.arange(SIZE)[:, None] - torch.arange(SIZE) + len(taps) // 2
     rows = torch.where((lag >= 0) & (lag < len(taps)), taps[lag.clamp(0, len(taps) - 1)], 0.0)
     values, vectors = torch.linalg.eigh(rows.double())  # the blur along an axis is symmetric
     gain, seen = values[:, None] * values, vectors.T @ y.double() @ vectors
     weights = torch.logspace(2, -6, 81, dtype=torch.float64).view(-1, 1, 1)
-    left = weights / (gain**2 + weights)  # share of each coefficient that is not explained
+    left = weights / (gain**2 + weights)  # share of each coefficient that is left
     score = (left * seen).square().sum((1, 2)) / left.sum((1, 2)) ** 2
     weight = weights[score.argmin()]  # by generalized cross-validation
     return (vectors @ (gain * seen / (gain**2 + weight)) @ vectors.T).float()
 
 
-def thresholded(picture: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def thresholded(image: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """Masks ``(2, SIZE, SIZE)`` of what is darker and brighter than half an object, and their numbers."""
-    masks = torch.stack([picture < -0.5, picture > 0.5])
+    masks = torch.stack([image < -0.5, image > 0.5])
     regions = [label(mask.numpy())[0] for mask in masks]
     dark, bright = (int((np.bincount(r.ravel())[1:] >= SPECK).sum()) for r in regions)
     return masks.float(), (dark, bright)
-
-
-def counted(posterior: Laplace, scene: Scene) -> tuple[tuple[int, int], float]:
-    """The likeliest number of dark and bright objects, and its probability."""
-    share = torch.zeros(scene.num_charts, dtype=torch.float64)
-    share.index_add_(0, posterior.chart[0], posterior.weights[0])
-    dark, bright = scene.counts[int(share.argmax())]
-    return (dark, bright), float(share.max())
 
 
 def overlap(truth: Tensor, found: Tensor) -> float:
@@ -165,7 +140,8 @@ def overlap(truth: Tensor, found: Tensor) -> float:
 
 def draw(rows: list[tuple[Case, Tensor, Tensor, str]], file: Path) -> None:
     """Truth | measured | without a prior | found | probability: a row for each case."""
-    figure, axes = plt.subplots(len(rows), 5, figsize=(10.5, 2.2 * len(rows)), squeeze=False)
+    figure = Figure(figsize=(10.5, 2.2 * len(rows)))
+    axes = figure.subplots(len(rows), 5, squeeze=False)
     for row, (case, linear, samples, title) in zip(axes, rows, strict=True):
         share = (samples > 0.5).float().mean(0)
         shown = [
@@ -175,8 +151,8 @@ def draw(rows: list[tuple[Case, Tensor, Tensor, str]], file: Path) -> None:
             (title, (share[1] > 0.5).float() - (share[0] > 0.5).float()),
             ("probability", share[1] - share[0]),
         ]
-        for axis, (name, picture) in zip(row, shown, strict=True):
-            axis.imshow(picture, cmap="gray", vmin=-1, vmax=1)
+        for axis, (name, image) in zip(row, shown, strict=True):
+            axis.imshow(image, cmap="gray", vmin=-1, vmax=1)
             axis.set_title(name, fontsize=8)
             axis.set_axis_off()
     figure.tight_layout()
@@ -192,28 +168,31 @@ def main() -> None:
         "--patience", type=int, default=2, help="modes whose jumps may lead to nothing"
     )
     options = parser.parse_args()
-    scene = load_prior("scene")
-    assert isinstance(scene, Scene)
+    scene = scene_of(load_prior("scene"))
     rows, right, overlaps, plain = [], 0, [], []
     print("case  true (dark, bright)  found  probability  intersection over union | Tikhonov's")
     for seed in range(options.cases):
         case = make_case(seed)
         posterior = reconstruct(case.y, scene, options.patience)
-        counts, sure = counted(posterior, scene)
+        counts, probability = next(iter(count_probabilities(posterior)[0].items()))
         samples = posterior.x(40, 0)[0]
         shared = overlap(case.truth[0], samples.mean(0))
         linear = tikhonov(case.y[0])
         masks, seen = thresholded(linear)
         plain.append((overlap(case.truth[0], masks), seen == case.counts))
         print(
-            f"{seed:4d}  {case.counts!s:19s}  {counts}  {sure:11.2f}  {shared:23.3f} | "
+            f"{seed:4d}  {case.counts!s:19s}  {counts}  {probability:11.2f}  {shared:23.3f} | "
             f"{seen} {plain[-1][0]:.3f}"
         )
         right += counts == case.counts
         overlaps.append(shared)
-        rows.append((case, linear, samples, f"{counts[0]} dark, {counts[1]} bright: {sure:.0%}"))
+        rows.append(
+            (case, linear, samples, f"{counts[0]} dark, {counts[1]} bright: {probability:.0%}")
+        )
     n = len(rows)
-    print(f"counted rightly: {right} of {n}, median intersection over union {median(overlaps):.3f}")
+    print(
+        f"counted correctly: {right} of {n}, median intersection over union {median(overlaps):.3f}"
+    )
     print(f"Tikhonov: {sum(r for _, r in plain)} of {n}, {median(o for o, _ in plain):.3f}")
     draw(rows[:8], options.output)
     print(f"wrote {options.output}")

@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import torch
 
+from onmanifold.priors import Recipe, train
 from onmanifold.priors.datasets import TwoCircles, stream
-from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.evaluation import held_out_metrics
 
 output = sys.argv[1] if len(sys.argv) > 1 else "learn-charts.png"
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 400  # of each phase

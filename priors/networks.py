@@ -47,7 +47,7 @@ class Grids:
 
     Attributes:
         dim: length d of a code.
-        x_shape: picture shape ``(C, H, W)``.
+        x_shape: image shape ``(C, H, W)``.
         channels: channels at each grid, coarsest first; grids double from one to the next.
         patch: side of the square of pixels that one site of the finest grid writes.
         hidden: width of the perceptrons.
@@ -55,7 +55,7 @@ class Grids:
             learning rates can be several times larger.
 
     Raises:
-        ValueError: the coarsest grid does not divide the picture.
+        ValueError: the coarsest grid does not divide the image.
     """
 
     dim: int
@@ -68,7 +68,7 @@ class Grids:
     def __post_init__(self) -> None:
         shrink = self._shrink
         if self.x_shape[1] % shrink or self.x_shape[2] % shrink:
-            raise ValueError(f"conv: the picture {self.x_shape} is not divisible by {shrink}")
+            raise ValueError(f"conv: the image {self.x_shape} is not divisible by {shrink}")
 
     @property
     def _shrink(self) -> int:
@@ -87,7 +87,7 @@ class Grids:
 
 
 class ConvDecoder(nn.Module):
-    """Code to picture: a perceptron to the coarsest grid, then residual blocks and pixel shuffles."""
+    """Code to image: a perceptron to the coarsest grid, then residual blocks and pixel shuffles."""
 
     def __init__(self, grids: Grids) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class ConvDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Picture to code, the mirror image of :class:`ConvDecoder`."""
+    """Image to code, the mirror image of :class:`ConvDecoder`."""
 
     def __init__(self, grids: Grids) -> None:
         super().__init__()
@@ -145,8 +145,8 @@ def network_pair(
     """A decoder network ``R^d -> x_shape`` and an encoder network back, of the named kind.
 
     Raises:
-        ValueError: an unknown kind; known are ``"dense"`` (for vectors and small pictures, see
-            :func:`mlp`) and ``"conv"`` (for pictures, see :class:`Grids`).
+        ValueError: an unknown kind; known are ``"dense"`` (for vectors and small images, see
+            :func:`mlp`) and ``"conv"`` (for images, see :class:`Grids`).
     """
     if kind == "dense":
         size = prod(x_shape)

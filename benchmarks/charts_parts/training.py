@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from onmanifold import Point, load_dataset
 from onmanifold.geometry import decode_with_jacobian
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
-from onmanifold.priors.datasets import DataManifold, stream
+from onmanifold.priors.datasets import Dataset, stream
 from shared.timing import milliseconds, seconds_of
 
 
 class Task(NamedTuple):
     """A data set, with the latent dimension and the latent density of its recipe."""
 
-    data: DataManifold
+    data: Dataset
     dim: int
     steepness: float
     layers: int  # of the latent flow
@@ -72,7 +72,7 @@ class ChartTrainer:
     """
 
     def __init__(
-        self, atlas: Atlas, data: DataManifold, rate: float, batch: int, half: bool, seed: int
+        self, atlas: Atlas, data: Dataset, rate: float, batch: int, half: bool, seed: int
     ) -> None:
         self.atlas, self.data, self.rate, self.batch = atlas, data, rate, batch
         self.half, self.seed, self.steps = half, seed, 0

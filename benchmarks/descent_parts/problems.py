@@ -109,7 +109,7 @@ def balls(count: int, starts: int) -> Race:
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Race]:
     """Measured water tanks, cut to a level of the challenge; the data are in $ONMANIFOLD_DATA."""
-    from onmanifold.priors.background import WithBackground
+    from onmanifold.priors.nuisance import BackgroundOffset
     from tanks_parts.cases import load_real
     from tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
     from tanks_parts.methods import WATER_STD
@@ -119,7 +119,7 @@ def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Race]:
     if not folder.is_dir():
         print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
         return
-    cases, prior = load_real(folder), WithBackground(load_prior("tank"), WATER_STD)
+    cases, prior = load_real(folder), BackgroundOffset(load_prior("tank"), WATER_STD)
     reference = cases[0].reference
     operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
     for level in levels:

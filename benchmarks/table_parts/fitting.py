@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.priors.datasets import part_of
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.recipe import Recipe
 from table_parts.designs import BLOCKS, FIXED, GRIDS
 
 NETWORK = {"hidden": 256, "depth": 2}  # of encoder and decoder

@@ -1,12 +1,10 @@
 """Methods of reconstruction: a data term makes one, a reference and a measurement are its arguments."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,17 +15,18 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from onmanifold import InitialPoints, MaxSteps, Point, SmallDecrease, Solution, load_prior, solve
+from onmanifold.applications.tanks import (
+    describe,
+    linear_image,
+    tank_posterior,
+    tank_prior,
+)
 from onmanifold.operators.eit import Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace
-from onmanifold.priors.background import WithBackground
+from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
 from tanks_parts.data_terms import DATA_TERMS, X_SHAPE, MakeDataTerm, saturating
 from tanks_parts.thresholds import otsu, water_is_most
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-
-from ktc_parts.linear import linear_step  # noqa: E402
-from ktc_parts.scenes import described, posterior_of, with_drift  # noqa: E402
 
 WATER_STD = 0.05  # of the water's conductivity from one measurement to the next
 TEMPERATURE = 20.0  # objective above the best one at which a final point still counts
@@ -68,7 +67,7 @@ class Linear:
         operator = data.operator(saturating(data.water), X_SHAPE)
         mean, std = (
             interpolate(image[None, None], (256, 256), mode="bilinear")[0, 0].numpy()
-            for image in linear_step(operator, data.y, data.fidelity)
+            for image in linear_image(operator, data.y, data.fidelity)
         )
         std = std.clip(1e-12)  # outside of the tank it is zero
         resistive, conductive = water_is_most(mean, *otsu(mean))
@@ -83,7 +82,7 @@ class WholeImage:
 
     def __init__(self, data_term: MakeDataTerm) -> None:
         self.data_term = data_term
-        self.prior = WithBackground(load_prior("tank"), WATER_STD)
+        self.prior = BackgroundOffset(load_prior("tank"), WATER_STD)
 
     def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
         began = time.perf_counter()
@@ -119,12 +118,12 @@ class WholeImage:
 
 
 class LearnedOutlines:
-    """Scenes of outlines on a learned manifold, their number by evidence, as ``examples/ktc_tank.py``."""
+    """Scenes of outlines on a learned manifold, their number by evidence, as ``onmanifold tank``."""
 
     def __init__(self, data_term: MakeDataTerm) -> None:
         self.data_term = data_term
         self.scenes = self.make()
-        self.prior = with_drift(self.scenes)
+        self.prior = tank_prior(self.scenes)
 
     def make(self) -> Scene:
         """The prior of scenes."""
@@ -136,13 +135,13 @@ class LearnedOutlines:
         began = time.perf_counter()
         data = self.data_term(reference, measurement)
         operator = data.operator(Inclusions(data.water), self.prior.x_shape)
-        posterior = posterior_of(operator, data.y, data.fidelity, self.prior)
-        found = described(posterior, self.prior, time.perf_counter() - began)
+        posterior = tank_posterior(operator, data.y, data.fidelity, self.prior)
+        found = describe(posterior, time.perf_counter() - began)
         variants = {
             "misfit": self._one(posterior, int(_misfits(posterior).argmin())),
             "mode": self._one(posterior, int(posterior.log_mass[0].argmax())),
         }
-        counted = next(iter(found.objects))
+        counted = next(iter(found.counts))
         return Reconstruction(found.labels, found.probabilities, counted, found.seconds, variants)
 
     def _one(self, posterior: Laplace, number: int) -> Reconstruction:

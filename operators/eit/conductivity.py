@@ -152,7 +152,7 @@ class Labels:
 
     The conductivities named in ``free`` are estimated along with the image: ``x`` then has a further
     channel for each, in the order of ``free``, a constant image of the value theta, and the material
-    conducts ``exp(theta)`` times what it is said to. ``WithParameters`` makes a prior of such images.
+    conducts ``exp(theta)`` times what it is said to. ``MeasurementParameters`` adds them to a prior.
 
     Attributes:
         resistive: S/m.
@@ -258,7 +258,7 @@ class Inclusions:
         s = background * exp(t) * (1 - a p) / (1 - b q),    a = resistive, b = conductive:
 
     conductivity is linear in p, resistivity in q, about as pixels that objects cover in part act on the
-    currents around them. ``Scene`` makes the masks, ``WithParameters(scene, [std])`` adds the drift.
+    currents around them. ``Scene`` makes the masks, ``MeasurementParameters(scene, [std])`` adds the drift.
 
     Attributes:
         background: conductivity of the water, S/m.

@@ -18,7 +18,7 @@ from onmanifold.priors.atlas.flow import LatentFlow
 
 @dataclass(frozen=True)
 class AtlasConfig:
-    """What an atlas is built from; the same fields stand in recipes and cards.
+    """What an atlas is built from; the recipes and cards have the same fields.
 
     Attributes:
         x_shape: shape of the unknown.

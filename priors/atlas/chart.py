@@ -1,18 +1,18 @@
-r"""A chart with an exact left inverse, built of couplings between a code and a picture.
+r"""A chart with an exact left inverse, built of couplings between a code and an image.
 
 The space of unknowns is split once and for all, :math:`R^n = R^d \oplus R^{n-d}`: ``d`` orthonormal
-functionals :math:`Q` that see next to nothing of any data and the rest :math:`P`. For pictures :math:`Q`
-is the highest spatial frequencies, :math:`P = I - Q^T Q`; for pictures of a disk it is waves in the corners
-around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` and a picture :math:`b`, zero
-at first, change each other in turn, with any networks :math:`g_i` (code to picture) and :math:`h_i`
-(picture to code):
+functionals :math:`Q` that see next to nothing of any data and the rest :math:`P`. For images :math:`Q`
+is the highest spatial frequencies, :math:`P = I - Q^T Q`; for images of a disk it is waves in the corners
+around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` and an image :math:`b`, zero
+at first, change each other in turn, with any networks :math:`g_i` (code to image) and :math:`h_i`
+(image to code):
 
 .. math::  b \leftarrow b + P g_i(a), \qquad a \leftarrow a + h_i(b), \qquad x = x_0 + b + s\, Q^T a.
 
 Every line can be undone whatever the networks are, so the encoder, which undoes them in reverse, is
 an exact left inverse of the decoder: untrained as well as trained. With one pair of convolutional
 networks this is an ordinary autoencoder (:math:`g` decodes, :math:`-h` encodes) that writes what its encoder
-gets wrong, :math:`a = z + h(g(z)) \approx 0`, into the invisible part of the picture.
+gets wrong, :math:`a = z + h(g(z)) \approx 0`, into the invisible part of the image.
 
 It is the construction of Alberti et al., JMLR 25 (2024), section 3 (padding, invertible couplings), with
 the couplings arranged such that a chart costs as little as a plain autoencoder.
@@ -37,15 +37,15 @@ class Chart(nn.Module):
     Args:
         dim: latent dimension d.
         x_shape: shape of the unknown, ``(n,)`` or ``(C, H, W)``.
-        couplings: number of pairs (code to picture, picture to code). Without any the chart is linear: all
+        couplings: number of pairs (code to image, image to code). Without any the chart is linear: all
             that is needed for ``d = n``, where the latent flow alone makes the map.
         network: ``"dense"`` or ``"conv"``.
         options: arguments of the networks.
         scale: weight s of the code in the unknown. The larger, the less noise in an unknown disturbs its
             code, and the more exactly the networks have to invert each other.
-        support: where pictures differ from the ``background``: ``"all"`` pixels, or those of the
-            ``"disk"`` that fills the picture.
-        background: value x_0 that pictures are relative to.
+        support: where images differ from the ``background``: ``"all"`` pixels, or those of the
+            ``"disk"`` that fills the image.
+        background: value x_0 that images are relative to.
 
     Example:
         >>> chart = Chart(2, (5,), couplings=2, network="dense", options={"hidden": 8})
@@ -74,7 +74,7 @@ class Chart(nn.Module):
             raise ValueError(f"Chart: dim {dim} has to be from 1 to the size of {tuple(x_shape)}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
-        self.to_picture = nn.ModuleList(g for g, _ in pairs)
+        self.to_image = nn.ModuleList(g for g, _ in pairs)
         self.to_code = nn.ModuleList(h for _, h in pairs)
         self.everywhere, self.background = support == "all", background
         # Neither is learned; both are made again from the arguments, so neither is stored.
@@ -90,8 +90,8 @@ class Chart(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """``(B, d) -> (B, *x_shape)``."""
-        code, picture = self._couple(z)
-        return self.background + picture + self._hide(code)
+        code, image = self._couple(z)
+        return self.background + image + self._hide(code)
 
     def hidden(self, z: Tensor) -> Tensor:
         """What ``decode(z)`` writes into the hidden directions, ``(B, d)``: zero where the networks agree."""
@@ -100,8 +100,8 @@ class Chart(nn.Module):
     def _couple(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The couplings: s a, ``(B, d)``, and b, ``(B, *x_shape)``."""
         a, b = z, z.new_zeros(1)
-        for to_picture, to_code in zip(self.to_picture, self.to_code, strict=True):
-            b = b + self._visible(to_picture(a))
+        for to_image, to_code in zip(self.to_image, self.to_code, strict=True):
+            b = b + self._visible(to_image(a))
             a = a + to_code(b)
         return self.scale * a, b
 
@@ -114,7 +114,7 @@ class Chart(nn.Module):
         for i in reversed(range(len(self.to_code))):
             a = a - self.to_code[i](b)
             if i > 0:
-                b = b - self._visible(self.to_picture[i](a))
+                b = b - self._visible(self.to_image[i](a))
         return a
 
     def _visible(self, x: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Chart(nn.Module):
         return inside
 
     def _hide(self, code: Tensor) -> Tensor:
-        """Q^T a: codes ``(B, d)`` as pictures that no data look like."""
+        """Q^T a: codes ``(B, d)`` as images that no data look like."""
         flat: Tensor = code @ self.basis
         return flat.view(-1, *self.x_shape)
 
@@ -139,7 +139,7 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
         return everything, _waves(dim, everything.double(), highest=True)
     if support != "disk" or len(x_shape) != 3:
         raise ValueError(
-            f"Chart: unknown support {support!r} for {x_shape}; known: all, and disk for pictures"
+            f"Chart: unknown support {support!r} for {x_shape}; known: all, and disk for images"
         )
     outside = corners(x_shape)
     if outside.sum() <= dim:
@@ -151,7 +151,7 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
 
 
 def corners(x_shape: tuple[int, ...]) -> Tensor:
-    """Pixels around the disk that fills a picture ``(C, H, W)``, boolean.
+    """Pixels around the disk that fills an image ``(C, H, W)``, boolean.
 
     Without those at its rim: an operator that interpolates inside the disk looks at them, too.
     """
@@ -159,7 +159,7 @@ def corners(x_shape: tuple[int, ...]) -> Tensor:
 
 
 def _radius(x_shape: tuple[int, ...]) -> Tensor:
-    """Distance of the pixels of a picture from its centre, in half widths."""
+    """Distance of the pixels of an image from its centre, in half widths."""
     *_, height, width = x_shape
     y = (torch.arange(height) + 0.5) * 2 / height - 1
     x = (torch.arange(width) + 0.5) * 2 / width - 1

@@ -123,8 +123,8 @@ class LatentUsage:
 
         An encoder's codes and its noise together have the variance of the latent density; a coordinate counts
         as collapsed if the codes make less than a tenth of it. (Burda, Grosse, Salakhutdinov, ICLR 2016,
-        section 5.2, draw the line at a hundredth.) It is without effect if it moves the decoded point by
-        less than a hundredth of what the strongest one does.
+        section 5.2, draw the line at 0.01.) It is without effect if it moves the decoded point by
+        less than 0.01 of what the strongest one does.
         """
         if len(self.codes) < 2:
             return ()
@@ -159,7 +159,7 @@ class Exactness:
 
 
 def overlap_tolerance(prior: ManifoldPrior, x: Tensor) -> float:
-    """Distance within which points of two charts cannot be told apart, in units of the unknown.
+    """Distance within which points of two charts cannot be distinguished, in units of the unknown.
 
     It is twice the error that the atlas itself makes, the 95th percentile of the examples' distances to their
     best chart: if two charts both reproduce an example up to that error, their points are at most twice that
@@ -228,9 +228,9 @@ def coverage(
 
     Args:
         prior: the atlas.
-        data: a data manifold; where it has ``distance(x)``, the true distance to it, samples of the atlas are
+        data: a data set; where it has ``distance(x)``, the true distance to it, samples of the atlas are
             measured by it.
-        n: number of held-out examples, and of samples of the atlas (of pictures at most 100: their true
+        n: number of held-out examples, and of samples of the atlas (of images at most 100: their true
             distance takes a fit to each).
         seed: seed of both.
         tolerance: distance that counts as covered. Default for vectors with a known ``noise``: three of its

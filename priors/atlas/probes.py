@@ -21,11 +21,11 @@ from onmanifold.priors.datasets import part_of, stream
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ENTRIES = (
     2**21
-)  # of a batch that is worked on at once: all of a point cloud, 128 pictures of 128 x 128
+)  # of a batch that is worked on at once: all of a point cloud, 128 images of 128 x 128
 
 
 def held_out(data: Any, n: int, seed: int = 0) -> Tensor:
-    """``n`` examples of a data manifold ``(n, *x_shape)`` that training never saw."""
+    """``n`` examples of a data set ``(n, *x_shape)`` that training never saw."""
     check_count(n, "number of examples")
     examples: Tensor = part_of(data, "held-out").sample(n, stream(seed, "held-out"))[0]
     return examples

@@ -1,41 +1,35 @@
-"""The report of an atlas: one page that says what it has learned, and ``onmanifold atlas-report``."""
+"""The report of an atlas: what it has learned, measured on held-out examples."""
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass, is_dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from torch import Tensor
 
 from onmanifold.checks import check_count
-from onmanifold.plugins import load_dataset
-from onmanifold.pretrained import load_prior, prior_card
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas import diagnostics, probes
-from onmanifold.storage import check_folder, write_folder
+from onmanifold.priors.datasets import Dataset
 
 COVERED = 0.99  # share within the tolerance that a good atlas reaches, both ways
 EXACT = {"as stored": 1e-4, "float64": 1e-10}  # largest |E(D(z)) - z|
 EXPLAINS = 0.01  # of the examples; a chart that explains fewer is dead
 OUTSIDE = 0.1  # share of a chart's codes outside its box from which on the box is too small
 SHOWN = 4000  # points in a scatter plot
-PICTURES = 8  # of each chart
+IMAGES = 8  # of each chart
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One line of the summary.
 
     Attributes:
         name: what was measured.
         value: what came out, as text.
-        expected: what a good atlas gives, as text; empty where there is no such thing.
-        passed: whether it does; None where nothing is expected.
+        expected: what a good atlas gives, as text; empty where nothing is expected.
+        passed: whether the value is as expected; None where nothing is.
     """
 
     name: str
@@ -45,7 +39,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class AtlasReport:
     """All that is known of an atlas, see :mod:`onmanifold.priors.atlas.diagnostics`.
 
     Attributes:
@@ -53,7 +47,7 @@ class Report:
         about: what its card says (description, data, sha256), and the seed of the report.
         prior: the atlas.
         examples: held-out examples ``(n, *x_shape)``.
-        samples: samples of the atlas ``(m, *x_shape)``, to be looked at.
+        samples: samples of the atlas ``(m, *x_shape)``, for the figures.
         sample_chart: their charts, ``(m,)``.
         overlap: which charts share how much.
         coverage: distances of data and atlas.
@@ -77,26 +71,31 @@ class Report:
     exactness: diagnostics.Exactness
 
     @property
+    def of_points(self) -> bool:
+        """Whether examples are vectors, not images."""
+        return len(self.prior.x_shape) == 1
+
+    @property
     def components(self) -> tuple[tuple[int, ...], ...]:
         """Connected components of the overlap graph."""
         return diagnostics.components(self.overlap.shares)
 
-    def checks(self) -> list[Check]:
+    def findings(self) -> list[Finding]:
         """The main numbers, and whether they are what a good atlas gives."""
-        return [*self._data_checks(), *self._chart_checks()]
+        return [*self._data_findings(), *self._chart_findings()]
 
-    def _data_checks(self) -> list[Check]:
+    def _data_findings(self) -> list[Finding]:
         found, lines = self.coverage, []
         shares = {"data near the atlas": found.covered, "atlas near the data": found.on_manifold}
         for name, share in shares.items():
             if share is not None:
                 within = f"{_percent(share)} within {found.tolerance:.3g}"
-                lines.append(Check(name, within, f"at least {COVERED:.0%}", share >= COVERED))
+                lines.append(Finding(name, within, f"at least {COVERED:.0%}", share >= COVERED))
         middle, high = probes.quantiles(found.relative, (0.5, 0.95)).tolist()
         error = f"median {100 * middle:.2f} %, 95 % below {100 * high:.2f} %"
-        return [*lines, Check("relative distance to the atlas", error)]
+        return [*lines, Finding("relative distance to the atlas", error)]
 
-    def _chart_checks(self) -> list[Check]:
+    def _chart_findings(self) -> list[Finding]:
         usage = self.responsibilities.usage
         dead = [k for k, share in enumerate(usage.tolist()) if share < EXPLAINS]
         unused = [f"{i} of chart {k}" for k, own in enumerate(self.usage) for i in own.unused]
@@ -106,19 +105,18 @@ class Report:
         condition = torch.cat([d.condition for d in self.distortion])
         exact = dict(zip(EXACT, (self.exactness.as_stored, self.exactness.float64), strict=True))
         groups = " | ".join(" ".join(map(str, group)) for group in self.components)
-        charts = f"{len(self.components)}, of charts {groups}"
         return [
-            Check("connected components", charts),
-            Check("dead charts", _listed(dead), "none", not dead),
-            Check("unused latent coordinates", few, "none", not unused),
-            Check(
+            Finding("connected components", f"{len(self.components)}, of charts {groups}"),
+            Finding("dead charts", _listed(dead), "none", not dead),
+            Finding("unused latent coordinates", few, "none", not unused),
+            Finding(
                 "codes outside the box", f"at most {_percent(outside)} in a chart",
                 f"at most {OUTSIDE:.0%}", outside <= OUTSIDE,
             ),
-            Check("condition of J", f"median {_median(condition):.3g}"),
+            Finding("condition of J", f"median {float(probes.quantiles(condition, (0.5,))):.3g}"),
             *(
-                Check(f"|E(D(z)) - z|, {how}", f"{exact[how]:.1e}", f"at most {limit:.0e}",
-                      exact[how] <= limit)
+                Finding(f"|E(D(z)) - z|, {how}", f"{exact[how]:.1e}", f"at most {limit:.0e}",
+                        exact[how] <= limit)
                 for how, limit in EXACT.items()
             ),
         ]  # fmt: skip
@@ -126,31 +124,6 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Every number, JSON-able."""
         found, explained = self.coverage, self.responsibilities
-        levels = [str(level) for level in probes.QUANTILES]
-
-        def spread(values: Tensor | None) -> Any:
-            if values is None:
-                return None
-            return dict(zip(levels, probes.quantiles(values).tolist(), strict=True))
-
-        charts = [
-            {
-                "weight": float(explained.weights[k]),
-                "mean_responsibility": float(explained.usage[k]),
-                "examples": len(own.codes),
-                "codes_outside_box": own.outside,
-                "code_std": own.std.tolist(),
-                "latent_std": own.reference.tolist(),
-                "code_quantiles": spread(own.codes),
-                "effect": own.effect.tolist(),
-                "unused_coordinates": list(own.unused),
-                "largest_singular_value": spread(bend.singular_values[:, 0]),
-                "smallest_singular_value": spread(bend.singular_values[:, -1]),
-                "condition": spread(bend.condition),
-                "log_volume_std": float(probes.deviation(bend.log_volume)),
-            }
-            for k, (own, bend) in enumerate(zip(self.usage, self.distortion, strict=True))
-        ]
         return {
             "name": self.name,
             **self.about,
@@ -164,39 +137,55 @@ class Report:
                 "diameter": found.diameter,
                 "data_near_atlas": found.covered,
                 "atlas_near_data": found.on_manifold,
-                "data_to_atlas": spread(found.to_atlas),
-                "relative": spread(found.relative),
-                "atlas_to_data": spread(found.to_data),
+                "data_to_atlas": _spread(found.to_atlas),
+                "relative": _spread(found.relative),
+                "atlas_to_data": None if found.to_data is None else _spread(found.to_data),
             },
             "responsibilities": {
                 "mean_entropy": float(explained.entropy.mean()),
                 "shared": float((explained.largest < 0.9).double().mean()),
             },
-            "exactness": {
-                "as_stored": self.exactness.as_stored,
-                "float64": self.exactness.float64,
-            },
-            "charts": charts,
-            "checks": [vars(check) for check in self.checks()],
+            "exactness": vars(self.exactness),
+            "charts": [self._chart(k) for k in range(self.prior.num_charts)],
+            "checks": [vars(finding) for finding in self.findings()],
+        }
+
+    def _chart(self, k: int) -> dict[str, Any]:
+        """The numbers of one chart."""
+        own, bend = self.usage[k], self.distortion[k]
+        return {
+            "weight": float(self.responsibilities.weights[k]),
+            "mean_responsibility": float(self.responsibilities.usage[k]),
+            "examples": len(own.codes),
+            "codes_outside_box": own.outside,
+            "code_std": own.std.tolist(),
+            "latent_std": own.reference.tolist(),
+            "code_quantiles": _spread(own.codes),
+            "effect": own.effect.tolist(),
+            "unused_coordinates": list(own.unused),
+            "largest_singular_value": _spread(bend.singular_values[:, 0]),
+            "smallest_singular_value": _spread(bend.singular_values[:, -1]),
+            "condition": _spread(bend.condition),
+            "log_volume_std": float(probes.deviation(bend.log_volume)),
         }
 
 
 def atlas_report(
     prior: ManifoldPrior,
-    data: Any,
+    data: Dataset,
     card: dict[str, Any] | None = None,
     *,
     samples: int | None = None,
     seed: int = 0,
-) -> Report:
+) -> AtlasReport:
     """Measure an atlas against the data that it learned.
 
     Args:
         prior: the atlas.
-        data: its data manifold.
+        data: its data set.
         card: its card, for the texts.
         samples: number of held-out examples, and of samples of the atlas. Default: 10 000 points, or 1000
-            pictures.
+            images.
         seed: seed of all of them.
 
     Raises:
@@ -207,7 +196,7 @@ def atlas_report(
         >>> report = atlas_report(load_prior("two-circles"), load_dataset("two-circles"), samples=500)
         >>> report.components
         ((0, 3), (1, 2))
-        >>> all(check.passed is not False for check in report.checks())
+        >>> all(finding.passed is not False for finding in report.findings())
         True
     """
     points = len(prior.x_shape) == 1
@@ -220,20 +209,19 @@ def atlas_report(
         )
     card = card or {}
     x = probes.held_out(data, n, seed).to(prior.device, prior.dtype)
-    shown = prior.sample(SHOWN, seed) if points else _pictures(prior, seed)
+    shown = prior.sample(SHOWN, seed) if points else _of_every_chart(prior, seed)
     few = min(n, 1000 if points else 200)
     source = str(data) if is_dataclass(data) else type(data).__name__
-    told = {key: card[key] for key in ("description", "sha256") if key in card}
-    return Report(
+    about = {key: card[key] for key in ("description", "sha256") if key in card}
+    tolerance = diagnostics.overlap_tolerance(prior, x)
+    return AtlasReport(
         name=card.get("name", type(prior).__name__),
-        about=told | {"data": source, "samples": n, "seed": seed},
+        about=about | {"data": source, "samples": n, "seed": seed},
         prior=prior,
         examples=x,
         samples=probes.decoded(prior, shown),
         sample_chart=shown.chart,
-        overlap=diagnostics.overlap_graph(
-            prior, diagnostics.overlap_tolerance(prior, x), few, seed
-        ),
+        overlap=diagnostics.overlap_graph(prior, tolerance, few, seed),
         coverage=diagnostics.coverage(prior, data, n, seed),
         distortion=diagnostics.distortion(prior, few, seed),
         usage=diagnostics.latent_usage(prior, x, few),
@@ -242,60 +230,16 @@ def atlas_report(
     )
 
 
-def _pictures(prior: ManifoldPrior, seed: int) -> Point:
+def _of_every_chart(prior: ManifoldPrior, seed: int) -> Point:
     """Some samples of every chart, also of one that is seldom drawn."""
-    codes = probes.chart_samples(prior, PICTURES, seed)
+    codes = probes.chart_samples(prior, IMAGES, seed)
     chart = torch.tensor([k for k, z in enumerate(codes) for _ in z])
     return Point(chart.to(prior.device), torch.cat(codes))
 
 
-def write_report(report: Report, folder: str | Path) -> list[str]:
-    """Write ``report.html`` (one file with all in it), ``report.json`` and a PNG of each figure."""
-    from onmanifold.priors.atlas.report_figures import figures
-    from onmanifold.priors.atlas.report_page import page
-
-    pictures = {}
-    for name, figure in figures(report).items():
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150)
-        pictures[name] = stream.getvalue()
-    numbers = json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
-    files = {f"{name}.png": picture for name, picture in pictures.items()}
-    files |= {"report.json": numbers.encode(), "report.html": page(report, pictures).encode()}
-    write_folder(folder, files)
-    return list(files)
-
-
-def report_command(
-    prior: Annotated[str, typer.Argument(help="Name of a pretrained prior, or its folder.")],
-    data: Annotated[
-        str | None, typer.Option(help="Name of the data manifold; default: the one it learned.")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(help="Examples; default: 10000 points, or 1000 pictures.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("atlas-report"),
-    seed: Annotated[int, typer.Option(help="Seed of examples and samples.")] = 0,
-) -> None:
-    """Measure what an atlas has learned: coverage, overlap of charts, distortion; writes a page."""
-    from rich.console import Console
-    from rich.table import Table
-
-    check_folder(output)
-    card = prior_card(prior)
-    learned = card.get("recipe", {}).get("data") if data is None else {"name": data}
-    if not learned:
-        raise ValueError(f"the card of {prior!r} does not say what it learned: give --data")
-    report = atlas_report(
-        load_prior(prior), load_dataset(**learned), card, samples=samples, seed=seed
-    )
-    write_report(report, output)
-    table = Table("", "measured", "expected", "met", title=f"atlas report: {report.name}")
-    for check in report.checks():
-        mark = {True: "[green]yes", False: "[bold red]no", None: ""}[check.passed]
-        table.add_row(check.name, check.value, check.expected, mark)
-    Console().print(table)
-    print(f"written to {output / 'report.html'}")
+def _spread(values: Tensor) -> dict[str, Any]:
+    """Quantiles by their level."""
+    return dict(zip(map(str, probes.QUANTILES), probes.quantiles(values).tolist(), strict=True))
 
 
 def _percent(share: float) -> str:
@@ -304,7 +248,3 @@ def _percent(share: float) -> str:
 
 def _listed(things: list[Any]) -> str:
     return ", ".join(map(str, things)) or "none"
-
-
-def _median(values: Tensor) -> float:
-    return float(probes.quantiles(values, (0.5,)))

@@ -1,226 +1,241 @@
-"""The pictures of an atlas report: what the diagnostics of an atlas look like."""
+"""The figures of an atlas report."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from onmanifold.plot import draw
-from onmanifold.plot.style import FAINT, INK, STYLE, colours
-from onmanifold.priors.atlas.probes import QUANTILES
-from onmanifold.priors.atlas.report_plots import coverage_figure, distortion_figure, overlap_figure
-from onmanifold.priors.atlas.report_style import BARS, SHARED, WIDTH
+from onmanifold.plot.style import INK, PALETTE, STYLE, colours
+from onmanifold.priors.atlas.probes import QUANTILES, quantiles
+from onmanifold.priors.atlas.report import AtlasReport
 
-if TYPE_CHECKING:
-    from onmanifold.priors.atlas.report import Report
-
+WIDTH = 10.0  # of every figure, in inches
+GREY = "#5b6770"
 POINTS = 4000  # drawn in one panel at most
-COLUMNS = 8  # pictures in a row
+COLUMNS = 8  # images in a row
 
 
-def figures(report: Report) -> dict[str, Figure]:
+def figures(report: AtlasReport) -> dict[str, Figure]:
     """Every figure of a report, by name; with one chart there is neither overlap nor responsibility."""
     makers = {
-        "samples": samples_figure,
+        "samples": samples_figure if report.of_points else image_rows,
         "responsibilities": responsibilities_figure,
         "overlap": overlap_figure,
         "coverage": coverage_figure,
         "distortion": distortion_figure,
         "latent_usage": usage_figure,
     }
-    if report.prior.num_charts == 1:  # nothing to share
+    if report.prior.num_charts == 1:
         del makers["responsibilities"], makers["overlap"]
     with matplotlib.rc_context(STYLE):
         return {name: make(report) for name, make in makers.items()}
 
 
-def samples_figure(report: Report) -> Figure:
-    """Samples of the atlas, coloured by chart: points in space, or a row of pictures for each chart."""
-    if len(report.prior.x_shape) > 1:
-        return _picture_rows(report)
-    if report.prior.x_shape[0] == 3:
-        return _points_in_space(report)
-    examples = plane(report, report.examples)
-    width, height = np.ptp(examples, axis=1)
-    tall = min(max(height / max(width, 1e-9), 0.3), 1.2)
-    figure = Figure(figsize=(WIDTH, 0.46 * WIDTH * tall + 1), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    left.scatter(*examples, s=4, color=FAINT, linewidths=0)
-    left.set(title="held-out examples", aspect="equal")
-    _by_chart(right, report, plane(report, report.samples))
-    right.set(title="samples of the atlas", aspect="equal")
-    _legend(figure, report.prior.num_charts)
+def samples_figure(report: AtlasReport) -> Figure:
+    """Held-out examples, and samples of the atlas coloured by chart."""
+    figure = Figure(figsize=(WIDTH, 5), layout="constrained")
+    palette = colours(report.prior.num_charts)
+    colour = [palette[k] for k in report.sample_chart[:POINTS].tolist()]
+    _scatter(figure, 1, report, report.examples, c=GREY).set_title("held-out examples")
+    _scatter(figure, 2, report, report.samples, c=colour).set_title("samples of the atlas")
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=c, label=f"chart {k}")
+        for k, c in enumerate(palette)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(palette), 8))
     return figure
 
 
-def _points_in_space(report: Report) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
-    for i, (side, height, turn) in enumerate([("above", 35, -60), ("below", -35, 120)]):
-        ax: Any = figure.add_subplot(1, 2, i + 1, projection="3d")
-        ax.view_init(elev=height, azim=turn)
-        _by_chart(ax, report, report.samples[:POINTS].cpu().T.numpy())
-        _in_proportion(ax, report)
-        ax.set_title(f"samples of the atlas, from {side}")
-    _legend(figure, report.prior.num_charts)
-    return figure
-
-
-def _in_proportion(ax: Any, report: Report) -> None:
-    """Axes in space of one scale, filled by the examples."""
-    low, high = report.examples.amin(dim=0), report.examples.amax(dim=0)
-    margin = 0.05 * (high - low).max()
-    for axis, start, end in zip(
-        "xyz", (low - margin).tolist(), (high + margin).tolist(), strict=True
-    ):
-        getattr(ax, f"set_{axis}lim")(start, end)
-    sides = (high - low + 2 * margin).tolist()
-    ax.set_box_aspect(sides, zoom=1.1)
-    for axis, side in zip((ax.xaxis, ax.yaxis, ax.zaxis), sides, strict=True):
-        axis.set_major_locator(MaxNLocator(max(1, round(5 * side / max(sides)))))
-
-
-def _by_chart(ax: Any, report: Report, columns: Any) -> None:
-    """Points of all charts in one scatter, in the order of their numbers, so that no chart hides another."""
-    palette = np.array([to_rgb(colour) for colour in colours(report.prior.num_charts)])
-    chart = report.sample_chart[: columns.shape[1]].cpu().numpy()
-    ax.scatter(*columns, s=5, c=palette[chart], linewidths=0)
-
-
-def plane(report: Report, x: Tensor) -> Any:
-    """Points as two columns ``(2, n)``: as they are, or along the examples' two principal directions."""
-    rows = x[:POINTS].cpu().double()
-    if rows.shape[1] > 2:
-        examples = report.examples.cpu().double()
+def _scatter(figure: Figure, place: int, report: AtlasReport, x: Tensor, **style: Any) -> Any:
+    """Axes with points in the plane or in space; of more coordinates, two principal ones."""
+    rows, examples = x[:POINTS].cpu().double(), report.examples.cpu().double()
+    if rows.shape[1] > 3:
         centre = examples.mean(dim=0)
-        directions = torch.linalg.svd(examples - centre, full_matrices=False).Vh[:2]
-        rows = (rows - centre) @ directions.T
+        rows = (rows - centre) @ torch.linalg.svd(examples - centre, full_matrices=False).Vh[:2].T
     elif rows.shape[1] == 1:
         rows = torch.cat([rows, torch.zeros_like(rows)], dim=1)
-    return rows.T.numpy()
+    space = rows.shape[1] == 3
+    ax: Any = figure.add_subplot(1, 2, place, projection="3d" if space else None)
+    marks = ax.scatter(*rows.T.numpy(), s=4, linewidths=0, **style)
+    ax.set_aspect("equal")
+    if "cmap" in style:
+        figure.colorbar(marks, ax=ax, shrink=0.75, pad=0.12 if space else 0.02)
+    return ax
 
 
-def _picture_rows(report: Report) -> Figure:
-    """Pictures: a row of samples for each chart, and one of held-out examples."""
+def image_rows(report: AtlasReport) -> Figure:
+    """A row of samples for each chart, and one of held-out examples."""
     charts = range(report.prior.num_charts)
     rows = {f"chart {k}": report.samples[report.sample_chart == k][:COLUMNS] for k in charts}
     rows["held out"] = report.examples[:COLUMNS]
-    limits: dict[str, Any] = {
-        "min": float(report.examples.min()),
-        "max": float(report.examples.max()),
-    }
+    limits: Any = {"min": float(report.examples.min()), "max": float(report.examples.max())}
     figure = Figure(figsize=(WIDTH, WIDTH / COLUMNS * len(rows) + 0.1), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
-    palette = [*colours(len(rows) - 1), INK]
-    for axes, (title, pictures), colour in zip(grid, rows.items(), palette, strict=True):
+    for axes, (title, images), colour in zip(
+        grid, rows.items(), [*colours(len(charts)), INK], strict=True
+    ):
         for ax in axes:
             ax.set_axis_off()
-        for ax, picture in zip(axes, pictures, strict=False):
-            draw(ax, picture, **limits)
-        axes[0].text(
-            -0.1, 0.5, title, color=colour, rotation=90, ha="center", va="center",
-            transform=axes[0].transAxes, fontweight="bold",
-        )  # fmt: skip
+        for ax, image in zip(axes, images, strict=False):
+            draw(ax, image, **limits)
+        axes[0].set_title(title, color=colour, loc="left")
     return figure
 
 
-def responsibilities_figure(report: Report) -> Figure:
+def responsibilities_figure(report: AtlasReport) -> Figure:
     """Where charts take over from each other, and how much of the data each explains."""
+    found, charts = report.responsibilities, report.prior.num_charts
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    space = report.prior.x_shape == (3,)
-    left: Any = figure.add_subplot(1, 2, 1, projection="3d" if space else None)
-    if len(report.prior.x_shape) == 1:
-        _entropies(left, report)
+    if report.of_points:
+        entropy = found.entropy[:POINTS].cpu().numpy()
+        ax = _scatter(figure, 1, report, report.examples, c=entropy, cmap="magma_r", vmin=0)
+        ax.set_title("entropy of the responsibilities, in nats")
     else:
-        left.hist(
-            report.responsibilities.largest.cpu().numpy(), bins=np.linspace(0, 1, 41), color=BARS
-        )
-        left.set(title="how sure the charts are", xlabel="largest responsibility")
-        left.set(ylabel="held-out examples", xlim=(0, 1.02))
+        ax = figure.add_subplot(1, 2, 1)
+        ax.hist(found.largest.cpu().numpy(), bins=np.linspace(0, 1, 41).tolist(), color=GREY)
+        ax.set(xlabel="largest responsibility", ylabel="held-out examples")
     right = figure.add_subplot(1, 2, 2)
-    place = np.arange(report.prior.num_charts)
-    bars = (report.responsibilities.weights, report.responsibilities.usage)
-    for values, shift, alpha in zip(bars, (-0.2, 0.2), (1.0, 0.5), strict=True):
-        right.bar(place + shift, values.cpu().numpy(), 0.36, color=colours(len(place)), alpha=alpha)
+    for values, shift, alpha in ((found.weights, -0.2, 1.0), (found.usage, 0.2, 0.5)):
+        place = np.arange(charts) + shift
+        right.bar(place, values.cpu().numpy(), 0.36, color=colours(charts), alpha=alpha)
     right.set(title="solid: weight of the chart; pale: mean responsibility", ylabel="share")
-    right.set_xticks(place, [str(k) for k in place])
-    right.set_xlabel("chart")
+    right.set(xlabel="chart", xticks=range(charts))
     return figure
 
 
-def _entropies(ax: Any, report: Report) -> None:
-    """Held-out examples coloured by the entropy of their responsibilities, those that charts share on top."""
-    x, entropy = report.examples[:POINTS].cpu(), report.responsibilities.entropy[:POINTS].cpu()
-    order = entropy.argsort()
-    columns = x[order].T.numpy() if x.shape[1] == 3 else plane(report, x[order])
-    marks = ax.scatter(*columns, c=entropy[order].numpy(), s=5, cmap=SHARED, vmin=0, linewidths=0)
-    if x.shape[1] == 3:
-        _in_proportion(ax, report)
+def overlap_figure(report: AtlasReport) -> Figure:
+    """The shares of charts that others reproduce, and the components that they make."""
+    shares, groups = report.overlap.shares.numpy(), report.components
+    order = [k for group in groups for k in group]
+    figure = Figure(figsize=(WIDTH / 2, 4.6), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(shares[np.ix_(order, order)], cmap="Greys", vmin=0, vmax=1.6)
+    for (i, j), share in np.ndenumerate(shares):
+        style: Any = {"ha": "center", "va": "center", "fontsize": 9}
+        ax.text(order.index(j), order.index(i), percent(share), **style)
+    noun = "component" if len(groups) == 1 else "components"
+    ax.set(title=f"overlap graph: {len(groups)} {noun}", ylabel="share of this chart")
+    ax.set(xlabel="that this chart reproduces")
+    ax.set_xticks(range(len(order)), [str(k) for k in order])
+    ax.set_yticks(range(len(order)), [str(k) for k in order])
+    return figure
+
+
+def percent(share: float) -> str:
+    """``12 %``, ``0.3 %``, or a dot for nothing at all."""
+    if share == 0:
+        return "·"
+    return f"{100 * share:.0f} %" if share >= 0.0095 else f"{100 * share:.1f} %"
+
+
+def coverage_figure(report: AtlasReport) -> Figure:
+    """Distances of the data to the atlas, and of the atlas to the data."""
+    found = report.coverage
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _distances(left, found.to_atlas, found.tolerance)
+    left.set(title=_titled("held-out examples to the atlas", found.covered), ylabel="number")
+    if found.to_data is None:
+        right.hist(100 * found.relative.cpu().numpy(), bins=50, color=GREY)
+        right.set(title="the same, relative", xlabel="distance in % of the example's norm")
     else:
-        ax.set_aspect("equal")
-    ax.set_title("entropy of the responsibilities, in nats")
-    ax.figure.colorbar(marks, ax=ax, shrink=0.75, pad=0.12 if x.shape[1] == 3 else 0.02)
-
-
-def usage_figure(report: Report) -> Figure:
-    """Where in the latent box of each chart the codes of the examples lie."""
-    usage, dim = report.usage, report.prior.dim
-    columns = 2 if dim > 2 and len(usage) > 1 else min(len(usage), 4 if len(usage) <= 4 else 3)
-    rows = -(-len(usage) // columns)
-    tall = 2.7 if dim != 2 else min(WIDTH / columns, 3.4)
-    figure = Figure(figsize=(WIDTH, tall * rows + 0.2), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for k, (ax, own) in enumerate(zip(panels, usage, strict=False)):
-        _codes(ax, own.codes.cpu(), colours(len(usage))[k], report.prior.box)
-        told = f"{len(own.codes)} examples, {100 * own.outside:.1f} % outside"
-        ax.set_title(f"chart {k}\n{told}", fontsize=10)
-    for ax in panels[len(usage) :]:
-        ax.set_axis_off()
+        _distances(right, found.to_data, found.tolerance)
+        right.set_title(_titled("samples of the atlas to the manifold", found.on_manifold))
     return figure
 
 
-def _codes(ax: Any, codes: Tensor, colour: Any, box: float | Tensor) -> None:
-    """A histogram of codes of one number, points of two, percentiles of more; the box in dashes."""
-    edge = torch.as_tensor(box, dtype=codes.dtype).expand(codes.shape[1])
+def _titled(title: str, share: float | None) -> str:
+    return title if share is None else f"{title}: {100 * share:.2f} %"
+
+
+def _distances(ax: Any, distance: Tensor, tolerance: float | None) -> None:
+    """A histogram; where there is a tolerance, on a logarithmic scale."""
+    if tolerance is None:
+        ax.hist(distance.cpu().numpy(), bins=50, color=GREY)
+        ax.set(xlabel="distance")
+        return
+    bins = np.geomspace(tolerance / 1000, max(10 * tolerance, float(distance.max())), 60)
+    ax.hist(distance.cpu().numpy().clip(bins[0], bins[-1]), bins=bins.tolist(), color=GREY)
+    ax.axvline(tolerance, color=PALETTE[1], label=f"tolerance {tolerance:.3g}")
+    ax.legend()
+    ax.set(xscale="log", xlabel="distance (leftmost bar: that or less)")
+
+
+def distortion_figure(report: AtlasReport) -> Figure:
+    """Singular values of each chart's Jacobian, their ratio and the volume that they make."""
+    charts = colours(report.prior.num_charts)
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+    values, condition, volume = figure.subplots(1, 3)
+    for k, (found, colour) in enumerate(zip(report.distortion, charts, strict=True)):
+        low, middle, high = quantiles(found.singular_values, (0.05, 0.5, 0.95)).cpu().numpy()
+        number = np.arange(1, len(middle) + 1) + 0.6 * ((k + 0.5) / len(charts) - 0.5)
+        values.errorbar(number, middle, [middle - low, high - middle], fmt="o", color=colour)
+    values.xaxis.set_major_locator(MaxNLocator(integer=True))
+    values.set(title="singular values of J: median, 90 %", xlabel="number, largest first")
+    values.set_yscale("log")
+    _boxes(condition, [found.condition for found in report.distortion])
+    condition.set(title="condition: largest / smallest", yscale="log")
+    _boxes(volume, [f.log_volume - quantiles(f.log_volume, (0.5,)) for f in report.distortion])
+    volume.set_title("log-volume, relative to its median")
+    return figure
+
+
+def _boxes(ax: Any, values: list[Tensor]) -> None:
+    """A box for each chart, of the 25th to the 75th percentile; whiskers to the 5th and the 95th."""
+    parts = ax.boxplot(
+        [v.cpu().numpy() for v in values], positions=range(len(values)), patch_artist=True,
+        whis=(5, 95), showfliers=False, medianprops={"color": INK},
+    )  # fmt: skip
+    for box, colour in zip(parts["boxes"], colours(len(values)), strict=True):
+        box.set(facecolor=colour, alpha=0.75)
+    ax.set_xlabel("chart")
+
+
+def usage_figure(report: AtlasReport) -> Figure:
+    """Where in the latent box of each chart, in dashes, the codes of the examples lie."""
+    columns = min(len(report.usage), 4)
+    rows = -(-len(report.usage) // columns)
+    figure = Figure(figsize=(WIDTH, 3.2 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in panels:
+        ax.set_axis_off()
+    for k, (ax, own, colour) in enumerate(
+        zip(panels, report.usage, colours(len(report.usage)), strict=False)
+    ):
+        ax.set_axis_on()
+        edge = torch.as_tensor(report.prior.box, dtype=own.codes.dtype).expand(report.prior.dim)
+        _codes(ax, own.codes.cpu(), colour, edge.cpu())
+        outside = f"{100 * own.outside:.1f} % outside"
+        ax.set_title(f"chart {k}\n{len(own.codes)} examples, {outside}", fontsize=10)
+    return figure
+
+
+def _codes(ax: Any, codes: Tensor, colour: Any, edge: Tensor) -> None:
+    """A histogram of codes of one number, points of two, percentiles of more."""
     line: Any = {"color": INK, "linestyle": "--", "linewidth": 1}
+    bounded = bool(torch.isfinite(edge).all())
     if codes.shape[1] == 1:
         ax.hist(codes[:, 0].numpy(), bins=40, color=colour)
-        ax.set(xlabel="coordinate")
-        for side in (-1, 1):
-            if torch.isfinite(edge).all():
-                ax.axvline(side * float(edge[0]), **line)
+        for side in (-edge, edge) if bounded else ():
+            ax.axvline(float(side), **line)
     elif codes.shape[1] == 2:
         ax.scatter(*codes[:POINTS].T.numpy(), s=4, color=colour, linewidths=0)
-        if torch.isfinite(edge).all():
+        if bounded:
             corner = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * edge
             ax.plot(*corner.T.numpy(), **line)
         ax.set_aspect("equal")
-    elif len(codes):
-        levels = codes.quantile(torch.tensor(QUANTILES, dtype=codes.dtype), dim=0).numpy()
-        place = np.arange(codes.shape[1])
+    else:
+        place, levels = np.arange(codes.shape[1]), quantiles(codes, QUANTILES).numpy()
         ax.vlines(place, levels[0], levels[-1], color=colour, linewidth=1.5)
         ax.vlines(place, levels[1], levels[-2], color=colour, linewidth=5)
         ax.plot(place, levels[2], "o", color="white", markersize=3)
-        ax.set(xlabel="coordinate")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for side in (-1, 1):
-            if torch.isfinite(edge).all():
-                ax.step(
-                    [-0.5, *place + 0.5], side * np.append(edge, edge[-1]), where="post", **line
-                )
-
-
-def _legend(figure: Figure, charts: int) -> None:
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=c, label=f"chart {k}")
-        for k, c in enumerate(colours(charts))
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(charts, 8))
+        for side in (-edge, edge) if bounded else ():
+            ax.plot(place, side.numpy(), **line)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.dimension import features
+from onmanifold.priors.training.dimension import features
 
 
 def spread_centres(points: Tensor, number: int, rounds: int = 20) -> Tensor:

@@ -15,10 +15,10 @@ from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.probes import chart_distances
 from onmanifold.priors.datasets import part_of, stream
-from onmanifold.priors.dimension import dimension_by_scale
-from onmanifold.priors.evaluation import log_likelihood
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.dimension import dimension_by_scale
+from onmanifold.priors.training.evaluation import log_likelihood
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,10 @@ def compare_charts(
     x, _ = data.sample(examples, stream(recipe.seed, "held-out"))
     found = []
     for number in charts:
-        told = short.with_charts(number)
-        atlas = cast(Atlas, train(told, Path(output) / told.name, resume=True, progress=progress))
+        variant = short.with_charts(number)
+        atlas = cast(
+            Atlas, train(variant, Path(output) / variant.name, resume=True, progress=progress)
+        )
         bound = log_likelihood(atlas, x, stream(recipe.seed, "held-out", 1)).double()
         best, chart = chart_distances(atlas, x)[1].min(dim=1)
         relative = best / x.flatten(1).norm(dim=1)
@@ -113,14 +115,14 @@ def choose_command(
     from rich.console import Console
     from rich.table import Table
 
-    told = Recipe.read(recipe)
+    chosen = Recipe.read(recipe)
     console = Console()
-    x, _ = part_of(told.load_data(), "seeding").sample(2000, stream(told.seed, "seeding"))
+    x, _ = part_of(chosen.load_data(), "seeding").sample(2000, stream(chosen.seed, "seeding"))
     dimensions = dimension_by_scale(x)
     table = Table("neighbours", *map(str, dimensions), title="intrinsic dimension by scale")
     table.add_row("dimension", *(f"{d:.2f}" for d in dimensions.values()))
     console.print(table)
-    found = compare_charts(told, charts or [1, 2, 4], output, share=share, examples=examples)
+    found = compare_charts(chosen, charts or [1, 2, 4], output, share=share, examples=examples)
     names = [field.name for field in fields(Candidate)]
     table = Table(*(name.replace("_", " ") for name in names), title="held-out examples")
     for candidate in found:

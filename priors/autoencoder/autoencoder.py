@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.autoencoder.density import GaussianMixture
+from onmanifold.priors.autoencoder.mixture import GaussianMixture
 from onmanifold.priors.networks import network_pair
 
 BATCH = 500  # examples that are encoded at once
@@ -21,7 +21,7 @@ MARGIN = 1.05  # the latent box reaches so far beyond the codes of the examples
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """What an autoencoder is built from; the same fields stand in recipes and cards.
+    """What an autoencoder is built from; the recipes and cards have the same fields.
 
     Attributes:
         x_shape: shape of the unknown.
@@ -57,19 +57,19 @@ class Autoencoder(ManifoldPrior):
     """A decoder network and an encoder network that was trained to invert it.
 
     Latent coordinates are the encoder's, centred or whitened; the box is as wide as the codes of the
-    examples, and the latent density is a :class:`GaussianMixture` fitted to them (:meth:`settle_on`). How
+    examples, and the latent density is a :class:`GaussianMixture` fitted to them (:meth:`fit_latents`). How
     exact the inverse is, ``inverse_error`` says.
 
     Example:
         >>> prior = Autoencoder(AutoencoderConfig(x_shape=(3,), dim=2, options={"hidden": 8}))
-        >>> prior.settle_on(torch.randn(100, 3), seed=0)
+        >>> prior.fit_latents(torch.randn(100, 3), seed=0)
         >>> point = prior.sample(5, 0)
         >>> prior.decode(point).shape
         torch.Size([5, 3])
     """
 
     centre: Tensor
-    half_widths: Tensor
+    latent_box: Tensor
     radius: Tensor
     error: Tensor
 
@@ -82,7 +82,7 @@ class Autoencoder(ManifoldPrior):
         )
         self.density = GaussianMixture(config.dim, config.components)
         self.register_buffer("centre", torch.zeros(config.dim))
-        self.register_buffer("half_widths", torch.ones(config.dim))
+        self.register_buffer("latent_box", torch.ones(config.dim))
         self.register_buffer("radius", torch.tensor(0.0))
         self.register_buffer("error", torch.tensor(1.0))
 
@@ -97,7 +97,7 @@ class Autoencoder(ManifoldPrior):
     @property
     def box(self) -> Tensor:  # type: ignore[override]
         """Half-widths of the latent box, ``(d,)``."""
-        return self.half_widths
+        return self.latent_box
 
     @property
     def inverse_error(self) -> float:  # type: ignore[override]
@@ -116,7 +116,7 @@ class Autoencoder(ManifoldPrior):
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
         z = self.density.sample(n, as_generator(generator))
-        z = torch.clamp(z, -self.half_widths, self.half_widths)
+        z = torch.clamp(z, -self.latent_box, self.latent_box)
         chart = torch.zeros(n, dtype=torch.long, device=self.device)
         return self.project_code(Point(chart, z))
 
@@ -139,7 +139,7 @@ class Autoencoder(ManifoldPrior):
         return torch.cat([self.encoder(part) for part in x.split(BATCH)])
 
     @torch.no_grad()
-    def settle_on(self, x: Tensor, seed: int) -> None:
+    def fit_latents(self, x: Tensor, seed: int) -> None:
         """Take centre, box, density and tube from examples ``(n, *x_shape)``, after training."""
         codes = self.codes(x)
         if self.settings.whiten:
@@ -148,7 +148,7 @@ class Autoencoder(ManifoldPrior):
         else:
             self.centre.copy_((codes.amax(dim=0) + codes.amin(dim=0)) / 2)
             codes = codes - self.centre
-        self.half_widths.copy_(MARGIN * codes.abs().amax(dim=0))
+        self.latent_box.copy_(MARGIN * codes.abs().amax(dim=0))
         self.density.fit(codes, seed)
         self.radius.copy_(2 * self._round_trip(codes).quantile(0.99))
         drawn = self.sample(1000, seed).z

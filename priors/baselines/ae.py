@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 
 class AE(AutoencoderTraining):

@@ -8,16 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.checks import check_count
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
 @dataclass(frozen=True)
-class CAEOptions:
+class CAEOptions(WeightOption):
     """Numbers of the loss.
 
     Attributes:
-        weight: of the squared norm beside the mean squared error.
         probes: random directions of the norm's estimate.
         exact: the norm itself instead, by d products in place of ``probes``.
     """
@@ -27,7 +26,7 @@ class CAEOptions:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
+        super().__post_init__()
         check_count(self.probes, "loss: probes")
         if not isinstance(self.exact, bool):
             raise TypeError(f"loss: exact has to be true or false, got {self.exact!r}")
@@ -42,7 +41,7 @@ class CAE(AutoencoderTraining):
     Reference: S. Rifai, P. Vincent, X. Muller, X. Glorot, Y. Bengio, *Contractive auto-encoders*, ICML 2011.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("c", {}, {"name": "sphere"}, {"dim": 2}, {}, {"probes": 4}, "cae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DAE(AutoencoderTraining):
     autoencoders*, JMLR 11 (2010).
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("d", {}, {"name": "sphere"}, {"dim": 2}, {}, {"noise": 0.2}, "dae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -9,27 +9,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.checks import check_count
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
 @dataclass(frozen=True)
-class GRAEOptions:
+class GRAEOptions(WeightOption):
     """Numbers of the loss.
 
     Attributes:
-        weight: of the codes' distance to their targets beside the mean squared error.
         neighbours: of each example in the graph that UMAP embeds.
     """
 
-    weight: float = 0.01
     neighbours: int = 15
 
     def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
-        check_count(self.neighbours, "loss: neighbours")
-        if self.neighbours < 2:
-            raise ValueError("loss: neighbours has to be at least 2, got 1")
+        super().__post_init__()
+        check_count(self.neighbours, "loss: neighbours", at_least=2)
 
 
 class GRAE(AutoencoderTraining):

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import pdist
 
-from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
-
-
-@dataclass(frozen=True)
-class SPAEOptions:
-    """Numbers of the loss.
-
-    Attributes:
-        weight: of the spread of the log ratios beside the mean squared error.
-    """
-
-    weight: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
 class SPAE(AutoencoderTraining):
@@ -33,20 +17,14 @@ class SPAE(AutoencoderTraining):
     data visualization*, IEEE SNPD 2021.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("s", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 0.1}, "spae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])
     """
 
-    Options: ClassVar[type] = SPAEOptions
-
-    def set_up(self) -> None:
-        if self.schedule.batch_size < 3:
-            raise ValueError(
-                "schedule: batch_size has to be at least 3 to compare distances, got "
-                f"{self.schedule.batch_size}"
-            )
+    Options: ClassVar[type] = WeightOption
+    smallest_batch = 3  # two distances to compare
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x = batch["x"]

@@ -1,4 +1,4 @@
-"""The topological autoencoder."""
+"""The topological autoencoder: topology in dimension 0 by minimum spanning trees."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor, nn
 
-from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
-from onmanifold.priors.baselines.spanning_tree import tree_loss
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
 @dataclass(frozen=True)
-class TopoAEOptions:
-    """Numbers of the loss.
-
-    Attributes:
-        weight: of the topological loss beside the mean squared error.
-    """
+class TopoAEOptions(WeightOption):
+    """Numbers of the loss."""
 
     weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
 
 
 class TopoAE(AutoencoderTraining):
@@ -37,17 +29,16 @@ class TopoAE(AutoencoderTraining):
     Reference: M. Moor, M. Horn, B. Rieck, K. Borgwardt, *Topological autoencoders*, ICML 2020.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("t", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 1.0}, "topo-ae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])
     """
 
     Options: ClassVar[type] = TopoAEOptions
+    smallest_batch = 2
 
     def set_up(self) -> None:
-        if self.schedule.batch_size < 2:
-            raise ValueError("schedule: batch_size has to be at least 2 for a tree, got 1")
         self.log_length = nn.Parameter(torch.zeros(()))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -67,3 +58,46 @@ class TopoAE(AutoencoderTraining):
 def relative(distances: Tensor) -> Tensor:
     """Distances ``(B, B)`` as shares of the largest; a batch of equal examples keeps its zeros."""
     return distances / distances.max().clamp(min=torch.finfo(distances.dtype).tiny)
+
+
+def tree_edges(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges at which components of a filtered complex merge, as rows and columns ``(B - 1,)``.
+
+    A complex grows with a threshold, edge (i, j) entering at ``distances[i, j]``; the edges that join two
+    components are those of a minimum spanning tree.
+
+    Args:
+        distances: symmetric ``(B, B)``.
+
+    Example:
+        >>> points = torch.tensor([0.0, 1.0, 3.0])
+        >>> [edge.tolist() for edge in tree_edges((points[:, None] - points).abs())]
+        [[0, 1], [1, 2]]
+    """
+    # to scipy a zero says that there is no edge; the same shift of all edges keeps the tree
+    shifted = distances.detach().double().cpu().numpy() + 1.0
+    rows, columns = minimum_spanning_tree(shifted).nonzero()
+    return (
+        torch.as_tensor(rows, dtype=torch.long, device=distances.device),
+        torch.as_tensor(columns, dtype=torch.long, device=distances.device),
+    )
+
+
+def tree_loss(data: Tensor, latent: Tensor) -> Tensor:
+    """Half the mean squared difference of two distances at the tree of each, added up.
+
+    Args:
+        data: distances of the examples ``(B, B)``.
+        latent: distances of their codes ``(B, B)``.
+
+    Example:
+        >>> distances = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> float(tree_loss(distances, 3 * distances))
+        4.0
+    """
+    differences = (data - latent).square()
+    found: Tensor = 0.5 * sum(
+        (differences[tree_edges(distances)].mean() for distances in (data, latent)),
+        start=data.new_zeros(()),
+    )
+    return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 from onmanifold.priors.networks import network_pair
 
 
@@ -46,7 +46,7 @@ class VAE(AutoencoderTraining):
     Reference: D. Kingma, M. Welling, *Auto-encoding variational Bayes*, ICLR 2014.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("v", {}, {"name": "sphere"}, {"dim": 2}, {}, {"variance": 0.1}, "vae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_number
-from onmanifold.priors.autoencoder.training import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels that are added
-
-
-@dataclass(frozen=True)
-class WAEOptions:
-    """Numbers of the loss.
-
-    Attributes:
-        weight: of the discrepancy beside the mean squared error.
-    """
-
-    weight: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
 
 
 class WAE(AutoencoderTraining):
@@ -35,17 +19,14 @@ class WAE(AutoencoderTraining):
     (WAE-MMD).
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> method = Recipe("w", {}, {"name": "sphere"}, {"dim": 2}, {}, {"weight": 0.1}, "wae").prepare()
         >>> method.loss(method.draw(0)).shape
         torch.Size([])
     """
 
-    Options: ClassVar[type] = WAEOptions
-
-    def set_up(self) -> None:
-        if self.schedule.batch_size < 2:
-            raise ValueError("schedule: batch_size has to be at least 2 for the discrepancy, got 1")
+    Options: ClassVar[type] = WeightOption
+    smallest_batch = 2
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         prior = torch.randn(len(rows), self.model.dim, generator=generator)

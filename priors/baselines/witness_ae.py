@@ -18,7 +18,6 @@ class WitnessAEOptions(TopoAEOptions):
     """Numbers of the loss.
 
     Attributes:
-        weight: of the topological loss beside the mean squared error.
         witnesses: how many of the examples are witnesses.
     """
 
@@ -47,7 +46,7 @@ class WitnessAE(TopoAE):
     analysis.
 
     Example:
-        >>> from onmanifold.priors.recipe import Recipe
+        >>> from onmanifold.priors.training.recipe import Recipe
         >>> loss = {"weight": 1.0, "witnesses": 100}
         >>> method = Recipe("w", {}, {"name": "sphere"}, {"dim": 2}, {}, loss, "witness-ae").prepare()
         >>> method.loss(method.draw(0)).shape

@@ -1,4 +1,4 @@
-"""A bar through the picture's centre, turned by any angle: a circle of pictures."""
+"""A bar through the image's centre, turned by any angle: a circle of images."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Pictures of a bright bar (Alberti et al., JMLR 2024, section 6.1).
+class Bar(SquareImages):
+    """Images of a bright bar (Alberti et al., JMLR 2024, section 6.1).
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         length: length of the bar, in pixels.
         width: width of the bar, in pixels.
         background: value around the bar.
@@ -34,20 +34,15 @@ class Bar:
     background: float = 0.5
     value: float = 0.75
 
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; coordinates ``(n, 1)``: angle in radians."""
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; coordinates ``(n, 1)``: angle in radians."""
         angle = uniform((n, 1), 0.0, 2 * pi, generator)
-        return self.render(angle), angle
+        return Examples(self.render(angle), angle)
 
     def render(self, angle: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` of bars at angles ``(n, 1)``, counterclockwise from x.
+        """Images ``(n, 1, size, size)`` of bars at angles ``(n, 1)``, counterclockwise from x.
 
-        Pixels on the edge are shaded by how far the edge is: the picture varies continuously with the angle.
+        Pixels on the edge are shaded by how far the edge is: the image varies continuously with the angle.
         """
         x, y = (grid.to(angle) for grid in pixel_grid(self.size, self.size / 2))
         cos, sin = angle[:, :, None].cos(), angle[:, :, None].sin()
@@ -57,7 +52,7 @@ class Bar:
         return (self.background + (self.value - self.background) * inside)[:, None]
 
     def distance(self, x: Tensor, chunk: int = 200) -> Tensor:
-        """Distance of pictures ``(n, 1, size, size)`` to the nearest bar's, ``(n,)``.
+        """Distance of images ``(n, 1, size, size)`` to the nearest bar's, ``(n,)``.
 
         The best of 720 angles, then ever finer grids around it; a bar turned by 180 degrees is the same.
         """

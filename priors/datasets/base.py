@@ -1,8 +1,9 @@
-"""Data manifolds: explicit sets of examples, drawn from a seed."""
+"""What all data sets share: seeded examples, splits, grids of pixels."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,18 +12,81 @@ from torch import Tensor
 SPLITS = ("train", "seeding", "validation", "held-out")
 
 
-class DataManifold(Protocol):
-    """A distribution of examples that lie on, or near, a manifold.
+class Examples(NamedTuple):
+    """Examples of a data set.
 
     Attributes:
-        x_shape: shape of one example.
+        x: the examples, ``(n, *x_shape)``.
+        coordinates: what they are made from, such as angles, or a label: ``(n, ...)``.
+    """
+
+    x: Tensor
+    coordinates: Tensor
+
+
+class Dataset(Protocol):
+    """A distribution of examples that lie on, or near, a manifold.
+
+    Any class with these two members is a data set. Optional members:
+
+    - ``part(split)``: the data set that a split may see, where examples are finite in number;
+    - ``weights(x)``: what the entries of ``x`` count in the losses of ``ae`` and ``vae``;
+    - ``distance(x)`` and ``noise``: distance to the manifold and standard deviation of the noise on each
+      coordinate, by which the report of an atlas measures its samples.
+    """
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Draw ``n`` examples, and their coordinates."""
+        ...
+
+
+class NoisyPoints(ABC):
+    """Points of a manifold in R^m, with normal noise on each coordinate.
+
+    Attributes:
+        noise: standard deviation of the noise.
     """
 
     x_shape: tuple[int, ...]
+    noise: float
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw ``n`` examples: ``(n, *x_shape)`` and their intrinsic coordinates ``(n, ...)``."""
-        ...
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Intrinsic coordinates ``(n, ...)`` of points that are spread evenly."""
+
+    @abstractmethod
+    def points(self, coordinates: Tensor) -> Tensor:
+        """The noise-free points ``(n, m)`` at some coordinates."""
+
+    @abstractmethod
+    def distance(self, x: Tensor) -> Tensor:
+        """Distance of points ``(n, m)`` to the manifold, ``(n,)``."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """``n`` noisy points ``(n, m)``, and their coordinates."""
+        coordinates = self.draw(n, generator)
+        noise = self.noise * torch.randn((n, *self.x_shape), generator=generator)
+        return Examples(self.points(coordinates) + noise, coordinates)
+
+
+class SquareImages:
+    """Images ``(1, size, size)``.
+
+    Attributes:
+        size: number of rows, and of columns.
+    """
+
+    size: int
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+        return (1, self.size, self.size)
 
 
 def stream(seed: int, split: str, index: int = 0) -> torch.Generator:
@@ -41,14 +105,14 @@ def stream(seed: int, split: str, index: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
 
 
-def part_of(data: DataManifold, split: str) -> DataManifold:
+def part_of(data: Dataset, split: str) -> Dataset:
     """What a split may see of some data.
 
-    Of a generated manifold everything, since its examples never repeat; finite data
-    (:class:`~onmanifold.priors.datasets.Examples`) say it by ``part(split)``.
+    A generator shows everything to every split, since its examples never repeat; finite data
+    (:class:`~onmanifold.priors.datasets.ArrayFile`) say it by ``part(split)``.
     """
     part = getattr(data, "part", None)
-    seen: DataManifold = data if part is None else part(split)
+    seen: Dataset = data if part is None else part(split)
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Data manifolds whose distances and geodesics are known, and the geometry of spheres that they share."""
+"""Data sets whose distances and geodesics are known, and the geometry of spheres that they share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
+from onmanifold.priors.datasets.base import Examples
 
 
 @runtime_checkable
-class GeodesicManifold(Protocol):
+class GeodesicDataset(Protocol):
     """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``.
 
     Attributes:
@@ -29,7 +30,7 @@ class GeodesicManifold(Protocol):
         """Points closer than that have one shortest geodesic between them."""
         ...
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
         """Draw ``n`` examples ``(n, *x_shape)`` and their coordinates ``(n, ...)``."""
         ...
 
@@ -55,15 +56,15 @@ class GeodesicManifold(Protocol):
 
 
 def nearest_rendering(
-    data: GeodesicManifold, x: Tensor, candidates: int = 5000, steps: int = 200
+    data: GeodesicDataset, x: Tensor, candidates: int = 5000, steps: int = 200
 ) -> Tensor:
-    """Of which coordinates each picture is, or nearly is: those of the rendering nearest to it.
+    """Of which coordinates each image is, or nearly is: those of the rendering nearest to it.
 
     The best of many renderings, moved by a local search (Adam) on the sphere of coordinates.
 
     Args:
         data: rendered from unit vectors, such as :class:`Sundial` and :class:`RotatingObject`.
-        x: pictures, ``(n, *x_shape)``.
+        x: images, ``(n, *x_shape)``.
         candidates: renderings, drawn at random, that the search may start from.
         steps: of the local search.
 

@@ -1,4 +1,4 @@
-"""Handwritten digits and pictures of clothes, from their files."""
+"""Handwritten digits and images of clothes, from their files."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
-from onmanifold.priors.datasets.base import SPLITS
-from onmanifold.priors.datasets.examples import Part
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 DATA = "ONMANIFOLD_DATA"  # environment variable: the folder in which the data sets' folders lie
-VALIDATION = 5000  # of the training pictures, the last ones
+VALIDATION = 5000  # of the training images, the last ones
 
 
-class Mnist:
-    """Pictures of handwritten digits, 28 x 28, values from 0 (background) to 1.
+class Mnist(FiniteDataset):
+    """Images of handwritten digits, 28 x 28, values from 0 (background) to 1.
 
-    The 10 000 test pictures are held out; the last 5000 training pictures are for choosing numbers
+    The 10 000 test images are held out; the last 5000 training images are for choosing numbers
     (``validation``), and the others, or ``size`` of them, to learn from.
 
     Args:
-        size: number of pictures to learn from; default: all.
+        size: number of images to learn from; default: all.
         folder: where the four ``.gz`` files in idx format lie; default: ``$ONMANIFOLD_DATA/mnist``.
-        labels: only pictures of these labels.
+        labels: only images of these labels.
 
     Raises:
         FileNotFoundError: the files are not there.
-        ValueError: not idx files of pictures, or more asked for than there are.
+        ValueError: not idx files of images, or more asked for than there are.
 
     Reference: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/.
     """
@@ -60,25 +59,16 @@ class Mnist:
         }
         self.x_shape = self._parts["train"].x_shape
 
-    def __len__(self) -> int:
-        return len(self._parts["train"])
-
-    def part(self, split: str) -> Part:
-        """The pictures that a split may see; their coordinate is the label."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
+        """Its coordinate is the label."""
         return self._parts["train" if split == "seeding" else split]
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` of the pictures for training ``(n, 1, 28, 28)``, and their labels ``(n, 1)``."""
-        return self._parts["train"].sample(n, generator)
 
     def _read(self, prefix: str, labels: list[int] | None) -> tuple[Tensor, Tensor]:
         x = read_idx(self.folder / f"{prefix}-images-idx3-ubyte.gz")
         label = read_idx(self.folder / f"{prefix}-labels-idx1-ubyte.gz").long()
         if x.ndim != 3 or label.shape != (len(x),):
             raise ValueError(
-                f"{self.folder}: expected pictures (n, H, W) and labels (n,), got "
+                f"{self.folder}: expected images (n, H, W) and labels (n,), got "
                 f"{tuple(x.shape)} and {tuple(label.shape)}"
             )
         if labels is not None:
@@ -88,7 +78,7 @@ class Mnist:
 
 
 class FashionMnist(Mnist):
-    """Pictures of clothes, 28 x 28, in the files and with the arguments of :class:`Mnist`.
+    """Images of clothes, 28 x 28, in the files and with the arguments of :class:`Mnist`.
 
     Reference: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747 (2017).
     """

@@ -8,11 +8,11 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.base import NoisyPoints, uniform
 
 
 @dataclass(frozen=True)
-class Ring:
+class Ring(NoisyPoints):
     """Noisy points between two circles, evenly spread (Alberti et al., JMLR 2024, section 5).
 
     Attributes:
@@ -29,14 +29,12 @@ class Ring:
     inner: float = 0.5
     outer: float = 1.5
     noise: float = 0.01
-    x_shape: tuple[int, ...] = (2,)
+    x_shape = (2,)
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(n, 2)``; coordinates ``(n, 2)``: radius, and angle in radians."""
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Coordinates ``(n, 2)``: radius, and angle in radians."""
         radius = uniform((n,), self.inner**2, self.outer**2, generator).sqrt()
-        coordinates = torch.stack([radius, uniform((n,), 0.0, 2 * pi, generator)], dim=1)
-        noise = self.noise * torch.randn((n, 2), generator=generator)
-        return self.points(coordinates) + noise, coordinates
+        return torch.stack([radius, uniform((n,), 0.0, 2 * pi, generator)], dim=1)
 
     def points(self, coordinates: Tensor) -> Tensor:
         """The noise-free points ``(n, 2)`` at coordinates ``(n, 2)``."""

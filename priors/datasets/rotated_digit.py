@@ -10,30 +10,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.checks import check_count
-from onmanifold.priors.datasets.base import SPLITS
-from onmanifold.priors.datasets.examples import Part
+from onmanifold.priors.datasets.finite import FiniteDataset, Part
 from onmanifold.priors.datasets.mnist import Mnist
 
 BETWEEN = {"train": 0.0, "seeding": 0.0, "validation": 0.25, "held-out": 0.5}  # steps
 
 
-class RotatedDigit:
-    """Pictures of one MNIST digit, turned about the centre and shifted to the right in equal steps.
+class RotatedDigit(FiniteDataset):
+    """Images of one MNIST digit, turned about the centre and shifted to the right in equal steps.
 
-    Pictures to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of
+    Images to learn from are at the steps' beginnings, held-out ones in their middle. The toy example of
     Lee, Kwon and Park, NeurIPS 2021.
 
     Args:
         turn: counterclockwise, over all steps, in degrees.
-        shift: over all steps, in pixels; the middle of the way is the picture as it is in the file.
-        steps: number of pictures.
+        shift: over all steps, in pixels; the middle of the way is the image as it is in the file.
+        steps: number of images.
         label: which digit.
-        number: which of the training pictures with that label.
+        number: which of the training images with that label.
         folder: where the files are, see :class:`Mnist`.
 
     Raises:
         FileNotFoundError: the files of MNIST are not there.
-        ValueError: no such picture, or neither turn nor shift.
+        ValueError: no such image, or neither turn nor shift.
 
     Reference: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/.
     """
@@ -53,7 +52,7 @@ class RotatedDigit:
         digits = Mnist(folder=folder, labels=[label]).part("train").x
         if not 0 <= number < len(digits):
             raise ValueError(
-                f"RotatedDigit: there are {len(digits)} training pictures of label {label}, "
+                f"RotatedDigit: there are {len(digits)} training images of label {label}, "
                 f"numbered from 0; got number {number}"
             )
         self.digit, self.steps = digits[number], steps
@@ -65,23 +64,17 @@ class RotatedDigit:
         """The last coordinate: the turn in radians or, where there is none, the shift in pixels."""
         return radians(self.turn) if self.turn else self.shift
 
-    def part(self, split: str) -> Part:
-        """The pictures that a split may see."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    def _part(self, split: str) -> Part:
+        """Its coordinate is from 0 to :attr:`whole`."""
         at = (torch.arange(self.steps) + BETWEEN[split]) * (self.whole / self.steps)
         return Part(self.render(at[:, None]), at, replacement=split == "train")
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` of the pictures to learn from, and coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
-        return self.part("train").sample(n, generator)
-
     def render(self, coordinates: Tensor) -> Tensor:
-        """Pictures ``(n, 1, 28, 28)`` at coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
+        """Images ``(n, 1, 28, 28)`` at coordinates ``(n, 1)`` from 0 to :attr:`whole`."""
         share = coordinates[:, 0] / self.whole
         angle = radians(self.turn) * share
         width = self.x_shape[2]
-        offset = self.shift * (share - 0.5) * 2 / width  # the picture reaches from -1 to 1
+        offset = self.shift * (share - 0.5) * 2 / width  # the image reaches from -1 to 1
         cos, sin = angle.cos(), angle.sin()
         # which place of the digit a pixel shows; rows point down
         rows = [cos, -sin, -cos * offset, sin, cos, -sin * offset]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.base import pixel_grid
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid
 from onmanifold.priors.datasets.geodesic import (
-    GeodesicManifold,
+    GeodesicDataset,
     ball,
     check_eps,
     sphere_angle,
@@ -31,15 +31,15 @@ BALLS = (
 
 
 @dataclass(frozen=True)
-class RotatingObject(GeodesicManifold):
-    """Pictures of five shaded balls that are joined; the manifold is SO(3) (Braunsmann et al., 2024).
+class RotatingObject(SquareImages, GeodesicDataset):
+    """Images of five shaded balls that are joined; the manifold is SO(3) (Braunsmann et al., 2024).
 
     Seen from afar along the third axis, in the square ``[-1, 1]^2``. Which ball is in front is decided
-    softly, and rims are soft: the picture is a smooth function of the rotation. The distance of two
+    softly, and rims are soft: the image is a smooth function of the rotation. The distance of two
     rotations is the angle of the rotation between them.
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         edge: width over which the brightness falls at the rim of a ball.
         depth: one ball hides another that lies so much farther back.
 
@@ -62,22 +62,17 @@ class RotatingObject(GeodesicManifold):
             check_number(getattr(self, name), f"RotatingObject: {name}")
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    @property
     def injectivity_radius(self) -> float:
         """Half a turn."""
         return pi
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; coordinates ``(n, 4)``: unit quaternions, uniform rotations.
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; coordinates ``(n, 4)``: unit quaternions, uniform rotations.
 
         A quaternion and its negative are the same rotation.
         """
         quaternion = _quaternions(n, generator)
-        return self.render(quaternion), quaternion
+        return Examples(self.render(quaternion), quaternion)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """``n`` rotations and to each another one at most ``eps`` radians from it, both ``(n, 4)``.
@@ -98,7 +93,7 @@ class RotatingObject(GeodesicManifold):
         return sphere_geodesic(a, _beside(a, b), t)
 
     def render(self, quaternion: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` of the object turned by ``(n, 4)``."""
+        """Images ``(n, 1, size, size)`` of the object turned by ``(n, 4)``."""
         balls = torch.tensor(BALLS).to(quaternion)
         radius, brightness = (balls[:, i, None, None] for i in (3, 4))
         centres = torch.einsum("nij,bj->nbi", rotation_matrix(quaternion), balls[:, :3])
@@ -111,8 +106,8 @@ class RotatingObject(GeodesicManifold):
         front = torch.softmax(height + functional.logsigmoid(inside), dim=1)
         shade = brightness * torch.exp(-0.5 * away)
         seen = 1 - torch.sigmoid(-inside).prod(dim=1)
-        picture: Tensor = seen * (front * shade).sum(dim=1)
-        return picture[:, None]
+        image: Tensor = seen * (front * shade).sum(dim=1)
+        return image[:, None]
 
 
 def _quaternions(n: int, generator: torch.Generator) -> Tensor:

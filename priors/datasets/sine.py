@@ -9,10 +9,10 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.priors.datasets.base import uniform
-from onmanifold.priors.datasets.curve import Curve
+from onmanifold.priors.datasets.plane_curve import PlaneCurve
 
 
-class Sine(Curve):
+class Sine(PlaneCurve):
     """Points ``(t, sin t)`` with noise: a test of whether a learned curve follows noise.
 
     The toy example of Lee, Kwon and Park, NeurIPS 2021.
@@ -43,5 +43,5 @@ class Sine(Curve):
     def points(self, coordinates: Tensor) -> Tensor:
         return torch.cat([coordinates, coordinates.sin()], dim=1)
 
-    def drawn(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return uniform((n, 1), *self.ends, generator)

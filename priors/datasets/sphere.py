@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onmanifold.priors.datasets.base import NoisyPoints
+
 
 @dataclass(frozen=True)
-class Sphere:
+class Sphere(NoisyPoints):
     """Noisy points of a sphere, evenly spread (Alberti et al., JMLR 2024, section 5).
 
     Attributes:
@@ -24,17 +26,15 @@ class Sphere:
 
     radius: float = 1.0
     noise: float = 0.01
-    x_shape: tuple[int, ...] = (3,)
+    x_shape = (3,)
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(n, 3)``; coordinates ``(n, 2)``: angles from the north pole and around it, radians."""
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Coordinates ``(n, 2)``: angles from the north pole and around it, radians."""
         x = torch.randn((n, 3), generator=generator)
-        coordinates = torch.stack(
+        return torch.stack(
             [torch.atan2(torch.hypot(x[:, 0], x[:, 1]), x[:, 2]), torch.atan2(x[:, 1], x[:, 0])],
             dim=1,
         )
-        noise = self.noise * torch.randn((n, 3), generator=generator)
-        return self.points(coordinates) + noise, coordinates
 
     def points(self, coordinates: Tensor) -> Tensor:
         """The noise-free points ``(n, 3)`` at coordinates ``(n, 2)``."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.priors.datasets.base import uniform
-from onmanifold.priors.datasets.curve import Curve
+from onmanifold.priors.datasets.plane_curve import PlaneCurve
 
 
-class Spiral(Curve):
+class Spiral(PlaneCurve):
     """Points ``t (cos t, sin t) / (2 pi)``: a test of whether a learned curve jumps from arm to arm.
 
     Neighbouring arms are at distance one. The toy example of Lee, Kwon and Park, NeurIPS 2021.
@@ -44,6 +44,6 @@ class Spiral(Curve):
         circle = torch.cat([coordinates.cos(), coordinates.sin()], dim=1)
         return coordinates / (2 * pi) * circle
 
-    def drawn(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
         inner, outer = self.ends  # the length of the curve grows about as t^2
         return uniform((n, 1), inner**2, outer**2, generator).sqrt()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 from onmanifold.priors.datasets.geodesic import (
-    GeodesicManifold,
+    GeodesicDataset,
     ball,
     check_eps,
     sphere_angle,
@@ -21,17 +21,17 @@ from onmanifold.priors.datasets.geodesic import (
 
 
 @dataclass(frozen=True)
-class Sundial(GeodesicManifold):
-    r"""Pictures of a shadow; the manifold is a cap of the unit sphere (Braunsmann et al., 2024).
+class Sundial(SquareImages, GeodesicDataset):
+    r"""Images of a shadow; the manifold is a cap of the unit sphere (Braunsmann et al., 2024).
 
     The ground is the square ``[-1, 1]^2``, the rod stands in its middle and is translucent: a column of
     Gaussian density around the axis, ``height`` high. Light from direction ``s`` reaches the ground at ``p``
     with the brightness ``exp(-depth)`` (Beer and Lambert), where the depth is the integral of the density
     along the ray, ``opacity / s_z \int_0^height exp(-|p + h s_xy / s_z|^2 / (2 width^2)) dh``.
-    So the picture is smooth in the direction, overhead light included.
+    So the image is smooth in the direction, overhead light included.
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         height: of the rod.
         width: standard deviation of its density.
         opacity: of its axis, per length.
@@ -59,11 +59,6 @@ class Sundial(GeodesicManifold):
         check_number(self.elevation, "Sundial: elevation", high=90.0)
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    @property
     def injectivity_radius(self) -> float:
         """That of the unit sphere."""
         return pi
@@ -72,10 +67,10 @@ class Sundial(GeodesicManifold):
     def _lowest(self) -> float:
         return sin(radians(self.elevation))
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; coordinates ``(n, 3)``: unit vectors to the light, uniform."""
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; coordinates ``(n, 3)``: unit vectors to the light, uniform."""
         light = self._lights(n, generator)
-        return self.render(light), light
+        return Examples(self.render(light), light)
 
     def _lights(self, n: int, generator: torch.Generator) -> Tensor:
         up = uniform(
@@ -107,7 +102,7 @@ class Sundial(GeodesicManifold):
         return sphere_geodesic(a, b, t)
 
     def render(self, light: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` for light from directions ``(n, 3)``."""
+        """Images ``(n, 1, size, size)`` for light from directions ``(n, 3)``."""
         x, y = (grid.to(light) for grid in pixel_grid(self.size, 1.0))
         up = light[:, 2, None, None]
         tip = -self.height * light[:, :2] / light[:, 2:]

@@ -8,13 +8,13 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.base import NoisyPoints, uniform
 
 _START, _END = 1.5 * pi, 4.5 * pi  # of the spiral, radians; its radius is its angle
 
 
 @dataclass(frozen=True)
-class SwissRoll:
+class SwissRoll(NoisyPoints):
     """Noisy points of the swiss roll, as scikit-learn's ``make_swiss_roll`` draws them.
 
     The sheet is ``(t cos t, y, t sin t)`` with t uniform from 1.5 pi to 4.5 pi and y from 0 to ``width``.
@@ -31,14 +31,12 @@ class SwissRoll:
 
     width: float = 21.0
     noise: float = 0.05
-    x_shape: tuple[int, ...] = (3,)
+    x_shape = (3,)
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(n, 3)``; coordinates ``(n, 2)``: t and y."""
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Coordinates ``(n, 2)``: t and y."""
         t = uniform((n,), _START, _END, generator)
-        coordinates = torch.stack([t, uniform((n,), 0.0, self.width, generator)], dim=1)
-        noise = self.noise * torch.randn((n, 3), generator=generator)
-        return self.points(coordinates) + noise, coordinates
+        return torch.stack([t, uniform((n,), 0.0, self.width, generator)], dim=1)
 
     def points(self, coordinates: Tensor) -> Tensor:
         """The noise-free points ``(n, 3)`` at coordinates ``(n, 2)``."""

@@ -8,11 +8,11 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.base import NoisyPoints, uniform
 
 
 @dataclass(frozen=True)
-class Torus:
+class Torus(NoisyPoints):
     """Noisy points of a torus around the z axis, evenly spread (Alberti et al., JMLR 2024, section 5).
 
     Attributes:
@@ -29,18 +29,16 @@ class Torus:
     major: float = 3.0
     minor: float = 1.0
     noise: float = 0.01
-    x_shape: tuple[int, ...] = (3,)
+    x_shape = (3,)
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(n, 3)``; coordinates ``(n, 2)``: angles around the axis and around the tube, radians."""
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Coordinates ``(n, 2)``: angles around the axis and around the tube, radians."""
         tube = torch.empty(0)
         while len(tube) < n:  # the surface is larger outside: rejection
             angle = uniform((2 * n + 8,), 0.0, 2 * pi, generator)
             height = uniform((2 * n + 8,), 0.0, self.major + self.minor, generator)
             tube = torch.cat([tube, angle[height < self.major + self.minor * angle.cos()]])
-        coordinates = torch.stack([uniform((n,), 0.0, 2 * pi, generator), tube[:n]], dim=1)
-        noise = self.noise * torch.randn((n, 3), generator=generator)
-        return self.points(coordinates) + noise, coordinates
+        return torch.stack([uniform((n,), 0.0, 2 * pi, generator), tube[:n]], dim=1)
 
     def points(self, coordinates: Tensor) -> Tensor:
         """The noise-free points ``(n, 3)`` at coordinates ``(n, 2)``."""

@@ -1,4 +1,4 @@
-"""A disk that moves on a flat torus: a picture whose opposite edges are joined."""
+"""A disk that moves on a flat torus: an image whose opposite edges are joined."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.priors.datasets.base import pixel_grid, uniform
-from onmanifold.priors.datasets.geodesic import GeodesicManifold, ball, check_eps
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
+from onmanifold.priors.datasets.geodesic import GeodesicDataset, ball, check_eps
 
 
 @dataclass(frozen=True)
-class TorusDisk(GeodesicManifold):
-    """Pictures of a bright disk; the manifold is the flat torus (Braunsmann et al., 2024).
+class TorusDisk(SquareImages, GeodesicDataset):
+    """Images of a bright disk; the manifold is the flat torus (Braunsmann et al., 2024).
 
-    The picture is the square of side ``2 pi`` with opposite edges joined, so that the torus is the product
+    The image is the square of side ``2 pi`` with opposite edges joined, so that the torus is the product
     of two unit circles.
 
     Attributes:
-        size: the picture has ``size x size`` pixels.
+        size: the image has ``size x size`` pixels.
         radius: of the disk.
         edge: width over which the brightness falls at the rim.
 
@@ -44,19 +44,14 @@ class TorusDisk(GeodesicManifold):
         check_number(self.radius, "TorusDisk: radius", high=pi - 2 * self.edge)
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    @property
     def injectivity_radius(self) -> float:
         """Half the way around."""
         return pi
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, size, size)``; coordinates ``(n, 2)``: the centre, from ``-pi`` to ``pi``."""
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, size, size)``; coordinates ``(n, 2)``: the centre, from ``-pi`` to ``pi``."""
         centre = uniform((n, 2), -pi, pi, generator)
-        return self.render(centre), centre
+        return Examples(self.render(centre), centre)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """``n`` centres and to each another one at most ``eps`` from it, both ``(n, 2)``.
@@ -78,7 +73,7 @@ class TorusDisk(GeodesicManifold):
         return _wrapped(a + t * _wrapped(b - a))
 
     def render(self, centre: Tensor) -> Tensor:
-        """Pictures ``(n, 1, size, size)`` of disks around ``(n, 2)``."""
+        """Images ``(n, 1, size, size)`` of disks around ``(n, 2)``."""
         x, y = (grid.to(centre) for grid in pixel_grid(self.size, pi))
         away = torch.hypot(
             _wrapped(x - centre[:, 0, None, None]), _wrapped(y - centre[:, 1, None, None])

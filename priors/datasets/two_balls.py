@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold.priors.datasets.base import pixel_grid, uniform
+from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 
 @dataclass(frozen=True)
-class TwoBalls:
-    """Pictures of two balls (Alberti et al., JMLR 2024, section 6.2).
+class TwoBalls(SquareImages):
+    """Images of two balls (Alberti et al., JMLR 2024, section 6.2).
 
-    Lengths are pixels of a picture of 128 x 128 pixels. The picture is ``(conductivity - 0.2) / 1.6`` with
+    Lengths are pixels of an image of 128 x 128 pixels. The image is ``(conductivity - 0.2) / 1.6`` with
     conductivity 1 outside (value ``background``) and ``conductivity`` inside a ball. Centres and radii are
     uniform among the pairs that respect the bounds.
 
@@ -35,18 +35,13 @@ class TwoBalls:
     conductivity: float = 1.5
     background: float = 0.5
 
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
-        return (1, self.size, self.size)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``(n, 1, 128, 128)``; coordinates ``(n, 2, 3)``: x, y, radius in pixels."""
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """Images ``(n, 1, 128, 128)``; coordinates ``(n, 2, 3)``: x, y, radius in pixels."""
         balls = torch.empty(0, 2, 3)
         while len(balls) < n:
             candidates = self._propose(4 * n, generator)
             balls = torch.cat([balls, candidates[self.allowed(candidates)]])
-        return self.render(balls[:n]), balls[:n]
+        return Examples(self.render(balls[:n]), balls[:n])
 
     def _propose(self, n: int, generator: torch.Generator) -> Tensor:
         distance = self.max_centre * torch.rand((n, 2), generator=generator).sqrt()
@@ -63,10 +58,10 @@ class TwoBalls:
         return allowed
 
     def distance(self, x: Tensor, chunk: int = 50) -> Tensor:
-        """Distance of pictures ``(n, 1, 128, 128)`` to the nearest picture of two balls, ``(n,)``.
+        """Distance of images ``(n, 1, 128, 128)`` to the nearest image of two balls, ``(n,)``.
 
         Levenberg-Marquardt over the six numbers of a pair, kept within the bounds, from the nearest of many
-        pairs by coarse pictures. A local search: where several pairs compete it may miss the nearest.
+        pairs by coarse images. A local search: where several pairs compete it may miss the nearest.
         """
         known = self.sample(5000, torch.Generator().manual_seed(0))[1].to(x)
         coarse = torch.cat([_coarse(self.render(part)) for part in known.split(500)])
@@ -78,7 +73,7 @@ class TwoBalls:
         return torch.cat(found)
 
     def _fit(self, x: Tensor, balls: Tensor, steps: int = 20) -> Tensor:
-        """How far pictures ``x`` are from those of pairs fitted from ``balls`` ``(n, 2, 3)``: ``(n,)``."""
+        """How far images ``x`` are from those of pairs fitted from ``balls`` ``(n, 2, 3)``: ``(n,)``."""
         damping = x.new_full((len(x),), 1e-2)
         rest = (x - self.render(balls)).flatten(1)
         eye = torch.eye(6).to(x)
@@ -108,7 +103,7 @@ class TwoBalls:
         return torch.where(fine[:, None, None], tried, balls)
 
     def _derivatives(self, balls: Tensor) -> Tensor:
-        """Derivatives of pictures by centre and radius of both balls, ``(n, 6, size * size)``."""
+        """Derivatives of images by centre and radius of both balls, ``(n, 6, size * size)``."""
         x, y = (grid.to(balls) for grid in pixel_grid(self.size, self.size / 2))
         columns = []
         for i in range(2):
@@ -119,7 +114,7 @@ class TwoBalls:
         return torch.stack(columns, dim=1).flatten(2)
 
     def render(self, balls: Tensor) -> Tensor:
-        """Pictures ``(n, 1, 128, 128)`` of balls ``(n, 2, 3)``, edges shaded over one pixel."""
+        """Images ``(n, 1, 128, 128)`` of balls ``(n, 2, 3)``, edges shaded over one pixel."""
         x, y = (grid.to(balls) for grid in pixel_grid(self.size, self.size / 2))
         inside = torch.zeros((), dtype=balls.dtype)
         for i in range(2):  # the balls are disjoint, so their masks add
@@ -130,5 +125,5 @@ class TwoBalls:
 
 
 def _coarse(x: Tensor) -> Tensor:
-    """Pictures averaged over 8 x 8 pixels, flat."""
+    """Images averaged over 8 x 8 pixels, flat."""
     return functional.avg_pool2d(x, 8).flatten(1)

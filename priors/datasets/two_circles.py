@@ -8,11 +8,11 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.priors.datasets.base import uniform
+from onmanifold.priors.datasets.base import NoisyPoints, uniform
 
 
 @dataclass(frozen=True)
-class TwoCircles:
+class TwoCircles(NoisyPoints):
     """Noisy points of two circles (Alberti et al., JMLR 2024, section 5).
 
     Attributes:
@@ -29,15 +29,13 @@ class TwoCircles:
     radius: float = 1.0
     offset: float = 1.5
     noise: float = 0.01
-    x_shape: tuple[int, ...] = (2,)
+    x_shape = (2,)
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(n, 2)``; coordinates ``(n, 2)``: circle (0 or 1) and angle in radians."""
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Coordinates ``(n, 2)``: circle (0 or 1) and angle in radians."""
         circle = torch.randint(0, 2, (n,), generator=generator).float()
         angle = uniform((n,), 0.0, 2 * pi, generator)
-        coordinates = torch.stack([circle, angle], dim=1)
-        noise = self.noise * torch.randn((n, 2), generator=generator)
-        return self.points(coordinates) + noise, coordinates
+        return torch.stack([circle, angle], dim=1)
 
     def points(self, coordinates: Tensor) -> Tensor:
         """The noise-free points ``(n, 2)`` at coordinates ``(n, 2)``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.priors.datasets.base import stream
-from onmanifold.priors.datasets.geodesic import GeodesicManifold, check_eps
+from onmanifold.priors.datasets.geodesic import GeodesicDataset, check_eps
 
 LANDMARKS = 500  # examples whose distances to all others say where those lie
 
@@ -59,7 +59,7 @@ class PairSource(Protocol):
 
 
 class GeodesicPairs:
-    """Pairs of a data manifold whose distances and geodesics are known, by its own formulas.
+    """Pairs of a data set whose distances and geodesics are known, by its own formulas.
 
     Args:
         data: the manifold.
@@ -67,7 +67,7 @@ class GeodesicPairs:
 
     Raises:
         ValueError: ``eps`` is not positive or above the injectivity radius; or pairs on trial that are not
-            what they should be: pictures of another shape than ``x_shape``, NaN, distances that are zero,
+            what they should be: images of another shape than ``x_shape``, NaN, distances that are zero,
             above ``eps``, or not twice those to the midpoint.
 
     Example:
@@ -77,7 +77,7 @@ class GeodesicPairs:
         (torch.Size([4, 1, 32, 32]), True)
     """
 
-    def __init__(self, data: GeodesicManifold, eps: float) -> None:
+    def __init__(self, data: GeodesicDataset, eps: float) -> None:
         check_eps(eps, data.injectivity_radius)
         self.data, self.eps = data, eps
         self._check()
@@ -107,10 +107,10 @@ class GeodesicPairs:
     def _check(self, n: int = 200) -> None:
         generator = torch.Generator().manual_seed(0)
         name = type(self.data).__name__
-        for pictures in (self.draw(n, generator).start, self.data.sample(2, generator)[0]):
-            if tuple(pictures.shape[1:]) != tuple(self.data.x_shape):
+        for images in (self.draw(n, generator).start, self.data.sample(2, generator)[0]):
+            if tuple(images.shape[1:]) != tuple(self.data.x_shape):
                 raise ValueError(
-                    f"data: {name} makes pictures of shape {tuple(pictures.shape[1:])}, but its "
+                    f"data: {name} makes images of shape {tuple(images.shape[1:])}, but its "
                     f"x_shape is {tuple(self.data.x_shape)}: they have to be the same"
                 )
         a, b = self.data.pairs(n, self.eps, generator)
@@ -119,7 +119,7 @@ class GeodesicPairs:
         halves = torch.stack([self.data.distance_between(c, middle) for c in (a, b)])
         finite = (torch.isfinite(value).all() for value in (self.data.render(a), distance, halves))
         if not all(bool(each) for each in finite):
-            raise ValueError(f"data: pictures or distances of {name} hold NaN or infinite values")
+            raise ValueError(f"data: images or distances of {name} hold NaN or infinite values")
         if bool((distance <= 0).any()):
             raise ValueError(
                 f"data: {name}.pairs gives pairs of zero distance; the ends of a pair have to differ"

@@ -42,9 +42,9 @@ class Scaling:
         inner = -0.5 * (squares - self.mean - self.mean[:, None] + self.mean.mean())
         values, vectors = torch.linalg.eigh((inner + inner.mT) / 2)
         values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
-        told = values > 1e-6 * values[0]
+        significant = values > 1e-6 * values[0]
         self.basis = torch.zeros((len(squares), dim), dtype=squares.dtype, device=squares.device)
-        self.basis[:, : len(values)] = torch.where(told, vectors / values.abs().sqrt(), 0.0)
+        self.basis[:, : len(values)] = torch.where(significant, vectors / values.abs().sqrt(), 0.0)
         self.basis *= self._near_ratio(distance.double())
 
     def _near_ratio(self, distance: Tensor) -> Tensor:

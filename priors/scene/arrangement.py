@@ -1,4 +1,4 @@
-"""Where objects stand and how large they are: a density of centres and sizes that keeps them apart."""
+"""The density of the objects' centres and sizes: it keeps objects apart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
+from onmanifold.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Arrangement:
         for name in ("radius", "spread", "reach", "softness"):
             check_number(getattr(self, name), f"Arrangement: {name}")
         if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
-            raise ValueError(
+            raise InputError(
                 "Arrangement: counts has to hold frequencies of 0, 1, ... objects, none negative, got "
                 f"{self.counts}"
             )
@@ -56,7 +57,7 @@ class Arrangement:
         return (radius / self.radius).log() / self.spread
 
     def energy(self, centre: Tensor, radius: Tensor, present: Tensor | None = None) -> Tensor:
-        """How much objects stand in each other's way: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``.
+        """Penalty of overlaps: ``(B, n, 2)`` and ``(B, n)`` to ``(B,)``.
 
         Args:
             centre: of each object.

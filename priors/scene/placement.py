@@ -1,4 +1,4 @@
-"""Outlines put in their places: signed-distance pictures to soft masks on the pixels of a scene."""
+"""Outlines put in their places: signed-distance images to soft masks on the pixels of a scene."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 REACH = 2.5
-"""Half-width of the square that an outline's picture covers, in radii of a disk of the same area."""
+"""Half-width of the square that an outline's image covers, in radii of a disk of the same area."""
 
 
 class Placement:
@@ -19,8 +19,8 @@ class Placement:
     matrix products.
 
     Args:
-        side: of the outlines' pictures.
-        size: of the scene's pictures, which cover ``[-1, 1]^2``, row 0 on top (largest y).
+        side: of the outlines' images.
+        size: of the scene's images, which cover ``[-1, 1]^2``, row 0 on top (largest y).
         edge: distance over which a mask falls from 0.73 to 0.27, pixels.
 
     Example:
@@ -79,7 +79,7 @@ class Placement:
         return (2 * radius / self.edge)[:, None, None]
 
     def _coefficients(self, outline: Tensor) -> Tensor:
-        """Of the splines through outlines ``(..., side, side)``, 0 far outside, as their pictures end."""
+        """Of the splines through outlines ``(..., side, side)``, 0 far outside, as their images end."""
         prefilter = self.filter.to(outline)
         coefficients: Tensor = prefilter @ outline @ prefilter.T
         return coefficients

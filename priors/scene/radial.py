@@ -26,7 +26,7 @@ class RadialOutlines(ManifoldPrior):
         orders: the highest n.
         spread: standard deviation of an order's coefficients is ``spread / n ** decay``.
         decay: how fast they fall.
-        side: of the pictures.
+        side: of the images.
 
     Example:
         >>> RadialOutlines(orders=5).decode_chart(torch.zeros(1, 8), 0).shape
@@ -67,8 +67,8 @@ class RadialOutlines(ManifoldPrior):
         radius = (z @ self.waves.T).exp() / area.sqrt()
         stretch = 1 + (z @ self.slopes.T).square()
         level: Tensor = torch.tanh((radius - self.radii) / stretch.sqrt())
-        picture: Tensor = level.unflatten(1, self.x_shape)
-        return picture
+        image: Tensor = level.unflatten(1, self.x_shape)
+        return image
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         angle = torch.arange(_RAYS, dtype=x.dtype, device=x.device) * (2 * pi / _RAYS)

@@ -109,7 +109,7 @@ def solve(
     from torch import nn
 
     import onmanifold
-    from onmanifold.storage import check_folder, write_folder
+    from onmanifold.storage import check_folder
 
     check_folder(output)
     options = _options(option or [])
@@ -136,6 +136,12 @@ def solve(
         "seed": seed,
         "version": version("onmanifold"),
     }
+    _write(output, settings, solution)
+
+
+def _write(output: Path, settings: dict[str, Any], solution: Solution) -> None:
+    from onmanifold.storage import write_folder
+
     files = {
         "reconstruction.png": _png(solution.plot()),
         "convergence.png": _png(solution.plot_convergence()),

@@ -9,7 +9,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from ktc_parts import linear as ktc_linear
 
 import tanks as command
 from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, ktc
@@ -256,16 +255,6 @@ def test_bad_options_are_refused(capsys):
 # The linear step ----------------------------------------------------------------------------------
 
 
-def test_the_likeliest_variance_is_that_of_the_prior():
-    source = np.random.default_rng(0)
-    curvature = np.exp(source.uniform(-3, 6, 4000))
-    for variance in (0.01, 0.3, 4.0):
-        # b = h c + sqrt(h) e: what the voltages say of coordinates c, with unit noise e
-        c, e = np.sqrt(variance) * source.standard_normal(4000), source.standard_normal(4000)
-        found = ktc_linear.likeliest_variance(curvature, curvature * c + np.sqrt(curvature) * e)
-        assert found == pytest.approx(variance, rel=0.15)
-
-
 def test_thresholds_part_three_classes():
     source = np.random.default_rng(0)
     image = np.concatenate(
@@ -276,10 +265,3 @@ def test_thresholds_part_three_classes():
     assert water_is_most(image, low, high) == (low, high)
     assert water_is_most(image, 0.5, 2.0) == (-np.inf, 0.5)  # the lowest class is water
     assert water_is_most(image, -2.0, -0.5) == (-0.5, np.inf)  # the highest is
-
-
-def test_modes_have_the_priors_variance():
-    for size in (64, 96):
-        variance = ktc_linear.smooth_modes(size).square().sum(dim=0)
-        assert variance[size // 2, size // 2] == pytest.approx(1.0, abs=1e-2)
-        assert variance[0, 0] == 0

@@ -71,7 +71,7 @@ def test_widths_bring_evidence_and_moments_near_those_by_integration():
     assert halved.mean()[0, 1] < -0.01
 
 
-def test_draws_have_the_mean_and_the_covariance_that_a_law_says():
+def test_draws_have_the_mean_and_the_covariance_that_a_component_says():
     axes = torch.tensor([[2.0, 0.3], [0.0, 0.5]], dtype=DOUBLE)
     none = torch.zeros(1, 2, dtype=DOUBLE)
     component = TwoPieceNormal(

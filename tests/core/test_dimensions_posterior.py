@@ -71,7 +71,7 @@ def test_evidence_of_charts_of_different_dimension_against_integration():
     found = laplace(solve(bend, y, prior, fidelity=Gaussian(std), stop=STOP))
     for b in range(2):
         exact = integrated(bend, prior, y[b], std)
-        near = exact > exact.max() - 20  # of charts that count Laplace's check is a good one
+        near = exact > exact.max() - 20  # of charts that count Laplace's evidence is a good one
         torch.testing.assert_close(found.log_evidence[b, near], exact[near], atol=0.02, rtol=0)
         assert int(near.sum()) >= 1
     assert found.log_evidence[0, :2].isfinite().all()  # curve and surface share the first
@@ -86,7 +86,7 @@ def test_the_sampler_visits_every_chart_as_often_as_integration_says():
     for b in range(2):
         exact = integrated(lambda x: x, prior, y[b], std, cells=200).softmax(0)
         assert (exact > 0.05).all()
-        torch.testing.assert_close(samples.chart_shares[b], exact, atol=0.03, rtol=0)
+        torch.testing.assert_close(samples.chart_probabilities[b], exact, atol=0.03, rtol=0)
     assert not samples.z[~prior.active(samples.chart)].any()
     assert samples.rhat.max() < 1.05
 
@@ -100,7 +100,9 @@ def test_the_sampler_is_exact_within_each_chart():
     samples = sample_posterior(solution, draws=300, chains=16, warmup=60, seed=1)
     parts = [by_hand(matrix, sheet, y, std) for sheet in prior.sheets]
     evidence = torch.cat([part[2] for part in parts]) + torch.tensor(prior.shares).log()
-    torch.testing.assert_close(samples.chart_shares[0], evidence.softmax(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        samples.chart_probabilities[0], evidence.softmax(0), atol=0.03, rtol=0
+    )
     for k, d in enumerate(prior.chart_dims[:2]):
         z = samples.z[samples.chart == k][:, :d]
         mean, covariance, _ = parts[k]

@@ -16,7 +16,7 @@ from posterior_cases import (
 
 from onmanifold import Gaussian, simulate, solve
 from onmanifold.posterior import laplace
-from onmanifold.posterior.border import CutNormal
+from onmanifold.posterior.truncated import TruncatedNormal
 
 
 def test_laplace_is_exact_where_everything_is_linear_and_normal():
@@ -49,7 +49,7 @@ def test_evidence_weighs_charts_against_each_other():
     share = evidence.softmax(1)
     assert ((share > 0.02) & (share < 0.98)).all(1).any()  # both charts count somewhere
     assert torch.allclose(found.weights.sum(1), torch.ones(6, dtype=DOUBLE))
-    # the check of total variance over both charts
+    # the law of total variance over both charts
     means = torch.stack(
         [s.decode_chart(p[0], 0) for s, p in zip(prior.sheets, parts, strict=True)], dim=1
     )
@@ -77,7 +77,7 @@ def test_charts_that_overlap_share_the_mass():
     assert torch.allclose(high - low, torch.full_like(low, 2 * 1.645 * 0.01), rtol=0.1)
 
 
-def test_a_mode_on_the_border_has_a_law_cut_off_there():
+def test_a_mode_on_the_border_has_a_truncated_component():
     prior = Affine(dim=2, size=2, box=torch.tensor([1.0, math.inf], dtype=DOUBLE))
     y = prior.decode_chart(torch.tensor([[3.0, 0.2]], dtype=DOUBLE), 0)
     found = laplace(solve(lambda x: x, y, prior, fidelity=Gaussian(0.8)))
@@ -101,9 +101,11 @@ def test_a_mode_on_the_border_has_a_law_cut_off_there():
 
 @given(st.floats(0.0, 60.0), st.floats(0.01, 100.0))
 @settings(max_examples=30, deadline=None)
-def test_the_cut_off_law_against_integration(a, curvature):
+def test_the_truncated_normal_against_integration(a, curvature):
     slope = a * math.sqrt(curvature)
-    check = CutNormal(torch.tensor([slope], dtype=DOUBLE), torch.tensor([curvature], dtype=DOUBLE))
+    check = TruncatedNormal(
+        torch.tensor([slope], dtype=DOUBLE), torch.tensor([curvature], dtype=DOUBLE)
+    )
     unit = 1 / (slope + math.sqrt(curvature))
     t = torch.linspace(0, 40 * unit, 400001, dtype=DOUBLE)
     density = (-slope * t - 0.5 * curvature * t.square()).exp()

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from analytic_priors import Sine
+from analytic_priors import Circle, Sine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from posterior_cases import DOUBLE
 
 from onmanifold import Gaussian, MaxSteps, solve
-from onmanifold.posterior import laplace, sample_posterior
-from onmanifold.posterior.intervals import central
+from onmanifold.posterior import find_posterior, laplace, sample_posterior
+from onmanifold.posterior.intervals import central_interval
 
 # Intervals ----------------------------------------------------------------------------------------
 
@@ -22,21 +22,38 @@ from onmanifold.posterior.intervals import central
 def test_intervals_hold_their_share_and_leave_out_what_has_no_weight(n, level, seed):
     source = torch.Generator().manual_seed(seed)
     values = torch.randn(3, n, generator=source, dtype=DOUBLE)
-    low, high = central(values, torch.ones(n, dtype=DOUBLE), level)
+    low, high = central_interval(values, torch.ones(n, dtype=DOUBLE), level)
     assert (low <= high).all() and (low >= values.amin(1)).all() and (high <= values.amax(1)).all()
     if n >= 50:
         inside = ((values >= low[:, None]) & (values <= high[:, None])).double().mean(1)
         assert ((inside - level).abs() <= 2.0 / n + 1e-9).all()
     weights = (torch.arange(n) % 2).double()
-    some = central(values, weights, level)
+    some = central_interval(values, weights, level)
     if n >= 6:
-        odd = central(values[:, 1::2], torch.ones(n // 2, dtype=DOUBLE), level)
+        odd = central_interval(values[:, 1::2], torch.ones(n // 2, dtype=DOUBLE), level)
         assert torch.allclose(torch.stack(some), torch.stack(odd), atol=1e-6)
 
 
 def test_no_weight_gives_no_interval():
-    low, high = central(torch.zeros(2, 5), torch.zeros(2, 5), 0.9)
+    low, high = central_interval(torch.zeros(2, 5), torch.zeros(2, 5), 0.9)
     assert low.isnan().all() and high.isnan().all()
+
+
+# Consistency --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::onmanifold.posterior.NotMixed")
+def test_every_posterior_says_whether_the_data_are_consistent_with_it():
+    y = torch.tensor([[0.6, 0.8], [3.0, 3.0]], dtype=DOUBLE)  # on the circle, and far from it
+    with pytest.warns(UserWarning, match=r"posterior of measurements \[1\] is not to be relied on"):
+        found = find_posterior(lambda x: x, y, Circle(), fidelity=Gaussian(0.1))
+    assert found.consistent.tolist() == [True, False]
+    assert found.p_value[0] > 0.5 and found.p_value[1] < 1e-6
+    solution = solve(lambda x: x, y, Circle(), fidelity=Gaussian(0.1))
+    assert torch.allclose(found.p_value, solution.p_value, rtol=0, atol=1e-6)
+    samples = sample_posterior(solution, draws=10, chains=1, warmup=2, approximation=found)
+    assert samples.consistent.tolist() == [True, False]
+    assert "measurement 1: inconsistent with the noise" in samples.summary()
 
 
 # Bad input ----------------------------------------------------------------------------------------

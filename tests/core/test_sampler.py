@@ -27,7 +27,7 @@ def test_the_sampler_visits_both_modes_in_both_charts_with_the_right_mass():
     mass, z = on_a_grid(operator, prior, y, 0.04)
     assert samples.mixed.all()
     assert total_variation(samples, mass, prior.box, 40) < 0.05
-    assert torch.allclose(samples.chart_shares[0], mass.sum(1), atol=0.03)
+    assert torch.allclose(samples.chart_probabilities[0], mass.sum(1), atol=0.03)
     angle = z + math.pi * torch.arange(2).unsqueeze(1)
     above = mass[angle.sin() > 0].sum()
     assert 0.55 < above < 0.95

@@ -12,7 +12,7 @@ from onmanifold.operators.eit.fem.discretization import load_discretization
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
-from onmanifold.priors.parameters import WithParameters
+from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.testing import check_operator
 
 SIZE = 24
@@ -58,7 +58,7 @@ def test_the_operator_s_contract_holds_for_all_channels(factor):
     labels = Labels(**TRUE, free=FREE)
     eit = operator(labels, 4)
     eit = eit if factor is None else eit.scaled(factor)
-    prior = WithParameters(Balls(), (0.2, 0.2, 0.2))
+    prior = MeasurementParameters(Balls(), (0.2, 0.2, 0.2))
     point = prior.sample(3, 0)
     check_operator(eit, prior.decode(point))
 
@@ -74,7 +74,7 @@ def test_the_image_and_wrong_conductivities_are_found_together():
     options = {"fidelity": Gaussian(std), "starts": 3, "stop": STOP}
 
     free = operator(Labels(**WRONG, free=FREE), 4)
-    found = solve(free, y, WithParameters(balls, (0.4, 0.4, 0.4)), **options)
+    found = solve(free, y, MeasurementParameters(balls, (0.4, 0.4, 0.4)), **options)
     error = float((found.x[:, :1] - image).norm() / image.norm())
     assert error < 0.01
     assert float(found.misfit) == pytest.approx(float(found.expected_misfit), rel=0.1)

@@ -35,7 +35,7 @@ ATLASES = {
     "line": AtlasConfig(
         (2,), 1, 2, 0.1, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
     ),
-    "pictures": AtlasConfig((1, 16, 16), 5, 2, 0.1, chart={"options": CONV, "scale": 5.0}),
+    "images": AtlasConfig((1, 16, 16), 5, 2, 0.1, chart={"options": CONV, "scale": 5.0}),
     "disks": AtlasConfig(
         (1, 16, 16), 4, 1, 0.1, chart={"options": CONV, "support": "disk", "background": 0.5}
     ),
@@ -47,7 +47,7 @@ ATLASES = {
 
 @pytest.mark.parametrize("name", ATLASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_laws_hold_for_random_weights(name, dtype):
+def test_properties_hold_for_random_weights(name, dtype):
     check_prior(shake(Atlas(ATLASES[name])).to(dtype))
 
 
@@ -68,18 +68,18 @@ def test_encoder_undoes_decoder_whatever_the_weights(dim, size, couplings, scale
     torch.testing.assert_close(chart.encode(chart.decode(z)), z, rtol=0, atol=1e-10)
 
 
-def test_pictures_of_a_disk_hide_their_code_in_the_corners():
+def test_images_of_a_disk_hide_their_code_in_the_corners():
     atlas = shake(Atlas(ATLASES["disks"]))
     chart = atlas.charts[0]
     y, x = torch.meshgrid(*2 * [torch.linspace(-15 / 16, 15 / 16, 16)], indexing="ij")
     corners, ring = torch.hypot(x, y) > 1 + 3 / 16, torch.hypot(x, y) > 1
     ring &= ~corners
     point = atlas.sample(6, 0)
-    pictures = atlas.decode(point)[:, 0]
-    torch.testing.assert_close(pictures[:, ring], torch.full_like(pictures[:, ring], 0.5))
-    means = pictures[:, corners].mean(dim=1)
+    images = atlas.decode(point)[:, 0]
+    torch.testing.assert_close(images[:, ring], torch.full_like(images[:, ring], 0.5))
+    means = images[:, corners].mean(dim=1)
     torch.testing.assert_close(means, torch.full_like(means, 0.5))
-    assert pictures[:, corners].std() > 0.01 and pictures[:, chart.mask[0] == 1].std() > 0.01
+    assert images[:, corners].std() > 0.01 and images[:, chart.mask[0] == 1].std() > 0.01
 
 
 @pytest.mark.parametrize(("support", "colours"), [("all", 1), ("all", 3), ("disk", 1), ("disk", 3)])
@@ -146,7 +146,7 @@ def test_energy_matches_its_formula():
 
 
 def test_configuration_makes_the_same_atlas():
-    atlas = shake(Atlas(ATLASES["pictures"]))
+    atlas = shake(Atlas(ATLASES["images"]))
     twin = Atlas.from_config(atlas.config())
     twin.load_state_dict(atlas.state_dict())
     point = atlas.sample(3, 0)

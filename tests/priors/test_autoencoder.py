@@ -11,10 +11,11 @@ from onmanifold.geometry import locate, nearest
 from onmanifold.pretrained import load_prior, save_prior
 from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
-from onmanifold.priors.autoencoder.training import examples_of
+from onmanifold.priors.autoencoder.loss import examples_of
 from onmanifold.priors.datasets import Sphere, stream
-from onmanifold.priors.recipe import Recipe, method_names
-from onmanifold.priors.training import card, train
+from onmanifold.priors.training.command import card
+from onmanifold.priors.training.recipe import Recipe, method_names
+from onmanifold.priors.training.run import train
 from onmanifold.testing import CheckFailed, check_prior
 
 TINY = Recipe(
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
     return train(TINY, tmp_path_factory.mktemp("ae"), progress=False)
 
 
-def test_a_trained_autoencoder_obeys_the_laws(trained):
+def test_a_trained_autoencoder_has_the_properties(trained):
     report = check_prior(trained)
     assert any("what the prior claims" in check.name for check in report.checks)
     assert 0 < trained.inverse_error < 0.5
@@ -67,7 +68,7 @@ def test_whitened_codes_are_coordinates_of_the_same_manifold(kind):
     white.load_state_dict(plain.state_dict())
     x = torch.randn(500, 1, 8, 8, dtype=torch.float64)
     for model in (plain, white):
-        model.requires_grad_(False).settle_on(x, seed=0)
+        model.requires_grad_(False).fit_latents(x, seed=0)
     codes = white.codes(x)
     assert (plain.codes(x).T.cov() - torch.eye(3)).abs().max() > 0.5
     torch.testing.assert_close(codes.mean(dim=0), torch.zeros(3).double(), rtol=0, atol=1e-9)
@@ -123,7 +124,7 @@ class Circle(Autoencoder):
         self.encoder = Unit()
         self.radius.fill_(0.1)
         self.error.fill_(0.01)
-        self.half_widths.fill_(2.0)
+        self.latent_box.fill_(2.0)
 
 
 class Unit(torch.nn.Module):
@@ -155,9 +156,9 @@ def test_the_tube_brings_back_what_left_it(retraction):
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, change, message):
-    told = {k: v if isinstance(v, str) else getattr(TINY, k) | v for k, v in change.items()}
+    changed = {k: v if isinstance(v, str) else getattr(TINY, k) | v for k, v in change.items()}
     with pytest.raises(ValueError, match=message):
-        train(replace(TINY, **told), tmp_path, progress=False)
+        train(replace(TINY, **changed), tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -183,7 +184,7 @@ def test_default_recipes_and_the_command_line(tmp_path, monkeypatch, capsys):
         TINY.with_charts(2)
     short = {"model": TINY.model, "schedule": TINY.schedule | {"length": 20}}
     monkeypatch.setattr(
-        "onmanifold.priors.autoencoder.training.AutoencoderTraining.defaults",
+        "onmanifold.priors.autoencoder.loss.AutoencoderTraining.defaults",
         classmethod(lambda cls, x, dim: short),
     )
     folder = tmp_path / "out"

@@ -9,22 +9,22 @@ from torch.func import jacrev, vmap
 from onmanifold import load_prior
 from onmanifold.pretrained import save_prior
 from onmanifold.priors.autoencoder import AutoencoderConfig
-from onmanifold.priors.autoencoder.training import AutoencoderSchedule
+from onmanifold.priors.autoencoder.loss import AutoencoderSchedule
 from onmanifold.priors.baselines import grae
 from onmanifold.priors.baselines.cae import contraction
 from onmanifold.priors.baselines.spae import log_ratio_spread
-from onmanifold.priors.baselines.spanning_tree import tree_edges, tree_loss
+from onmanifold.priors.baselines.topo_ae import tree_edges, tree_loss
 from onmanifold.priors.baselines.vae import divergence_from_normal
 from onmanifold.priors.baselines.wae import discrepancy
 from onmanifold.priors.baselines.witness_ae import witness_filtration
 from onmanifold.priors.networks import mlp
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 
 METHODS = ("ae", "vae", "wae", "dae", "cae", "grae", "spae", "topo-ae", "witness-ae")
 POINTS = {"name": "swiss-roll"}
-PICTURES = {"name": "two-balls", "size": 16, "min_radius": 1.5, "max_radius": 3.0}
-PICTURES |= {"max_centre": 5.5, "disk": 7.5, "gap": 1.0}
+IMAGES = {"name": "two-balls", "size": 16, "min_radius": 1.5, "max_radius": 3.0}
+IMAGES |= {"max_centre": 5.5, "disk": 7.5, "gap": 1.0}
 
 
 def recipe(method, data=POINTS, loss=None, **schedule):
@@ -51,7 +51,7 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("data", [POINTS, PICTURES], ids=["vectors", "pictures"])
+@pytest.mark.parametrize("data", [POINTS, IMAGES], ids=["vectors", "images"])
 def test_trains_and_gives_a_prior_that_can_be_stored(method, data, no_umap, tmp_path):
     prior = train(recipe(method, data), tmp_path / "run", progress=False)
     save_prior(prior, tmp_path / "prior", {"name": method})
@@ -84,9 +84,9 @@ def test_its_loss_falls_and_repeats_itself(method, no_umap):
 def test_convolutional_networks_too(no_umap, tmp_path):
     options = {"channels": [8, 8], "patch": 4, "hidden": 16, "groups": 2}
     for method in ("vae", "cae"):  # the two that need more of the encoder than its codes
-        told = recipe(method, PICTURES)
-        told.model.update(network="conv", options=options)
-        module = told.prepare()
+        small = recipe(method, IMAGES)
+        small.model.update(network="conv", options=options)
+        module = small.prepare()
         module.loss(module.draw(0)).backward()
         assert all(torch.isfinite(p.grad).all() for p in module.model.encoder.parameters())
 
@@ -260,8 +260,8 @@ def test_bad_options_are_refused_before_training(method, loss, schedule, message
 @pytest.mark.slow
 def test_umap_gives_targets_that_repeat_themselves():
     pytest.importorskip("umap")
-    told = recipe("grae", examples=100)
-    first, again = told.prepare().targets, told.prepare().targets
+    small = recipe("grae", examples=100)
+    first, again = small.prepare().targets, small.prepare().targets
     assert torch.equal(first, again)
     assert first.shape == (100, 2)
     torch.testing.assert_close(first.std(), torch.tensor(1.0))
@@ -269,6 +269,6 @@ def test_umap_gives_targets_that_repeat_themselves():
 
 
 def test_configurations_are_those_of_the_recipe():
-    module = recipe("vae", PICTURES).prepare()
+    module = recipe("vae", IMAGES).prepare()
     assert module.model.settings == AutoencoderConfig((1, 16, 16), **recipe("vae").model)
     assert module.schedule == AutoencoderSchedule(**recipe("vae").schedule)

@@ -64,7 +64,7 @@ class Line(Analytic):
 
 
 class UnitCircle:
-    """A data manifold on the unit circle, with noise across it."""
+    """A data set on the unit circle, with noise across it."""
 
     x_shape = (2,)
 
@@ -117,7 +117,7 @@ def test_components_are_the_blocks_of_the_matrix(labels, seed):
     shares = 0.005 * torch.rand(len(labels), len(labels), generator=source)  # too little for a link
     for group in label.unique():
         block = (label == group).nonzero().squeeze(1)
-        shares[block[:-1], block[1:]] = 0.3  # a chain, told by one direction alone
+        shares[block[:-1], block[1:]] = 0.3  # a chain, seen in one direction alone
     found = components(shares, threshold=0.01)
     expected = {tuple((label == group).nonzero().squeeze(1).tolist()) for group in label.unique()}
     assert set(found) == expected and len(found) == len(expected)
@@ -144,7 +144,7 @@ def test_coverage_misses_the_gaps_between_arcs(box):
     torch.testing.assert_close(found.relative, found.to_atlas)  # of points of norm one
 
 
-def test_samples_off_the_manifold_are_told():
+def test_samples_off_the_manifold_are_found():
     # noise 0.1: tolerance 0.3 + 0.02 * 2.6; the circle of radius 1 is 0.3 from that of radius 1.3
     near = coverage(Arcs(2.0), UnitCircle(0.1, 1.3), n=500)
     assert near.on_manifold == near.covered == 1.0

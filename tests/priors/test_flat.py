@@ -11,9 +11,9 @@ from onmanifold import ChartRetraction, Gaussian, Point, ProjectionRetraction, s
 from onmanifold.geometry import jacobian, locate, pullback_metric
 from onmanifold.priors.datasets import Sphere, TorusDisk, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs
-from onmanifold.priors.flat.training import FlatSchedule, quotients
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import Checkpoints, train
+from onmanifold.priors.flat.embedding import FlatSchedule, quotients
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import Checkpoints, train
 from onmanifold.testing import check_prior
 
 TINY = Recipe(
@@ -48,13 +48,13 @@ def data():
 
 @pytest.fixture(scope="module")
 def inner(data):
-    """200 pictures well inside the manifold, beyond whose border nothing was learned."""
+    """200 images well inside the manifold, beyond whose border nothing was learned."""
     return replace(data, elevation=65.0).sample(200, stream(0, "held-out"))[0]
 
 
 @pytest.fixture(scope="module")
 def distance_off(data):
-    """How far pictures are from the nearest of 10 000 true ones, as a share of the pictures' spread."""
+    """How far images are from the nearest of 10 000 true ones, as a share of the images' spread."""
     known = data.sample(10_000, stream(0, "held-out", 3))[0].flatten(1)
     spread = (known - known.mean(dim=0)).norm(dim=1).mean()
     return lambda x: torch.cdist(x.flatten(1), known).amin(dim=1) / spread
@@ -134,7 +134,7 @@ class Wrong(TorusDisk):
         ("zero", r"Wrong.pairs gives pairs of zero distance"),
         ("far", r"apart, eps is 0.5"),
         ("nan", "NaN"),
-        ("shape", r"pictures of shape \(1, 8, 7\), but its x_shape is \(1, 8, 8\)"),
+        ("shape", r"images of shape \(1, 8, 7\), but its x_shape is \(1, 8, 8\)"),
         ("average", "Wrong.average is not in the middle"),
     ],
 )
@@ -203,8 +203,8 @@ def test_encoder_then_decoder():
     module = SHORT.prepare()
     networks = module.model.encoder, module.model.decoder
     phases = (0, *networks), (60, *networks), (150, *reversed(networks))
-    for (step, trained, resting), told in zip(phases, ("aim", "start", "noise"), strict=True):
-        assert told in module.draw(step)
+    for (step, trained, resting), key in zip(phases, ("aim", "start", "noise"), strict=True):
+        assert key in module.draw(step)
         module.zero_grad()
         module.loss(module.draw(step)).backward()
         assert all(p.grad is not None for p in trained.parameters())
@@ -319,7 +319,7 @@ def test_encoder_is_nearly_isometric(prior, data):
         assert b.square().sum(dim=1).mean() < 2
 
 
-def test_laws(prior):
+def test_properties(prior):
     check_prior(prior)
     check_prior(prior.double())
     prior.float()

@@ -1,4 +1,4 @@
-"""Pictures from idx files: made-up ones, and the real ones where they are."""
+"""Images from idx files: made-up ones, and the real ones where they are."""
 
 import gzip
 
@@ -20,14 +20,14 @@ def idx(values):
 def folder(tmp_path):
     numbers = np.random.default_rng(0)
     for prefix, n in (("train", 50), ("t10k", 8)):
-        pictures = numbers.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        images = numbers.integers(0, 256, (n, 28, 28), dtype=np.uint8)
         labels = (np.arange(n) % 10).astype(np.uint8)
-        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(idx(pictures))
+        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(idx(images))
         (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(idx(labels))
     return tmp_path
 
 
-def test_parts_share_no_picture(folder):
+def test_parts_share_no_image(folder):
     data = Mnist(folder=folder)
     parts = {name: data.part(name).x for name in ("train", "validation", "held-out")}
     assert [len(x) for x in parts.values()] == [45, 5, 8]
@@ -47,7 +47,7 @@ def test_size_and_labels(folder):
         Mnist(folder=folder).part("test")
 
 
-def test_files_that_are_no_pictures_are_refused(folder, tmp_path):
+def test_files_that_are_no_images_are_refused(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="ONMANIFOLD_DATA"):
         Mnist(folder=tmp_path / "nowhere")
     file = folder / "train-images-idx3-ubyte.gz"

@@ -4,22 +4,20 @@ import torch
 from analytic_priors import Union
 
 from onmanifold import Gaussian, solve
-from onmanifold.geometry import box_half_width
-from onmanifold.priors.background import WithBackground
-from onmanifold.priors.nuisance import WithNuisance
+from onmanifold.priors.nuisance import BackgroundOffset, NuisanceParameters
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64
 
 
-class Raised(WithNuisance):
+class Raised(NuisanceParameters):
     """Each point, and a height of its own above it."""
 
     def __init__(self, prior):
         super().__init__(prior, (0.5,), (4,))
 
-    def join(self, picture, parameters):
-        return torch.cat([picture, parameters], dim=1)
+    def join(self, image, parameters):
+        return torch.cat([image, parameters], dim=1)
 
     def split(self, x):
         return x[:, :3], x[:, 3:]
@@ -36,11 +34,11 @@ def test_further_unknowns_follow_the_coordinates_of_each_chart():
     prior = Raised(Union())
     assert (prior.dim, prior.chart_dims) == (3, (2, 3, 1))
     box = torch.tensor([[1, 4, 0], [1, 1, 4], [4, 0, 0]])
-    assert torch.equal(box_half_width(prior, torch.arange(3), box.double()), box.double())
+    assert torch.equal(prior.box_half_width(torch.arange(3), box.double()), box.double())
     check_prior(prior)
     point = prior.sample(200, 0)
     x = prior.decode(point)
-    assert torch.equal(x[:, :3], Union().decode(Union().sample(200, 0).z, point.chart))
+    assert torch.equal(x[:, :3], Union().decode(Union().sample(200, 0)))
     assert ((x[:, 3].std() - 0.5).abs() < 0.05) and x[:, 3].unique().numel() == 200
     z = torch.tensor([[0.3, 1.0]], dtype=DOUBLE)
     assert torch.equal(prior.decode_chart(z, 0)[0, 3:], z[0, 1:] * 0.5)
@@ -53,7 +51,7 @@ def test_further_unknowns_follow_the_coordinates_of_each_chart():
 
 def test_the_background_is_read_where_charts_differ_in_dimension():
     known = torch.tensor([False, True, False])
-    prior = WithBackground(Flat(), 0.1, known)
+    prior = BackgroundOffset(Flat(), 0.1, known)
     point = prior.sample(5, 0)
     x = prior.decode(point)
     torch.testing.assert_close(prior.encode(x, point.chart).z, point.z)

@@ -18,10 +18,10 @@ from onmanifold.priors.atlas.diagnostics import (
 )
 from onmanifold.priors.atlas.probes import chart_distances, held_out
 from onmanifold.priors.datasets import Bar, TorusDisk, stream
-from onmanifold.priors.evaluation import held_out_metrics
 from onmanifold.priors.flat import GeodesicPairs
-from onmanifold.priors.flat.training import quotients
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.flat.embedding import quotients
+from onmanifold.priors.training.evaluation import held_out_metrics
+from onmanifold.priors.training.recipe import Recipe
 from onmanifold.testing import check_prior
 
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
@@ -43,7 +43,7 @@ LONG = ("mnist", "rotating-object")  # two minutes each
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES],
 )
-def test_laws_in_double_precision(name):
+def test_properties_in_double_precision(name):
     """In single precision: tests/test_laws.py."""
     check_prior(load_prior(name, dtype=torch.float64))
 
@@ -60,12 +60,12 @@ def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, requ
         assert card[field]
     n = 200
     metrics = held_out_metrics(load_prior(name), load_dataset(recipe.data["name"]), n=n)
-    told = card["metrics"]
+    stated = card["metrics"]
     if name in ATLASES:
         assert metrics["decode_encode"] < 1e-4
     else:  # a learned inverse
-        assert metrics["inverse_error"] == told["inverse_error"] > 0
-    assert metrics["relative_error"] == pytest.approx(told["relative_error"], rel=0.2, abs=1e-3)
+        assert metrics["inverse_error"] == stated["inverse_error"] > 0
+    assert metrics["relative_error"] == pytest.approx(stated["relative_error"], rel=0.2, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", FLAT)

@@ -7,7 +7,7 @@ import torch
 
 from onmanifold.priors.datasets import RotatingObject, Sphere, Sundial, TorusDisk, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs, Scaling
-from onmanifold.priors.flat.training import quotients
+from onmanifold.priors.flat.embedding import quotients
 
 
 def codes_of(source, dim, n=400):

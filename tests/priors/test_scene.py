@@ -10,12 +10,11 @@ from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior, sim
 from onmanifold.autodiff import value_and_columns
 from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.posterior import explore, laplace
-from onmanifold.priors.parameters import WithParameters
-from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
-from onmanifold.priors.scene.moves import listed, points_of
+from onmanifold.posterior import explore, find_posterior, laplace
+from onmanifold.priors.nuisance import MeasurementParameters
+from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene, count_probabilities
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.search import parted
+from onmanifold.priors.scene.regrouping import split_at_necks
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64
@@ -33,13 +32,13 @@ def disk(scene, x, y, radius):
 
 
 @pytest.mark.parametrize("kinds", [1, 2])
-def test_the_laws_of_a_prior(kinds):
+def test_the_checks_of_a_prior(kinds):
     arrangement = Arrangement(counts=(0.1, 0.5, 0.4))
     check_prior(Scene(RadialOutlines(4), kinds, 32, arrangement).eval(), n=3)
 
 
 @pytest.mark.slow
-def test_the_laws_of_a_scene_of_learned_outlines():
+def test_the_checks_of_a_scene_of_learned_outlines():
     arrangement = Arrangement(counts=(0.1, 0.5, 0.4))
     check_prior(Scene(load_prior("outline"), 1, 32, arrangement).eval(), n=3)
 
@@ -56,7 +55,7 @@ def test_an_outline_is_placed_where_it_should_be_and_as_large():
 
 
 def test_columns_by_objects_are_those_of_differentiation():
-    scene = WithParameters(small(), [0.05]).double()
+    scene = MeasurementParameters(small(), [0.05]).double()
     for k in range(0, scene.num_charts, 3):
         z = 0.4 * torch.randn(
             2, scene.chart_dims[k], generator=torch.Generator().manual_seed(k), dtype=DOUBLE
@@ -69,18 +68,18 @@ def test_masks_of_two_kinds_are_disjoint_the_later_kind_on_top():
     """Or else one kind would cut holes into the other, and both together were taken for water."""
     scene = small()
     under, over = disk(scene, 0.0, 0.0, 0.3), disk(scene, 0.2, 0.0, 0.2)
-    both = points_of(scene, [[(0, under), (1, over)]])
-    alone = points_of(scene, [[(1, over)]])
+    both = scene.layout.points([[(0, under), (1, over)]])
+    alone = scene.layout.points([[(1, over)]])
     x, top = (scene.decode(p)[0] for p in (both, alone))
     assert torch.equal(x[1], top[1])
     assert x.sum(0).max() <= 1 + 1e-12
     assert x[0][x[1] > 0.99].max() < 0.01
-    hidden = points_of(scene, [[(0, over), (1, under)]])
+    hidden = scene.layout.points([[(0, over), (1, under)]])
     assert scene.decode(hidden)[0, 0].sum() < 0.5 * top[1].sum()
 
 
 def test_the_density_of_lists_is_that_of_charts():
-    scene = WithParameters(small(), [0.05]).double()
+    scene = MeasurementParameters(small(), [0.05]).double()
     point = scene.sample(40, 0)
     by_chart = scene.map_charts(scene.log_prob_chart, point)
     assert len(set(point.chart.tolist())) > 4
@@ -124,7 +123,7 @@ def test_samples_do_not_overlap_and_come_in_the_frequencies_asked_for():
 def test_jumps_lead_to_the_charts_that_they_say():
     scene = small()
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
-    found = scene.jumps(points_of(scene, [objects]))
+    found = scene.jumps(scene.layout.points([objects]))
     counts = {move: {scene.counts[k] for k in p.chart.tolist()} for move, p in found.items()}
     assert counts == {
         "birth 0": {(2, 1)},
@@ -144,8 +143,8 @@ def test_jumps_lead_to_the_charts_that_they_say():
 def test_two_that_touch_may_be_one():
     scene = small()
     objects = [(0, disk(scene, -0.2, 0.0, 0.2)), (0, disk(scene, 0.2, 0.0, 0.2))]
-    merged = scene.jumps(points_of(scene, [objects]))["merge"]
-    (kind, block), *rest = listed(scene, merged.z[0], int(merged.chart[0]))
+    merged = scene.jumps(scene.layout.points([objects]))["merge"]
+    (kind, block), *rest = scene.layout.objects(merged.z[0], int(merged.chart[0]))
     assert not rest and kind == 0
     assert block[:2].norm() < 0.05
     area = scene.arrangement.size(block[2]) ** 2
@@ -156,7 +155,7 @@ def test_two_that_are_near_are_divided_anew():
     """Where a long object and a short one were mistaken for two of other shapes, along the other axis."""
     scene = small()
     objects = [(0, disk(scene, -0.2, 0.1, 0.2)), (0, disk(scene, 0.2, -0.1, 0.2))]
-    start = points_of(scene, [objects])
+    start = scene.layout.points([objects])
     anew = scene.jumps(start)["divide"]
     assert set(anew.chart.tolist()) == set(start.chart.tolist())
     centres = anew.z[:, : 2 * scene.block].unflatten(1, (2, scene.block))[..., :2]
@@ -169,11 +168,11 @@ def test_two_that_are_near_are_divided_anew():
 def test_an_outline_may_be_forgotten():
     scene = small()
     point = scene.sample(1, 4)
-    objects = listed(scene, point.z[0], int(point.chart[0]))
+    objects = scene.layout.objects(point.z[0], int(point.chart[0]))
     plain = scene.jumps(point)["plain"]
     assert len(plain) == len(objects) > 1
     for i, z in enumerate(plain.z):
-        for j, (_, block) in enumerate(listed(scene, z, int(point.chart[0]))):
+        for j, (_, block) in enumerate(scene.layout.objects(z, int(point.chart[0]))):
             assert torch.equal(block[:3], objects[j][1][:3])
             assert bool(block[3:].any()) == (i != j)
 
@@ -182,27 +181,27 @@ def test_one_in_the_notch_of_another_may_be_a_part_of_it():
     """An object of another kind near by is joined to either: each may be the one that is not there."""
     scene = small()
     objects = [(0, disk(scene, -0.15, 0.0, 0.2)), (1, disk(scene, 0.15, 0.0, 0.15))]
-    merged = scene.jumps(points_of(scene, [objects]))["merge"]
+    merged = scene.jumps(scene.layout.points([objects]))["merge"]
     assert {scene.counts[k] for k in merged.chart.tolist()} == {(1, 0), (0, 1)}
 
 
-def test_objects_are_read_off_a_picture():
+def test_objects_are_read_off_an_image():
     scene = small()
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
-    point = points_of(scene, [objects])
+    point = scene.layout.points([objects])
     x = scene.decode(point)
-    assert torch.equal(scene.read_regions(x).chart, point.chart)
+    assert torch.equal(scene.segment(x).chart, point.chart)
     assert (scene.encode(x, point.chart).z - point.z).abs().max() < 1e-6
     with pytest.raises(ValueError, match="x"):
-        scene.read_regions(x[:, :1])
+        scene.segment(x[:, :1])
 
 
 def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
     scene = small()
     objects = [(0, disk(scene, x, 0.1, 0.2)) for x in (-0.4, 0.0, 0.4)]
-    point = points_of(scene, [objects])
+    point = scene.layout.points([objects])
     x = scene.decode(point)
-    assert scene.counts[int(scene.read_regions(x).chart)] == (1, 0)
+    assert scene.counts[int(scene.segment(x).chart)] == (1, 0)
     found = locate(scene, x)
     assert scene.counts[int(found.chart)] == (3, 0)
     torch.testing.assert_close(scene.decode(found), x, rtol=0, atol=1e-6)
@@ -210,7 +209,7 @@ def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
 
 def test_parameters_change_nothing_of_where_objects_are_located():
     scene = small(counts=(0.1, 0.4, 0.3))
-    prior = WithParameters(scene, [0.05]).double()
+    prior = MeasurementParameters(scene, [0.05]).double()
     assert prior.locate_misses == scene.locate_misses > 0
     point = prior.sample(6, 2)
     found = locate(prior, prior.decode(point))
@@ -224,10 +223,10 @@ def test_parameters_change_nothing_of_where_objects_are_located():
 def test_a_region_is_cut_at_its_neck():
     row, column = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
     near, far = ((row - 20) ** 2 + (column - c) ** 2 < r * r for c, r in ((12, 9), (28, 6)))
-    one, other = sorted(parted((near | far).numpy()), key=lambda part: -part.sum())
+    one, other = sorted(split_at_necks((near | far).numpy()), key=lambda part: -part.sum())
     assert (one | other == (near | far).numpy()).all() and not (one & other).any()
     assert (one & ~near.numpy()).sum() < 0.1 * other.sum()
-    assert parted(near.numpy()) == []
+    assert split_at_necks(near.numpy()) == []
 
 
 def test_what_ships_is_built_of_the_outlines_that_ship():
@@ -238,7 +237,7 @@ def test_what_ships_is_built_of_the_outlines_that_ship():
 
 
 def test_parameters_stay_where_they_are_in_a_jump():
-    scene = WithParameters(small(), [0.05]).double()
+    scene = MeasurementParameters(small(), [0.05]).double()
     point = scene.sample(1, 4)
     d = scene.prior.chart_dims[int(point.chart[0])]
     for points in scene.jumps(point).values():
@@ -248,10 +247,10 @@ def test_parameters_stay_where_they_are_in_a_jump():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
+def test_evidence_finds_the_number_of_objects_in_a_blurred_image(seed):
     scene = small(kinds=1, size=32)
     objects = [(0, disk(scene, -0.45, 0.2, 0.25)), (0, disk(scene, 0.4, -0.3, 0.2))]
-    truth = points_of(scene, [objects])
+    truth = scene.layout.points([objects])
     x = scene.decode(truth)
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, x, 0.05, seed)
@@ -262,14 +261,31 @@ def test_evidence_finds_the_number_of_objects_in_a_blurred_picture(seed):
     posterior = explore(empty, patience=3)
     assert scene.counts[int(posterior.chart[0, 0])] == (2,)
     assert posterior.weights[0, 0] > 0.9
+    assert posterior.consistent.all() and not empty.consistent.any()
     found = scene.decode(Point(posterior.chart[:, 0], posterior.mode[:, 0]))
     assert (found - x).square().sum() / x.square().sum() < 0.02
+
+
+def test_numbers_of_objects_have_probabilities_beside_nuisance_parameters():
+    scene = small(kinds=2, size=24, counts=(0.2, 0.4, 0.4), orders=2)
+    prior = MeasurementParameters(scene, [0.05]).double()
+    objects = [(0, disk(scene, -0.45, 0.2, 0.3)), (1, disk(scene, 0.4, -0.3, 0.25))]
+    x = prior.decode(prior.extend(scene.layout.points([objects])))
+    start = prior.extend(scene.layout.points([objects[:1]]))
+    options = {"fidelity": Gaussian(0.1), "starts": start, "patience": 1}
+    (found,) = count_probabilities(find_posterior(lambda x: x, x, prior, **options))
+    assert next(iter(found)) == (1, 1) and found[1, 1] > 0.9
+    assert sum(found.values()) == pytest.approx(1)
+    ring = load_prior("ring")
+    solution = solve(lambda x: x, torch.tensor([[1.0, 0.1]]), ring, fidelity=Gaussian(0.1))
+    with pytest.raises(TypeError, match="expected a prior of scenes"):
+        count_probabilities(laplace(solution))
 
 
 def test_the_search_goes_on_while_evidence_rises():
     scene = small(kinds=1, size=32)
     places = (-0.5, 0.3), (0.45, 0.35), (0.0, -0.5)
-    truth = points_of(scene, [[(0, disk(scene, x, y, 0.2)) for x, y in places]])
+    truth = scene.layout.points([[(0, disk(scene, x, y, 0.2)) for x, y in places]])
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, scene.decode(truth), 0.05, 0)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))

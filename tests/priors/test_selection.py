@@ -13,8 +13,8 @@ from onmanifold.priors.atlas.selection import (
     shortened,
 )
 from onmanifold.priors.datasets import stream
-from onmanifold.priors.dimension import dimension_by_scale, intrinsic_dimension
-from onmanifold.priors.recipe import Recipe
+from onmanifold.priors.training.dimension import dimension_by_scale, intrinsic_dimension
+from onmanifold.priors.training.recipe import Recipe
 
 RECIPE = Recipe.read("two-circles")
 RECIPE = replace(

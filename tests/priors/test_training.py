@@ -9,18 +9,19 @@ import pytest
 import torch
 
 from onmanifold.priors.atlas import Atlas, AtlasConfig
-from onmanifold.priors.atlas.seeding import Revival, spread_centres
-from onmanifold.priors.atlas.training import (
-    Schedule,
+from onmanifold.priors.atlas.algorithm import (
+    AtlasSchedule,
     mixture_energies,
     mixture_weights,
     overlap_weights,
     weighted_loss,
 )
+from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import TwoCircles, stream
-from onmanifold.priors.evaluation import held_out_metrics
-from onmanifold.priors.recipe import RECIPES, Recipe
-from onmanifold.priors.training import Checkpoints, Diverged, card, train
+from onmanifold.priors.training.command import card
+from onmanifold.priors.training.evaluation import held_out_metrics
+from onmanifold.priors.training.recipe import RECIPES, Recipe
+from onmanifold.priors.training.run import Checkpoints, Diverged, train
 
 CONFIG = AtlasConfig(
     (2,), 1, 3, 0.3, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
@@ -157,7 +158,7 @@ def test_bad_recipes_are_refused(tmp_path):
 
 
 class Given:
-    """A data manifold of the examples it is given."""
+    """A data set of the examples it is given."""
 
     def __init__(self, examples):
         self.examples, self.x_shape = examples, tuple(examples.shape[1:])
@@ -182,7 +183,7 @@ class Given:
         ({"schedule": {"learning_rate": 0.0}}, "learning_rate has to be above 0"),
         ({"schedule": {"seeding": 0, "joint": 0, "overlap": 0}}, "at least 1"),
         ({"schedule": {"lipshitz": 0.1}}, "tiny: .*lipshitz"),
-        ({"data": {"name": "klein-bottle"}}, "tiny: unknown data manifold 'klein-bottle'"),
+        ({"data": {"name": "klein-bottle"}}, "tiny: unknown data set 'klein-bottle'"),
         ({"data": {"name": "two-circles", "colour": 1}}, "tiny: .*colour"),
     ],
 )
@@ -193,7 +194,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, chang
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_that_do_not_divide_are_refused(tmp_path):
+def test_images_that_do_not_divide_are_refused(tmp_path):
     networks = {"network": "conv", "options": {"channels": [4, 4], "patch": 4, "hidden": 8}}
     recipe = replace(TINY, data={"name": "bar", "size": 20}, model=TINY.model | {"chart": networks})
     with pytest.raises(ValueError, match=r"\(1, 20, 20\) is not divisible by 8"):
@@ -286,7 +287,7 @@ def test_revival_splits_the_busiest_chart(atlas):
 
 
 def test_a_schedule_counts_its_steps():
-    assert Schedule(seeding=1, joint=2, overlap=3).steps == 6
+    assert AtlasSchedule(seeding=1, joint=2, overlap=3).steps == 6
 
 
 def test_training_never_reads_held_out_streams():
@@ -299,8 +300,8 @@ def test_training_never_reads_held_out_streams():
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-from onmanifold.priors.recipe import Recipe
-from onmanifold.priors.training import train
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import train
 recipe = Recipe.read("tiny.toml")
 train(recipe, Path(sys.argv[1]), progress=False, devices=int(sys.argv[2]))
 """

@@ -5,7 +5,7 @@ Everything is a batch: one row a member.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -22,11 +22,7 @@ class Rows:
 
     def select(self, rows: Tensor) -> Self:
         """The members ``rows`` (a mask or an index)."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        selected = {
-            n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()
-        }
-        return replace(self, **selected)
+        return self._map(lambda v: v[rows] if isinstance(v, Tensor) else v.select(rows))
 
     def merge(self, rows: Tensor, part: Self) -> Self:
         """These members, with ``part`` in the place of the members ``rows`` (an index)."""
@@ -35,6 +31,9 @@ class Rows:
         names = [field.name for field in fields(self)]
         merged = {n: _merge(getattr(self, n), rows, getattr(part, n)) for n in names}
         return replace(self, **merged)
+
+    def _map(self, function: Callable[[Any], Any]) -> Self:
+        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:

@@ -2,14 +2,19 @@
 
 from onmanifold.posterior.exploration import explore
 from onmanifold.posterior.laplace import Laplace, laplace
+from onmanifold.posterior.linear import LinearPosterior, linear_posterior
 from onmanifold.posterior.sampler import sample_posterior
 from onmanifold.posterior.samples import NotMixed, PosteriorSamples
+from onmanifold.posterior.search import find_posterior
 
 __all__ = [
     "Laplace",
+    "LinearPosterior",
     "NotMixed",
     "PosteriorSamples",
     "explore",
+    "find_posterior",
     "laplace",
+    "linear_posterior",
     "sample_posterior",
 ]

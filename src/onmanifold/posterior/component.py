@@ -1,8 +1,8 @@
-"""The component around a mode: two-piece normal along its axes, cut off at borders of the box."""
+"""The mixture component of a mode: two-piece normal along its axes, truncated at the border of the box."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log, pi, sqrt
 from typing import Self
 
@@ -13,25 +13,26 @@ from onmanifold import geometry
 from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem
 from onmanifold.initial_points import objectives
-from onmanifold.posterior.border import CutNormal
-from onmanifold.posterior.target import Local
+from onmanifold.posterior.target import LocalModel
+from onmanifold.posterior.truncated import TruncatedNormal
 from onmanifold.prior import Point
 
-_THINNEST = 0.01  # of an axis' width: one on which the objective cannot even be evaluated
+_THINNEST = 0.01  # width along an axis on which the operator is not defined
 _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
 
 
 @dataclass(frozen=True)
 class TwoPieceNormal(Rows):
-    """Laws ``mode + axes u + border t`` of independent numbers u and t, around B modes.
+    """Distributions of ``mode + axes u + border t`` with independent numbers u and t, around B modes.
 
-    u is normal on either side of 0, of widths ``low`` and ``high`` (Geweke, Econometrica 57, 1989); t is the
-    distance from the border of coordinates whose mode lies there.
+    u is two-piece (split) normal: on either side of 0 it has the widths ``low`` and ``high`` (Geweke,
+    Econometrica 57, 1989). t is truncated normal: the distance from the border of coordinates whose mode
+    lies there.
 
     Attributes:
         mode: ``(..., d)``, float64.
         axes: a square root of the free coordinates' covariance, as far as widths are 1, ``(..., d, d)``;
-            columns without use are 0.
+            columns that are not used are 0.
         low: width of u below 0, ``(..., d)``.
         high: the same above.
         log_size: logarithm of the free coordinates' volume, all widths 1: ``(...)``.
@@ -52,22 +53,22 @@ class TwoPieceNormal(Rows):
     curvature: Tensor
 
     @property
-    def _cut(self) -> CutNormal:
-        return CutNormal(self.slope, self.curvature)
+    def _distance(self) -> TruncatedNormal:
+        return TruncatedNormal(self.slope, self.curvature)
 
     def at(self, rows: Tensor, columns: Tensor) -> Self:
         """Entries of components ``(B, M)``."""
-        return self._map(lambda value: value[rows, columns])
+        return replace(self, **{f.name: getattr(self, f.name)[rows, columns] for f in fields(self)})
 
     def mean(self) -> Tensor:
         """``(..., d)``."""
         moved = _times(self.axes, _MEAN * (self.high - self.low))
-        return self.mode + moved + _times(self.border, self.inward * self._cut.mean())
+        return self.mode + moved + _times(self.border, self.inward * self._distance.mean())
 
     def root(self) -> Tensor:
         """A square root R of the covariance ``R R^T``, ``(..., d, 2 d)``."""
         variance = (1 - _MEAN**2) * (self.high - self.low).square() + self.low * self.high
-        bound = torch.where(self.inward == 0, 0.0, self._cut.variance())
+        bound = torch.where(self.inward == 0, 0.0, self._distance.variance())
         scaled = [
             columns * v.sqrt().unsqueeze(-2)
             for columns, v in ((self.axes, variance), (self.border, bound))
@@ -76,26 +77,26 @@ class TwoPieceNormal(Rows):
 
     def log_mass(self) -> Tensor:
         """Logarithm of the integral, with density 1 at the mode."""
-        cut = torch.where(self.inward == 0, 0.0, self._cut.log_mass()).sum(-1)
-        return self.log_size + (0.5 * (self.low + self.high)).log().sum(-1) + cut
+        border = torch.where(self.inward == 0, 0.0, self._distance.log_mass()).sum(-1)
+        return self.log_size + (0.5 * (self.low + self.high)).log().sum(-1) + border
 
     def sample(self, source: torch.Generator) -> Tensor:
         """One point of each component, ``(..., d)``; it may lie outside the box."""
         normal = torch.empty_like(self.mode).normal_(generator=source)
         upper = 1 - torch.empty_like(self.mode).uniform_(generator=source)
-        t = self.inward * self._cut.quantile(upper)
-        return self.mode + _times(self.axes, self._uneven(normal)) + _times(self.border, t)
+        t = self.inward * self._distance.quantile(upper)
+        return self.mode + _times(self.axes, self._two_piece(normal)) + _times(self.border, t)
 
-    def _uneven(self, normal: Tensor) -> Tensor:
-        """Standard normal numbers, as many quantiles up in the component of two widths."""
+    def _two_piece(self, normal: Tensor) -> Tensor:
+        """Standard normal numbers to two-piece normal ones, by their quantiles."""
         share, below = torch.special.ndtr(normal), self.low / (self.low + self.high)
         down = self.low * torch.special.ndtri((0.5 * share / below).clamp(max=0.5))
         up = self.high * torch.special.ndtri((0.5 * (1 - share) / (1 - below)).clamp(max=0.5))
         return torch.where(share < below, down, -up)
 
 
-def component_at(problem: Problem, modes: Local) -> TwoPieceNormal:
-    """Normal components: coordinates on the border are cut off there, the free ones follow them."""
+def component_at(problem: Problem, modes: LocalModel) -> TwoPieceNormal:
+    """Normal components: coordinates on the border are truncated there, the free ones follow them."""
     hessian = modes.hessian
     bound = geometry.on_border(problem.prior, modes.point)
     kept = problem.prior.active(modes.chart) & ~bound
@@ -122,17 +123,19 @@ def component_at(problem: Problem, modes: Local) -> TwoPieceNormal:
     )
 
 
-def split_component(problem: Problem, modes: Local, component: TwoPieceNormal) -> TwoPieceNormal:
-    """The component of one measurement's mode, with widths as the objective has them along its axes.
+def split_component(
+    problem: Problem, modes: LocalModel, component: TwoPieceNormal
+) -> TwoPieceNormal:
+    """The two-piece component of one measurement's mode, its widths measured along its axes.
 
-    Where the objective bends, its curvature at the mode says little of how far the posterior reaches: one
-    evaluation one width away, on either side of each axis, says more. Along the axis the objective is taken
-    to rise as ``u^2 / 2 + e u^4``; the width is where it has risen by 1/2.
+    The curvature at the mode may say little of how far the posterior reaches. One evaluation one width
+    away, on either side of each axis, says more: along the axis the objective is taken to rise as
+    ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2.
 
     Args:
         problem: one measurement's.
         modes: its mode, a single one.
-        component: at that mode, of :func:`component_at`.
+        component: the normal one of :func:`component_at` there.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes

@@ -13,10 +13,12 @@ from onmanifold.checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.initial_points import objectives
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
-from onmanifold.posterior.target import Local, modelled, problem_of
+from onmanifold.posterior.modes import table_of
+from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
 from onmanifold.prior import Point, ReachedByJumps, evaluation
 from onmanifold.solution import Solution
 from onmanifold.status import Status
@@ -24,69 +26,10 @@ from onmanifold.status import Status
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
 _MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least objective are tried
 _WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
-_STEPS = 30  # of a descent to the end, at most
-_HOPELESS = 30.0  # nats above the best of them and the mode left, after those steps
+_STEPS = 30  # of the last descent, at most
+_CUTOFF = 30.0  # nats above the best of them and the mode left, after those steps: not followed
 _KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
-_SAME = 0.04  # relative distance of two unknowns that count as one
-
-
-@dataclass(eq=False)
-class _Mode:
-    """A mode, the component around it, whether jumps were tried from here."""
-
-    local: Local
-    component: TwoPieceNormal
-    left: bool = False
-
-    @property
-    def evidence(self) -> float:
-        """Its logarithm."""
-        return float(self.component.log_mass() - self.local.objective)
-
-
-class _Found:
-    """The modes of one measurement."""
-
-    def __init__(self) -> None:
-        self.modes: list[_Mode] = []
-
-    @property
-    def evidence(self) -> float:
-        """The most that a mode has."""
-        return max(mode.evidence for mode in self.modes)
-
-    def add(self, new: _Mode) -> None:
-        """Note a mode unless it is known; of two that are the same the better one stays."""
-        for i, known in enumerate(self.modes):
-            if int(known.local.chart) == int(new.local.chart) and _same(known.local.x, new.local.x):
-                if new.evidence > known.evidence:
-                    self.modes[i] = replace(new, left=known.left)
-                return
-        self.modes.append(new)
-
-    def next(self, slack: float) -> _Mode | None:
-        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        least = self.evidence - slack
-        waiting = [m for m in self.modes if not m.left and m.evidence >= least]
-        return max(waiting, key=lambda mode: mode.evidence, default=None)
-
-    def split(self, problem: Problem) -> list[_Mode]:
-        """The best modes, best first, their components split.
-
-        That takes evaluations, and next to always lowers the evidence: modes are left out that have too
-        little even without it.
-        """
-        split: list[_Mode] = []
-        best = -inf
-        for mode in sorted(self.modes, key=lambda mode: -mode.evidence):
-            if mode.evidence < best - _KEPT:
-                break
-            split.append(
-                replace(mode, component=split_component(problem, mode.local, mode.component))
-            )
-            best = max(best, split[-1].evidence)
-        split.sort(key=lambda mode: -mode.evidence)
-        return [mode for mode in split if mode.evidence >= best - _KEPT]
+_SAME = 0.04  # relative squared distance below which two images count as one
 
 
 @torch.no_grad()
@@ -96,24 +39,28 @@ def explore(
     patience: int = 3,
     slack: float = 6.0,
 ) -> Laplace:
-    """Jump from where a solution ended to other charts, and weigh what is found by its evidence.
+    """Jump from the final points of a solution to other charts, and weigh the modes found by evidence.
 
-    From the mode of most evidence the prior's jumps are tried: a few steps from each candidate, more
-    from the best of each kind of jump, and to the end from those that come near the mode's objective. What
-    they end in is a mode with a Laplace evidence of its own; jumps go on from the best mode
-    from which none was tried, until no mode within ``slack`` nats of the best is left, or until those from
-    ``patience`` modes in a row have raised the best evidence by no more than that. The components of the
-    best are then split: widths along each axis as the objective has them. Operators far from linear bend
-    much over the widths that curvature alone leaves, so that modes of many coordinates would weigh too much.
+    The prior's jumps are tried from the highest-evidence mode: a few steps from each candidate, more
+    from the best of each kind of jump, and a full descent from those that come near the mode's objective.
+    Each gives a mode with a Laplace evidence of its own. Jumps go on from the best mode from which none
+    was tried. The search ends when no such mode is within ``slack`` nats of the best, or when the jumps
+    from ``patience`` modes in a row have raised the best evidence by no more than that.
+
+    The components of the best modes are then made two-piece normal, with widths measured along each axis.
+    Where an operator is far from linear, curvature alone makes modes of many coordinates weigh too much.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         patience: modes in a row whose jumps may lead to nothing better before the search ends.
-        slack: modes of so much less evidence, in nats, are not jumped from, and to gain less is nothing.
+        slack: modes of so much less evidence, in nats, are not jumped from; a smaller rise counts as none.
 
     Returns:
-        The posterior over all modes found, within 5 nats of the best; their components have two widths
-        along each axis.
+        The posterior over all modes found, within 5 nats of the best; their components are two-piece
+        normal.
+
+    Warns:
+        InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
 
     Raises:
         TypeError: the prior has no jumps.
@@ -133,7 +80,7 @@ def explore(
     """
     problem = problem_of(solution)
     if not isinstance(problem.prior, ReachedByJumps):
-        raise TypeError(
+        raise InputTypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
@@ -146,31 +93,55 @@ def explore(
             kept = solution.final_points.status[b] != Status.DROPPED
             ends = Point(solution.final_points.chart[b], solution.final_points.z[b]).select(kept)
             parts.append(search.run(ends, patience, slack))
-    return _gathered(problem, parts)
+    found = _gathered(problem, parts)
+    warn_inconsistent(found.consistent, stacklevel=4)  # one is that of no_grad
+    return found
+
+
+@dataclass(eq=False)
+class _Mode:
+    """A mode, its component of the mixture, and whether jumps were tried from it."""
+
+    local: LocalModel
+    component: TwoPieceNormal
+    tried: bool = False
+
+    @property
+    def log_evidence(self) -> float:
+        return float(self.component.log_mass() - self.local.objective)
 
 
 class _Search:
-    """The search for one measurement."""
+    """The search for the modes of one measurement."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.found = _Found()
+        self.modes: list[_Mode] = []
 
     def run(self, ends: Point, patience: int, slack: float) -> list[_Mode]:
-        self._settle(ends)
-        if not self.found.modes:
-            raise ValueError(
+        self._descend_to_modes(ends)
+        if not self.modes:
+            raise InputError(
                 "explore: the operator is not defined where the starts ended; solve from others"
             )
         left = patience
-        while left and (mode := self.found.next(slack)) is not None:
-            best = self.found.evidence
-            mode.left = True
+        while left and (mode := self._next(slack)) is not None:
+            best = self._best()
+            mode.tried = True
             self._jump(mode.local)
-            left = patience if self.found.evidence > best + slack else left - 1
-        return self.found.split(self.problem)
+            left = patience if self._best() > best + slack else left - 1
+        return self._split_modes()
 
-    def _jump(self, mode: Local) -> None:
+    def _best(self) -> float:
+        return max(mode.log_evidence for mode in self.modes)
+
+    def _next(self, slack: float) -> _Mode | None:
+        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
+        least = self._best() - slack
+        waiting = [m for m in self.modes if not m.tried and m.log_evidence >= least]
+        return max(waiting, key=lambda mode: mode.log_evidence, default=None)
+
+    def _jump(self, mode: LocalModel) -> None:
         """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
         jumps = cast(ReachedByJumps, self.problem.prior).jumps(mode.point)
         families = [self._few(points) for points in jumps.values() if len(points)]
@@ -183,25 +154,13 @@ class _Search:
             new = self._new(ends.point, ends.objective)
             if len(new) == 0:
                 return
-            kept = new[_champions(ends.objective[new], family[new], each)]
+            kept = new[_best_of_each(ends.objective[new], family[new], each)]
             start = state = ends.select(kept)
             family = family[kept]
         objective = state.objective.nan_to_num(nan=torch.inf)
-        hopeful = objective <= min(float(mode.objective), float(objective.min())) + _HOPELESS
-        if bool(hopeful.any()):
-            self._settle(state.select(hopeful))
-
-    def _new(self, point: Point, objective: Tensor) -> Tensor:
-        """Those that are neither near a mode that is known nor near a better one: an index, best first."""
-        x = self.problem.prior.decode(point)
-        known = [(int(mode.local.chart), mode.local.x[0]) for mode in self.found.modes]
-        kept = []
-        for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
-            chart = int(point.chart[i])
-            if not any(chart == k and _same(x[i], other) for k, other in known):
-                kept.append(i)
-                known.append((chart, x[i]))
-        return torch.tensor(kept, dtype=torch.long, device=objective.device)
+        near = objective <= min(float(mode.objective), float(objective.min())) + _CUTOFF
+        if bool(near.any()):
+            self._descend_to_modes(state.select(near))
 
     def _few(self, points: Point) -> Point:
         """Of a family of many the candidates of least objective."""
@@ -210,32 +169,68 @@ class _Search:
         objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
         return points.select(objective.argsort(stable=True)[:_FEW])
 
-    def _settle(self, start: Point | LMState) -> None:
-        """Descend to the end, and note the modes there."""
-        state = self._descend(start, _STEPS)
-        state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
-        if len(state.objective) == 0:
-            return
-        x = self.problem.prior.decode(state.point)
-        members = self._members(len(x))
-        modes = modelled(members, state.point, x, state.objective, state.model)
-        components = component_at(self.problem, modes)
-        for i in modes.objective.argsort().tolist():
-            row = torch.tensor([i])
-            self.found.add(_Mode(modes.select(row), components.select(row)))
+    def _new(self, point: Point, objective: Tensor) -> Tensor:
+        """Those that are neither near a mode that is known nor near a better one: an index, best first."""
+        x = self.problem.prior.decode(point)
+        known = [(int(mode.local.chart), mode.local.x[0]) for mode in self.modes]
+        kept = []
+        for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
+            chart = int(point.chart[i])
+            if not any(chart == k and _same(x[i], other) for k, other in known):
+                kept.append(i)
+                known.append((chart, x[i]))
+        return torch.tensor(kept, dtype=torch.long, device=objective.device)
 
     def _descend(self, start: Point | LMState, steps: int) -> LMState:
         stop = MaxSteps(steps) | SmallDecrease(4e-4)
         problem = self._members(len(start)).repeat(1)
         return descend(problem, LevenbergMarquardt(), stop, start).state
 
+    def _descend_to_modes(self, start: Point | LMState) -> None:
+        """Descend to the end, and note the modes there."""
+        state = self._descend(start, _STEPS)
+        state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
+        if len(state.objective) == 0:
+            return
+        modes = final_model(self._members(len(state.objective)), state)
+        components = component_at(self.problem, modes)
+        for i in modes.objective.argsort().tolist():
+            row = torch.tensor([i])
+            self._add(_Mode(modes.select(row), components.select(row)))
+
     def _members(self, n: int) -> Problem:
         return self.problem.select(
             torch.zeros(n, dtype=torch.long, device=self.problem.members.device)
         )
 
+    def _add(self, new: _Mode) -> None:
+        """Note a mode unless it is known; of two that are the same the better one stays."""
+        for i, known in enumerate(self.modes):
+            if int(known.local.chart) == int(new.local.chart) and _same(known.local.x, new.local.x):
+                if new.log_evidence > known.log_evidence:
+                    self.modes[i] = replace(new, tried=known.tried)
+                return
+        self.modes.append(new)
 
-def _champions(objective: Tensor, family: Tensor, each: int) -> Tensor:
+    def _split_modes(self) -> list[_Mode]:
+        """The best modes, best first, their components two-piece normal.
+
+        The widths take evaluations, and next to always lower the evidence: modes are left out that have too
+        little even without them.
+        """
+        split: list[_Mode] = []
+        best = -inf
+        for mode in sorted(self.modes, key=lambda mode: -mode.log_evidence):
+            if mode.log_evidence < best - _KEPT:
+                break
+            component = split_component(self.problem, mode.local, mode.component)
+            split.append(replace(mode, component=component))
+            best = max(best, split[-1].log_evidence)
+        split.sort(key=lambda mode: -mode.log_evidence)
+        return [mode for mode in split if mode.log_evidence >= best - _KEPT]
+
+
+def _best_of_each(objective: Tensor, family: Tensor, each: int) -> Tensor:
     """The ``each`` best of every family, and the best of the others up to six in all: an index."""
     order = objective.argsort(stable=True).tolist()
     taken: dict[int, int] = {}
@@ -255,14 +250,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _gathered(problem: Problem, parts: list[list[_Mode]]) -> Laplace:
     """The mixture of the modes of all measurements."""
-    table = torch.full((len(parts), max(len(part) for part in parts)), -1)
-    first = 0
-    for b, part in enumerate(parts):
-        table[b, : len(part)] = torch.arange(first, first + len(part))
-        first += len(part)
     modes = [mode for part in parts for mode in part]
-    local, components = (
-        Local.cat([m.local for m in modes]),
-        TwoPieceNormal.cat([m.component for m in modes]),
-    )
-    return mixture(problem, local, components, table)
+    owner = torch.tensor([b for b, part in enumerate(parts) for _ in part])
+    local = LocalModel.cat([mode.local for mode in modes])
+    components = TwoPieceNormal.cat([mode.component for mode in modes])
+    return mixture(problem, local, components, table_of(owner, len(parts)))

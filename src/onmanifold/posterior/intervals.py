@@ -1,4 +1,4 @@
-"""Intervals that hold a share of many draws."""
+"""Central credible intervals of many draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_level(level: float) -> None:
     check_number(level, "level", 0.0, 1.0)
 
 
-def central(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tensor]:
+def central_interval(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tensor]:
     """Ends of the interval that leaves ``(1 - level) / 2`` of the weight on either side.
 
     Args:
@@ -37,7 +37,7 @@ def central(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tens
     return ends[0], ends[1]
 
 
-def by_chart(
+def latent_intervals(
     prior: ManifoldPrior, chart: Tensor, z: Tensor, weights: Tensor, level: float
 ) -> tuple[Tensor, Tensor]:
     """Intervals of the latent coordinates in each chart, given that the point lies in it.
@@ -56,17 +56,18 @@ def by_chart(
     values = z.mT.contiguous()
     charts = torch.arange(prior.num_charts, device=chart.device)
     sides = [
-        central(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level) for k in charts
+        central_interval(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level)
+        for k in charts
     ]
     low, high = (torch.stack(ends, dim=1) for ends in zip(*sides, strict=True))
-    used = prior.active(charts)
-    return torch.where(used, low, torch.nan), torch.where(used, high, torch.nan)
+    active = prior.active(charts)
+    return torch.where(active, low, torch.nan), torch.where(active, high, torch.nan)
 
 
-def of_pixels(
+def x_intervals(
     prior: ManifoldPrior, draws: Point, batch: int, level: float
 ) -> tuple[Tensor, Tensor]:
-    """Intervals of the unknown's entries, from the same number of draws for each of ``batch`` measurements.
+    """Intervals of the entries of x, from the same number of draws for each of ``batch`` measurements.
 
     Returns:
         Lower and upper ends, ``(B, *x_shape)`` each.
@@ -75,7 +76,7 @@ def of_pixels(
     for rows in torch.arange(len(draws), device=draws.z.device).view(batch, -1):
         x = prior.decode(draws.select(rows)).flatten(1).mT
         even = x.new_ones(1, len(rows))
-        parts = [torch.stack(central(part, even, level)) for part in x.split(_PIXELS)]
+        parts = [torch.stack(central_interval(part, even, level)) for part in x.split(_PIXELS)]
         sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))
     both = torch.stack(sides, dim=1)
     return both[0], both[1]

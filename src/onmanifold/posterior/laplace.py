@@ -10,10 +10,19 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
+from onmanifold.fidelity import p_value
+from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.component import TwoPieceNormal, component_at
-from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
+from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
 from onmanifold.posterior.modes import find_modes
-from onmanifold.posterior.target import Local, at_rest, box_of, in_box
+from onmanifold.posterior.target import (
+    LocalModel,
+    box_of,
+    converged_problem,
+    in_box,
+    warn_inconsistent,
+)
 from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
 
@@ -22,7 +31,7 @@ _SEEN = 1e-8  # weight below which a mode is not decoded
 
 
 @dataclass(frozen=True)
-class Laplace:
+class Laplace(Posterior):
     """The posterior over (chart, z) of B measurements as a mixture of normal components, one at each mode.
 
     Around a mode ``z*`` of chart k the objective ``f = Phi(A(D_k(z)), y) - log q_k(z)`` is replaced by
@@ -30,19 +39,19 @@ class Laplace:
     of ``-log q``, so that the mode has the covariance ``H^-1`` and the log-evidence
     ``-f(z*) + d_k/2 log(2 pi) - 1/2 log det H``, all over the chart's own d_k coordinates. In directions
     that data and prior leave open, the curvature is that of a uniform density on the latent box.
-    (:func:`~onmanifold.posterior.explore` measures the widths along the axes of ``H^-1`` instead.)
+    (:func:`~onmanifold.posterior.explore` measures the widths along the axes of ``H^-1`` instead: its
+    components are two-piece normal.)
 
     Charts that overlap both carry mass, as they do in the prior: the same ``x`` is then two modes, one in
     each chart. Weights and evidences compare charts rightly where each ``q_k`` is a density times its
     mixture weight, as in an atlas; the likelihood's constants (``(2 pi std^2)^(-m/2)``), which are not in
     Phi, are the same for all charts and missing in the evidence.
 
-    A coordinate whose mode lies on the border of the box has a normal component cut off there, with the slope
+    A coordinate whose mode lies on the border of the box has a truncated normal component, with the slope
     that the objective has, independent of other such coordinates; the free ones follow it as H says.
     Mass beyond other borders is not taken off the evidence.
 
     Attributes:
-        problem: what was solved.
         chart: chart of each of M modes, the best first, ``(B, M)``; where a measurement has fewer its
             first is repeated, without mass.
         mode: where the density is highest, ``(B, M, d)``, float64.
@@ -64,16 +73,12 @@ class Laplace:
         torch.Size([1, 2])
     """
 
-    problem: Problem = field(repr=False)
     chart: Tensor
     mode: Tensor
     mean: Tensor
     covariance: Tensor
     log_mass: Tensor
     _components: TwoPieceNormal = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.chart)
 
     @property
     def weights(self) -> Tensor:
@@ -92,9 +97,15 @@ class Laplace:
         """The same over all charts, ``(B,)``."""
         return self.log_mass.logsumexp(dim=1)
 
+    @property
+    def chart_probabilities(self) -> Tensor:
+        """Probability of each chart, ``(B, K)``, float64."""
+        share = self.weights.new_zeros(len(self), self.problem.prior.num_charts)
+        return share.scatter_add_(1, self.chart, self.weights)
+
     @torch.no_grad()
     def std(self) -> Tensor:
-        """Standard deviation of each entry of the unknown, ``(B, *x_shape)``.
+        """Standard deviation of each entry of x, ``(B, *x_shape)``.
 
         By the law of total variance: ``J C J^T`` within each mode, with the decoder's Jacobian, plus the
         scatter of the modes.
@@ -122,23 +133,19 @@ class Laplace:
         modes = torch.multinomial(self.weights, n, replacement=True, generator=source)
         return self._draw(modes, source)
 
-    @torch.no_grad()
     def x(self, n: int, generator: torch.Generator | int | None = None) -> Tensor:
-        """``n`` samples of each unknown, ``(B, n, *x_shape)``."""
-        point, prior = self.sample(n, generator), self.problem.prior
-        with evaluation(prior):
-            x = prior.decode(point)
-        return x.view(len(self), n, *prior.x_shape)
+        """``n`` samples of each x, ``(B, n, *x_shape)``."""
+        return self._decode(self.sample(n, generator))
 
     @torch.no_grad()
     def interval(
         self, level: float = 0.9, draws: int = 1000, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Central intervals of each entry of the unknown, two ``(B, *x_shape)``, by decoded samples."""
+        """Central intervals of each entry of x, two ``(B, *x_shape)``, by decoded samples."""
         check_level(level)
         with evaluation(self.problem.prior):
             draw = self.sample(draws, generator)
-            return of_pixels(self.problem.prior, draw, len(self), level)
+            return x_intervals(self.problem.prior, draw, len(self), level)
 
     @torch.no_grad()
     def latent_interval(
@@ -156,7 +163,9 @@ class Laplace:
         every = torch.arange(modes, device=self.mode.device).repeat_interleave(draws)
         z = self._draw(every.expand(batch, -1), source).z.view(batch, -1, dim)
         share = (self.log_mass - self.log_evidence.gather(1, self.chart)).exp()
-        return by_chart(self.problem.prior, self.chart[:, every], z, share[:, every].to(z), level)
+        return latent_intervals(
+            self.problem.prior, self.chart[:, every], z, share[:, every].to(z), level
+        )
 
     def _draw(self, modes: Tensor, source: torch.Generator) -> Point:
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
@@ -176,42 +185,52 @@ def laplace(solution: Solution) -> Laplace:
     The modes are those that the starts ended in, each descended on and looked at from every other chart;
     two of a chart that are nearer than two standard deviations are one.
 
+    Warns:
+        InconsistentWarning: the best mode of some measurement is inconsistent with the noise.
+
     Raises:
         TypeError: ``solution`` is not what :func:`~onmanifold.solve` returns.
         ValueError: it carries no problem (it was stored and loaded), was solved without a noise level or
             with a ``prior_weight`` other than 1, a measurement's starts all failed, or neither data nor
             prior nor box confine the posterior.
     """
-    problem = at_rest(solution)
+    problem = converged_problem(solution)
     with torch.no_grad(), evaluation(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
-    return mixture(problem, modes, component_at(problem, modes), table)
+    found = mixture(problem, modes, component_at(problem, modes), table)
+    warn_inconsistent(found.consistent)
+    return found
 
 
-def _check_confined(problem: Problem, modes: Local) -> None:
+def _check_confined(problem: Problem, modes: LocalModel) -> None:
     if bool(torch.isfinite(box_of(problem, modes.chart)).all()):
         return
-    used = problem.prior.active(modes.chart)
-    values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, used))
+    active = problem.prior.active(modes.chart)
+    values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, active))
     if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
-        raise ValueError(
+        raise InputError(
             "the posterior has a direction that neither the data nor the prior confines: give the prior "
             "a finite box, or a density that falls"
         )
 
 
-def mixture(problem: Problem, modes: Local, components: TwoPieceNormal, table: Tensor) -> Laplace:
+def mixture(
+    problem: Problem, modes: LocalModel, components: TwoPieceNormal, table: Tensor
+) -> Laplace:
     """The components at modes, those of each measurement in a row of ``table``, filled up by -1."""
     log_mass = components.log_mass() - modes.objective
     order = torch.where(table < 0, table[:, :1], table)
+    log_mass = torch.where(table < 0, -torch.inf, log_mass[order])
+    best = order.gather(1, log_mass.argmax(dim=1, keepdim=True)).squeeze(1)
     each = components.select(order)
     return Laplace(
         problem=problem,
+        p_value=p_value(problem.fidelity, modes.misfit[best], problem.measurement),
         chart=modes.chart[order],
         mode=each.mode,
         mean=each.mean(),
         covariance=each.root() @ each.root().mT,
-        log_mass=torch.where(table < 0, -torch.inf, log_mass[order]),
+        log_mass=log_mass,
         _components=each,
     )

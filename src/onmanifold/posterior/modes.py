@@ -1,4 +1,4 @@
-"""The modes of a posterior: where the starts ended, looked at from every chart, each one once."""
+"""The modes of a posterior: the final points of the starts, seen from every chart, each one once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
 from onmanifold.descent.method import composite_step
 from onmanifold.descent.problem import Problem
-from onmanifold.posterior.target import Local, local, visit
+from onmanifold.errors import InputError
+from onmanifold.posterior.target import LocalModel, evaluate, local_model
 from onmanifold.prior import Point, charts_overlap
 from onmanifold.solution import Solution
 
@@ -17,40 +18,39 @@ _RESTING = 0.1  # nats by which the objective may still fall at what counts as a
 _APART = 2.0  # standard deviations: a mixture of two equal normals that are nearer has one mode
 
 
-def find_modes(problem: Problem, solution: Solution) -> tuple[Local, Tensor]:
+def find_modes(problem: Problem, solution: Solution) -> tuple[LocalModel, Tensor]:
     """The distinct modes of each of B measurements.
 
-    The starts' ends are descended further, each within its chart. What is found is then looked at
-    from every other chart, since charts that overlap share the mass, and the descent repeated there.
+    From their final points the starts descend further, each within its chart. Charts that overlap share
+    the mass: so what is found is expressed in every other chart, and the descent repeated there.
 
     Returns:
         The modes of all measurements, one after another, each one's best first; and numbers of theirs
         in a table ``(B, M)``, -1 where a measurement has fewer than M.
     """
-    batch, starts = solution.final_points.chart.shape
+    final = solution.final_points
+    batch, starts = final.chart.shape
     owner = torch.arange(batch, device=solution.z.device).repeat_interleave(starts)
-    sound = torch.isfinite(solution.final_points.objective.flatten())
-    ends = Point(
-        solution.final_points.chart.flatten(), solution.final_points.z.flatten(0, 1)
-    ).select(sound)
-    found = _settled(problem, ends, owner[sound])
+    sound = torch.isfinite(final.objective.flatten())
+    ends = Point(final.chart.flatten(), final.z.flatten(0, 1)).select(sound)
+    found = _descend_in_chart(problem, ends, owner[sound])
     if found is not None:
         found = _distinct(*found, batch)
         overlap = charts_overlap(problem.prior)
-        more = _settled(problem, *_views(problem, *found)) if overlap else None
+        more = _descend_in_chart(problem, *_views(problem, *found)) if overlap else None
         if more is not None:
-            modes, owner = Local.cat([found[0], more[0]]), torch.cat([found[1], more[1]])
+            modes, owner = LocalModel.cat([found[0], more[0]]), torch.cat([found[1], more[1]])
             found = _distinct(modes, owner, batch)
     without = sorted(set(range(batch)) - set(found[1].tolist() if found else ()))
     if found is None or without:
-        raise ValueError(
+        raise InputError(
             f"measurements {without}: no start came to rest at a mode; solve them again with more steps"
         )
     modes, owner = found
-    return modes, _table(owner, batch)
+    return modes, table_of(owner, batch)
 
 
-def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor]:
+def _views(problem: Problem, modes: LocalModel, owner: Tensor) -> tuple[Point, Tensor]:
     """Each mode in the coordinates of every other chart."""
     charts = range(problem.prior.num_charts)
     prior = problem.prior
@@ -60,9 +60,11 @@ def _views(problem: Problem, modes: Local, owner: Tensor) -> tuple[Point, Tensor
     return seen.select(other), owner.repeat(len(points))[other]
 
 
-def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tensor] | None:
+def _descend_in_chart(
+    problem: Problem, point: Point, owner: Tensor
+) -> tuple[LocalModel, Tensor] | None:
     """Descend to the mode next to each point, within its chart; those that come to rest, and whose."""
-    found = visit(problem.select(owner), point) if len(point) else None
+    found = evaluate(problem.select(owner), point) if len(point) else None
     if found is None:
         return None
     point, owner = point.select(found.rows), owner[found.rows]
@@ -80,13 +82,13 @@ def _settled(problem: Problem, point: Point, owner: Tensor) -> tuple[Local, Tens
         return None
     state, owner = state.select(resting), owner[resting]
     members = problem.select(owner)
-    # What is left to descend is too little to be seen in the objective, but not in the model.
+    # The rest of the way is below the rounding of the objective; the model still shows it.
     v, _ = composite_step(members, state.point, state.model, state.model.misfit_hessian)
     last = problem.prior.clamp(state.point.at(state.point.z + v))
-    there = visit(members, last)
+    there = evaluate(members, last)
     if there is None:
         return None
-    return local(members.select(there.rows), there.trial, there.x), owner[there.rows]
+    return local_model(members.select(there.rows), there.trial, there.x), owner[there.rows]
 
 
 def _done(state: LMState) -> Tensor:
@@ -94,12 +96,12 @@ def _done(state: LMState) -> Tensor:
     return state.stalled | (left <= state.resolution)
 
 
-def _distinct(modes: Local, owner: Tensor, batch: int) -> tuple[Local, Tensor]:
-    """Each mode once, the best first: the others of its chart within two standard deviations are it."""
+def _distinct(modes: LocalModel, owner: Tensor, batch: int) -> tuple[LocalModel, Tensor]:
+    """Each mode once, the best first: those of a chart within two standard deviations are one."""
     order = modes.objective.argsort(stable=True)
     order = order[owner[order].argsort(stable=True)]
     modes, owner = modes.select(order), owner[order]
-    table = _table(owner, batch)
+    table = table_of(owner, batch)
     some = table.clamp(min=0)
     z, chart = modes.z.double()[some], modes.chart[some]
     apart = z.unsqueeze(1) - z.unsqueeze(2)
@@ -112,7 +114,7 @@ def _distinct(modes: Local, owner: Tensor, batch: int) -> tuple[Local, Tensor]:
     return modes.select(chosen), owner[chosen]
 
 
-def _table(owner: Tensor, batch: int) -> Tensor:
+def table_of(owner: Tensor, batch: int) -> Tensor:
     """Numbers of each measurement's members in a row ``(B, M)``, filled up by -1; ``owner`` ascends."""
     counts = torch.bincount(owner, minlength=batch)
     numbers = torch.arange(len(owner), device=owner.device)

@@ -1,4 +1,4 @@
-"""Sampling of the posterior by chains that walk along the manifold and jump between its charts and modes."""
+"""Sampling of the posterior by Markov chains, along the manifold and between its charts and modes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError
 from onmanifold.posterior.laplace import Laplace, laplace
-from onmanifold.posterior.moves import Chains, Proposal, jump, walk
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
-from onmanifold.posterior.target import at_rest, visit
+from onmanifold.posterior.target import converged_problem, evaluate
+from onmanifold.posterior.transitions import (
+    Chains,
+    StudentMixture,
+    independence_step,
+    langevin_step,
+)
 from onmanifold.prior import Point, evaluation
 from onmanifold.solution import Solution
 
@@ -39,9 +45,9 @@ def sample_posterior(
     """Draw from the posterior over (chart, z); all chains of all measurements are one batch.
 
     For each draw a chain makes a local move, a Langevin step in the metric of the curvature, and a
-    global one, to a point of a mixture of Student's distributions at all modes in all charts. Both are
+    global one, to a point of a mixture of Student's t distributions at all modes in all charts. Both are
     accepted or refused by the rule of Metropolis and Hastings, so that the draws are exact whatever the
-    mixture is like. Where the global moves do well, which take no derivatives, the local ones are made
+    mixture is. Where the global moves do well, which take no derivatives, the local ones are made
     for each fifth draw only.
 
     Args:
@@ -50,7 +56,7 @@ def sample_posterior(
         chains: of each measurement; they start from draws of the mixture.
         warmup: draws before, not kept, in which the local moves are adapted.
         seed: same seed, same draws of the same batch. All chains share the random numbers: a measurement's
-            draws are others, of the same component, where it is sampled alone or among others.
+            draws are others, of the same distribution, where it is sampled alone or among others.
         approximation: ``laplace(solution)`` if it is known already.
 
     Returns:
@@ -79,9 +85,9 @@ def sample_posterior(
     for count, name in ((draws, "draws"), (chains, "chains"), (warmup, "warmup")):
         check_count(count, name)
     if draws < 4:
-        raise ValueError(f"draws has to be at least 4, for R-hat, got {draws}")
+        raise InputError(f"draws has to be at least 4, for R-hat, got {draws}")
     diagnostics()
-    problem = at_rest(solution)
+    problem = converged_problem(solution)
     approximation = laplace(solution) if approximation is None else approximation
     source = as_generator(seed, solution.z.device)
     members = problem.repeat(chains)
@@ -92,7 +98,8 @@ def sample_posterior(
         for t in range(draws):
             sampler.draw(t)
             record.add(t, sampler.chains)
-    samples = record.samples(problem, sampler, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    samples = record.samples(problem, approximation.p_value, sampler, seconds)
     if not bool(samples.mixed.all()):
         which = (~samples.mixed).nonzero().squeeze(1).tolist()
         warnings.warn(
@@ -105,12 +112,12 @@ def sample_posterior(
 
 
 def _begun(
-    members: Problem, approximation: Laplace, proposal: Proposal, source: torch.Generator
+    members: Problem, approximation: Laplace, proposal: StudentMixture, source: torch.Generator
 ) -> Chains:
     """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
     drawn = members.prior.clamp(proposal.sample(source))
     each = len(members) // len(approximation)
-    found = visit(members, drawn)
+    found = evaluate(members, drawn)
     rows = found.rows if found else torch.empty_like(drawn.chart[:0])
     chart = approximation.chart[:, 0].repeat_interleave(each)
     z = approximation.mode[:, 0].repeat_interleave(each, dim=0).to(drawn.z)
@@ -127,7 +134,7 @@ class _Sampler:
 
     Attributes:
         members: one for each chain.
-        chains: where they stand.
+        chains: their states.
         proposal: of the global moves.
         source: of random numbers.
         log_step: of the local moves' length, ``(B,)``.
@@ -138,7 +145,7 @@ class _Sampler:
 
     members: Problem
     chains: Chains
-    proposal: Proposal
+    proposal: StudentMixture
     source: torch.Generator
     log_step: Tensor
     every: Tensor
@@ -149,7 +156,7 @@ class _Sampler:
     def begin(cls, members: Problem, approximation: Laplace, source: torch.Generator) -> Self:
         """Chains at their first points."""
         batch = len(approximation)
-        proposal = Proposal.of(approximation, len(members) // batch)
+        proposal = StudentMixture.of(approximation, len(members) // batch)
         zero = torch.zeros((2, batch), dtype=torch.float64, device=members.measurement.device)
         every = torch.ones(batch, dtype=torch.long, device=zero.device)
         chains = _begun(members, approximation, proposal, source)
@@ -158,8 +165,8 @@ class _Sampler:
     def warm_up(self, draws: int) -> None:
         """Adapt the step's length (Robbins and Monro) and, halfway, how often local moves are made."""
         for t in range(draws):
-            walked = self.draw(t)
-            adapted = self.log_step + (walked - _TARGET) / (t + 1) ** 0.6
+            acceptance = self.draw(t)
+            adapted = self.log_step + (acceptance - _TARGET) / (t + 1) ** 0.6
             self.log_step = torch.where(t % self.every == 0, adapted, self.log_step)
             self.log_step = self.log_step.clamp(max=log(_LONGEST))
             if t == draws // 2:
@@ -170,21 +177,23 @@ class _Sampler:
     def draw(self, t: int) -> Tensor:
         """Make draw number t; the local moves' acceptance, ``(B,)``, 0 where none was made."""
         batch, each = len(self.every), len(self.members) // len(self.every)
-        walks = t % self.every == 0
-        walked = torch.zeros_like(self.log_step)
-        if bool(walks.any()):
-            rows = walks.repeat_interleave(each).nonzero().squeeze(1)
+        local = t % self.every == 0
+        local_acceptance = torch.zeros_like(self.log_step)
+        if bool(local.any()):
+            rows = local.repeat_interleave(each).nonzero().squeeze(1)
             step = self.log_step.exp().repeat_interleave(each)[rows]
-            moved, chance = walk(
+            moved, chance = langevin_step(
                 self.members.select(rows), self.chains.select(rows), step, self.source
             )
             self.chains = self.chains.merge(rows, moved)
-            walked[walks] = chance.view(-1, each).mean(dim=1)
-        self.chains, chance = jump(self.members, self.chains, self.proposal, self.source)
-        jumped = chance.view(batch, each).mean(dim=1)
-        self.tried = self.tried + torch.stack([walks, torch.ones_like(walks)])
-        self.accepted = self.accepted + torch.stack([walked, jumped])
-        return walked
+            local_acceptance[local] = chance.view(-1, each).mean(dim=1)
+        self.chains, chance = independence_step(
+            self.members, self.chains, self.proposal, self.source
+        )
+        global_acceptance = chance.view(batch, each).mean(dim=1)
+        self.tried = self.tried + torch.stack([local, torch.ones_like(local)])
+        self.accepted = self.accepted + torch.stack([local_acceptance, global_acceptance])
+        return local_acceptance
 
 
 @dataclass
@@ -229,7 +238,9 @@ class _Record:
         self.first += off.sum(dim=1)
         self.second += off.square().sum(dim=1)
 
-    def samples(self, problem: Problem, sampler: _Sampler, seconds: float) -> PosteriorSamples:
+    def samples(
+        self, problem: Problem, p_value: Tensor, sampler: _Sampler, seconds: float
+    ) -> PosteriorSamples:
         """All of them."""
         batch, each, draws = self.chart.shape
         mean = self.first / (each * draws)
@@ -237,6 +248,7 @@ class _Record:
         local_share, global_share = sampler.accepted / sampler.tried
         return PosteriorSamples(
             problem=problem,
+            p_value=p_value,
             chart=self.chart,
             z=self.z,
             log_density=self.log_density,

@@ -1,8 +1,8 @@
-"""What a sampler brings home, and whether it may be trusted."""
+"""The draws of a sampler, and whether its chains have mixed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
-from onmanifold.descent.problem import Problem
-from onmanifold.posterior.intervals import by_chart, check_level, of_pixels
+from onmanifold.errors import InputError, MissingPackage
+from onmanifold.posterior.base import Posterior
+from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
 from onmanifold.prior import Point, evaluation
 
 MIXED = 1.01  # largest R-hat at which chains pass for having mixed
@@ -23,11 +24,10 @@ class NotMixed(UserWarning):
 
 
 @dataclass(frozen=True)
-class PosteriorSamples:
+class PosteriorSamples(Posterior):
     """Draws from the posteriors of B measurements: C chains of N draws each.
 
     Attributes:
-        problem: what was solved.
         chart: ``(B, C, N)``, integer.
         z: latent coordinates there, ``(B, C, N, d)``.
         log_density: logarithm of the posterior's density over (chart, z), up to a constant, ``(B, C, N)``.
@@ -41,7 +41,6 @@ class PosteriorSamples:
         seconds: wall time.
     """
 
-    problem: Problem = field(repr=False)
     chart: Tensor
     z: Tensor
     log_density: Tensor
@@ -53,9 +52,6 @@ class PosteriorSamples:
     global_acceptance: Tensor
     operator_calls: Tensor
     seconds: float
-
-    def __len__(self) -> int:
-        return len(self.chart)
 
     @cached_property
     def rhat(self) -> Tensor:
@@ -77,30 +73,27 @@ class PosteriorSamples:
         return (self.rhat <= MIXED).all(dim=1)
 
     @property
-    def chart_shares(self) -> Tensor:
+    def chart_probabilities(self) -> Tensor:
         """Share of the draws in each chart, ``(B, K)``."""
         charts = torch.arange(self.problem.prior.num_charts, device=self.chart.device)
         return (self.chart.flatten(1).unsqueeze(2) == charts).to(self.z.dtype).mean(dim=1)
 
-    @torch.no_grad()
     def x(self, n: int) -> Tensor:
-        """``n`` draws of each unknown, evenly spread over all chains, ``(B, n, *x_shape)``."""
-        point, prior = self.points(n), self.problem.prior
-        with evaluation(prior):
-            return prior.decode(point).view(len(self), n, *prior.x_shape)
+        """``n`` draws of each x, evenly spread over all chains, ``(B, n, *x_shape)``."""
+        return self._decode(self.points(n))
 
     def points(self, n: int) -> Point:
         """``n`` draws for each measurement in turn, B * n, evenly spread over all chains."""
         check_count(n, "n")
         chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
         if n > chart.shape[1]:
-            raise ValueError(f"n is {n}, there are {chart.shape[1]} draws of each measurement")
+            raise InputError(f"n is {n}, there are {chart.shape[1]} draws of each measurement")
         some = torch.linspace(0, chart.shape[1] - 1, n, device=z.device).round().long()
         return Point(chart[:, some].flatten(), z[:, some].flatten(0, 1))
 
     @torch.no_grad()
     def interval(self, level: float = 0.9, draws: int = 1000) -> tuple[Tensor, Tensor]:
-        """Central intervals of each entry of the unknown, two ``(B, *x_shape)``.
+        """Central intervals of each entry of x, two ``(B, *x_shape)``.
 
         Args:
             level: share of the posterior inside.
@@ -110,7 +103,7 @@ class PosteriorSamples:
         check_count(draws, "draws")
         point = self.points(min(draws, self.chart[0].numel()))
         with evaluation(self.problem.prior):
-            return of_pixels(self.problem.prior, point, len(self), level)
+            return x_intervals(self.problem.prior, point, len(self), level)
 
     def latent_interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Central intervals of the coordinates in each chart, given that the point lies in it.
@@ -120,7 +113,7 @@ class PosteriorSamples:
         check_level(level)
         chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
         even = torch.ones_like(z[..., 0])
-        return by_chart(self.problem.prior, chart, z, even, level)
+        return latent_intervals(self.problem.prior, chart, z, even, level)
 
     def summary(self) -> str:
         """A line for each measurement."""
@@ -131,6 +124,10 @@ class PosteriorSamples:
             f"{self.local_acceptance[b]:>15.2f} {self.global_acceptance[b]:>7.2f} "
             f"{self.operator_calls[b]:>6}"
             for b in range(len(self))
+        ]
+        lines += [
+            f"measurement {b}: inconsistent with the noise, p = {self.p_value[b]:.2g}"
+            for b in (~self.consistent).nonzero().flatten().tolist()
         ]
         return "\n".join([head, *lines, f"{int(self.mixed.sum())} of {len(self)} mixed"])
 
@@ -151,7 +148,7 @@ def diagnostics() -> Any:
     try:
         from arviz_stats.base.array import array_stats
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             "R-hat and effective sample sizes need arviz-stats: install onmanifold[posterior]"
         ) from error
     return array_stats

@@ -1,4 +1,4 @@
-"""The posterior of a solved problem: what may be asked for it, its density, its local model.
+"""The posterior's density and its local model.
 
 Over charts k and latent coordinates z in the box,
 
@@ -9,16 +9,19 @@ with the prior's mixture density q: minus the logarithm is the objective that ``
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.model import QuadraticModel, Rows
 from onmanifold.descent.problem import Problem, Trial
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point
-from onmanifold.solution import Solution
+from onmanifold.solution import UNLIKELY, InconsistentWarning, Solution
 from onmanifold.status import Status
 
 _AT_REST = (*(int(s) for s in Status if s.converged), int(Status.STALLED))
@@ -33,27 +36,30 @@ def problem_of(solution: Solution) -> Problem:
             prior by another number than 1.
     """
     if not isinstance(solution, Solution):
-        raise TypeError(f"solution has to be what solve() returns, got {type(solution).__name__}")
+        raise InputTypeError(
+            f"solution has to be what solve() returns, got {type(solution).__name__}"
+        )
     problem = solution.problem
     if problem is None:
-        raise ValueError(
+        raise InputError(
             "the solution carries no problem (a stored one does not): call solve() again"
         )
     if not problem.noise_known or not problem.weighted:
-        raise ValueError(
+        raise InputError(
             "a posterior needs the noise level and the prior: call solve() again with "
             "fidelity=Gaussian(std) and without prior_weight"
         )
     if bool((problem.prior_weight != 1).any()):
-        raise ValueError(
-            f"with prior_weight={_told(problem)} the objective is no posterior's: call solve() "
-            "again without prior_weight, and put what you know of the noise into the fidelity"
+        weights = ", ".join(f"{weight:g}" for weight in problem.prior_weight.unique()[:3].tolist())
+        raise InputError(
+            f"with prior_weight={weights} the objective is no posterior's: call solve() again "
+            "without prior_weight, and put what you know of the noise into the fidelity"
         )
     return problem
 
 
-def at_rest(solution: Solution) -> Problem:
-    """The same, of a solution whose starts came to rest.
+def converged_problem(solution: Solution) -> Problem:
+    """The same, of a solution with a converged start for each measurement.
 
     Raises:
         ValueError: all starts of a measurement failed.
@@ -63,7 +69,7 @@ def at_rest(solution: Solution) -> Problem:
     good = torch.stack([status == code for code in _AT_REST]).any(0)
     failed = ~(good & torch.isfinite(solution.final_points.objective)).any(1)
     if bool(failed.any()):
-        raise ValueError(
+        raise InputError(
             f"measurements {failed.nonzero().squeeze(1).tolist()}: no start converged "
             f"({solution.reason[int(failed.long().argmax())]}); solve them again, with more steps or "
             "starts, or leave them out"
@@ -71,14 +77,28 @@ def at_rest(solution: Solution) -> Problem:
     return problem
 
 
+def warn_inconsistent(consistent: Tensor, stacklevel: int = 3) -> None:
+    """Warn of the measurements ``(B,)`` whose best mode is inconsistent with the noise."""
+    rows = (~consistent).nonzero().flatten().tolist()
+    if rows:
+        warnings.warn(
+            f"the posterior of measurements {rows} is not to be relied on: its best mode is inconsistent "
+            f"with the noise (p < {UNLIKELY}); the truth lies off the manifold, the noise is larger than "
+            "stated, the operator is another, or more starts are needed",
+            InconsistentWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
 @dataclass(frozen=True)
-class Local(Rows):
+class LocalModel(Rows):
     """The posterior around B points, to second order; derivatives in float64.
 
     Attributes:
         chart: the chart of each, ``(B,)``, integer.
         z: latent coordinates, ``(B, d)``.
         x: decoded, ``(B, *x_shape)``.
+        misfit: the fidelity's value, ``(B,)``.
         objective: minus the logarithm of the density, up to a constant, ``(B,)``.
         gradient: of the objective in the latent coordinates, ``(B, d)``.
         hessian: Gauss-Newton curvature of the misfit plus the positive part of that of ``-log q``,
@@ -89,6 +109,7 @@ class Local(Rows):
     chart: Tensor
     z: Tensor
     x: Tensor
+    misfit: Tensor
     objective: Tensor
     gradient: Tensor
     hessian: Tensor
@@ -100,7 +121,7 @@ class Local(Rows):
 
 
 @dataclass(frozen=True)
-class Visit:
+class Evaluated:
     """The points, of those asked for, at which the operator is defined.
 
     Attributes:
@@ -114,7 +135,7 @@ class Visit:
     trial: Trial
 
 
-def visit(problem: Problem, point: Point) -> Visit | None:
+def evaluate(problem: Problem, point: Point) -> Evaluated | None:
     """Linearize the operator at those points where it is defined; ``None`` if there are none."""
     x = problem.prior.decode(point)
     rows = torch.isfinite(x).flatten(1).all(1).nonzero().squeeze(1)
@@ -124,39 +145,44 @@ def visit(problem: Problem, point: Point) -> Visit | None:
         except OutsideDomain as error:
             rows = rows[~error.members]
             continue
-        return Visit(rows, x[rows], trial)
+        return Evaluated(rows, x[rows], trial)
     return None
 
 
-def local(problem: Problem, trial: Trial, x: Tensor) -> Local:
-    """Derivatives of the posterior at ``trial``, by d tangents a member."""
-    return modelled(problem, trial.point, x, trial.objective, problem.quadratic_model(trial))
+def local_model(problem: Problem, trial: Trial, x: Tensor) -> LocalModel:
+    """The posterior around ``trial``, decoded ``x``, by d tangents a member."""
+    return _local_model(problem, trial, x, problem.quadratic_model(trial))
 
 
-def modelled(
-    problem: Problem, point: Point, x: Tensor, objective: Tensor, model: QuadraticModel
-) -> Local:
-    """The same where the objective's model is known, as at the end of a descent."""
+def final_model(problem: Problem, state: LMState) -> LocalModel:
+    """The posterior around the final points of descents, whose derivatives are known."""
+    return _local_model(problem, state, problem.prior.decode(state.point), state.model)
+
+
+def _local_model(
+    problem: Problem, at: Trial | LMState, x: Tensor, model: QuadraticModel
+) -> LocalModel:
     gradient = model.gradient.double()
-    curvature = model.hessian.double()
-    used = problem.prior.active(point.chart)
-    hessian = _no_wider_than(box_of(problem, point.chart), used, curvature)
-    return Local(point.chart, point.z, x, objective.double(), gradient, hessian)
+    hessian = _confined(problem, at.point.chart, model.hessian.double())
+    return LocalModel(
+        at.point.chart, at.point.z, x, at.misfit, at.objective.double(), gradient, hessian
+    )
 
 
-def _no_wider_than(box: Tensor, used: Tensor, hessian: Tensor) -> Tensor:
+def _confined(problem: Problem, chart: Tensor, hessian: Tensor) -> Tensor:
     """Raise the curvatures ``(B, d, d)`` to 3 / box^2, the precision of a uniform density on the box.
 
-    Only where coordinates are used, ``(B, d)``; the others stay 0.
+    Only for coordinates that the charts ``(B,)`` have; the others stay 0.
     """
-    scale = torch.where(torch.isfinite(box) & used, box, 1.0)
+    box, active = box_of(problem, chart), problem.prior.active(chart)
+    scale = torch.where(torch.isfinite(box) & active, box, 1.0)
     least = torch.where(torch.isfinite(box).all(1, keepdim=True), 3.0, 0.0)
     scaled = scale.unsqueeze(2) * hessian * scale.unsqueeze(1)
     values, vectors = torch.linalg.eigh(0.5 * (scaled + scaled.mT))
     least = torch.maximum(least, values[:, -1:] * torch.finfo(values.dtype).eps)
     raised = (vectors * torch.maximum(values, least).unsqueeze(1)) @ vectors.mT
     result: Tensor = raised / scale.unsqueeze(2) / scale.unsqueeze(1)
-    return torch.where(used.unsqueeze(1) & used.unsqueeze(2), result, 0.0)
+    return torch.where(active.unsqueeze(1) & active.unsqueeze(2), result, 0.0)
 
 
 def box_of(problem: Problem, chart: Tensor) -> Tensor:
@@ -168,8 +194,3 @@ def box_of(problem: Problem, chart: Tensor) -> Tensor:
 def in_box(problem: Problem, chart: Tensor, z: Tensor) -> Tensor:
     """Which of the latent points ``(..., d)`` lie inside the boxes of their charts ``(...)``: ``(...)``."""
     return (z.abs() <= problem.prior.box_half_width(chart, z)).all(dim=-1)
-
-
-def _told(problem: Problem) -> str:
-    """The weights that a problem has, in short."""
-    return ", ".join(f"{weight:g}" for weight in problem.prior_weight.unique()[:3].tolist())

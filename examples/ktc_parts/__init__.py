@@ -1,1 +1,0 @@
-"""How ``ktc_tank.py`` reconstructs measured water tanks."""

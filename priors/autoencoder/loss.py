@@ -1,0 +1,186 @@
+"""Training an autoencoder: examples, batches, and one loss a method.
+
+A method is a subclass with a loss, in a file of its own; what it needs beside the examples it computes once
+(:meth:`AutoencoderTraining.set_up`) or draws with each batch (:meth:`AutoencoderTraining.extras`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from onmanifold.checks import check_count, check_number
+from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
+from onmanifold.priors.datasets import Dataset, part_of, stream
+from onmanifold.priors.networks import default_network
+from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
+
+
+@dataclass(frozen=True)
+class AutoencoderSchedule(Schedule):
+    """Length and sizes of a training run.
+
+    Attributes:
+        length: steps.
+        examples: how many examples there are to learn from; of a finite set at most all.
+        fitted: how many of them the latent density is fitted to, at most.
+    """
+
+    length: int = 5000
+    examples: int = 10_000
+    fitted: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("length", "examples", "fitted"):
+            check_count(getattr(self, name), f"schedule: {name}")
+        super().__post_init__()
+
+    @property
+    def steps(self) -> int:
+        return self.length
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A loss without numbers to choose."""
+
+
+@dataclass(frozen=True)
+class WeightOption:
+    """The number that most losses have.
+
+    Attributes:
+        weight: of the method's own term beside the mean squared error.
+    """
+
+    weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_number(self.weight, "loss: weight")
+
+
+class AutoencoderTraining(TrainingMethod):
+    """An autoencoder, a set of examples, and a loss.
+
+    A subclass writes :meth:`loss`, and may set
+
+    - ``Options``: a dataclass of the loss's numbers, the recipe's table ``[loss]``;
+    - ``Schedule``: a dataclass of its lengths and sizes, the table ``[schedule]``;
+    - ``model_defaults``: arguments of the configuration where the recipe names none;
+    - ``smallest_batch``: examples a step that the loss needs.
+
+    Args:
+        model: the autoencoder to train, in place.
+        data: where examples come from.
+        schedule: length and sizes.
+        options: the loss's numbers, of the class's ``Options``.
+        seed: seed of examples and noise.
+    """
+
+    Options: ClassVar[type] = NoOptions
+    Schedule: ClassVar[type[AutoencoderSchedule]] = AutoencoderSchedule
+    model_defaults: ClassVar[dict[str, Any]] = {}
+    smallest_batch: ClassVar[int] = 1
+    schedule: AutoencoderSchedule
+    examples: Tensor
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        data: Dataset,
+        schedule: AutoencoderSchedule,
+        options: Any,
+        seed: int,
+    ) -> None:
+        super().__init__(data, schedule, seed)
+        if schedule.batch_size < self.smallest_batch:
+            raise ValueError(
+                f"schedule: batch_size has to be at least {self.smallest_batch} for this method, got "
+                f"{schedule.batch_size}"
+            )
+        self.model, self.options = model, options
+        x = examples_of(data, schedule.examples, seed)
+        check_examples(x, model.x_shape, 2, "an autoencoder")
+        self.register_buffer("examples", x, persistent=False)
+        self.set_up()
+
+    @classmethod
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        autoencoder = Autoencoder(
+            AutoencoderConfig(data.x_shape, **{**cls.model_defaults, **model})
+        )
+        return cls(autoencoder, data, cls.Schedule(**schedule), cls.Options(**loss), seed)
+
+    @classmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+
+    @property
+    def prior(self) -> Autoencoder:
+        return self.model
+
+    def set_up(self) -> None:  # noqa: B027
+        """Compute once what the loss needs of all examples, such as their graph of neighbours.
+
+        Raises:
+            ValueError: options that do not fit the examples.
+        """
+
+    def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """What the loss needs beside the examples numbered ``rows`` ``(B,)``; values are ``(B, ...)``."""
+        return {}
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch: ``x`` ``(B, *x_shape)``, ``rows`` ``(B,)``, ``step`` and the extras."""
+
+    def reconstruction(self, x: Tensor) -> Tensor:
+        """``D(E(x))``."""
+        reconstructed: Tensor = self.model.decoder(self.model.encoder(x))
+        return reconstructed
+
+    def error(self, x: Tensor, found: Tensor) -> Tensor:
+        """Mean squared error, each entry weighted by ``weights(x)`` of the data where they have that."""
+        off = (found - x).square()
+        weigh = getattr(self.data, "weights", None)
+        if weigh is None:
+            return off.mean()
+        weights: Tensor = weigh(x)
+        return (weights * off).sum() / weights.sum()
+
+    def draw(self, step: int) -> dict[str, Tensor]:
+        generator = stream(self.seed, "train", step)
+        rows = torch.randint(
+            len(self.examples), (self.schedule.batch_size,), generator=generator
+        ).to(self.examples.device)
+        return {"x": self.examples[rows], "rows": rows} | self.extras(rows, generator)
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def finish(self) -> None:
+        self.model.eval()
+        self.model.fit_latents(self.examples[: self.schedule.fitted], self.seed)
+
+
+def examples_of(data: Dataset, n: int, seed: int, split: str = "train") -> Tensor:
+    """``n`` examples ``(n, *x_shape)`` to learn from; of a finite set ``n`` different ones, at most all."""
+    part = part_of(data, split)
+    generator = stream(seed, "seeding")
+    finite: Tensor | None = getattr(part, "x", None)
+    if finite is None:
+        return part.sample(n, generator)[0]
+    return finite[torch.randperm(len(finite), generator=generator)[:n]]

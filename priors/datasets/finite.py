@@ -1,0 +1,62 @@
+"""Finite sets of examples, of which each split sees its own part."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from onmanifold.priors.datasets.base import SPLITS, Examples
+
+
+class Part:
+    """Some examples of a finite set.
+
+    Args:
+        x: the examples, ``(n, *x_shape)``.
+        numbers: one coordinate of each, such as its number in a file or its label, ``(n,)``.
+        replacement: whether an example can be drawn twice; if not, at most all are drawn.
+    """
+
+    def __init__(self, x: Tensor, numbers: Tensor, replacement: bool) -> None:
+        self.x, self.numbers, self.replacement = x, numbers, replacement
+        self.x_shape = tuple(x.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """``n`` examples, and their numbers ``(n, 1)``."""
+        if self.replacement:
+            rows = torch.randint(len(self.x), (n,), generator=generator)
+        else:
+            rows = torch.randperm(len(self.x), generator=generator)[:n]
+        return Examples(self.x[rows], self.numbers[rows, None])
+
+
+class FiniteDataset(ABC):
+    """A data set of finitely many examples; its own :meth:`sample` draws from those to learn from."""
+
+    x_shape: tuple[int, ...]
+
+    @abstractmethod
+    def _part(self, split: str) -> Part:
+        """The examples that a known split may see."""
+
+    def part(self, split: str) -> Part:
+        """The examples that a split may see.
+
+        Raises:
+            ValueError: no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        return self._part(split)
+
+    def __len__(self) -> int:
+        return len(self.part("train"))
+
+    def sample(self, n: int, generator: torch.Generator) -> Examples:
+        """``n`` of the examples to learn from, and their coordinates ``(n, 1)``."""
+        return self.part("train").sample(n, generator)

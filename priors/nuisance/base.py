@@ -1,0 +1,164 @@
+"""A prior of images with nuisance parameters: further coordinates, normal and independent."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from math import log, pi
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor
+
+from onmanifold.checks import as_generator, check_batch
+from onmanifold.geometry import locate
+from onmanifold.plugins import built, kind_of
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, pad_to
+
+
+class NuisanceParameters(ManifoldPrior):
+    """A prior's images, changed by q parameters, which become the last q coordinates of each chart.
+
+    The parameters are independent and normal with mean 0; a coordinate counts standard deviations. A
+    subclass says how they change an image (:meth:`join`) and how they are read off it (:meth:`split`, an
+    exact inverse).
+
+    Args:
+        prior: the manifold of images.
+        std: standard deviation of each parameter, ``(q,)``.
+        x_shape: shape of the changed images.
+    """
+
+    reach = 4.0  # a parameter stays within four standard deviations
+
+    def __init__(
+        self, prior: ManifoldPrior, std: Sequence[float], x_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.prior, self.deviations = prior, tuple(std)
+        self.x_shape, self.dim, self.num_charts = x_shape, prior.dim + len(std), prior.num_charts
+        self.chart_dims = tuple(d + len(std) for d in prior.chart_dims)
+        self.train(prior.training)
+
+    @abstractmethod
+    def join(self, image: Tensor, parameters: Tensor) -> Tensor:
+        """Images of the inner prior and parameters ``(B, q)`` to ``(B, *x_shape)``, linear in both."""
+
+    @abstractmethod
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of :meth:`join`."""
+
+    @property
+    def box(self) -> Tensor:  # type: ignore[override]
+        """Half-widths of the latent box, ``(d + q,)``, or ``(K, d + q)`` where charts differ."""
+        inner, q = torch.as_tensor(self.prior.box, dtype=self.dtype), len(self.deviations)
+        if inner.ndim < 2 and len(set(self.prior.chart_dims)) == 1:
+            return torch.cat([inner.expand(self.prior.dim), inner.new_full((q,), self.reach)])
+        box = pad_to(inner.expand(self.num_charts, self.prior.dim), self.dim)
+        added = self._added(torch.arange(self.num_charts, device=inner.device))
+        return torch.where(added, self.reach, box)
+
+    @property
+    def inverse_error(self) -> float:  # type: ignore[override]
+        """That of the inner prior."""
+        return self.prior.inverse_error
+
+    @property
+    def locate_misses(self) -> float:
+        """That of the inner prior, 0 where it states none."""
+        return float(getattr(self.prior, "locate_misses", 0.0))
+
+    def _added(self, chart: Tensor) -> Tensor:
+        """Which coordinates of charts ``(B,)`` are parameters, ``(B, d + q)``, boolean."""
+        return self.active(chart) & ~pad_to(self.prior.active(chart), self.dim)
+
+    def decode_chart(self, z: Tensor, chart: int) -> Tensor:
+        d = self.prior.chart_dims[chart]
+        return self.join(
+            self.prior.decode_chart(z[:, :d], chart), z.new_tensor(self.deviations) * z[:, d:]
+        )
+
+    def columns_chart(self, z: Tensor, chart: int) -> Tensor:
+        d, q = self.prior.chart_dims[chart], len(self.deviations)
+        inner = self.prior.columns_chart(z[:, :d], chart)
+        scale = z.new_tensor(self.deviations)
+        image = torch.cat([inner, inner.new_zeros(len(z), q, *self.prior.x_shape)], dim=1)
+        parameters = torch.cat([z.new_zeros(1 + d, q), torch.diag(scale)]).expand(len(z), -1, -1)
+        parameters = torch.cat([(scale * z[:, d:]).unsqueeze(1), parameters[:, 1:]], dim=1)
+        joined: Tensor = self.join(image.flatten(0, 1), parameters.flatten(0, 1))
+        columns: Tensor = joined.unflatten(0, (len(z), 1 + d + q))
+        return columns
+
+    def encode_chart(self, x: Tensor, chart: int) -> Tensor:
+        image, parameters = self.split(x)
+        z = self.prior.encode_chart(image, chart)
+        return torch.cat([z, parameters / z.new_tensor(self.deviations)], dim=1)
+
+    def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
+        d = self.prior.chart_dims[chart]
+        normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)
+        return self.prior.log_prob_chart(z[:, :d], chart) + normal
+
+    def log_prob(self, point: Point) -> Tensor:
+        """All charts at once, as the inner prior has it."""
+        added = self._added(point.chart)
+        normal = torch.where(added, -0.5 * (point.z.square() + log(2 * pi)), 0.0).sum(1)
+        return self.prior.log_prob(self._inner(point, added)) + normal
+
+    def _inner(self, point: Point, added: Tensor) -> Point:
+        """The inner prior's point: without the parameters."""
+        return point.at(torch.where(added, 0.0, point.z)[:, : self.prior.dim])
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        source = as_generator(generator)
+        point = self.prior.sample(n, source)
+        drawn = torch.randn((n, len(self.deviations)), generator=source)
+        return self.extend(point, drawn.clamp(-self.reach, self.reach).to(point.z))
+
+    @torch.no_grad()
+    def recognize(self, x: Tensor) -> Point:
+        """Where the inner prior locates the image."""
+        check_batch(x, self.x_shape, "x")
+        image, parameters = self.split(x)
+        found = locate(self.prior, image)
+        return self.clamp(self.extend(found, parameters / parameters.new_tensor(self.deviations)))
+
+    @property
+    def jumps(self) -> Callable[[Point], dict[str, Point]]:
+        """Those of the inner prior, where it is reached by jumps; the parameters stay."""
+        inner_jumps = cast(ReachedByJumps, self.prior).jumps  # AttributeError where it is not
+
+        def jumps(point: Point) -> dict[str, Point]:
+            added = self._added(point.chart)
+            kept = point.z[added][None]
+            return {
+                name: self.extend(points, kept.expand(len(points), -1))
+                for name, points in inner_jumps(self._inner(point, added)).items()
+            }
+
+        return jumps
+
+    def extend(self, point: Point, parameters: Tensor | None = None) -> Point:
+        """Points of the inner prior, with parameters in standard deviations ``(B, q)``, by default 0."""
+        z, added = pad_to(point.z, self.dim), self._added(point.chart)
+        return point.at(z if parameters is None else z.masked_scatter(added, parameters))
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        return self.prior.responsibilities(self.split(x)[0])
+
+    def config(self) -> dict[str, Any]:
+        return {"prior": {"kind": kind_of(type(self.prior)), "config": self.prior.config()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build what :meth:`config` describes, with the inner prior's random weights."""
+        inner = built(config["prior"]["kind"], config["prior"]["config"])
+        build: Any = cls  # a subclass takes the prior and std
+        return cast(Self, build(inner, config["std"]))
+
+
+def without_nuisance(prior: ManifoldPrior) -> ManifoldPrior:
+    """The prior of images alone: what :class:`NuisanceParameters` were added to, if they were."""
+    while isinstance(prior, NuisanceParameters):
+        prior = prior.prior
+    return prior

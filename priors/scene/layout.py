@@ -1,0 +1,151 @@
+"""How a scene's coordinates are laid out: objects, their blocks of coordinates, and their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, map_coordinates
+from torch import Tensor
+
+from onmanifold.prior import ManifoldPrior, Point, pad_to
+from onmanifold.priors.scene.arrangement import Arrangement
+from onmanifold.priors.scene.placement import REACH, Placement
+
+Objects = list[tuple[int, Tensor]]
+"""Objects, each its kind and its block of coordinates ``(3 + d,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Charts of a scene, and what their coordinates mean.
+
+    A chart is a number of objects of each kind. A point of it lists them kind after kind, each by a block
+    of coordinates: its centre (2), its size (1), its code on a manifold of outlines (d).
+
+    Attributes:
+        outlines: manifold of single outlines.
+        kinds: number of kinds C.
+        size: pixels along each side of an image.
+        arrangement: density of places and sizes, and how many objects there are at most.
+        edge: width of the masks' edges, pixels.
+    """
+
+    outlines: ManifoldPrior
+    kinds: int
+    size: int
+    arrangement: Arrangement
+    edge: float = 1.0
+
+    @property
+    def most(self) -> int:
+        """Number of objects at most."""
+        return len(self.arrangement.counts) - 1
+
+    @property
+    def block(self) -> int:
+        """Number of coordinates of an object."""
+        return 3 + self.outlines.dim
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of the largest chart."""
+        return self.most * self.block
+
+    @cached_property
+    def counts(self) -> tuple[tuple[int, ...], ...]:
+        """Number of objects of each kind, a tuple a chart."""
+        counts = [
+            c for c in product(range(self.most + 1), repeat=self.kinds) if sum(c) <= self.most
+        ]
+        return tuple(sorted(counts, key=lambda c: (sum(c), c)))
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Puts outlines in their places."""
+        return Placement(self.outlines.x_shape[-1], self.size, self.edge)
+
+    @property
+    def block_box(self) -> Tensor:
+        """Half-widths of the latent box of an object's coordinates, ``(3 + d,)``."""
+        code = torch.as_tensor(self.outlines.box, dtype=self.outlines.dtype)
+        code = code.expand(self.outlines.dim)
+        return torch.cat([code.new_tensor([1.0, 1.0, 3.0]), code])
+
+    # Lists of objects -----------------------------------------------------------------------------
+
+    def chart(self, counts: Sequence[int]) -> int:
+        """The chart of so many objects of each kind."""
+        return self.counts.index(tuple(counts))
+
+    def kinds_of(self, chart: int) -> list[int]:
+        """The kind of each object of a chart."""
+        return [kind for kind, count in enumerate(self.counts[chart]) for _ in range(count)]
+
+    def objects(self, z: Tensor, chart: int) -> Objects:
+        """The objects of a point ``(dim,)``."""
+        blocks = z.split(self.block)
+        return list(zip(self.kinds_of(chart), blocks, strict=False))
+
+    def points(self, lists: Sequence[Objects]) -> Point:
+        """The points that lists of objects stand for."""
+        charts, rows = [], []
+        for objects in lists:
+            ordered = sorted(objects, key=lambda o: o[0])
+            charts.append(
+                self.chart([sum(k == kind for k, _ in objects) for kind in range(self.kinds)])
+            )
+            rows.append(torch.cat([self.new_block()[:0], *(block for _, block in ordered)]))
+        z = torch.stack([pad_to(row[None], self.dim)[0] for row in rows])
+        return Point(torch.tensor(charts, device=z.device), z)
+
+    def new_block(self, x: float = 0.0, y: float = 0.0, t: float | Tensor = 0.0) -> Tensor:
+        """Coordinates of an object with the outline of code 0: its centre, its size coordinate."""
+        block = torch.zeros(self.block, dtype=self.outlines.dtype, device=self.outlines.device)
+        block[0], block[1], block[2] = x, y, t
+        return block
+
+    # Masks ----------------------------------------------------------------------------------------
+
+    def masks(self, blocks: Tensor) -> Tensor:
+        """Soft masks ``(..., size, size)`` of objects ``(..., 3 + d)``."""
+        flat = blocks.reshape(-1, self.block)
+        outline = self.outlines.decode_chart(flat[:, 3:], 0).squeeze(1)
+        masks = self.placement(outline, flat[:, :2], self.arrangement.size(flat[:, 2]))
+        return masks.view(*blocks.shape[:-1], self.size, self.size)
+
+    def mask_columns(self, blocks: Tensor) -> Tensor:
+        """Masks of objects ``(N, 3 + d)`` and their derivatives, ``(N, 1 + 3 + d, size, size)``."""
+        outline = self.outlines.columns_chart(blocks[:, 3:], 0).squeeze(2)
+        size = self.arrangement.size(blocks[:, 2])
+        placed = self.placement.with_derivatives(outline, blocks[:, :2], size)
+        scale = torch.ones_like(placed[:, :, :1, :1])
+        scale[:, 3, 0, 0] = self.arrangement.spread * size
+        return placed * scale
+
+    @torch.no_grad()
+    def fit(self, region: np.ndarray) -> Tensor:
+        """Coordinates ``(3 + d,)`` of the object that fills a region of a square image."""
+        pixel = 2 / len(region)
+        row, column = np.nonzero(region)
+        centre = np.array([(column.mean() + 0.5) * pixel - 1, 1 - (row.mean() + 0.5) * pixel])
+        radius = max(np.sqrt(len(row) / np.pi) * pixel, 0.5 * pixel)
+        distance = distance_transform_edt(region) - distance_transform_edt(~region)
+        distance = (distance - 0.5 * np.sign(distance)) * pixel
+        side = self.outlines.x_shape[-1]
+        around = ((np.arange(side) + 0.5) * (2 * REACH / side) - REACH) * radius
+        rows = (1 - (centre[1] - around)) / pixel - 0.5
+        columns = (centre[0] + around + 1) / pixel - 0.5
+        grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+        level = map_coordinates(distance, grid, order=1, mode="nearest") / radius
+        box = self.block_box
+        code = self.outlines.encode_chart(torch.from_numpy(np.tanh(level)).to(box)[None, None], 0)[
+            0
+        ]
+        t = self.arrangement.size_coordinate(torch.tensor([radius]))
+        block = torch.cat([torch.from_numpy(centre).to(code), t.to(code), code])
+        return torch.clamp(block, -box, box)

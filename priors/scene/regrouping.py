@@ -1,0 +1,90 @@
+"""The scene nearest to an image whose regions are not its objects.
+
+Objects that touch are one region; an object that another one crosses is two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, label
+from torch import Tensor
+
+from onmanifold.geometry import nearest
+from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.scene.layout import Layout, Objects
+from onmanifold.priors.scene.moves import masks_of, plain, regroupings, replaced
+
+ACCEPTED = 0.1  # relative residual below which the objects are the right ones
+REDUCTION = 0.7  # of the residual that a regrouping has to reach; better outlines reach more
+TRIED, KEPT = 10, 30  # steps towards the image, of every regrouping and of the one that is kept
+
+
+def relative_residual(prior: ManifoldPrior, point: Point, x: Tensor) -> Tensor:
+    """Distance of the points' images to ``x`` ``(B, C, size, size)``, over the norm of that: ``(B,)``."""
+    apart = (prior.decode(point) - x).flatten(1).norm(dim=1)
+    relative: Tensor = apart / x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+    return relative
+
+
+def regrouped(scene: ManifoldPrior, layout: Layout, point: Point, x: Tensor) -> Point:
+    """Points ``(B)`` near images ``x`` ``(B, C, size, size)``; of those too far away, objects regrouped."""
+    far = (relative_residual(scene, point, x) > ACCEPTED).nonzero().squeeze(1)
+    chart, z = point.chart.clone(), point.z.clone()
+    for i in far:
+        found = _regrouped(scene, layout, point.select(i[None]), x[i][None])
+        chart[i], z[i] = found.chart[0], found.z[0]
+    return Point(chart, z)
+
+
+def _regrouped(scene: ManifoldPrior, layout: Layout, point: Point, x: Tensor) -> Point:
+    """One point, its objects regrouped as long as that brings it much nearer to ``x`` ``(1, C, S, S)``."""
+    residual = float(relative_residual(scene, point, x))
+    while residual > ACCEPTED and (lists := _candidates(layout, point, x[0])):
+        tried = layout.points(lists)
+        images = x.expand(len(tried), *x.shape[1:])
+        tried = nearest(scene, tried, images, TRIED)
+        best = relative_residual(scene, tried, images).argmin()
+        kept = nearest(scene, tried.select(best[None]), x, KEPT)
+        left = float(relative_residual(scene, kept, x))
+        if left > REDUCTION * residual:
+            break
+        point, residual = kept, left
+    return point
+
+
+def _candidates(layout: Layout, point: Point, x: Tensor) -> list[Objects]:
+    objects = layout.objects(point.z[0], int(point.chart[0]))
+    masks = masks_of(layout, objects)
+    lists = [
+        plain(objects),
+        *regroupings(layout, objects, masks).values(),
+        cut_at_necks(layout, objects, masks, x),
+    ]
+    return [other for some in lists for other in some if len(other) <= layout.most]
+
+
+def cut_at_necks(layout: Layout, objects: Objects, masks: Tensor, x: Tensor) -> list[Objects]:
+    """Each object's share of an image ``(C, S, S)``, cut where erosion parts it."""
+    found = []
+    for i, (kind, _) in enumerate(objects):
+        alike = [other for other, (k, _) in enumerate(objects) if k == kind]
+        own = (x[kind] > 0.5) & (masks[i] >= masks[alike].amax(0))
+        parts = [(kind, layout.fit(part)) for part in split_at_necks(own.cpu().numpy())]
+        if parts:
+            found.append(replaced(objects, i, *parts))
+    return found
+
+
+def split_at_necks(region: np.ndarray) -> list[np.ndarray]:
+    """The parts of a region on either side of its narrowest necks; none where it has no neck."""
+    depth = distance_transform_edt(region)
+    for eroded in np.unique(depth)[1:-1]:
+        numbered, count = label(depth > eroded)
+        if count > 1 and np.bincount(numbered.ravel())[1:].min() >= 4:
+            row, column = distance_transform_edt(
+                numbered == 0, return_distances=False, return_indices=True
+            )
+            nearer = numbered[row, column]
+            return [region & (nearer == k) for k in range(1, count + 1)]
+    return []

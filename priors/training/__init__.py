@@ -1,0 +1,1 @@
+"""Training: a recipe in, a prior with its card out."""

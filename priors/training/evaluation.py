@@ -1,0 +1,114 @@
+"""What a card says of a prior: figures on held-out examples that training never saw."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from onmanifold.prior import ManifoldPrior
+from onmanifold.priors.atlas.atlas import Atlas
+from onmanifold.priors.atlas.diagnostics import coverage
+from onmanifold.priors.atlas.probes import chart_distances, held_out
+from onmanifold.priors.datasets import Dataset, stream
+
+
+@torch.no_grad()
+def held_out_metrics(
+    prior: ManifoldPrior, data: Dataset, seed: int = 0, n: int = 1000
+) -> dict[str, float | list[float]]:
+    """Reconstruction of held-out examples by their best chart, and the prior's own checks.
+
+    Args:
+        prior: a trained prior.
+        data: the data set that it learned.
+        seed: seed of its recipe; the examples come from the split ``held-out``.
+        n: number of examples.
+
+    Returns:
+        ``relative_error``, ``psnr``, ``psnr_peak_1``: median over the examples of their distance to the
+        manifold, as a share of the example's norm, and in dB of the data's range or of 1;
+        ``relative_error_95``: its 95th percentile; ``mean_squared_error``: mean over all entries;
+        ``decode_encode``: largest |E(D(z)) - z| of samples of the prior; of a learned
+        inverse also ``inverse_error``: its median, relative to |z|; of an atlas also
+        ``log_likelihood``: mean of :func:`log_likelihood`, ``chart_usage``: share of the examples in each
+        chart, ``overlap``: share that a second chart explains about as well; ``data_near_atlas``,
+        ``atlas_near_data``: see :func:`coverage`, where data have what it takes.
+    """
+    x = held_out(data, n, seed).to(prior.device, prior.dtype)
+    errors = chart_distances(prior, x)[1]
+    best = errors.amin(dim=1)
+    relative = best / x.flatten(1).norm(dim=1)
+    size, span = x[0].numel(), float(x.max() - x.min())
+    psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=1e-12))
+    point = prior.sample(min(n, 200), 0)
+    trip = prior.encode(prior.decode(point), point.chart).z - point.z
+    return {
+        **_coverage(prior, data, seed),
+        "held_out_examples": len(x),
+        "relative_error": _digits(relative.median()),
+        "relative_error_95": _digits(relative.quantile(0.95)),
+        "mean_squared_error": _digits(best.square().mean() / size),
+        "psnr": _digits(psnr.median() + 20 * math.log10(span)),
+        "psnr_peak_1": _digits(psnr.median()),
+        "decode_encode": _digits(trip.abs().max()),
+        **({"inverse_error": _digits(prior.inverse_error)} if prior.inverse_error else {}),
+        **(_of_charts(prior, x, errors, seed) if isinstance(prior, Atlas) else {}),
+    }
+
+
+def _of_charts(
+    atlas: Atlas, x: Tensor, errors: Tensor, seed: int
+) -> dict[str, float | list[float]]:
+    """How an atlas's charts explain examples at distances ``errors`` ``(B, K)``."""
+    best, chart = errors.min(dim=1)
+    usage = torch.bincount(chart, minlength=atlas.num_charts) / len(x)
+    close = (errors <= 2 * best[:, None]).sum(dim=1) > 1
+    likelihood = log_likelihood(atlas, x, stream(seed, "held-out", 1)).mean()
+    return {
+        "log_likelihood": _digits(likelihood),
+        "chart_usage": [_digits(share) for share in usage],
+        "overlap": _digits(close.float().mean()),
+    }
+
+
+def _coverage(prior: ManifoldPrior, data: Dataset, seed: int) -> dict[str, float]:
+    """Both shares of :func:`coverage` where they are defined."""
+    if len(data.x_shape) > 1:
+        return {}
+    found = coverage(prior, data, seed=seed)
+    shares = {"data_near_atlas": found.covered, "atlas_near_data": found.on_manifold}
+    return {name: share for name, share in shares.items() if share is not None}
+
+
+@torch.no_grad()
+def log_likelihood(
+    atlas: Atlas, x: Tensor, generator: torch.Generator, draws: int = 4, chunk: int = 100
+) -> Tensor:
+    """A lower bound of the log-likelihood of examples ``(B, *x_shape)`` in nats, ``(B,)``.
+
+    log sum_k alpha_k exp(ELBO_k): each chart's evidence lower bound, constants included, so that atlases
+    with other numbers of charts, and of latent dimensions, can be compared on the same data.
+
+    Args:
+        atlas: the mixture.
+        x: examples.
+        generator: of the encoders' noise.
+        draws: samples of the noise that each bound is the mean of.
+        chunk: examples computed at once.
+    """
+    config = atlas.settings
+    size = x[0].numel()
+    constant = config.dim * (math.log(2 * math.pi) + 1) / 2
+    constant -= size * math.log(2 * math.pi * config.sigma_x**2) / 2
+    bounds = []
+    for part in x.split(chunk):
+        noise = torch.randn((draws, len(part), config.dim), generator=generator).to(x)
+        energy = torch.stack([atlas.energies(part, each) for each in noise]).mean(dim=0)
+        bounds.append((atlas.log_weights - energy + constant).logsumexp(dim=1))
+    return torch.cat(bounds)
+
+
+def _digits(value: Tensor | float) -> float:
+    return float(f"{float(value):.4g}")

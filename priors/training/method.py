@@ -1,0 +1,161 @@
+"""What all training methods share: a run is a sequence of numbered steps.
+
+What a step does, and which examples and noise it sees, follows from its number alone, so that a run that was
+interrupted and resumed takes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any, Self
+
+import lightning
+import torch
+from torch import Tensor
+
+from onmanifold.checks import check_batch, check_count, check_number
+from onmanifold.prior import ManifoldPrior
+from onmanifold.priors.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Sizes and rates that the schedules of all methods share.
+
+    Attributes:
+        batch_size: examples a step.
+        learning_rate: largest learning rate; it rises over the first steps and ends at 0.01 of itself.
+        clip: largest norm of the gradient.
+    """
+
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_count(self.batch_size, "schedule: batch_size")
+        for name in ("learning_rate", "clip"):
+            check_number(getattr(self, name), f"schedule: {name}")
+        check_count(self.steps, "schedule: steps in all")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        raise NotImplementedError
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, as a share of the largest: a short rise, then half a cosine."""
+        return cosine_rate(step, self.steps)
+
+
+def cosine_rate(step: int, steps: int) -> float:
+    """1 after a rise over the first twentieth (200 steps at most), 0.01 at the end.
+
+    Example:
+        >>> [round(cosine_rate(step, 1000), 2) for step in (0, 50, 500, 1000)]
+        [0.02, 0.99, 0.51, 0.01]
+    """
+    warmup = max(1, min(200, steps // 20))
+    progress = min(1.0, step / steps)
+    return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * (1 + cos(pi * progress)) / 2)
+
+
+class TrainingMethod(lightning.LightningModule, ABC):
+    """A training method at work on one prior; an entry point of the group ``onmanifold.methods``.
+
+    Args:
+        data: what is learned.
+        schedule: lengths and rates.
+        seed: seed of examples and noise.
+    """
+
+    schedule: Schedule
+
+    def __init__(self, data: Dataset, schedule: Schedule, seed: int) -> None:
+        super().__init__()
+        self.data, self.schedule, self.seed = data, schedule, seed
+
+    @classmethod
+    @abstractmethod
+    def prepare(
+        cls,
+        data: Dataset,
+        model: dict[str, Any],
+        schedule: dict[str, Any],
+        loss: dict[str, Any],
+        seed: int,
+    ) -> Self:
+        """A training before its first step; bad arguments and data are found here.
+
+        Args:
+            data: what is learned.
+            model: a recipe's table ``[model]``.
+            schedule: its table ``[schedule]``.
+            loss: its table ``[loss]``.
+            seed: seed of examples and noise.
+
+        Raises:
+            TypeError: an argument that the model or the schedule does not take.
+            ValueError: sizes that do not fit each other, or data that cannot be learned.
+        """
+
+    @classmethod
+    @abstractmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+        """The tables ``model`` and ``schedule`` of a recipe, where nobody chose any.
+
+        Args:
+            x: some examples ``(n, *x_shape)``.
+            dim: an estimate of the dimension of their manifold.
+        """
+
+    @property
+    @abstractmethod
+    def prior(self) -> ManifoldPrior:
+        """What is trained."""
+
+    @abstractmethod
+    def draw(self, step: int) -> dict[str, Tensor]:
+        """The batch of a step; the first axis of each value counts its members."""
+
+    def finish(self) -> None:  # noqa: B027
+        """What is left to do after the last step, such as fitting the latent density."""
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
+        # 16-bit floats whose gradients are scaled; recipes have none.
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
+
+    def configure_optimizers(self) -> Any:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.schedule.learning_rate, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) -> None:
+    """Raise unless something can be learned from examples like ``x``.
+
+    Args:
+        x: the examples.
+        x_shape: shape that one should have.
+        needed: number of different examples that it takes.
+        what: what takes them, for the message.
+
+    Raises:
+        ValueError: another shape than ``(n, *x_shape)``, NaN, all the same, or too few different ones.
+    """
+    check_batch(x, x_shape, "data")
+    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise ValueError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
+    different = len(torch.unique(x.flatten(1), dim=0))
+    if different == 1:
+        raise ValueError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
+    if different < needed:
+        raise ValueError(f"data: {what}, but only {different} different examples")

@@ -1,0 +1,167 @@
+"""Recipes: everything that a training run depends on, in one file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from onmanifold.checks import check_count
+from onmanifold.entry_points import METHODS, load, plugins
+from onmanifold.plugins import load_dataset
+from onmanifold.priors.datasets import Dataset, part_of, stream
+from onmanifold.priors.training.dimension import intrinsic_dimension
+from onmanifold.priors.training.method import TrainingMethod
+
+PRECISIONS = ("32-true", "bf16-mixed")
+RECIPES = Path(str(files("onmanifold.priors"))) / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on, read from a TOML file.
+
+    Attributes:
+        name: name of the prior.
+        card: free text for its card (description, value range, unit, licence).
+        data: name of the data set, and its options.
+        model: arguments of the prior's configuration, ``x_shape`` aside.
+        schedule: arguments of the method's schedule.
+        loss: numbers in the method's loss, where it has any to choose.
+        method: name of the training method, see :func:`method_names`.
+        seed: seed of weights, data and noise.
+        precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
+        threads: of torch on the CPU, by default as many as there are cores. Their number changes the last
+            digits of sums, and training enlarges such differences: a run repeats bit by bit only with a
+            fixed number.
+    """
+
+    name: str
+    card: dict[str, str]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    schedule: dict[str, Any]
+    loss: dict[str, Any] = field(default_factory=dict)
+    method: str = "atlas"
+    seed: int = 0
+    precision: str = "32-true"
+    threads: int | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a recipe file, or a shipped recipe by its name.
+
+        Raises:
+            ValueError: no such recipe, or a key that is missing or unknown.
+
+        Example:
+            >>> Recipe.read("sphere").model["charts"]
+            2
+        """
+        shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
+        file = shipped.get(str(path), Path(path))
+        if not file.is_file():
+            raise ValueError(
+                f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
+            )
+        try:
+            tables = tomllib.loads(file.read_text())
+            if "file" in tables.get("data", {}):  # is named relative to the recipe
+                tables["data"]["file"] = str(file.parent / tables["data"]["file"])
+            recipe = cls(**tables)
+            if recipe.precision not in PRECISIONS:
+                raise ValueError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
+            if recipe.threads is not None:
+                check_count(recipe.threads, "threads")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file.name}: {error}") from error
+        return recipe
+
+    @classmethod
+    def default(cls, method: str, data: str) -> Recipe:
+        """A method's own recipe for a data set, with the intrinsic dimension estimated from examples.
+
+        Raises:
+            ValueError: no such method or data set.
+
+        Example:
+            >>> Recipe.default("ae", "swiss-roll").model["dim"]
+            2
+        """
+        plain = cls(f"{data}-{method}", {"licence": "MIT"}, {"name": data}, {}, {}, method=method)
+        seen = part_of(plain.load_data(), "seeding")
+        x, _ = seen.sample(2000, stream(plain.seed, "seeding"))
+        dim = max(1, round(intrinsic_dimension(x, min(50, len(x) // 4))))
+        try:
+            tables = method_class(method).defaults(x, dim)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+        return replace(plain, model=tables["model"], schedule=tables["schedule"])
+
+    def with_data(self, name: str) -> Recipe:
+        """The same for another data set, by its name."""
+        return replace(self, name=f"{name}-{self.method}", data={"name": name})
+
+    def with_charts(self, number: int) -> Recipe:
+        """The same with another number of charts, which is appended to its name.
+
+        Example:
+            >>> Recipe.read("sphere").with_charts(1).name
+            'sphere-1'
+        """
+        check_count(number, "charts")
+        if self.method != "atlas":
+            raise ValueError(
+                f"{self.name}: method {self.method!r} has one chart, only an atlas more"
+            )
+        return replace(self, name=f"{self.name}-{number}", model=self.model | {"charts": number})
+
+    def load_data(self) -> Dataset:
+        """The data set.
+
+        Raises:
+            ValueError: an unknown name, options that it does not take, or a file that cannot be read.
+        """
+        if "name" not in self.data:
+            raise ValueError(f"recipe {self.name}: [data] names no data set")
+        try:
+            data: Dataset = load_dataset(**self.data)
+        except (LookupError, TypeError, ValueError, OSError) as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
+        return data
+
+    def prepare(self) -> TrainingMethod:
+        """The training of this recipe before its first step; bad arguments and data are found here.
+
+        Raises:
+            ValueError: an unknown method or argument, sizes that do not fit each other, or data that cannot
+                be learned (NaN, constant, too few examples).
+        """
+        data = self.load_data()
+        try:
+            method = method_class(self.method)
+            return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
+
+
+def method_names() -> list[str]:
+    """Names of the installed training methods.
+
+    Example:
+        >>> "atlas" in method_names()
+        True
+    """
+    return list(plugins(METHODS))
+
+
+def method_class(name: str) -> type[TrainingMethod]:
+    """The training method of that name.
+
+    Raises:
+        LookupError: there is none.
+    """
+    found: type[TrainingMethod] = load(METHODS, "method", name)
+    return found

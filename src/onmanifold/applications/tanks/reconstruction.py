@@ -1,0 +1,153 @@
+"""The objects in a tank: scenes found by descent and jumps, weighed by their evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from onmanifold import Fidelity, InitialPoints, ManifoldPrior, MaxSteps, SmallDecrease, load_prior
+from onmanifold.applications.tanks.initial_points import initial_points
+from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
+from onmanifold.posterior import Laplace, find_posterior
+from onmanifold.priors.nuisance import MeasurementParameters
+from onmanifold.priors.scene import count_probabilities
+from onmanifold.solution import UNLIKELY
+
+PATIENCE = 3  # modes in a row whose jumps lead to nothing better before the search ends
+_SAMPLES = 60  # of the posterior, behind labels and probabilities
+_DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
+_POOL = 32  # samples of the prior that compete with the other initial points
+_STARTS, _HALVED = 8, 4  # descents before the first jump, and steps until half of them go on
+_SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The objects in a tank, and how certain they are.
+
+    Attributes:
+        labels: classes of the best expected score, ``(256, 256)``, row 0 on top: 0 water, 1 resistive,
+            2 conductive.
+        probabilities: of water, resistive, conductive, ``(3, 256, 256)``.
+        counts: probability of each number of resistive and conductive objects, largest first.
+        p_value: probability that the data term's errors alone make a misfit at least as large as that of the
+            most probable scene.
+        seconds: how long it took.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float64]
+    counts: Mapping[tuple[int, ...], float]
+    p_value: float
+    seconds: float
+
+    @property
+    def uncertainty(self) -> NDArray[np.float64]:
+        """Probability of any other class than the most probable one, ``(256, 256)``."""
+        return np.asarray(1 - self.probabilities.max(axis=0))
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the voltages are consistent with the most probable scene; if not, do not rely on it."""
+        return not self.p_value < UNLIKELY
+
+
+def tank_prior(scene: ManifoldPrior | None = None) -> MeasurementParameters:
+    """Scenes of resistive and conductive objects, and the drift of the water's conductivity.
+
+    Args:
+        scene: of two kinds; by default the pretrained ``scene``.
+    """
+    return MeasurementParameters(load_prior("scene") if scene is None else scene, [_DRIFT])
+
+
+def tank_posterior(
+    operator: EIT,
+    y: Tensor,
+    fidelity: Fidelity,
+    prior: MeasurementParameters,
+    seed: int = 0,
+    patience: int = PATIENCE,
+) -> Laplace:
+    """The posterior over scenes and the water's drift, given voltages.
+
+    Args:
+        operator: masks of resistive and conductive objects and the drift, ``(3, H, W)``, to voltages.
+        y: measured, V, ``(*y_shape,)``.
+        fidelity: what their residual costs.
+        prior: of :func:`tank_prior`.
+        seed: of the samples among the initial points.
+        patience: modes in a row whose jumps may lead to nothing better.
+    """
+    y = y.to(prior.dtype)
+    guesses = initial_points(operator, y, fidelity, prior)
+    return find_posterior(
+        operator,
+        y[None],
+        prior,
+        fidelity=fidelity,
+        starts=InitialPoints(_POOL, _STARTS, _HALVED, also=guesses),
+        stop=MaxSteps(12) | SmallDecrease(1e-3),
+        seed=seed,
+        patience=patience,
+        slack=_SLACK,
+    )
+
+
+def reconstruct(
+    tank: CalibratedTank,
+    measurement: Measurement,
+    prior: MeasurementParameters | None = None,
+    *,
+    unreliable: Sequence[int] = (),
+    patience: int = PATIENCE,
+    seed: int = 0,
+) -> Reconstruction:
+    """Find the objects in a tank: about 15 seconds on one core.
+
+    Args:
+        tank: calibrated by a measurement without objects.
+        measurement: with objects; the same tank and protocol.
+        prior: by default :func:`tank_prior`.
+        unreliable: measurement patterns that are bad in it, from 0; those of the reference are known.
+        patience: modes in a row whose jumps may lead to nothing better before the search ends.
+        seed: of the samples.
+
+    Warns:
+        InconsistentWarning: the voltages are inconsistent with the most probable scene.
+    """
+    began = time.perf_counter()
+    prior = tank_prior() if prior is None else prior
+    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
+    fidelity = tank.fidelity(measurement, unreliable)
+    y = measurement.voltages.flatten()
+    posterior = tank_posterior(operator, y, fidelity, prior, seed, patience)
+    return describe(posterior, time.perf_counter() - began, seed)
+
+
+def describe(posterior: Laplace, seconds: float = 0.0, seed: int = 0) -> Reconstruction:
+    """Labels, class probabilities and numbers of objects of a posterior over scenes."""
+    masks = posterior.x(_SAMPLES, seed)[0][:, :2]
+    return Reconstruction(
+        labels=ktc.best_labels(masks),
+        probabilities=class_probabilities(masks),
+        counts=count_probabilities(posterior)[0],
+        p_value=float(posterior.p_value[0]),
+        seconds=seconds,
+    )
+
+
+def class_probabilities(masks: Tensor) -> NDArray[np.float64]:
+    """Of water and the two classes, by samples of their masks ``(S, 2, H, W)``: ``(3, 256, 256)``.
+
+    The mean of the masks with their soft edges: no outline of the prior is the true one to a pixel.
+    """
+    fine = interpolate(masks, (ktc.SIZE, ktc.SIZE), mode="bilinear")
+    objects = fine.double().mean(0).numpy()
+    return np.concatenate([np.clip(1 - objects.sum(0, keepdims=True), 0, 1), objects])
