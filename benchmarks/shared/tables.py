@@ -13,9 +13,9 @@ class Table:
 
     Example:
         >>> table = Table({"bar": "<4", "error": "6.2f"})
-        bar   error
-        >>> table.row("first", 0.123)
-        first   0.12
+        bar    error
+        >>> table.row("left", 0.123)
+        left    0.12
     """
 
     def __init__(self, columns: Mapping[str, str]) -> None:
