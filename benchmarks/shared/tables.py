@@ -34,7 +34,8 @@ class Table:
 
 
 def _width(how: str) -> int:
-    return int(re.sub(r"^[<>]?(\d*).*", r"\1", how) or 0)
+    """The format's own width; room for most numbers where a float's format has none."""
+    return int(re.sub(r"^[<>]?(\d*).*", r"\1", how) or (7 if how[-1:] in {"f", "e", "%"} else 0))
 
 
 def _text(cell: object, how: str) -> str:
