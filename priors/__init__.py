@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from onmanifold.priors.autoencoder import Autoencoder as Autoencoder
     from onmanifold.priors.autoencoder import AutoencoderConfig as AutoencoderConfig
     from onmanifold.priors.autoencoder import GaussianMixture as GaussianMixture
-    from onmanifold.priors.background import WithBackground as WithBackground
     from onmanifold.priors.datasets import Dataset as Dataset
     from onmanifold.priors.datasets import Examples as Examples
-    from onmanifold.priors.parameters import WithParameters as WithParameters
+    from onmanifold.priors.nuisance import BackgroundOffset as BackgroundOffset
+    from onmanifold.priors.nuisance import MeasurementParameters as MeasurementParameters
+    from onmanifold.priors.nuisance import NuisanceParameters as NuisanceParameters
     from onmanifold.priors.scene import Arrangement as Arrangement
     from onmanifold.priors.scene import RadialOutlines as RadialOutlines
     from onmanifold.priors.scene import Scene as Scene
+    from onmanifold.priors.scene import count_probabilities as count_probabilities
     from onmanifold.priors.training.method import TrainingMethod as TrainingMethod
     from onmanifold.priors.training.recipe import Recipe as Recipe
     from onmanifold.priors.training.run import Diverged as Diverged
@@ -38,10 +40,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "atlas": ("Atlas", "AtlasConfig", "Chart", "LatentFlow", "SoftBox"),
     "autoencoder": ("Autoencoder", "AutoencoderConfig", "GaussianMixture"),
-    "background": ("WithBackground",),
     "datasets": ("Dataset", "Examples"),
-    "parameters": ("WithParameters",),
-    "scene": ("Arrangement", "RadialOutlines", "Scene"),
+    "nuisance": ("BackgroundOffset", "MeasurementParameters", "NuisanceParameters"),
+    "scene": ("Arrangement", "RadialOutlines", "Scene", "count_probabilities"),
     "training.method": ("TrainingMethod",),
     "training.recipe": ("Recipe",),
     "training.run": ("Diverged", "train"),
