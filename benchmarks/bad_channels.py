@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.tanks_parts.cases import Case, load_cases, load_real
 from onmanifold.operators.eit import (
     EIT,
     Measurement,
@@ -34,6 +31,7 @@ from onmanifold.operators.eit import (
     ktc,
     noise_std,
 )
+from tanks_parts.cases import Case, load_cases, load_real
 
 KINDS = ("swapped", "saturated", "dead", "noisy")
 LEVELS = (1, 4, 7)

@@ -4,17 +4,14 @@ Run: ``python benchmarks/blur.py [--threads 1] [--dtype float32] [--device cpu]`
 image for each way, the way that ``auto`` takes and how far from the fastest it is.
 """
 
-from __future__ import annotations
-
-import argparse
-import itertools
-import math
-import time
-from collections.abc import Callable
+from itertools import product
 
 import torch
+import typer
 
 from onmanifold.operators import Blur, gaussian_kernel
+from shared.tables import Table
+from shared.timing import seconds_of
 
 METHODS = ("spatial", "fft", "separable")
 SIZES = (32, 64, 128, 256, 512)
@@ -23,56 +20,43 @@ BATCHES = (1, 16)
 BOUNDARIES = ("zero", "reflect", "circular")
 
 
-def seconds(run: Callable[[], object], device: torch.device, budget: float = 0.1) -> float:
-    """Fastest of several runs of ``run``."""
-    best = math.inf
-    run()
-    started = time.perf_counter()
-    while best == math.inf or time.perf_counter() - started < budget:
-        begin = time.perf_counter()
-        run()
-        if device.type == "cuda":
+def fastest(blur: Blur, x: torch.Tensor, budget: float = 0.1) -> float:
+    """Fewest milliseconds an image of ``A`` or its adjoint, in runs of at least 0.1 s."""
+
+    def both() -> None:
+        blur.A(x)
+        blur.A_adjoint(x)
+        if x.is_cuda:
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begin)
-    return best
+
+    seconds_of(both)
+    times = [seconds_of(both)]
+    while sum(times) < budget:
+        times.append(seconds_of(both))
+    return 1000 * min(times) / (2 * len(x))
 
 
-def measure(
-    n: int, taps: int, batch: int, boundary: str, like: torch.Tensor
-) -> tuple[dict[str, float], str]:
-    """Seconds an image for each way, and the way that ``auto`` takes."""
-    kernel = gaussian_kernel(taps, std=taps / 4, dtype=like.dtype)
-    x = torch.rand((batch, n, n), dtype=like.dtype, device=like.device)
-    times = {}
-    for method in METHODS:
-        if method == "spatial" and (n * taps) ** 2 * batch > 1e8:
-            continue  # takes long, and is never the fastest there
-        blur = Blur(kernel, (n, n), boundary, method).to(like.device)
-        both = seconds(lambda blur=blur: (blur.A(x), blur.A_adjoint(x)), like.device)
-        times[method] = both / (2 * batch)
-    return times, Blur(kernel, (n, n), boundary).method
-
-
-def main() -> None:
+def main(threads: int = 1, dtype: str = "float32", device: str = "cpu") -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    like = torch.empty(0, dtype=getattr(torch, options.dtype), device=options.device)
-    losses = []
-    print(f"{'image':>6} {'taps':>5} {'batch':>5} {'boundary':>9}", *(f"{m:>10}" for m in METHODS))
-    for n, taps, batch, boundary in itertools.product(SIZES, TAPS, BATCHES, BOUNDARIES):
-        times, chosen = measure(n, taps, batch, boundary, like)
+    torch.set_num_threads(threads)
+    kind, losses = getattr(torch, dtype), []
+    columns = {"image": "d", "taps": "d", "batch": "d", "boundary": "9"}
+    table = Table(columns | dict.fromkeys(METHODS, "10.3f") | {"auto": "<", "times": ".1f"})
+    for n, taps, batch, boundary in product(SIZES, TAPS, BATCHES, BOUNDARIES):
+        kernel = gaussian_kernel(taps, std=taps / 4, dtype=kind)
+        x, times = torch.rand((batch, n, n), dtype=kind, device=device), {}
+        for method in METHODS:
+            if method == "spatial" and (n * taps) ** 2 * batch > 1e8:
+                continue  # takes long, and is never the fastest there
+            times[method] = fastest(Blur(kernel, (n, n), boundary, method).to(device), x)
+        chosen = Blur(kernel, (n, n), boundary).method
         losses.append(times[chosen] / min(times.values()))
-        cells = (f"{1e3 * times[m]:10.3f}" if m in times else f"{'-':>10}" for m in METHODS)
-        print(f"{n:6} {taps:5} {batch:5} {boundary:>9}", *cells, f"  {chosen} x{losses[-1]:.1f}")
+        cells = (times.get(method, "-") for method in METHODS)
+        table.row(n, taps, batch, boundary, *cells, chosen, losses[-1])
     losses.sort()
     middle = losses[len(losses) // 2]
     print(f"auto against the fastest: median x{middle:.2f}, worst x{losses[-1]:.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -12,36 +12,31 @@ nothing to gain. Bars, balls and tanks start from random samples of the prior.
 - *outside*: share of the time spent neither in the operator nor in a network or its derivatives.
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.descent_parts.controls import FixedStep, Reaches  # noqa: E402
-from benchmarks.descent_parts.problems import Case, balls, bars, tanks, toys  # noqa: E402
-from benchmarks.descent_parts.timing import Clock, TimedOperator, networks_on  # noqa: E402
-from onmanifold import (  # noqa: E402
+from descent_parts.clock import Clock, TimedOperator
+from descent_parts.controls import FixedStep, Reaches
+from descent_parts.problems import Race, balls, bars, tanks, toys
+from onmanifold import (
     LBFGS,
     ConjugateGradient,
     Latent,
     LatentAdam,
     LevenbergMarquardt,
     MaxSteps,
-    Point,
     RiemannianGradientDescent,
     SmallDecrease,
+    Solution,
     Status,
     solve,
 )
-from onmanifold.descent import Method, descend  # noqa: E402
+from onmanifold.descent import Method, descend
+from shared.options import one_of
+from shared.tables import Table
+from shared.timing import seconds_of
 
 METHODS: dict[str, Method[Any]] = {
     "Levenberg-Marquardt": LevenbergMarquardt(),
@@ -54,100 +49,86 @@ METHODS: dict[str, Method[Any]] = {
     "fixed step 0.2": FixedStep(0.2),
     "fixed step 0.5": FixedStep(0.5),
 }
-HEAD = "method                success   starts  steps  evaluations  linearizations   calls  seconds  outside"
+MEDIANS = ("steps", "evaluations", "linearizations")
+COLUMNS = {"method": "<20", "success": "8", "starts": "7"} | dict.fromkeys(MEDIANS, ".0f")
+PARTS = ("toys", "bars", "balls", "tanks", "batch")
 
 
-def measured(case: Case, method: Method[Any]) -> tuple[str, float]:
-    """The row of a method, and the median of evaluations of the starts that reach the target."""
+def measured(table: Table, race: Race, name: str) -> float:
+    """Print the row of a method; the median of evaluations of the starts that reach the target."""
     clock = Clock()
-    problem = case.problem(TimedOperator(case.operator, clock))
-    stop = MaxSteps(case.budget) | Reaches(case.target, case.each) | SmallDecrease(1e-9)
-    with networks_on(clock, case.prior):
-        began = time.perf_counter()
-        descent = descend(problem, method, stop, case.starts)
-        seconds = time.perf_counter() - began
-    reached = descent.status == Status.DISCREPANCY
-    won = reached.view(len(case.measurement), -1).any(1)
+    problem = race.problem(TimedOperator(race.operator, clock))
+    stop = MaxSteps(race.budget) | Reaches(race.target, race.each) | SmallDecrease(1e-9)
+    found = []
+    with clock.networks(race.prior):
+        seconds = seconds_of(
+            lambda: found.append(descend(problem, METHODS[name], stop, race.starts))
+        )
+    reached = found[0].status == Status.DISCREPANCY
+    won = reached.view(len(race.measurement), -1).any(1)
     counts = problem.counts
     medians = [
         float(values[reached].double().median()) if reached.any() else torch.nan
-        for values in (descent.state.steps, counts.evaluations, counts.linearizations)
+        for values in (found[0].state.steps, counts.evaluations, counts.linearizations)
     ]
-    calls = float(counts.evaluations.double().mean()) * case.each
-    row = (
-        f"{int(won.sum()):4d} of {len(won):2d} {int(reached.sum()):4d}/{len(reached):<4d} {medians[0]:5.0f} "
-        f"{medians[1]:12.0f} {medians[2]:15.0f} {calls:7.0f} {seconds:8.1f} "
-        f"{1 - clock.seconds / seconds:8.1%}"
-    )
-    return row, medians[1]
+    shares = f"{int(won.sum())} of {len(won)}", f"{int(reached.sum())}/{len(reached)}"
+    calls = float(counts.evaluations.double().mean()) * race.each
+    table.row(name, *shares, *medians, calls, seconds, 1 - clock.seconds / seconds)
+    return medians[1]
 
 
-def table(case: Case, names: list[str]) -> None:
+def compare(race: Race, names: list[str]) -> None:
     """Print the table of a problem."""
-    print(f"\n{case.name}: {len(case.measurement)} measurements, {case.each} starts each")
-    print(HEAD, flush=True)
-    spent = {}
-    for name in names:
-        row, spent[name] = measured(case, METHODS[name])
-        print(f"{name:20s} {row}", flush=True)
-    ours = spent.get("Levenberg-Marquardt")
-    if case.published and ours:
-        times = case.published / ours
-        print(f"published: {case.published} fixed steps, {times:.0f} times as many evaluations")
+    print(f"\n{race.name}: {len(race.measurement)} measurements, {race.each} starts each")
+    table = Table(COLUMNS | {"calls": ".0f", "seconds": ".1f", "outside": ".1%"})
+    evaluations = {name: measured(table, race, name) for name in names}
+    if race.published and (ours := evaluations.get("Levenberg-Marquardt")):
+        times = race.published / ours
+        print(f"published: {race.published} fixed steps, {times:.0f} times as many evaluations")
 
 
 def batch(count: int = 64) -> None:
     """Bars in one call against as many calls."""
-    case = bars(count, 4)
-    options = {"fidelity": case.fidelity, "stop": MaxSteps(100) | SmallDecrease(1e-6)}
-    began = time.perf_counter()
-    together = solve(case.operator, case.measurement, case.prior, starts=case.starts, **options)
-    middle = time.perf_counter()
-    alone = []
-    for b in range(count):
-        rows = slice(b * case.each, (b + 1) * case.each)
-        start = Point(case.starts.chart[rows], case.starts.z[rows])
-        y = case.measurement[b : b + 1]
-        alone.append(solve(case.operator, y, case.prior, starts=start, **options))
-    ended = time.perf_counter()
-    off = (torch.cat([one.x for one in alone]) - together.x).abs().max()
-    objective = torch.cat([one.objective for one in alone])
-    gap = ((together.objective - objective) / objective).abs().max()
+    race = bars(count, 4)
+    options = {"fidelity": race.fidelity, "stop": MaxSteps(100) | SmallDecrease(1e-6)}
+    found: list[Solution] = []
+
+    def call(rows: range) -> None:
+        starts = race.starts.select(torch.arange(rows.start * 4, rows.stop * 4))
+        y = race.measurement[rows.start : rows.stop]
+        found.append(solve(race.operator, y, race.prior, starts=starts, **options))
+
+    together = seconds_of(lambda: call(range(count)))
+    alone = seconds_of(lambda: [call(range(b, b + 1)) for b in range(count)])
+    off = (torch.cat([one.x for one in found[1:]]) - found[0].x).abs().max()
+    objective = torch.cat([one.objective for one in found[1:]])
+    gap = ((found[0].objective - objective) / objective).abs().max()
     print(
-        f"\n{count} bars: one call {middle - began:.1f} s, {count} calls {ended - middle:.1f} s, "
-        f"{(ended - middle) / (middle - began):.1f} times; pixels differ by at most {off:.1g}, objectives by "
+        f"\n{count} bars: one call {together:.1f} s, {count} calls {alone:.1f} s, "
+        f"{alone / together:.1f} times; pixels differ by at most {off:.1g}, objectives by "
         f"{gap:.1g} of themselves"
     )
 
 
-def cases(part: str, starts: int) -> Iterator[Case]:
-    """The problems of a part."""
-    if part == "toys":
-        yield from toys()
-    elif part == "bars":
-        yield bars(20, starts)
-    elif part == "balls":
-        yield balls(10, starts)
-    elif part == "tanks":
-        yield from tanks(starts)
+Part = one_of(PARTS)
+MethodName = one_of(METHODS)
 
 
-def main() -> None:
-    """Print the tables asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ["toys", "bars", "balls", "tanks", "batch"]
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; default: all")
-    parser.add_argument("--starts", type=int, default=4, help="for each measurement")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(parts):
-        parser.error(f"parts are {', '.join(parts)}, got {', '.join(sorted(unknown))}")
-    for part in arguments.parts or parts:
+def main(
+    parts: Annotated[list[Part], typer.Argument()] = tuple(Part),
+    starts: int = 4,
+    methods: list[MethodName] = tuple(MethodName),
+) -> None:
+    """Print the tables asked for, by default all, with so many starts for each measurement."""
+    for part in parts:
         if part == "batch":
             batch()
-        for case in cases(part, arguments.starts):
-            table(case, arguments.methods)
+        elif part in ("toys", "tanks"):
+            for race in toys() if part == "toys" else tanks(starts):
+                compare(race, methods)
+        else:
+            compare(bars(20, starts) if part == "bars" else balls(10, starts), methods)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

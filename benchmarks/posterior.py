@@ -1,34 +1,36 @@
-"""Uncertainty, measured: ``python benchmarks/posterior.py coverage | circle | modes | moves | picture``.
+"""Uncertainty, measured: ``python benchmarks/posterior.py coverage | circle | modes | moves | figure``.
 
 * ``coverage``: of 200 simulated problems, truth drawn from the prior, how often the 90 % intervals of Laplace
-  and of the sampler hold the true coordinates (in the truth's chart) and the true entries of x;
+  and of the sampler hold the true coordinates (in the truth's chart) and the true entries of x, for each of
+  the settings wave, ring, bar (``--settings NAME``);
 * ``circle``: the sampler on bars against integration over (chart, coordinate) on a grid;
 * ``modes``: a measurement that two points of different charts explain, with the share of either;
-* ``moves``: what local and global moves are worth on each of these;
-* ``picture``: draws ``docs/uncertainty.png``.
+* ``moves``: what local and global moves gain on two blurred bars;
+* ``figure``: draws ``docs/uncertainty.png``.
 """
 
-from __future__ import annotations
-
-import argparse
-import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from math import pi
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
+import typer
 from torch import Tensor
 
+from bars import NOISE, bar_blur, blurred_bars
 from onmanifold import Gaussian, ManifoldPrior, Point, Solution, load_prior, simulate, solve
 from onmanifold.operator import as_operator
-from onmanifold.operators import Blur, gaussian_kernel
-from onmanifold.posterior import Laplace, NotMixed, PosteriorSamples, laplace, sample_posterior
-from onmanifold.priors.datasets import Bar, stream
+from onmanifold.operators import Blur
+from onmanifold.posterior import NotMixed, PosteriorSamples, laplace, sample_posterior
+from shared.options import one_of
+from shared.tables import Table, rounded
+from shared.timing import seconds_of
 
 LEVEL = 0.9
-NOISE = 0.1  # of the blurred bars
 
 
 class Wave(ManifoldPrior):
@@ -50,82 +52,69 @@ class Wave(ManifoldPrior):
         return Point(torch.zeros(n, dtype=torch.long), torch.randn(n, 1, generator=source))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A prior, an operator and a noise level to measure coverage with."""
+class Setting(NamedTuple):
+    """What coverage is measured with: noise of a standard deviation, draws of two chains."""
 
     prior: ManifoldPrior
     operator: Callable[[Tensor], Tensor] | Blur
     std: float
     draws: int
-    chains: int
 
 
-def settings() -> dict[str, Callable[[], Setting]]:
-    """Those that ``coverage`` knows."""
-
-    def bar() -> Setting:
-        prior = load_prior("bar")
-        return Setting(prior, Blur(gaussian_kernel(40, 15.0), prior.x_shape), NOISE, 60, 2)
-
-    return {
-        "wave": lambda: Setting(Wave(), lambda x: (x + x**3)[:, :2], 0.5, 500, 2),
-        "ring": lambda: Setting(
-            load_prior("ring"), lambda x: torch.cat([x.square(), x[:, :1]], 1), 0.2, 300, 2
-        ),
-        "bar": bar,
-    }
+SETTINGS: dict[str, Callable[[], Setting]] = {
+    "wave": lambda: Setting(Wave(), lambda x: (x + x**3)[:, :2], 0.5, 500),
+    "ring": lambda: Setting(
+        load_prior("ring"), lambda x: torch.cat([x.square(), x[:, :1]], 1), 0.2, 300
+    ),
+    "bar": lambda: Setting(load_prior("bar"), bar_blur(), NOISE, 60),
+}
 
 
-def share_inside(truth: Tensor, interval: tuple[Tensor, Tensor]) -> Tensor:
+def coverage(names: list[str], problems: int) -> None:
+    """Print how often the intervals hold the truth."""
+    shares = {"latent": ".1%", "entries": ".1%", "entries, std > 0.01": ".1%", "seconds": ".1f"}
+    table = Table({"prior": "<", "by": "<", "problems": "d"} | shares)
+    for name in names:
+        prior, operator, std, draws = SETTINGS[name]()
+        truth = prior.sample(problems, 11)
+        x = prior.decode(truth).detach()
+        y = simulate(as_operator(operator, prior.x_shape), x, std, 12)
+        solution = solve(operator, y, prior, fidelity=Gaussian(std))
+        seconds = seconds_of(partial(laplace, solution))
+        approximation = laplace(solution)
+        samples = sampled(solution, draws, 2, warmup=40, approximation=approximation)
+        spread, rows = samples.std > 0.01, torch.arange(problems)
+        for title, result, spent in (
+            ("Laplace", approximation, seconds),
+            ("sampler", samples, samples.seconds),
+        ):
+            low, high = result.latent_interval(LEVEL)
+            z = within(truth.z, (low[rows, truth.chart], high[rows, truth.chart]))
+            entries = within(x, result.interval(LEVEL))
+            means = (held.double().mean() for held in (z, entries, entries[spread]))
+            table.row(name, title, problems, *means, spent)
+        print(
+            f"{name}: R-hat at most 1.01 in {int(samples.mixed.sum())} of {problems}; "
+            f"median jump acceptance {samples.global_acceptance.median():.2f}"
+        )
+
+
+def within(truth: Tensor, interval: tuple[Tensor, Tensor]) -> Tensor:
     """Which true numbers lie in their intervals."""
     return (interval[0] <= truth) & (truth <= interval[1])
 
 
-def coverage(name: str, problems: int) -> None:
-    """Print how often the intervals hold the truth."""
-    setting = settings()[name]()
-    prior = setting.prior
-    truth = prior.sample(problems, 11)
-    x = prior.decode(truth).detach()
-    operator = as_operator(setting.operator, prior.x_shape)
-    y = simulate(operator, x, setting.std, 12)
-    solution = solve(operator, y, prior, fidelity=Gaussian(setting.std))
-    began = time.perf_counter()
-    approximation = laplace(solution)
-    seconds = time.perf_counter() - began
+def sampled(solution: Solution, *counts: int, **options: object) -> PosteriorSamples:
+    """Samples, of chains that may be too short to be called mixed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotMixed)
-        samples = sample_posterior(
-            solution, setting.draws, setting.chains, warmup=40, approximation=approximation
-        )
-    rows = torch.arange(problems)
-    spread = samples.std > 0.01
-    for way, result, took in (
-        ("Laplace", approximation, seconds),
-        ("sampler", samples, samples.seconds),
-    ):
-        low, high = result.latent_interval(LEVEL)
-        latent = share_inside(truth.z, (low[rows, truth.chart], high[rows, truth.chart]))
-        pixels = share_inside(x, result.interval(LEVEL))
-        print(
-            f"{name:6s} {way:8s} {problems:5d} {latent.double().mean():9.1%} {pixels.double().mean():9.1%} "
-            f"{pixels[spread].double().mean():12.1%} {took:8.1f}",
-            flush=True,
-        )
-    print(
-        f"{name:6s} R-hat at most 1.01 in {int(samples.mixed.sum())} of {problems}; "
-        f"median jump acceptance {samples.global_acceptance.median():.2f}"
-    )
+        return sample_posterior(solution, *counts, **options)
 
 
-def blurred_bars(n: int) -> tuple[Tensor, Tensor, Solution]:
+def deblurred(n: int) -> tuple[Tensor, Tensor, Solution]:
     """Held-out bars, their angles in radians, and the solution of their deblurring."""
-    prior = load_prior("bar")
-    operator = Blur(gaussian_kernel(40, 15.0), prior.x_shape)
-    truth, angle = Bar().sample(n, stream(0, "held-out"))
-    y = simulate(operator, truth, NOISE, 0)
-    return truth, angle, solve(operator, y, prior, fidelity=Gaussian(NOISE))
+    truth, angle, operator, y = blurred_bars(n)
+    return truth, angle, solve(operator, y, load_prior("bar"), fidelity=Gaussian(NOISE))
 
 
 @torch.no_grad()
@@ -159,27 +148,25 @@ def total_variation(samples: PosteriorSamples, mass: Tensor, bins: int) -> Tenso
     return 0.5 * (share - true).abs().sum((1, 2))
 
 
-def against_the_grid(name: str, solution: Solution, draws: int, bins: int = 50) -> PosteriorSamples:
+def against_the_grid(solution: Solution, draws: int, bins: int = 50) -> None:
     """Print how far Laplace and sampler are from integration."""
     approximation = laplace(solution)
     samples = sample_posterior(solution, draws, warmup=60, approximation=approximation)
     mass = grid_mass(solution)
     away = total_variation(samples, mass, bins)
-    shares, integrated = samples.chart_probabilities, mass.sum(2)
     evidence = approximation.log_evidence.softmax(1)
-    print(f"{name}: total variation over {bins} cells a chart, charts' shares, R-hat, least ESS")
+    print(f"total variation over {bins} cells a chart; shares of the charts")
+    shares = dict.fromkeys(["integrated", "sampled", "Laplace"], "<24")
+    table = Table({"": "d", "variation": ".3f"} | shares | {"R-hat": ".3f", "least ESS": ".0f"})
     for b in range(len(solution)):
-        print(
-            f"{b:4d} {away[b]:7.3f}   integrated {rounded(integrated[b])}  sampled {rounded(shares[b])}  "
-            f"Laplace {rounded(evidence[b])}  {samples.rhat[b].max():6.3f} {samples.ess[b].min():7.0f}"
-        )
-    print(f"     {samples.seconds:.0f} s, {int(samples.operator_calls[0])} operator calls each")
-    return samples
+        texts = (str(rounded(s[b])) for s in (mass.sum(2), samples.chart_probabilities, evidence))
+        table.row(b, away[b], *texts, samples.rhat[b].max(), samples.ess[b].min())
+    print(f"{samples.seconds:.0f} s, {int(samples.operator_calls[0])} operator calls each")
 
 
-def rounded(values: Tensor) -> list[float]:
-    """For printing."""
-    return [round(float(v), 3) for v in values]
+def circle() -> None:
+    """Three blurred bars."""
+    against_the_grid(deblurred(3)[2], 800)
 
 
 def modes() -> None:
@@ -189,22 +176,19 @@ def modes() -> None:
     def operator(x: Tensor) -> Tensor:
         return torch.cat([x[:, :1], 0.03 * x[:, 1:]], dim=1)
 
-    solution = solve(operator, y, load_prior("two-circles"), fidelity=Gaussian(0.05))
-    against_the_grid("modes", solution, 2000)
+    prior = load_prior("two-circles")
+    against_the_grid(solve(operator, y, prior, fidelity=Gaussian(0.05)), 2000)
 
 
 def moves() -> None:
-    """What one kind of moves gains alone: the other one's proposals are made useless."""
-    _, _, solution = blurred_bars(2)
+    """What local moves gain alone: the proposals of global ones are made useless."""
+    solution = deblurred(2)[2]
     good = laplace(solution)
-    ways: dict[str, Laplace] = {
+    for name, approximation in {
         "both": good,
         "local only": replace(good, mean=good.mean + 50.0),
-    }
-    for name, approximation in ways.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotMixed)
-            samples = sample_posterior(solution, 150, warmup=50, approximation=approximation)
+    }.items():
+        samples = sampled(solution, 150, warmup=50, approximation=approximation)
         calls = samples.operator_calls.double() / 1000
         print(
             f"{name:12s} ESS for 1000 operator calls {rounded(samples.ess.amin(1) / calls)}, "
@@ -212,55 +196,47 @@ def moves() -> None:
         )
 
 
-def picture(path: Path) -> None:
+def draw(file: Path) -> None:
     """Draw truth, reconstruction and both standard deviations of three bars."""
     from matplotlib.figure import Figure
 
-    truth, angle, solution = blurred_bars(3)
+    truth, angle, solution = deblurred(3)
     approximation = laplace(solution)
     samples = sample_posterior(solution, 300, warmup=60, approximation=approximation)
-    columns = {
-        "truth": truth,
-        "reconstruction": solution.x,
-        "std, Laplace": approximation.std(),
-        "std, sampler": samples.std,
-    }
+    images = {"truth": truth, "reconstruction": solution.x}
+    stds = {"std, Laplace": approximation.std(), "std, sampler": samples.std}
     figure = Figure(figsize=(9.2, 7), layout="constrained")
-    axes = figure.subplots(3, 4)
-    for b, row in enumerate(axes):
-        top = float(torch.maximum(columns["std, Laplace"][b], samples.std[b]).max())
-        for ax, (title, values) in zip(row, columns.items(), strict=True):
-            limits = (0.0, top) if title.startswith("std") else (0.5, 0.75)
-            kind = "magma" if title.startswith("std") else "gray"
-            shown = ax.imshow(values[b, 0], cmap=kind, vmin=limits[0], vmax=limits[1])
-            ax.set_axis_off()
+    for b, row in enumerate(figure.subplots(3, 4)):
+        top = float(torch.stack([std[b] for std in stds.values()]).max())
+        for axes, (title, values) in zip(row, (images | stds).items(), strict=True):
+            low, high, colours = (0.0, top, "magma") if title in stds else (0.5, 0.75, "gray")
+            shown = axes.imshow(values[b, 0], cmap=colours, vmin=low, vmax=high)
+            axes.set_axis_off()
             if b == 0:
-                ax.set_title(title)
+                axes.set_title(title)
         figure.colorbar(shown, ax=list(row), shrink=0.8)
-    figure.savefig(path, dpi=100)
+    figure.savefig(file, dpi=100)
     print(samples.summary())
     print(f"angles of the truth {rounded(angle[:, 0] * 180 / pi % 180)}")
 
 
-def main() -> None:
-    """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["coverage", "circle", "modes", "moves", "picture"])
-    parser.add_argument("--settings", nargs="*", default=["wave", "ring", "bar"])
-    parser.add_argument("--problems", type=int, default=200)
-    parser.add_argument("--output", type=Path, default=Path("docs/uncertainty.png"))
-    arguments = parser.parse_args()
-    if arguments.what == "coverage":
-        print("prior  by      problems   latent   entries  entries, std > 0.01   seconds")
-        for name in arguments.settings:
-            coverage(name, arguments.problems)
-    elif arguments.what == "circle":
-        against_the_grid("circle", blurred_bars(3)[2], 800)
-    elif arguments.what == "picture":
-        picture(arguments.output)
+SettingName = one_of(SETTINGS)
+
+
+def main(
+    part: Literal["coverage", "circle", "modes", "moves", "figure"],
+    settings: list[SettingName] = tuple(SettingName),
+    problems: int = 200,
+    output: Path = Path("docs/uncertainty.png"),
+) -> None:
+    """Run a part; settings and number of problems are those of coverage."""
+    if part == "coverage":
+        coverage(settings, problems)
+    elif part == "figure":
+        draw(output)
     else:
-        {"modes": modes, "moves": moves}[arguments.what]()
+        {"circle": circle, "modes": modes, "moves": moves}[part]()
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

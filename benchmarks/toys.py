@@ -1,12 +1,12 @@
 """Descent on the toy manifolds: ``python benchmarks/toys.py [--random 200] [--seeds 5]``.
 
-Minimizes |x - target|^2 / 2 on each learned manifold and says how many starts reach the constrained minimum
+Minimizes |x - target|^2 / 2 on each learned manifold and counts the starts that reach the constrained minimum
 of their component, to 0.05 (torus 0.15), in at most 100 steps of Riemannian gradient descent and 25 of
 Levenberg-Marquardt. The targets are those of Alberti et al., JMLR 25 (2024), section 5, which takes 500 to
-3000 steps. What theory has to say:
+3000 steps. Theory says:
 
-* ring, target (-1, 0), a point of it: the only minimum; (0.5, 0), at the hole, is a saddle that holds up
-  starts on the positive x axis alone;
+* ring, target (-1, 0), a point of it: the only minimum; (0.5, 0), at the hole, is a saddle where only
+  starts on the positive x axis end;
 * two circles, target 0: on each one minimum and, opposite, one maximum;
 * sphere, target (0, 0, -2): the south pole is the minimum, the north pole a maximum, nothing else;
 * torus, target (-5, 0, 0): minimum (-4, 0, 0), maximum (4, 0, 0), saddles (2, 0, 0) and (-2, 0, 0).
@@ -15,16 +15,13 @@ So no manifold has a wrong local minimum; a learned one may, where a chart leave
 come from the data manifold, all but those within 0.05 of a maximum or a saddle, where a descent may stay.
 """
 
-from __future__ import annotations
-
-import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import typer
 from torch import Tensor
 
 from onmanifold import (
@@ -38,13 +35,14 @@ from onmanifold import (
     Solution,
     load_dataset,
     load_prior,
-    prior_names,
     solve,
 )
 from onmanifold.descent import Method
 from onmanifold.geometry import locate
 from onmanifold.priors.datasets import stream
 from onmanifold.retraction import Retraction
+from shared.options import one_of
+from shared.tables import Table
 
 ONE_CHART = Path(__file__).parent / "one_chart"
 METHODS: dict[str, tuple[Method[Any], int]] = {
@@ -55,26 +53,29 @@ RETRACTIONS: dict[str, Retraction] = {
     "chart": ChartRetraction(),
     "projection": ProjectionRetraction(),
 }
-HEAD = "manifold     charts method   retraction  starts   reached     worst  median  steps   max   calls"
+COLUMNS = {
+    "manifold": "<12",
+    "charts": "d",
+    "method": "<8",
+    "retraction": "<",
+    "starts": "<",
+    "reached": "",
+    "worst": ".3f",
+    "median": ".3f",
+    "steps": ".0f",
+    "max": ".0f",
+    "calls": ".0f",
+}
 
 
-@dataclass(frozen=True)
-class Toy:
-    """A problem of the paper.
-
-    Attributes:
-        target: what the unknown shall come close to, ``(n,)``.
-        minima: the constrained minimum of each component, ``(C, n)``.
-        critical: maxima and saddles, ``(S, n)``.
-        tolerance: largest distance to the minimum that counts as reached.
-        starts: makes the paper's starts from a seed, ``(n, dim)``.
-    """
+class Toy(NamedTuple):
+    """A problem of the paper: points of the plane or of space."""
 
     target: list[float]
-    minima: list[list[float]]
-    critical: list[list[float]]
-    starts: Callable[[int], Tensor]
-    tolerance: float = 0.05
+    minima: list[list[float]]  # the constrained minimum of each component
+    critical: list[list[float]]  # maxima and saddles
+    starts: Callable[[int], Tensor]  # makes the paper's starts from a seed
+    tolerance: float = 0.05  # largest distance to the minimum that counts as reached
 
     def goals(self, x: Tensor) -> Tensor:
         """The minimum of the component that each start ``(B, n)`` lies on."""
@@ -124,8 +125,12 @@ def random_starts(name: str, n: int, seed: int) -> Tensor:
         far = (x[:, 0] < 0) | (x[:, 1].abs() > 0.05)
     else:
         far = (torch.cdist(x, torch.tensor(TOYS[name].critical)) > 0.05).all(dim=1)
-    kept: Tensor = x[far][:n]
-    return kept
+    return x[far][:n]
+
+
+def identity(x: Tensor) -> Tensor:
+    """The operator."""
+    return x
 
 
 def descend(
@@ -145,61 +150,54 @@ def descend(
     )
 
 
-def identity(x: Tensor) -> Tensor:
-    """The operator."""
-    return x
-
-
 def multi_start(name: str, prior: ManifoldPrior, seeds: int) -> Tensor:
     """Distance to the nearest global minimum of what ``solve`` without given starts finds, ``(seeds,)``."""
-    toy = TOYS[name]
-    target, minima = torch.tensor([toy.target]), torch.tensor(toy.minima)
+    target, minima = torch.tensor([TOYS[name].target]), torch.tensor(TOYS[name].minima)
     found = [solve(identity, target, prior, seed=seed).x for seed in range(seeds)]
     return torch.cdist(torch.cat(found), minima).amin(dim=1)
 
 
 def off_the_minimum(name: str, x: Tensor, solution: Solution) -> Tensor:
-    """Distance of the ends to the minimum of the component that they started on, ``(B,)``."""
-    off: Tensor = (solution.x - TOYS[name].goals(x)).norm(dim=1)
-    return off
+    """Distance of the final points to the minimum of the component that they started on, ``(B,)``."""
+    return (solution.x - TOYS[name].goals(x)).norm(dim=1)
 
 
-def report(name: str, prior: ManifoldPrior, random: int, seeds: int) -> None:
+def report(table: Table, name: str, prior: ManifoldPrior, random: int, seeds: int) -> None:
     """Print the rows of one prior."""
-    toy = TOYS[name]
+    toy, charts = TOYS[name], prior.num_charts
     kinds = {"paper": toy.starts(0), "random": random_starts(name, random, 0)}
     for method, retraction, kind in product(METHODS, RETRACTIONS, kinds):
         x = kinds[kind]
         solution = descend(name, prior, x, method, retraction)
         off, steps = off_the_minimum(name, x, solution), solution.steps.float()
         reached = f"{int((off <= toy.tolerance).sum())}/{len(x)}"
-        print(
-            f"{name:12s} {prior.num_charts:6d} {method:8s} {retraction:10s} {kind:>7s} {reached:>9s} "
-            f"{off.max():9.3f} {off.median():7.3f} {steps.median():6.0f} {steps.max():5.0f} "
-            f"{solution.operator_calls.float().median():7.0f}"
-        )
+        found = off.max(), off.median(), steps.median(), steps.max()
+        calls = solution.operator_calls.float().median()
+        table.row(name, charts, method, retraction, kind, reached, *found, calls)
     off = multi_start(name, prior, seeds)
     print(
-        f"{name:12s} {prior.num_charts:6d} multi-start, LM, chart: {int((off <= toy.tolerance).sum())} of "
+        f"{name:12s}  {charts:6d}  multi-start, LM, chart: {int((off <= toy.tolerance).sum())} of "
         f"{seeds} seeds reach the global minimum, farthest {off.max():.3f}"
     )
 
 
-def main() -> None:
-    """Print a table for each prior, and for the same manifold with a single chart."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--random", type=int, default=200, help="random starts a manifold")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of the multi-start")
-    parser.add_argument("--manifolds", nargs="*", default=list(TOYS), choices=list(TOYS))
-    arguments = parser.parse_args()
-    print(HEAD)
-    for name in arguments.manifolds:
+ToyName = one_of(TOYS)
+
+
+def main(
+    random: int = 200,
+    seeds: int = 5,
+    manifolds: list[ToyName] = tuple(ToyName),
+) -> None:
+    """Print the rows of each prior, and of the same manifold with a single chart.
+
+    With so many random starts a manifold, and so many seeds of the multi-start.
+    """
+    table = Table(COLUMNS)
+    for name in manifolds:
         for source in (name, ONE_CHART / f"{name}-1"):
-            if source not in prior_names() and not Path(source).is_dir():
-                print(f"{name:12s} no prior {source}: skipped")
-                continue
-            report(name, load_prior(source), arguments.random, arguments.seeds)
+            report(table, name, load_prior(source), random, seeds)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

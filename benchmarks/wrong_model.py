@@ -1,22 +1,25 @@
-"""Which pictures are reported as unexplained: those off the manifold, or genuine ones, too?
+"""Which images are found inconsistent with the noise: those off the manifold, or genuine ones, too?
 
 Run ``python benchmarks/wrong_model.py [bars] [balls]``. ``bars``: blurred (40 x 40 pixels, standard
 deviation 15), at several noise levels. ``balls``: pairs of balls from electrode voltages, noise 0.1 %.
-Held-out pictures of the manifold and others are measured and solved. *Excess* is the misfit beyond what noise
-makes on average, in its standard deviations, the median; *unexplained* counts ``solution.consistent``, and
-*score test* its p-values below 0.01. A decoder does not draw genuine pictures exactly either: so there is
-also a fidelity that knows its error from 200 examples.
+Held-out images of the manifold and others are measured and solved. *Excess* is the misfit beyond what noise
+makes on average, in its standard deviations, the median. *Inconsistent* counts what ``solution.consistent``
+rejects, and *score test* its p-values below 0.01. A decoder does not draw genuine images exactly either: so
+there is also a fidelity that knows its error from 200 examples.
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
 import warnings
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from math import pi
+from typing import Annotated
 
+import torch
+import typer
 from torch import Tensor
 
+from balls import NOISE, Balls
+from bars import bar_blur
 from onmanifold import (
     CorrelatedGaussian,
     Gaussian,
@@ -30,21 +33,88 @@ from onmanifold import (
 from onmanifold.fidelity import Fidelity
 from onmanifold.geometry import locate, nearest
 from onmanifold.operator import ForwardOperator
-from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.datasets import Bar, TwoBalls, stream
+from onmanifold.priors.datasets.base import pixel_grid, uniform
 from onmanifold.solution import UNLIKELY
+from shared.options import one_of
+from shared.tables import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.balls import NOISE, Balls  # noqa: E402
-from benchmarks.wrong_model_parts.pictures import BALLS, BARS  # noqa: E402
-
+PARTS = ("bars", "balls")
 NOISES = (0.1, 0.02, 0.002)  # of the bars, whose contrast is 0.25
 EXAMPLES = 200  # of the decoder's error
+COLUMNS = {
+    "images": "26",
+    "misfit / noise": ".3f",
+    "excess": ".1f",
+    "inconsistent": "d",
+    "score test": "d",
+    "of": "d",
+}
+
+
+# Images on and off the manifolds, 128 x 128 pixels: functions of their number and a generator --------
+
+
+def bars(n: int, source: torch.Generator, bar: Bar = Bar()) -> Tensor:  # noqa: B008
+    """Bars through the centre at any angle."""
+    return bar.sample(n, source)[0]
+
+
+def bars_off_centre(n: int, source: torch.Generator) -> Tensor:
+    """Bars whose middle is 15 pixels off the image's."""
+    towards = uniform((n,), 0.0, 2 * pi, source)
+    moves = (15 * torch.stack([towards.cos(), towards.sin()], dim=1)).round().int().tolist()
+    images = zip(bars(n, source), moves, strict=True)
+    return torch.stack([image.roll(move, dims=(1, 2)) for image, move in images])
+
+
+def crossing_bars(n: int, source: torch.Generator) -> Tensor:
+    """Two bars with 45 degrees between them or more."""
+    angle = uniform((n, 1), 0.0, 2 * pi, source)
+    other = angle + uniform((n, 1), pi / 4, 3 * pi / 4, source)
+    return torch.maximum(Bar().render(angle), Bar().render(other))
+
+
+def disks(n: int, source: torch.Generator) -> Tensor:
+    """Disks in the middle, of the area of a bar to twice that."""
+    return 0.5 + 0.25 * _trace(torch.zeros(n, 1, 2), uniform((n,), 12.6, 17.8, source))
+
+
+def strokes(n: int, source: torch.Generator) -> Tensor:
+    """Strokes of a pen along a bent curve, as in a digit: 8 pixels wide."""
+    corners = uniform((n, 3, 2), -35.0, 35.0, source)
+    corners = corners - corners.mean(dim=1, keepdim=True)
+    t = torch.linspace(0, 1, 65)
+    bezier = torch.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], dim=1)
+    return 0.5 + 0.25 * _trace(bezier @ corners, torch.full((n,), 4.0))
+
+
+def _trace(curve: Tensor, radius: Tensor) -> Tensor:
+    """1 where a point of ``curve`` ``(n, T, 2)`` is nearer than ``radius`` ``(n,)``, else 0; shaded edges."""
+    x, y = pixel_grid(128, 64.0)
+    away = torch.full((len(curve), 128, 128), torch.inf)
+    for cx, cy in curve.permute(1, 2, 0):
+        away = torch.minimum(away, torch.hypot(x - cx[:, None, None], y - cy[:, None, None]))
+    return (0.5 + radius[:, None, None] - away).clamp(0, 1)[:, None]
+
+
+BARS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
+    "genuine: bars": bars,
+    "bar off centre": bars_off_centre,
+    "two bars crossing": crossing_bars,
+    "bar of twice the width": partial(bars, bar=Bar(width=20.0)),
+    "disk": disks,
+    "stroke, as in a digit": strokes,
+}
+
+
+# Solving ---------------------------------------------------------------------------------------------
 
 
 def report(
-    name: str,
+    table: Table,
+    kind: str,
     operator: ForwardOperator,
     y: Tensor,
     prior: ManifoldPrior,
@@ -56,23 +126,11 @@ def report(
         warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, y, prior, fidelity=fidelity, starts=starts)
     assert solution.problem is not None
-    deviation = solution.problem.fidelity.deviation(y)  # type: ignore[attr-defined]
-    excess = float(((solution.misfit - solution.expected_misfit) / deviation).median())
-    ratio = float((solution.misfit / solution.expected_misfit).median())
-    unexplained = int((~solution.consistent).sum())
-    off = int((score_test(solution) < UNLIKELY).sum())
-    print(
-        f"{name:>24} {ratio:14.3f} {excess:8.1f} {unexplained:12d} {off:11d}   of {len(y)}",
-        flush=True,
-    )
-
-
-def head(title: str) -> None:
-    """The first lines of a table."""
-    print(f"\n{title}")
-    print(
-        f"{'pictures':>24} {'misfit / noise':>14} {'excess':>8} {'unexplained':>12} {'score test':>11}"
-    )
+    deviation = solution.problem.fidelity.deviation(y)
+    excess = ((solution.misfit - solution.expected_misfit) / deviation).median()
+    ratio = (solution.misfit / solution.expected_misfit).median()
+    rejected = (~solution.consistent).sum(), (score_test(solution) < UNLIKELY).sum()
+    table.row(kind, ratio, excess, *rejected, len(y))
 
 
 def decoder_errors(
@@ -88,51 +146,55 @@ def with_errors(std: float | Tensor, errors: Tensor) -> CorrelatedGaussian:
     return CorrelatedGaussian.low_rank(std, errors.T / len(errors) ** 0.5)
 
 
-def bars_part(pictures: int, seed: int) -> None:
+def bars_part(images: int, seed: int) -> None:
     """Blurred bars, and what is none."""
-    prior, starts = load_prior("bar"), InitialPoints()
-    operator = Blur(gaussian_kernel(40, 15.0), prior.x_shape)
-    examples, _ = Bar().sample(EXAMPLES, stream(seed, "validation"))
+    prior, operator = load_prior("bar"), bar_blur()
+    examples = bars(EXAMPLES, stream(seed, "validation"))
     errors = decoder_errors(operator, prior, examples, operator.A(examples))
-    cases = {f"bars, noise {noise}": (noise, Gaussian(noise)) for noise in NOISES}
+    fidelities = {f"noise {noise}": (noise, Gaussian(noise)) for noise in NOISES}
     least = NOISES[-1]
-    cases[f"bars, noise {least}, decoder's error known"] = (least, with_errors(least, errors))
-    for title, (noise, fidelity) in cases.items():
-        head(title)
+    fidelities[f"noise {least}, decoder's error known"] = (least, with_errors(least, errors))
+    for title, (noise, fidelity) in fidelities.items():
+        print(f"\nbars, {title}")
+        table = Table(COLUMNS)
         for kind, draw in BARS.items():
-            y = simulate(operator, draw(pictures, stream(seed, "held-out")), noise, seed)
-            report(kind, operator, y, prior, fidelity, starts)
+            y = simulate(operator, draw(images, stream(seed, "held-out")), noise, seed)
+            report(table, kind, operator, y, prior, fidelity, InitialPoints())
 
 
-def balls_part(pictures: int, seed: int) -> None:
-    """Pairs of balls from voltages, and what is none."""
+def balls_part(images: int, seed: int) -> None:
+    """Pairs of balls from voltages."""
     prior, starts = load_prior("two-balls"), InitialPoints(128, 8)
     examples, _ = TwoBalls().sample(EXAMPLES, stream(seed, "validation"))
     exact = Balls.of(examples, seed, noise=0.0)
     errors = decoder_errors(exact.operator, prior, examples, exact.measurement)
-    problems = {
-        kind: Balls.of(draw(pictures, stream(seed, "held-out")), seed)
-        for kind, draw in BALLS.items()
-    }
-    for known in (False, True):
-        head(f"balls, noise {NOISE:.1%}{', errors of decoder and mesh known' if known else ''}")
-        for kind, problem in problems.items():
-            fidelity = with_errors(problem.noise, errors) if known else Gaussian(problem.noise)
-            report(kind, problem.operator, problem.measurement, prior, fidelity, starts)
+    made = Balls.make(images, seed)
+    print(f"\nballs, noise {NOISE:.1%}")
+    table = Table(COLUMNS)
+    for title, fidelity in (
+        ("genuine, noise known", Gaussian(made.noise)),
+        ("decoder's error known, too", with_errors(made.noise, errors)),
+    ):
+        report(table, title, made.operator, made.measurement, prior, fidelity, starts)
 
 
-def main() -> None:
-    """Print the tables of the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=["bars", "balls"], default=["bars", "balls"])
-    parser.add_argument("--pictures", type=int, help="of each kind; default: 100 bars, 20 balls")
-    parser.add_argument("--seed", type=int, default=0, help="of pictures and noise")
-    arguments = parser.parse_args()
-    if "bars" in arguments.parts:
-        bars_part(arguments.pictures or 100, arguments.seed)
-    if "balls" in arguments.parts:
-        balls_part(arguments.pictures or 20, arguments.seed)
+Part = one_of(PARTS)
+
+
+def main(
+    parts: Annotated[list[Part], typer.Argument()] = tuple(Part),
+    images: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Print the tables of parts, by default both.
+
+    With so many images of each kind, by default 100 bars and 20 balls; the seed is that of images and noise.
+    """
+    if "bars" in parts:
+        bars_part(images or 100, seed)
+    if "balls" in parts:
+        balls_part(images or 20, seed)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

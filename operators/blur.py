@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_shape
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.convolution import (
     Fourier,
     Separable,
@@ -78,7 +79,7 @@ class Blur(nn.Module):
         super().__init__()
         self.x_shape = check_shape(x_shape, "x_shape")
         if len(self.x_shape) not in (2, 3):
-            raise ValueError(f"x_shape has to be (H, W) or (C, H, W), got {self.x_shape}")
+            raise InputError(f"x_shape has to be (H, W) or (C, H, W), got {self.x_shape}")
         _check_choice(boundary, BOUNDARIES, "boundary")
         _check_choice(method, METHODS, "method")
         self.y_shape = self.x_shape
@@ -117,18 +118,18 @@ class Blur(nn.Module):
 
 def _check_choice(value: str, known: tuple[str, ...], name: str) -> None:
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r}, expected one of {', '.join(known)}")
+        raise InputError(f"unknown {name} {value!r}, expected one of {', '.join(known)}")
 
 
 def _check_kernel(kernel: Tensor) -> Tensor:
     if not isinstance(kernel, Tensor):
-        raise TypeError(f"the kernel has to be a torch.Tensor, got {type(kernel).__name__}")
+        raise InputTypeError(f"the kernel has to be a torch.Tensor, got {type(kernel).__name__}")
     if not kernel.is_floating_point():
-        raise TypeError(f"the kernel has to be of a floating-point dtype, got {kernel.dtype}")
+        raise InputTypeError(f"the kernel has to be of a floating-point dtype, got {kernel.dtype}")
     if kernel.ndim != 2 or kernel.numel() == 0:
-        raise ValueError(f"the kernel has to be (h, w) and not empty, got {tuple(kernel.shape)}")
+        raise InputError(f"the kernel has to be (h, w) and not empty, got {tuple(kernel.shape)}")
     if not bool(torch.isfinite(kernel).all()):
-        raise ValueError("the kernel holds NaN or infinite entries")
+        raise InputError("the kernel holds NaN or infinite entries")
     return kernel
 
 
@@ -143,7 +144,7 @@ def _choose(
         if factors is not None:
             return "separable", Separable(*factors, shape, boundary)
         if method == "separable":
-            raise ValueError("method 'separable' needs a kernel of rank one, column times row")
+            raise InputError("method 'separable' needs a kernel of rank one, column times row")
     if method == "auto":
         # A larger image leaves the cache between taps; a circular one needs the shortest transform.
         small = kernel.numel() <= 9 and math.prod(shape) <= 128**2 and boundary != "circular"
@@ -186,9 +187,9 @@ def gaussian_kernel(
     sizes = check_shape(size if isinstance(size, tuple) else (size, size), "size")
     stds = std if isinstance(std, tuple) else (std, std)
     if len(sizes) != 2 or len(stds) != 2:
-        raise ValueError(f"size and std have to be a number or a pair, got {size} and {std}")
+        raise InputError(f"size and std have to be a number or a pair, got {size} and {std}")
     if not all(0 < s < math.inf for s in stds):
-        raise ValueError(f"std has to be positive and finite, got {std}")
+        raise InputError(f"std has to be positive and finite, got {std}")
     axes = []
     for n, s in zip(sizes, stds, strict=True):
         t = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / s
@@ -219,7 +220,7 @@ def from_options(
         torch.Size([13, 13])
     """
     if x_shape is None:
-        raise ValueError("blur needs the shape of the images: x_shape (H, W) or (C, H, W)")
+        raise InputError("blur needs the shape of the images: x_shape (H, W) or (C, H, W)")
     if size is None:
         gaussian_kernel(1, std)  # refuses a bad std
         widest = max(std) if isinstance(std, tuple) else std

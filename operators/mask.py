@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_batch, check_shape
+from onmanifold.errors import InputError, InputTypeError
 
 
 class Mask(nn.Module):
@@ -86,14 +87,14 @@ class Mask(nn.Module):
 
 def _check_mask(mask: Tensor, x_shape: tuple[int, ...]) -> Tensor:
     if not isinstance(mask, Tensor):
-        raise TypeError(f"the mask has to be a torch.Tensor, got {type(mask).__name__}")
+        raise InputTypeError(f"the mask has to be a torch.Tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool:
-        raise TypeError(f"the mask has to be boolean, got {mask.dtype}; compare it: mask > 0")
+        raise InputTypeError(f"the mask has to be boolean, got {mask.dtype}; compare it: mask > 0")
     if tuple(mask.shape) not in (x_shape, _pixels(x_shape)):
         shared = "" if len(x_shape) < 3 else f" or {_pixels(x_shape)}"
-        raise ValueError(f"the mask has shape {tuple(mask.shape)}, expected {x_shape}{shared}")
+        raise InputError(f"the mask has shape {tuple(mask.shape)}, expected {x_shape}{shared}")
     if not bool(mask.any()):
-        raise ValueError("the mask keeps nothing: it has to be True where an entry is measured")
+        raise InputError("the mask keeps nothing: it has to be True where an entry is measured")
     return mask
 
 
@@ -131,11 +132,11 @@ def from_options(
         (2160,)
     """
     if x_shape is None:
-        raise ValueError("mask needs the shape of the unknown: x_shape such as (H, W) or (C, H, W)")
+        raise InputError("mask needs the shape of the unknown: x_shape such as (H, W) or (C, H, W)")
     if isinstance(keep, bool) or not isinstance(keep, int | float):
-        raise TypeError(f"keep has to be a number, got {type(keep).__name__}")
+        raise InputTypeError(f"keep has to be a number, got {type(keep).__name__}")
     if not 0 < keep <= 1:
-        raise ValueError(f"keep has to be above 0 and at most 1, got {keep}")
+        raise InputError(f"keep has to be above 0 and at most 1, got {keep}")
     outside = torch.ones(_pixels(check_shape(x_shape, "x_shape")), dtype=torch.bool)
     if box is not None:
         top, bottom, left, right = _check_box(box, tuple(outside.shape))
@@ -152,10 +153,10 @@ def _check_box(
 ) -> tuple[int, int, int, int]:
     whole = isinstance(box, tuple) and all(type(side) is int for side in box)
     if not whole or len(box) != 4:
-        raise TypeError(f"box has to be four ints (top, bottom, left, right), got {box!r}")
+        raise InputTypeError(f"box has to be four ints (top, bottom, left, right), got {box!r}")
     top, bottom, left, right = box
     if len(pixels) != 2:
-        raise ValueError(f"box needs images (H, W) or (C, H, W), the unknown has shape {pixels}")
+        raise InputError(f"box needs images (H, W) or (C, H, W), the unknown has shape {pixels}")
     if not (0 <= top < bottom <= pixels[0] and 0 <= left < right <= pixels[1]):
-        raise ValueError(f"box {box} (top, bottom, left, right) is no rectangle within {pixels}")
+        raise InputError(f"box {box} (top, bottom, left, right) is no rectangle within {pixels}")
     return box

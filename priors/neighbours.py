@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 
 EXACT = 20_000  # up to so many examples all distances are computed
 CHUNK = 500  # examples whose distances are computed at once
@@ -45,10 +46,10 @@ def nearest_neighbours(
     """
     check_count(k, name)
     if k >= len(x):
-        raise ValueError(f"{name} has to be below the number of examples, {len(x)}; got {k}")
+        raise InputError(f"{name} has to be below the number of examples, {len(x)}; got {k}")
     points = x.flatten(1)
     if not bool(torch.isfinite(points).all()):
-        raise ValueError("data: examples hold NaN or infinite values")
+        raise InputError("data: examples hold NaN or infinite values")
     if len(points) > EXACT:
         return _by_descent(points, k, seed)
     found = [_exact(points, rows, k) for rows in torch.arange(len(points)).split(CHUNK)]
@@ -64,7 +65,7 @@ def check_different(distances: Tensor, numbers: Tensor) -> None:
     same = (distances <= 0).any(dim=1).nonzero()
     if len(same):
         row = int(same[0])
-        raise ValueError(
+        raise InputError(
             f"data: {len(same)} of {len(distances)} examples repeat others (such as {row} and "
             f"{int(numbers[row, 0])}), so that neighbours are at distance zero; keep one of each "
             "(torch.unique, numpy.unique)"

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onmanifold.errors import InputError
+
 
 def mlp(inputs: int, hidden: int, outputs: int, depth: int = 2) -> nn.Sequential:
     """A perceptron with ``depth`` smooth hidden layers."""
@@ -68,7 +70,7 @@ class Grids:
     def __post_init__(self) -> None:
         shrink = self._shrink
         if self.x_shape[1] % shrink or self.x_shape[2] % shrink:
-            raise ValueError(f"conv: the image {self.x_shape} is not divisible by {shrink}")
+            raise InputError(f"conv: the image {self.x_shape} is not divisible by {shrink}")
 
     @property
     def _shrink(self) -> int:
@@ -157,7 +159,7 @@ def network_pair(
     if kind == "conv":
         grids = Grids(dim, x_shape, **options)
         return ConvDecoder(grids), ConvEncoder(grids)
-    raise ValueError(f"unknown network {kind!r}; known: conv, dense")
+    raise InputError(f"unknown network {kind!r}; known: conv, dense")
 
 
 def default_network(x_shape: tuple[int, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch.func import vmap
 
 from onmanifold.autodiff import jvp
 from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.loss import AutoencoderTraining
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
@@ -37,7 +38,7 @@ class NRAEOptions:
         if self.drawn:
             check_count(self.drawn, "loss: drawn")
         if self.drawn > self.neighbours:
-            raise ValueError(
+            raise InputError(
                 f"loss: drawn has to be at most neighbours, {self.neighbours}; got {self.drawn}"
             )
 

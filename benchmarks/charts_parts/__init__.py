@@ -1,1 +1,1 @@
-"""The designs that benchmarks/charts.py compares, and how it trains and measures them."""
+"""The paper's charts, and how benchmarks/charts.py trains and measures designs."""

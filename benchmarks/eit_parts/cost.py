@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from benchmarks.eit_parts.timing import milliseconds, side_by_side
 from onmanifold.operators.eit import (
     EIT,
     Continuum,
@@ -22,6 +21,7 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.timing import milliseconds, side_by_side
 
 
 def shipped(mesh: str, directions: int = 48) -> list[float]:

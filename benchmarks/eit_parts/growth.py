@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.eit_parts.cylinder import peak_memory
-from benchmarks.eit_parts.timing import milliseconds
+from eit_parts.cylinder import peak_memory
 from onmanifold.operators.eit import Protocol, Tank, assemble, ktc, polar_mesh
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.timing import milliseconds
 
 # Boundary edges on each of 16 electrodes, and the longest edge in radii.
 SIZES = ((4, 0.055), (8, 0.0275), (16, 0.0138), (32, 0.0069), (64, 0.0035))

@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import csc_array
 from torch import Tensor
 
-from benchmarks.balls import Balls
+from balls import Balls
 from onmanifold import Gaussian, InitialPoints, load_prior, solve
 from onmanifold.operators.eit import (
     CompleteElectrodes,

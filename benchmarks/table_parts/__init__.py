@@ -1,1 +1,1 @@
-"""What benchmarks/table_nrae.py compares, and how it trains, keeps and prints."""
+"""What benchmarks/table_nrae.py compares, and how it trains."""

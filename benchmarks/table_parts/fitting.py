@@ -1,115 +1,80 @@
 """One training of the table."""
 
-from __future__ import annotations
-
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.table_parts.designs import CASES, FIXED, GRIDS, Budget
 from onmanifold.priors.datasets import part_of
 from onmanifold.priors.training.recipe import Recipe
+from table_parts.designs import BLOCKS, FIXED, GRIDS
 
-BATCH = 1000  # pictures that are measured at once
+NETWORK = {"hidden": 256, "depth": 2}  # of encoder and decoder
+STEPS, BATCH_SIZE = 4000, 64
+CHECKS = 10  # how often the validation error is measured; the weights of the best are kept
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a training depends on.
+class Training(NamedTuple):
+    """What a training depends on."""
 
-    Attributes:
-        case: name of the block of the table.
-        method: name of the training method.
-        value: of the number in :data:`GRIDS` that the method chooses.
-        learning_rate: largest learning rate.
-        seed: of weights, batches and noise.
-        budget: what all trainings share.
-    """
-
-    case: str
+    block: str
     method: str
-    value: float
+    value: float  # of the number in GRIDS that the method chooses
     learning_rate: float
-    seed: int
-    budget: Budget
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The run as it stands in a row of the file of results."""
-        return tuple(str(value) for value in self.row().values())
-
-    def row(self) -> dict[str, str | float | int]:
-        """Columns that tell the run."""
-        told, case = asdict(self), CASES[self.case]
-        budget = told.pop("budget")
-        return told | {"examples": case.examples, "dim": case.dim} | budget
+    seed: int  # of weights, batches and noise
+    steps: int = STEPS
 
     def recipe(self) -> Recipe:
         """The training as a recipe."""
-        case, budget = CASES[self.case], self.budget
-        name, _ = GRIDS[self.method]
+        block, name = BLOCKS[self.block], GRIDS[self.method][0]
         loss = FIXED.get(self.method, {})
+        schedule = {
+            "length": self.steps,
+            "batch_size": BATCH_SIZE,
+            "learning_rate": self.learning_rate,
+            "examples": block.examples,
+        }
         return Recipe(
-            f"{self.case}-{self.method}",
+            f"{self.block}-{self.method}",
             {},
-            {"name": case.data, "size": case.examples},
-            {"dim": case.dim, "options": {"hidden": budget.hidden, "depth": budget.depth}},
-            {
-                "length": budget.steps,
-                "batch_size": budget.batch_size,
-                "learning_rate": self.learning_rate,
-                "examples": case.examples,
-            },
+            {"name": block.data, "size": block.examples},
+            {"dim": block.dim, "options": NETWORK},
+            schedule,
             loss if self.method == "ae" else loss | {name: self.value},
             self.method,
             self.seed,
         )
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a training gave.
+def fit(training: Training) -> dict[str, float]:
+    """Train on one thread, and measure; the seconds are those of the processor.
 
-    Attributes:
-        validation: smallest mean squared error per pixel on the validation pictures.
-        test: error on the test pictures, with the same weights.
-        best: the step at which these weights were reached.
-        preparation: seconds before the first step (neighbours, embeddings).
-        seconds: of the steps.
-    """
-
-    validation: float
-    test: float
-    best: int
-    preparation: float
-    seconds: float
-
-
-def fit(run: Run) -> Result:
-    """Train, on one thread, and measure; the seconds are those of the processor.
-
-    The loop is plain, since batches are as small here as the overhead of a trainer is large; batches,
+    The loop is plain, since batches are as small here as the overhead of a trainer is large. Batches,
     optimizer, rates and clipping are the method's own.
+
+    Returns:
+        ``validation``: smallest mean squared error per pixel on the validation images; ``test``: that on
+        the test images with the same weights; ``best``: the step that reached them; ``preparation``: seconds
+        before the first step (neighbours, embeddings); ``seconds`` of the steps.
     """
     torch.set_num_threads(1)
     began = time.process_time()
-    torch.manual_seed(run.seed)
-    module = run.recipe().prepare()
+    torch.manual_seed(training.seed)
+    module = training.recipe().prepare()
     check, test = (part_of(module.data, split).x for split in ("validation", "held-out"))
-    told = module.configure_optimizers()
-    optimizer, scheduler = told["optimizer"], told["lr_scheduler"]["scheduler"]
+    configured = module.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     prepared = time.process_time()
     measured, best, weights = 0.0, (float("inf"), 0), module.prior.state_dict()
-    for step in range(run.budget.steps):
+    for step in range(training.steps):
         optimizer.zero_grad()
         module.loss(module.draw(step)).backward()
         module.configure_gradient_clipping()
         optimizer.step()
         scheduler.step()
-        if (step + 1) % (run.budget.steps // run.budget.checks) == 0:
+        if (step + 1) % (training.steps // CHECKS) == 0:
             pause = time.process_time()
             reached = error(module.prior, check), step + 1
             if reached < best:
@@ -117,11 +82,12 @@ def fit(run: Run) -> Result:
             measured += time.process_time() - pause
     spent = time.process_time() - prepared - measured
     module.prior.load_state_dict(weights)
-    return Result(best[0], error(module.prior, test), best[1], prepared - began, spent)
+    found = {"validation": best[0], "test": error(module.prior, test), "best": best[1]}
+    return found | {"preparation": prepared - began, "seconds": spent}
 
 
 @torch.no_grad()
 def error(model: nn.Module, x: Tensor) -> float:
-    """Mean squared error per pixel of reconstructed pictures."""
-    parts = [model.decoder(model.encoder(part)) - part for part in x.split(BATCH)]
+    """Mean squared error per pixel of reconstructed images."""
+    parts = [model.decoder(model.encoder(part)) - part for part in x.split(1000)]
     return float(torch.cat(parts).square().mean())

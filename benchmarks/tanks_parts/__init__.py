@@ -1,1 +1,1 @@
-"""Parts of benchmarks/tanks.py: shapes, scenes, their voltages, methods, records and tables."""
+"""Parts of benchmarks/tanks.py: simulated tanks, methods of reconstruction, scores."""

@@ -1,7 +1,5 @@
 """Tanks to reconstruct: simulated ones, kept in a folder, and measured ones."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,17 +11,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from benchmarks.tanks_parts.parallel import in_jobs
-from benchmarks.tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
-from benchmarks.tanks_parts.simulation import make_tank, simulate_scene
 from onmanifold.operators.eit import Measurement, ktc
-
-Labels = NDArray[np.uint8]
+from shared.jobs import in_jobs
+from tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
+from tanks_parts.simulation import make_tank, simulate_scene
 
 SCENES = 60
-SPECK = (
-    60  # pixels: smaller components of a picture count as no object; the smallest object has 1000
-)
+SPECK = 60  # pixels: smaller regions of an image count as no object; the smallest object has 1000
+Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +32,7 @@ class Case:
         measurement: with objects, cut to a level.
         truth: classes ``(256, 256)``.
         objects: number of resistive and of conductive ones.
-        bad: patterns of the electrode that is bad, from 0; none is told to a reconstruction.
+        bad: patterns of the bad electrode, from 0, which no reconstruction knows.
     """
 
     name: str
@@ -48,7 +43,7 @@ class Case:
     objects: tuple[int, int]
     bad: tuple[int, ...]
 
-    def at(self, level: int) -> Case:
+    def at(self, level: int) -> "Case":
         """The case as the challenge cuts it at a level."""
         whole = self.measurement
         mask = whole.mask & ktc.level_mask(level, whole.protocol)
@@ -60,20 +55,20 @@ def components(labels: Labels) -> tuple[int, int]:
     """Number of connected resistive and conductive regions that are no specks.
 
     Example:
-        >>> picture = np.zeros((256, 256), np.uint8)
-        >>> picture[40:60, 40:60] = picture[80:100, 40:60] = 1
-        >>> picture[90, 90] = 2
-        >>> components(picture)
+        >>> image = np.zeros((256, 256), np.uint8)
+        >>> image[40:60, 40:60] = image[80:100, 40:60] = 1
+        >>> image[90, 90] = 2
+        >>> components(image)
         (2, 0)
     """
-    counts = []
-    for kind in (RESISTIVE, CONDUCTIVE):
-        regions, _ = label(labels == kind)
-        counts.append(int((np.bincount(regions.ravel())[1:] >= SPECK).sum()))
-    return counts[0], counts[1]
+    sizes = (np.bincount(label(labels == kind)[0].ravel())[1:] for kind in (RESISTIVE, CONDUCTIVE))
+    resistive, conductive = (int((size >= SPECK).sum()) for size in sizes)
+    return resistive, conductive
 
 
-# Simulated ----------------------------------------------------------------------------------------
+def scene_file(folder: Path, number: int) -> Path:
+    """Where a simulated scene is kept."""
+    return folder / f"scene-{number:03d}.npz"
 
 
 def make_cases(folder: Path, scenes: int = SCENES, jobs: int = 1) -> None:
@@ -87,65 +82,30 @@ def make_cases(folder: Path, scenes: int = SCENES, jobs: int = 1) -> None:
 def make_case(folder: Path, number: int) -> None:
     """Simulate a scene and write it, complete or not at all."""
     scene, tank = make_scene(number), make_tank(number)
-    reference, measured = simulate_scene(scene, tank)
-    about = {
-        "kind": scene.kind,
-        "objects": scene.counts,
-        "families": [body.family for body in scene.bodies],
-        "radii": [body.radius for body in scene.bodies],
-        "contrasts": [body.contrast for body in scene.bodies],
-        "bad": (tank.bad - 1, tank.bad),
-        "drift": tank.drift,
-        "water": tank.water,
-    }
+    voltages = (v.numpy() for v in simulate_scene(scene, tank))
+    arrays = dict(zip(("reference", "measured"), voltages, strict=True))
+    about = {"kind": scene.kind, "objects": scene.counts, "bad": (tank.bad - 1, tank.bad)}
     file = scene_file(folder, number)
-    partial = file.with_name(f".{file.name}")
-    np.savez_compressed(
-        partial,
-        truth=scene.labels(),
-        reference=reference.numpy(),
-        measured=measured.numpy(),
-        about=json.dumps(about),
-    )
-    partial.replace(file)
-
-
-def load_case(file: Path) -> Case:
-    """What :func:`make_case` wrote; reference and measurement as ``ktc.read`` reads real ones."""
-    with np.load(file) as arrays:
-        about = json.loads(str(arrays["about"]))
-        reference, measured = (
-            Measurement.from_values(ktc.protocol(), arrays[name])
-            for name in ("reference", "measured")
-        )
-        truth = arrays["truth"]
-    resistive, conductive = about["objects"]
-    return Case(
-        file.stem,
-        about["kind"],
-        reference,
-        measured,
-        truth,
-        (resistive, conductive),
-        tuple(about["bad"]),
-    )
-
-
-def scene_file(folder: Path, number: int) -> Path:
-    """Where a scene lies."""
-    return folder / f"scene-{number:03d}.npz"
+    unfinished = file.with_name(f".{file.name}")
+    np.savez_compressed(unfinished, truth=scene.labels(), about=json.dumps(about), **arrays)
+    unfinished.replace(file)
 
 
 def load_cases(folder: Path, numbers: Iterable[int]) -> list[Case]:
-    """Scenes by number.
+    """Simulated scenes by number.
 
     Raises:
         FileNotFoundError: one was not made yet.
     """
-    return [load_case(scene_file(folder, number)) for number in numbers]
-
-
-# Measured -------------------------------------------------------------------------------------------
+    cases = []
+    for file in (scene_file(folder, number) for number in numbers):
+        with np.load(file) as arrays:
+            about, truth = json.loads(str(arrays["about"])), arrays["truth"]
+            both = arrays["reference"], arrays["measured"]
+        measurements = (Measurement.from_values(ktc.protocol(), values) for values in both)
+        objects, bad = tuple(about["objects"]), tuple(about["bad"])
+        cases.append(Case(file.stem, about["kind"], *measurements, truth, objects, bad))
+    return cases
 
 
 def load_real(folder: Path) -> list[Case]:

@@ -1,6 +1,4 @@
-"""What a picture of a tank costs in terms of its voltages, by several models of the tank."""
-
-from __future__ import annotations
+"""What an image of a tank costs in terms of its voltages, by several models of the tank."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,27 +31,19 @@ def saturating(water: float) -> ConductivityMap:
 
 @dataclass(frozen=True, eq=False)
 class DataTerm:
-    """What a picture costs in terms of the voltages.
+    """What an image costs in terms of the voltages.
 
     Attributes:
-        model: operator on pictures of a shape that have a conductivity.
+        operator: makes the operator on images of a shape that have a conductivity.
         water: conductivity of the water, S/m.
         y: the measured voltages, V, ``(*y_shape,)``.
         fidelity: what their residual costs.
     """
 
-    model: Callable[[ConductivityMap, Sequence[int]], EIT]
+    operator: Callable[[ConductivityMap, Sequence[int]], EIT]
     water: float
     y: Tensor
     fidelity: Fidelity
-
-    def operator(
-        self,
-        make: Callable[[float], ConductivityMap] = saturating,
-        x_shape: Sequence[int] = X_SHAPE,
-    ) -> EIT:
-        """Pictures to voltages, by the conductivity that they have in the water."""
-        return self.model(make(self.water), x_shape)
 
 
 MakeDataTerm = Callable[[Measurement, Measurement], DataTerm]
@@ -63,8 +53,12 @@ def nominal(reference: Measurement, measurement: Measurement) -> DataTerm:
     """The tank as it is described; only the water's conductivity is that of the reference."""
     std = noise(reference, measurement.voltages, measurement.mask)
     fidelity = Gaussian(std, mask=measurement.mask)
+    operator = EIT(ktc.tank(), reference.protocol)
+    x = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
+    # up to the contacts, F(c s) = F(s) / c
+    scale = float(operator.fit_scale(x, reference.voltages[None], mask=reference.mask))
     model = partial(nominal_operator, reference)
-    return DataTerm(model, _water(reference), measurement.voltages, fidelity)
+    return DataTerm(model, scale * WATER, measurement.voltages, fidelity)
 
 
 def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
@@ -76,7 +70,7 @@ def calibrated(reference: Measurement, measurement: Measurement) -> DataTerm:
 
 
 def transfer(reference: Measurement, measurement: Measurement) -> DataTerm:
-    """The same tank, its errors correlated as those of a model are that is linear in the currents."""
+    """The same tank with the approximation-error covariance of a model that is linear in the currents."""
     tank = _tank(reference)
     fidelity = tank.fidelity(measurement)
     return DataTerm(tank.operator, tank.background, measurement.voltages.flatten(), fidelity)
@@ -92,9 +86,9 @@ DATA_TERMS: dict[str, MakeDataTerm] = {
 def noise(reference: Measurement, voltages: Tensor, mask: Tensor) -> Tensor:
     """Standard deviation of voltage differences, V, mostly error of the model.
 
-    A true picture leaves about a tenth of the difference signal unexplained, in proportion to the signal
-    and spread over all electrodes; what ``flag_channels`` finds bad (in the challenge's tank the patterns
-    of electrode 31) counts a sixteenth of the others.
+    A true image has a relative residual of about 0.1 in the difference signal, in proportion to the signal
+    and spread over all electrodes. Channels that ``flag_channels`` finds bad (in the challenge's tank the
+    patterns of electrode 31) have a sixteenth of the weight of the others.
     """
     difference = (voltages - reference.voltages) * mask
     typical = (difference.square().sum() / mask.sum()).sqrt()
@@ -108,20 +102,10 @@ def nominal_operator(
     reference: Measurement, conductivity: ConductivityMap, x_shape: Sequence[int]
 ) -> EIT:
     """The tank as it is described."""
+    voltages = reference.voltages
     return EIT(
-        ktc.tank(),
-        reference.protocol,
-        x_shape,
-        conductivity=conductivity,
-        reference=reference.voltages,
+        ktc.tank(), reference.protocol, x_shape, conductivity=conductivity, reference=voltages
     )
-
-
-def _water(reference: Measurement) -> float:
-    """The conductivity that explains a tank without objects: up to the contacts, F(c s) = F(s) / c."""
-    operator = EIT(ktc.tank(), reference.protocol)
-    water = torch.full((1, *operator.x_shape), WATER, dtype=torch.float64)
-    return WATER * float(operator.fit_scale(water, reference.voltages[None], mask=reference.mask))
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object

@@ -1,31 +1,16 @@
-"""Scenes: what stands where in a tank. Lengths are in radii of the tank, x to the right and y up."""
-
-from __future__ import annotations
+"""Scenes: objects at places in a tank. Lengths are in radii of the tank, x to the right and y up."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tanks_parts.shapes import (
-    FAMILIES,
-    UNSEEN,
-    Array,
-    Shape,
-    Source,
-    gap,
-    inside,
-    make_shape,
-)
+from tanks_parts.shapes import FAMILIES, UNSEEN, Shape, Source, gap, inside, make_shape
 
-SIZE = 256  # rows and columns of the challenge's pictures
+SIZE = 256  # rows and columns of the challenge's images
 RESISTIVE, CONDUCTIVE = 1, 2
-KINDS = (
-    "apart",
-    "apart",
-    "close",
-)  # a third of the scenes has objects that touch or nearly reach the wall
+KINDS = ("apart", "apart", "close")  # in a third of the scenes objects touch each other or the wall
 APART = 0.05  # smallest gap in the others
 FILM = 0.004  # water between objects that touch: half a millimetre, half a pixel
 REACH = (0.01, 0.02)  # gap to the wall of an object that nearly reaches it
@@ -33,56 +18,40 @@ SMALLEST, LARGEST = 0.14, 0.4  # radius of a disk of the object's area
 FULLEST = 0.3  # share of the tank that objects may take
 
 
-@dataclass(frozen=True)
-class Body:
-    """An object in the tank.
+class Body(NamedTuple):
+    """An object in the tank."""
 
-    Attributes:
-        family: of its shape.
-        rings: its outline and holes.
-        kind: 1 resistive, 2 conductive.
-        radius: that of a disk of its area.
-        contrast: its conductivity relative to the water's.
-    """
+    family: str  # of its shape
+    rings: Shape  # its outline and holes
+    kind: int  # 1 resistive, 2 conductive
+    radius: float  # that of a disk of its area
+    contrast: float  # its conductivity relative to the water's
 
-    family: str
-    rings: Shape
-    kind: int
-    radius: float
-    contrast: float
-
-    def moved(self, shift: Array) -> Body:
+    def moved(self, shift: complex) -> "Body":
         """The same elsewhere."""
-        return replace(self, rings=tuple(ring + shift for ring in self.rings))
+        return self._replace(rings=tuple(ring + shift for ring in self.rings))
 
     @property
     def reach(self) -> float:
         """Largest distance of a point of it to the tank's centre."""
-        return float(np.linalg.norm(self.rings[0], axis=1).max())
+        return float(np.abs(self.rings[0]).max())
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What stands in a tank.
+class Scene(NamedTuple):
+    """The objects in a tank."""
 
-    Attributes:
-        number: of the scene; its seed.
-        kind: "apart", "touching" or "wall".
-        bodies: its objects.
-    """
-
-    number: int
-    kind: str
+    number: int  # of the scene; its seed
+    kind: str  # "apart", "touching" or "wall"
     bodies: tuple[Body, ...]
 
     def labels(self) -> NDArray[np.uint8]:
         """Classes ``(256, 256)``: 0 water, 1 resistive, 2 conductive, row 0 on top."""
         centre = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
-        x, y = np.meshgrid(centre, -centre)
-        picture = np.zeros(SIZE * SIZE, np.uint8)
+        points = (centre - 1j * centre[:, None]).ravel()
+        image = np.zeros(SIZE * SIZE, np.uint8)
         for body in self.bodies:
-            picture[inside(body.rings, np.stack([x.ravel(), y.ravel()], axis=1))] = body.kind
-        return picture.reshape(SIZE, SIZE)
+            image[inside(body.rings, points)] = body.kind
+        return image.reshape(SIZE, SIZE)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -104,9 +73,6 @@ def make_scene(number: int) -> Scene:
             return Scene(number, kind, tuple(bodies))
 
 
-# Inside ---------------------------------------------------------------------------------------------
-
-
 def _bodies(count: int, source: Source) -> list[Body]:
     """Objects at the origin, half of them of unseen families, that leave room for each other."""
     while True:
@@ -118,8 +84,8 @@ def _bodies(count: int, source: Source) -> list[Body]:
         family = str(source.choice(list(UNSEEN if source.random() < 0.5 else FAMILIES)))
         shape = make_shape(family, source)
         kind = int(source.choice([RESISTIVE, CONDUCTIVE]))
-        low, high = (1e-3, 2e-2) if kind == RESISTIVE else (30.0, 300.0)
-        contrast = float(np.exp(source.uniform(np.log(low), np.log(high))))
+        limits = (1e-3, 2e-2) if kind == RESISTIVE else (30.0, 300.0)
+        contrast = float(np.exp(source.uniform(*np.log(limits))))
         rings = tuple(radius * ring for ring in shape)
         bodies.append(Body(family, rings, kind, float(radius), contrast))
     return bodies
@@ -129,18 +95,18 @@ def _arranged(bodies: list[Body], kind: str, source: Source) -> list[Body] | Non
     """The objects at places that fit the kind of scene, or ``None`` where some find none."""
     placed: list[Body] = []
     for k, body in enumerate(bodies):
+        to_wall, to_first = k == 0 and kind == "wall", k == 1 and kind == "touching"
         for _ in range(200):
-            if k == 0 and kind == "wall":
+            if to_wall:
                 moved = _to_wall(body, source)
-            elif k == 1 and kind == "touching":
+            elif to_first:
                 moved = _to_contact(body, placed[0], source)
             else:
-                moved = body.moved(_place(source))
-            first = placed[1:] if k == 1 and kind == "touching" else placed
-            wall = REACH[0] if k == 0 and kind == "wall" else APART
-            if moved.reach < 1 - 0.99 * wall and all(
-                gap(moved.rings, other.rings) > APART for other in first
-            ):
+                angle = source.uniform(0, 2 * np.pi)
+                moved = body.moved(np.sqrt(source.uniform(0, 1)) * np.exp(1j * angle))
+            others = placed[1:] if to_first else placed
+            inner = moved.reach < 1 - 0.99 * (REACH[0] if to_wall else APART)
+            if inner and all(gap(moved.rings, other.rings) > APART for other in others):
                 placed.append(moved)
                 break
         else:
@@ -148,20 +114,16 @@ def _arranged(bodies: list[Body], kind: str, source: Source) -> list[Body] | Non
     return placed
 
 
-def _place(source: Source) -> Array:
-    angle, distance = source.uniform(0, 2 * np.pi), np.sqrt(source.uniform(0, 1))
-    return distance * np.array([np.cos(angle), np.sin(angle)])
-
-
 def _to_wall(body: Body, source: Source) -> Body:
     """The object, pushed towards the wall until a small gap is left."""
-    way, wanted = _direction(source), 1 - source.uniform(*REACH)
-    return body.moved(_bisected(lambda t: body.moved(t * way).reach < wanted) * way)
+    way = np.exp(1j * source.uniform(0, 2 * np.pi))
+    wanted = 1 - source.uniform(*REACH)
+    return body.moved(_bisected(lambda t: body.moved(t * way).reach < wanted, 1.5) * way)
 
 
 def _to_contact(body: Body, other: Body, source: Source) -> Body:
     """The object, pushed from far against another until a film of water is left."""
-    way, middle = _direction(source), other.rings[0].mean(axis=0)
+    way, middle = np.exp(1j * source.uniform(0, 2 * np.pi)), other.rings[0].mean()
     far = 3.0  # from there it comes
 
     def free(t: float) -> bool:
@@ -170,12 +132,7 @@ def _to_contact(body: Body, other: Body, source: Source) -> Body:
     return body.moved(middle + (far - _bisected(free, far)) * way)
 
 
-def _direction(source: Source) -> Array:
-    angle = source.uniform(0, 2 * np.pi)
-    return np.array([np.cos(angle), np.sin(angle)])
-
-
-def _bisected(holds: Callable[[float], bool], high: float = 1.5) -> float:
+def _bisected(holds: Callable[[float], bool], high: float) -> float:
     """The largest t up to which something holds that does at 0 and not at ``high``."""
     low = 0.0
     for _ in range(20):

@@ -1,154 +1,149 @@
-"""Outlines of objects: those that stand in real tanks, and families that no shape manifold has learned.
+"""Outlines of objects: those of real tanks, and families that no shape manifold has learned.
 
-A shape is a tuple of rings, corners ``(n, 2)`` of closed polygons: the outline, then its holes. Shapes have
-the area of the unit disk, their centroid at the origin, and are turned and mirrored at random.
+A shape is a tuple of rings, corners of closed polygons as complex numbers ``x + iy``: the outline, then its
+holes. Shapes have the area of the unit disk, their centroid at the origin, and are turned and mirrored at
+random.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
 from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path as Curve
+from matplotlib.path import Path
 from matplotlib.textpath import TextPath
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Shape = tuple[Array, ...]
+Ring = NDArray[np.complex128]
+Shape = tuple[Ring, ...]
 Source = np.random.Generator
 
 ROUND = 96  # corners of a circle
 LETTERS = "AEFHKMRSVXYZ"
 
 
-# What real tanks hold: outlines -------------------------------------------------------------------
+# Outlines of real tanks ---------------------------------------------------------------------------
 
 
-def disk(source: Source) -> Array:
+def disk(source: Source) -> Ring:
     """A disk, or an ellipse that is nearly one."""
-    return _arc(0.0, 2 * np.pi)[:-1] * [1.0, source.uniform(0.7, 1.0)]
+    circle = _arc(0.0, 2 * np.pi)[:-1]
+    return circle.real + 1j * source.uniform(0.7, 1.0) * circle.imag
 
 
-def half_disk(source: Source) -> Array:
+def half_disk(source: Source) -> Ring:
     """More or less than half of a disk, cut along a chord."""
     half = source.uniform(0.4, 0.6) * np.pi
     return _arc(-half, half)
 
 
-def rectangle(source: Source) -> Array:
+def rectangle(source: Source) -> Ring:
     """A rectangle, at most three times as long as wide."""
-    return np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [1.0, source.uniform(1 / 3, 1.0)]
+    return np.array([1, -1, -1, 1]) + 1j * np.array([1, 1, -1, -1]) * source.uniform(1 / 3, 1.0)
 
 
-def triangle(source: Source) -> Array:
+def triangle(source: Source) -> Ring:
     """A triangle without very acute angles."""
-    return _polar(1.0, np.deg2rad([90, 210, 330] + source.uniform(-20, 20, 3)))
+    return np.exp(1j * np.deg2rad([90, 210, 330] + source.uniform(-20, 20, 3)))
 
 
-def cross(source: Source) -> Array:
+def cross(source: Source) -> Ring:
     """A cross of four arms."""
     w = source.uniform(0.25, 0.45)
-    arm = np.array([[1, -w], [1, w], [w, w]])
-    return np.concatenate([arm @ _rotation(k * np.pi / 2) for k in range(4)])
+    arm = np.array([1 - 1j * w, 1 + 1j * w, w + 1j * w])
+    return np.concatenate([1j**k * arm for k in range(4)])
 
 
-# What no shape manifold has learned: outlines -----------------------------------------------------
+# Outlines that no shape manifold has learned -----------------------------------------------------
 
 
-def star(source: Source) -> Array:
+def star(source: Source) -> Ring:
     """Five to eight rays."""
     rays, inner = source.integers(5, 9), source.uniform(0.4, 0.6)
-    return _polar(np.tile([1.0, inner], rays), np.arange(2 * rays) * np.pi / rays)
+    return np.tile([1.0, inner], rays) * np.exp(1j * np.arange(2 * rays) * np.pi / rays)
 
 
-def heart(source: Source) -> Array:
+def heart(source: Source) -> Ring:
     """A heart, more or less slender."""
     t = np.arange(ROUND) * 2 * np.pi / ROUND
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([-16 * np.sin(t) ** 3 * source.uniform(0.8, 1.15), y], axis=1)
+    return -16 * np.sin(t) ** 3 * source.uniform(0.8, 1.15) + 1j * y
 
 
-def keyhole(source: Source) -> Array:
+def keyhole(source: Source) -> Ring:
     """A disk on a skirt that widens downwards."""
     neck, foot = np.arcsin(source.uniform(0.35, 0.5)), source.uniform(0.6, 0.9)
-    length = source.uniform(1.8, 2.3)
-    head = _arc(neck - np.pi / 2, 1.5 * np.pi - neck)
-    return np.concatenate([head, [[-foot, -length], [foot, -length]]])
+    low = -1j * source.uniform(1.8, 2.3)
+    return np.concatenate([_arc(neck - np.pi / 2, 1.5 * np.pi - neck), [low - foot, low + foot]])
 
 
-def s_shape(source: Source) -> Array:
+def s_shape(source: Source) -> Ring:
     """A band along two arcs that turn opposite ways."""
-    upper = _arc(1.5 * np.pi - source.uniform(0.95, 1.25) * np.pi, 1.5 * np.pi) + [0.0, 1.0]
+    upper = _arc(1.5 * np.pi - source.uniform(0.95, 1.25) * np.pi, 1.5 * np.pi) + 1j
     spine = np.concatenate([upper, -upper[-2::-1]])
-    along = np.gradient(spine, axis=0)
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
-    normal = source.uniform(0.3, 0.42) * along @ _rotation(np.pi / 2)
+    along = np.gradient(spine)
+    normal = source.uniform(0.3, 0.42) * 1j * along / np.abs(along)
     return np.concatenate([spine + normal, (spine - normal)[::-1]])
 
 
-def z_shape(source: Source) -> Array:
+def z_shape(source: Source) -> Ring:
     """Two bars, shifted along each other."""
-    overlap, thick = source.uniform(0.25, 0.6), source.uniform(0.4, 0.7)
-    upper = np.array([[overlap, 0], [overlap, thick], [-1.2, thick], [-1.2, 0], [-overlap, 0]])
+    overlap, thick = source.uniform(0.25, 0.6), 1j * source.uniform(0.4, 0.7)
+    upper = np.array([overlap, overlap + thick, -1.2 + thick, -1.2, -overlap])
     return np.concatenate([upper, -upper])[[0, 1, 2, 3, 4, 6, 7, 8]]
 
 
-def crescent(source: Source) -> Array:
+def crescent(source: Source) -> Ring:
     """A disk without a part of another, shifted one."""
     shift, radius = source.uniform(0.5, 0.75), source.uniform(0.75, 0.9)
     x = (1 + shift**2 - radius**2) / (2 * shift)  # where the circles cross
     y = np.sqrt(1 - x**2)
     outer, inner = np.arctan2(y, x), np.arctan2(y, x - shift)
-    bite = radius * _arc(inner, 2 * np.pi - inner) + [shift, 0.0]
+    bite = radius * _arc(inner, 2 * np.pi - inner) + shift
     return np.concatenate([_arc(outer, 2 * np.pi - outer), bite[-2:0:-1]])
 
 
-def gear(source: Source) -> Array:
+def gear(source: Source) -> Ring:
     """Six to ten teeth."""
     teeth, root = source.integers(6, 11), source.uniform(0.68, 0.8)
     tooth = np.array([-0.3, -0.18, 0.18, 0.3]) * 2 * np.pi / teeth
     angles = (np.arange(teeth)[:, None] * 2 * np.pi / teeth + tooth).ravel()
-    return _polar(np.tile([root, 1.0, 1.0, root], teeth), angles)
+    return np.tile([root, 1.0, 1.0, root], teeth) * np.exp(1j * angles)
 
 
-def arrow(source: Source) -> Array:
+def arrow(source: Source) -> Ring:
     """A shaft with a head."""
     shaft, head, length = (source.uniform(*p) for p in ((0.25, 0.4), (0.8, 1.0), (1.0, 1.5)))
-    upper = np.array([[1.1, 0], [0, head], [0, shaft], [-length, shaft]])
-    return np.concatenate([upper, (upper * [1, -1])[:0:-1]])
+    upper = np.array([1.1, 1j * head, 1j * shaft, 1j * shaft - length])
+    return np.concatenate([upper, upper.conj()[:0:-1]])
 
 
-def hand_drawn(source: Source) -> Array:
+def hand_drawn(source: Source) -> Ring:
     """A closed line whose direction wanders at random while it turns once around."""
     t = np.arange(ROUND) / ROUND
     while True:
         walk = np.cumsum(source.standard_normal(ROUND)) / np.sqrt(ROUND)
         bridge = walk - t * walk[-1]
         smooth = np.convolve(np.tile(bridge, 3), np.hanning(9) / 4, "same")[ROUND : 2 * ROUND]
-        angle = 2 * np.pi * t + 2.2 * smooth
-        step = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        outline = np.cumsum(step - step.mean(axis=0), axis=0)
-        if simple(outline) and 0.45 < 4 * np.pi * _area(outline) / _length(outline) ** 2 < 0.9:
+        step = np.exp(1j * (2 * np.pi * t + 2.2 * smooth))
+        outline = np.cumsum(step - step.mean())
+        length = np.abs(outline - _following(outline)).sum()
+        if simple(outline) and 0.45 < 4 * np.pi * _area(outline) / length**2 < 0.9:
             return outline
 
 
 def letter(source: Source) -> Shape:
     """A bold letter; some have holes."""
-    glyph = TextPath(
-        (0, 0),
-        source.choice(list(LETTERS)),
-        10,
-        prop=FontProperties(family="DejaVu Sans", weight="bold"),
-    )
-    rings = [np.asarray(ring[:-1]) for ring in glyph.to_polygons(closed_only=True)]
+    font, name = FontProperties(family="DejaVu Sans", weight="bold"), source.choice(list(LETTERS))
+    polygons = TextPath((0, 0), name, 10, prop=font).to_polygons(closed_only=True)
+    rings = [np.asarray(polygon[:-1]) @ [1, 1j] for polygon in polygons]
     return tuple(sorted(rings, key=lambda ring: -abs(_area(ring))))
 
 
-FAMILIES: dict[str, Callable[[Source], Array | Shape]] = {
+Family = Callable[[Source], Ring | Shape]
+FAMILIES: dict[str, Family] = {
     f.__name__.replace("_", " "): f for f in (disk, half_disk, rectangle, triangle, cross)
 }
-UNSEEN: dict[str, Callable[[Source], Array | Shape]] = {
+UNSEEN: dict[str, Family] = {
     f.__name__.replace("_", " "): f
     for f in (star, heart, keyhole, s_shape, z_shape, crescent, gear, arrow, hand_drawn, letter)
 }
@@ -159,22 +154,28 @@ def make_shape(family: str, source: Source) -> Shape:
     made = (FAMILIES | UNSEEN)[family](source)
     rings = made if isinstance(made, tuple) else (made,)
     signed = [(1 if k == 0 else -1) * abs(_area(ring)) for k, ring in enumerate(rings)]
-    total = sum(signed)
-    centre = sum(a * _centroid(ring) for a, ring in zip(signed, rings, strict=True)) / total
-    turn = [1.0, source.choice([-1.0, 1.0])] * _rotation(source.uniform(0, 2 * np.pi))
-    scale = np.sqrt(np.pi / total)
-    return tuple(_spaced(scale * (ring - centre) @ turn) for ring in rings)
+    centres = (a * _centroid(ring) for a, ring in zip(signed, rings, strict=True))
+    centre, scale = sum(centres) / sum(signed), np.sqrt(np.pi / sum(signed))
+    mirror = source.choice([-1.0, 1.0]) < 0
+    turn = scale * np.exp(1j * source.uniform(0, 2 * np.pi))
+    placed = [turn * (ring - centre) for ring in rings]
+    return tuple(_spaced(ring.conj() if mirror else ring) for ring in placed)
 
 
-def inside(shape: Shape, points: Array) -> NDArray[np.bool_]:
-    """Which of the points ``(n, 2)`` lie within the outline and in none of the holes, ``(n,)``."""
+# Polygons -------------------------------------------------------------------------------------------
+
+
+def inside(shape: Shape, points: Ring) -> NDArray[np.bool_]:
+    """Which of the points ``(n,)`` lie within the outline and in none of the holes, ``(n,)``."""
     within = np.zeros(len(points), bool)
     for ring in shape:
-        within ^= Curve(np.vstack([ring, ring[:1]]), closed=True).contains_points(points)
+        closed = np.append(ring, ring[0])
+        path = Path(np.stack([closed.real, closed.imag], axis=1), closed=True)
+        within ^= path.contains_points(np.stack([points.real, points.imag], axis=1))
     return within
 
 
-def simple(outline: Array) -> bool:
+def simple(outline: Ring) -> bool:
     """Whether no two edges of a closed polygon cross."""
     return not bool(_crossings(outline, outline).any())
 
@@ -187,66 +188,50 @@ def gap(first: Shape, second: Shape) -> float:
     return float(min(_distances(a, b).min(), _distances(b, a).min()))
 
 
-# Inside ---------------------------------------------------------------------------------------------
+def _following(ring: Ring) -> Ring:
+    """The corner after each."""
+    return np.roll(ring, -1)
 
 
-def _spaced(ring: Array, step: float = 0.1) -> Array:
-    """The same polygon with corners at most ``step`` apart."""
-    following = np.roll(ring, -1, axis=0)
-    parts = np.ceil(np.linalg.norm(following - ring, axis=1) / step).astype(int).clip(1)
-    edges = zip(ring, following, parts, strict=True)
-    return np.concatenate([a + (b - a) * (np.arange(n) / n)[:, None] for a, b, n in edges])
-
-
-def _crossings(first: Array, second: Array) -> NDArray[np.bool_]:
-    """Which edges of two closed polygons cross, ``(n, m)``; common corners do not count."""
-    a, b = first[:, None], np.roll(first, -1, axis=0)[:, None]
-    c, d = second[None], np.roll(second, -1, axis=0)[None]
-    return (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
-
-
-def _distances(corners: Array, ring: Array) -> Array:
-    """Distance of each corner to each edge of a closed polygon, ``(n, m)``."""
-    edge, there = np.roll(ring, -1, axis=0) - ring, corners[:, None] - ring
-    along = ((there * edge).sum(axis=2) / (edge**2).sum(axis=1)).clip(0, 1)
-    return np.asarray(np.linalg.norm(there - along[..., None] * edge, axis=2))
-
-
-def _polar(radius: ArrayLike, angle: Array) -> Array:
-    return np.asarray(radius)[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-
-
-def _arc(start: float, end: float) -> Array:
+def _arc(start: float, end: float) -> Ring:
+    """A part of the unit circle."""
     corners = int(np.ceil(abs(end - start) / (2 * np.pi) * ROUND)) + 1
-    return _polar(1.0, np.linspace(start, end, corners))
+    return np.exp(1j * np.linspace(start, end, corners))
 
 
-def _rotation(angle: float) -> Array:
-    """A matrix that, on the right of rows of points, turns them counterclockwise."""
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+def _spaced(ring: Ring, step: float = 0.1) -> Ring:
+    """The same polygon with corners at most ``step`` apart."""
+    following = _following(ring)
+    parts = np.ceil(np.abs(following - ring) / step).astype(int).clip(1)
+    edges = zip(ring, following, parts, strict=True)
+    return np.concatenate([a + (b - a) * np.arange(n) / n for a, b, n in edges])
 
 
-def _side(a: Array, b: Array, c: Array) -> Array:
-    """Positive where c is on the left of the line from a to b."""
-    (ux, uy), (vx, vy) = np.moveaxis(b - a, -1, 0), np.moveaxis(c - a, -1, 0)
-    return np.asarray(ux * vy - uy * vx)
+def _cross(a: Ring, b: Ring) -> NDArray[np.float64]:
+    """Cross products of vectors: positive where b is on the left of a, exactly 0 where they are equal."""
+    return a.real * b.imag - a.imag * b.real
 
 
-def _crossed(ring: Array) -> Array:
-    following = np.roll(ring, -1, axis=0)
-    return np.asarray(ring[:, 0] * following[:, 1] - ring[:, 1] * following[:, 0])
+def _crossings(first: Ring, second: Ring) -> NDArray[np.bool_]:
+    """Which edges of two closed polygons cross, ``(n, m)``; common corners do not count."""
+    a, b = first[:, None], _following(first)[:, None]
+    c, d = second[None], _following(second)[None]
+    one = _cross(b - a, c - a) * _cross(b - a, d - a) < 0
+    return one & (_cross(d - c, a - c) * _cross(d - c, b - c) < 0)
 
 
-def _area(ring: Array) -> float:
+def _distances(corners: Ring, ring: Ring) -> NDArray[np.float64]:
+    """Distance of each corner to each edge of a closed polygon, ``(n, m)``."""
+    edge, there = _following(ring) - ring, corners[:, None] - ring
+    along = ((edge.conj() * there).real / np.abs(edge) ** 2).clip(0, 1)
+    return np.abs(there - along * edge)
+
+
+def _area(ring: Ring) -> float:
     """Positive where the ring runs counterclockwise."""
-    return float(_crossed(ring).sum() / 2)
+    return float(_cross(ring, _following(ring)).sum() / 2)
 
 
-def _centroid(ring: Array) -> Array:
-    weight = _crossed(ring)
-    middles = (ring + np.roll(ring, -1, axis=0)) / 3
-    return np.asarray((weight[:, None] * middles).sum(axis=0) / weight.sum())
-
-
-def _length(ring: Array) -> float:
-    return float(np.linalg.norm(ring - np.roll(ring, -1, axis=0), axis=1).sum())
+def _centroid(ring: Ring) -> complex:
+    weight = _cross(ring, _following(ring))
+    return complex((weight * (ring + _following(ring)) / 3).sum() / weight.sum())

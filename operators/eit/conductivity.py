@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
+
 MATERIALS = ("resistive", "background", "conductive")
 
 
@@ -48,7 +50,7 @@ class Affine:
     def __post_init__(self) -> None:
         _require_finite(self)
         if self.slope == 0:
-            raise ValueError("Affine needs a slope other than zero")
+            raise InputError("Affine needs a slope other than zero")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.offset + self.slope * x
@@ -77,7 +79,7 @@ class Exponential:
         _require_finite(self)
         _require_positive(self.background, "background")
         if self.rate == 0:
-            raise ValueError("Exponential needs a rate other than zero")
+            raise InputError("Exponential needs a rate other than zero")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.background * torch.exp(self.rate * x)
@@ -122,9 +124,9 @@ class Saturating:
         _require_positive(self.reach, "reach")
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Saturating takes {name} in [0, 1), got {getattr(self, name)}")
+                raise InputError(f"Saturating takes {name} in [0, 1), got {getattr(self, name)}")
         if self.resistive < self.conductive / 2:
-            raise ValueError(
+            raise InputError(
                 f"Saturating takes resistive >= conductive / 2, got {self.resistive} and "
                 f"{self.conductive}"
             )
@@ -177,13 +179,13 @@ class Labels:
         for name in MATERIALS:
             _require_positive(getattr(self, name), name)
         if not self.resistive < self.background < self.conductive:
-            raise ValueError(
+            raise InputError(
                 f"Labels takes resistive < background < conductive, got {self.resistive}, "
                 f"{self.background}, {self.conductive}"
             )
         unknown = [name for name in self.free if name not in MATERIALS]
         if unknown or len(set(self.free)) < len(self.free):
-            raise ValueError(
+            raise InputError(
                 f"Labels takes some of {', '.join(MATERIALS)} as free, each once; got {self.free}"
             )
 
@@ -205,7 +207,7 @@ class Labels:
     def _parts(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The image, and the logarithm of each material's conductivity."""
         if self.free and (x.ndim < 2 or x.shape[-2] != self.channels):
-            raise ValueError(
+            raise InputError(
                 f"Labels with free {', '.join(self.free)} takes (..., {self.channels}, P): the image and "
                 f"a channel for each; got {tuple(x.shape)}"
             )
@@ -282,7 +284,7 @@ class Inclusions:
         _require_positive(self.background, "background")
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
+                raise InputError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
 
     def __call__(self, x: Tensor) -> Tensor:
         water, down, up = self._factors(x)
@@ -313,9 +315,9 @@ def masks_of(conductivity: ConductivityMap) -> int:
 def _require_finite(options: Affine | Exponential | Saturating | Inclusions) -> None:
     for name, value in vars(options).items():
         if not math.isfinite(value):
-            raise ValueError(f"{type(options).__name__} needs a finite {name}, got {value}")
+            raise InputError(f"{type(options).__name__} needs a finite {name}, got {value}")
 
 
 def _require_positive(value: float, name: str) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} has to be positive, got {value}")
+        raise InputError(f"{name} has to be positive, got {value}")

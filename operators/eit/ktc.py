@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.matlab import challenge_measurement, load_mat
 from onmanifold.operators.eit.measurements.measurement import Measurement
@@ -89,7 +90,7 @@ def read_truth(path: str | Path) -> NDArray[np.uint8]:
     """
     truth = np.asarray(load_mat(path).get("truth"))
     if truth.shape != (SIZE, SIZE) or not np.isin(truth, (0, 1, 2)).all():
-        raise ValueError(f"{path} holds no image `truth` of {SIZE} x {SIZE} classes 0, 1, 2")
+        raise InputError(f"{path} holds no image `truth` of {SIZE} x {SIZE} classes 0, 1, 2")
     return truth.astype(np.uint8)
 
 
@@ -108,7 +109,7 @@ def level_mask(level: int, plan: Protocol | None = None) -> Tensor:
         [2356, 1624, 1404, 1200, 1012, 630, 513]
     """
     if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= 7:
-        raise ValueError(f"levels are 1 to 7, got {level!r}")
+        raise InputError(f"levels are 1 to 7, got {level!r}")
     return torch.from_numpy((plan or protocol()).free_of(range(2 * (level - 1))))
 
 
@@ -127,7 +128,7 @@ def image(truth: ArrayLike, size: int = 64) -> Tensor:
     """
     classes = np.asarray(truth)
     if classes.shape != (SIZE, SIZE) or SIZE % size:
-        raise ValueError(
+        raise InputError(
             f"expected {SIZE} x {SIZE} classes and a divisor of {SIZE}, got {classes.shape} and {size}"
         )
     values = torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)
@@ -148,10 +149,10 @@ def classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDArray[
         ((256, 256), 1, 0)
     """
     if x.ndim not in (2, 3) or x.shape[:-2].numel() != 1:
-        raise ValueError(f"expected one image (1, H, W) or (H, W), got shape {tuple(x.shape)}")
+        raise InputError(f"expected one image (1, H, W) or (H, W), got shape {tuple(x.shape)}")
     low, high = threshold if isinstance(threshold, tuple) else (threshold, threshold)
     if not (low > 0 and high > 0):
-        raise ValueError(f"thresholds have to be positive, got {threshold}")
+        raise InputError(f"thresholds have to be positive, got {threshold}")
     coarse = x.detach().to("cpu", torch.float64).reshape(1, 1, *x.shape[-2:])
     fine = interpolate(coarse, (SIZE, SIZE), mode="bilinear")[0, 0].numpy()
     centre = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
@@ -182,11 +183,11 @@ def score(prediction: ArrayLike, truth: ArrayLike, std: float = 80.0) -> float:
     """
     p, t = np.asarray(prediction), np.asarray(truth)
     if t.ndim != 2 or not np.isin(t, (0, 1, 2)).all():
-        raise ValueError(f"truth has to hold classes 0, 1, 2 in a matrix, got shape {t.shape}")
+        raise InputError(f"truth has to hold classes 0, 1, 2 in a matrix, got shape {t.shape}")
     if p.shape != t.shape:
         return 0.0
     if not np.isin(p, (0, 1, 2)).all():
-        raise ValueError("prediction holds other classes than 0, 1, 2")
+        raise InputError("prediction holds other classes than 0, 1, 2")
     return float(np.mean([_similarity(p == c, t == c, std) for c in (RESISTIVE, CONDUCTIVE)]))
 
 
@@ -225,7 +226,7 @@ def best_labels(masks: Tensor, std: float = 80.0) -> NDArray[np.uint8]:
         ((256, 256), 1, 0)
     """
     if masks.ndim != 4 or masks.shape[1] != 2 or len(masks) == 0:
-        raise ValueError(f"expected samples of two masks (S, 2, H, W), got {tuple(masks.shape)}")
+        raise InputError(f"expected samples of two masks (S, 2, H, W), got {tuple(masks.shape)}")
     fine = (_resized(masks, SIZE) > 0.5).double().mean(0)
     hard = (_resized(masks.double(), _COARSE) > 0.5).double()
     probability = _resized((masks > 0.5).double().mean(0), _COARSE)

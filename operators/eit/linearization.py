@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_batch
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.engine import Engine, Fields
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each
@@ -93,7 +94,7 @@ class EITLinearization:
 
     def _check(self, value: Tensor, shape: tuple[int, ...], name: str) -> None:
         if value.ndim < 2 or len(value) != len(self.fields):
-            raise ValueError(
+            raise InputError(
                 f"{name} have shape {tuple(value.shape)}, expected "
                 f"({len(self.fields)}, T, {', '.join(map(str, shape))})"
             )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_number, check_shape
+from onmanifold.errors import InputError
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.conductivity import (
@@ -221,7 +222,7 @@ class EIT:
             ValueError: the operator measures at electrodes.
         """
         if not isinstance(self.protocol, Continuum):
-            raise ValueError(
+            raise InputError(
                 "l2_fidelity is for the continuum model; at electrodes take Gaussian(std)"
             )
         length = boundary_loop(self.engine.discretization).length
@@ -321,7 +322,7 @@ class EIT:
             blank = torch.zeros(channels_of(self.conductivity), 1, dtype=torch.float64)
             self.background = float(self.conductivity(blank))
         if not (math.isfinite(self.background) and self.background > 0):
-            raise ValueError(
+            raise InputError(
                 f"the background's conductivity has to be positive, got {self.background} S/m; "
                 "pass background="
             )
@@ -335,18 +336,18 @@ class EIT:
         if len(shape) < dim or shape[:-dim] not in leading:
             axes = ("H", "W") if dim == 2 else ("D", "H", "W")
             known = [f"({', '.join([*map(str, first), *axes])})" for first in reversed(leading)]
-            raise ValueError(f"x_shape has to be {' or '.join(known)}, got {shape}")
+            raise InputError(f"x_shape has to be {' or '.join(known)}, got {shape}")
         return shape
 
     def _check_reference(self, reference: ArrayLike | Tensor) -> Tensor:
         value = torch.as_tensor(reference).detach().to(self.engine.device, torch.float64)
         count = math.prod(self.y_shape)
         if tuple(value.shape) not in (self.y_shape, (count,), (count, 1)):
-            raise ValueError(
+            raise InputError(
                 f"reference has shape {tuple(value.shape)}, expected {self.y_shape} or ({count},)"
             )
         if not bool(torch.isfinite(value).all()):
-            raise ValueError("reference holds NaN or infinite voltages; it has to be complete")
+            raise InputError("reference holds NaN or infinite voltages; it has to be complete")
         return value.reshape(self.y_shape)
 
 
@@ -354,7 +355,7 @@ def _model(tank: Geometry, protocol: Protocol | Continuum) -> ForwardModel:
     if isinstance(protocol, Continuum):
         return protocol
     if protocol.electrodes != tank.electrodes:
-        raise ValueError(
+        raise InputError(
             f"the protocol is for {protocol.electrodes} electrodes, the tank has {tank.electrodes}"
         )
     return CompleteElectrodes(tank.impedances, protocol, tank.shunted)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit import ktc
 from onmanifold.operators.eit.conductivity import (
     Affine,
@@ -110,7 +111,7 @@ def from_options(
         (896,)
     """
     if not isinstance(drop_driven, bool):
-        raise TypeError(f"drop_driven has to be true or false, got {drop_driven!r}")
+        raise InputTypeError(f"drop_driven has to be true or false, got {drop_driven!r}")
     body, grid = _body_and_mesh(tank, mesh)
     if contact_impedance is not None:
         body = replace(body, contact_impedance=contact_impedance)
@@ -145,14 +146,14 @@ def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
     if tank == "mesh":
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
-            raise ValueError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
+            raise InputError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
         return MeshGeometry.of(grid), grid
     if isinstance(tank, Mapping):
         body = _make({"shape": "tank"} | dict(tank), "shape", _SHAPES)
     elif tank in _TANKS:
         body = _TANKS[tank]()
     else:
-        raise ValueError(f"unknown tank {tank!r}; known: {', '.join(_TANKS)}, mesh")
+        raise InputError(f"unknown tank {tank!r}; known: {', '.join(_TANKS)}, mesh")
     return body, _mesh(mesh, body)
 
 
@@ -168,7 +169,7 @@ def _mesh(mesh: Choice | None, body: Any) -> MeshLike:
     if suffix == ".npz":
         return Discretization.load(mesh)
     known = ", ".join((*SHIPPED, *_MESHERS))
-    raise ValueError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
+    raise InputError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
 
 
 def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | Continuum:
@@ -184,7 +185,7 @@ def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | C
     if not drop_driven:
         return found
     if isinstance(found, Continuum):
-        raise ValueError(f"the continuum model ({given}) has no electrodes to drop")
+        raise InputError(f"the continuum model ({given}) has no electrodes to drop")
     return Protocol.from_matrices(
         found.injections, found.patterns, found.measured, drop_driven=True
     )
@@ -195,14 +196,14 @@ def _from_file(
 ) -> tuple[Protocol, Any]:
     """The protocol of a reference's file, unless there is one already, and the voltages."""
     if isinstance(plan, Continuum):
-        raise ValueError("the continuum model takes a reference as voltages, not as a file")
+        raise InputError("the continuum model takes a reference as voltages, not as a file")
     file = read_measurement(reference, protocol=plan)
     if plan is None and drop_driven:
-        raise ValueError(
+        raise InputError(
             f"drop_driven does not apply to the protocol in {reference}; name a protocol"
         )
     if not bool(file.mask.all()):
-        raise ValueError(f"{reference} has missing voltages; a reference has to be complete")
+        raise InputError(f"{reference} has missing voltages; a reference has to be complete")
     return file.protocol, file.voltages
 
 
@@ -216,16 +217,16 @@ def _make(
     arguments = {key: given} if isinstance(given, str) else dict(given)
     name = arguments.pop(key, None)
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
+        raise InputError(f"unknown {what or key} {name!r}; known: {', '.join(known)}")
     make = known[name]
     parameters = list(inspect.signature(make).parameters.values())[len(first) :]
     names = [p.name for p in parameters]
     unknown = sorted(set(arguments) - set(names))
     if unknown:
-        raise TypeError(
+        raise InputTypeError(
             f"{make.__name__} does not take {', '.join(unknown)}; it takes {', '.join(names)}"
         )
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in arguments]
     if missing:
-        raise TypeError(f"{make.__name__} needs {', '.join(missing)}")
+        raise InputTypeError(f"{make.__name__} needs {', '.join(missing)}")
     return make(*first, **arguments)

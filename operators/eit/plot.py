@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
@@ -241,12 +242,12 @@ def _new_axes(dim: int) -> Any:
 def _check_values(conductivity: ArrayLike, cells: int, log: bool) -> Array:
     values = np.asarray(conductivity, np.float64)
     if values.shape != (cells,):
-        raise ValueError(
+        raise InputError(
             f"conductivity has to be one number for each of {cells} cells, got shape {values.shape}"
         )
     bad = np.flatnonzero(~(np.isfinite(values) & ((values > 0) | (not log))))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"the conductivity of cell {bad[0]} is {values[bad[0]]}; it has to be finite"
             + (" and positive for log" if log else "")
         )

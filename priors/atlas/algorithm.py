@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import Dataset, part_of, stream
@@ -65,7 +66,7 @@ class AtlasSchedule(Schedule):
         lengths = ("seeding", "joint", "overlap", "hidden_from")
         for name in (*lengths, "lipschitz", "lipschitz_for", "hidden", "dead"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"schedule: {name} is negative: {getattr(self, name)}")
+                raise InputError(f"schedule: {name} is negative: {getattr(self, name)}")
         super().__post_init__()
 
     @property
@@ -109,7 +110,7 @@ class AtlasTraining(TrainingMethod):
         seed: int,
     ) -> Self:
         if loss:
-            raise ValueError(f"the atlas has no [loss] to choose: {', '.join(loss)}")
+            raise InputError(f"the atlas has no [loss] to choose: {', '.join(loss)}")
         atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **model))
         return cls(atlas, data, AtlasSchedule(**schedule), seed)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import as_generator
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas.chart import Chart
 from onmanifold.priors.atlas.density import SoftBox
@@ -44,7 +45,7 @@ class AtlasConfig:
         object.__setattr__(self, "x_shape", tuple(self.x_shape))
         for name in ("dim", "charts", "sigma_x", "sigma_z", "steepness"):
             if not getattr(self, name) > 0:
-                raise ValueError(
+                raise InputError(
                     f"AtlasConfig: {name} has to be positive, got {getattr(self, name)}"
                 )
 

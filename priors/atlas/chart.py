@@ -28,6 +28,7 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
+from onmanifold.errors import InputError
 from onmanifold.priors.networks import network_pair
 
 
@@ -71,7 +72,7 @@ class Chart(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= dim <= int(np.prod(x_shape)):
-            raise ValueError(f"Chart: dim {dim} has to be from 1 to the size of {tuple(x_shape)}")
+            raise InputError(f"Chart: dim {dim} has to be from 1 to the size of {tuple(x_shape)}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
         self.to_image = nn.ModuleList(g for g, _ in pairs)
@@ -138,12 +139,12 @@ def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Te
             return everything, torch.eye(dim, x_shape[0], dtype=torch.float64)
         return everything, _waves(dim, everything.double(), highest=True)
     if support != "disk" or len(x_shape) != 3:
-        raise ValueError(
+        raise InputError(
             f"Chart: unknown support {support!r} for {x_shape}; known: all, and disk for images"
         )
     outside = corners(x_shape)
     if outside.sum() <= dim:
-        raise ValueError(
+        raise InputError(
             f"Chart: the corners around the disk in {x_shape} hold no code of length {dim}"
         )
     inside = _radius(x_shape) <= 1

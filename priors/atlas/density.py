@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import as_generator
+from onmanifold.errors import InputError
 
 FLAT = 0.7  # the density is constant up to here,
 WIDTH = 0.3  # and falls as a parabola over this distance
@@ -36,7 +37,7 @@ class SoftBox:
 
     def __init__(self, steepness: float) -> None:
         if not steepness > 0:
-            raise ValueError(f"SoftBox: steepness has to be positive, got {steepness}")
+            raise InputError(f"SoftBox: steepness has to be positive, got {steepness}")
         self.steepness = float(steepness)
         # The tail begins where 2 c w / (1 - c w^2) = steepness * width, with c = DROP.
         slope = 1 / (self.steepness * WIDTH)

@@ -15,6 +15,7 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas.probes import (
     chart_distances,
@@ -195,7 +196,7 @@ def overlap_graph(prior: ManifoldPrior, tolerance: float, n: int = 1000, seed: i
         2
     """
     if not tolerance > 0:
-        raise ValueError(f"overlap_graph: tolerance has to be positive, got {tolerance}")
+        raise InputError(f"overlap_graph: tolerance has to be positive, got {tolerance}")
     shares = torch.eye(prior.num_charts, dtype=torch.float64)
     for i, z in enumerate(chart_samples(prior, n, seed)):
         if len(z) and prior.num_charts > 1:

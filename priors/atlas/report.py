@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas import diagnostics, probes
 from onmanifold.priors.datasets import Dataset
@@ -203,7 +204,7 @@ def atlas_report(
     n = (10_000 if points else 1000) if samples is None else samples
     check_count(n, "samples")
     if tuple(data.x_shape) != tuple(prior.x_shape):
-        raise ValueError(
+        raise InputError(
             f"the data have shape {tuple(data.x_shape)}, the prior decodes to {prior.x_shape}: "
             "give the data that it learned"
         )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from onmanifold.errors import InputError
 from onmanifold.plugins import load_dataset
 from onmanifold.pretrained import load_prior, prior_card
 from onmanifold.priors.atlas.report import AtlasReport, atlas_report
@@ -51,7 +52,7 @@ def report_command(
     card = prior_card(prior)
     learned = card.get("recipe", {}).get("data") if data is None else {"name": data}
     if not learned:
-        raise ValueError(f"the card of {prior!r} does not say what it learned: give --data")
+        raise InputError(f"the card of {prior!r} does not say what it learned: give --data")
     report = atlas_report(
         load_prior(prior), load_dataset(**learned), card, samples=samples, seed=seed
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_count
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.autoencoder.mixture import GaussianMixture
 from onmanifold.priors.networks import network_pair
@@ -48,7 +49,7 @@ class AutoencoderConfig:
         check_count(self.dim, "dim")
         check_count(self.components, "components")
         if self.dim > prod(self.x_shape):
-            raise ValueError(
+            raise InputError(
                 f"dim {self.dim} has to be from 1 to the size of {self.x_shape}, {prod(self.x_shape)}"
             )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
@@ -98,7 +99,7 @@ class AutoencoderTraining(TrainingMethod):
     ) -> None:
         super().__init__(data, schedule, seed)
         if schedule.batch_size < self.smallest_batch:
-            raise ValueError(
+            raise InputError(
                 f"schedule: batch_size has to be at least {self.smallest_batch} for this method, got "
                 f"{schedule.batch_size}"
             )

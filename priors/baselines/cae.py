@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputTypeError
 from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
@@ -29,7 +30,7 @@ class CAEOptions(WeightOption):
         super().__post_init__()
         check_count(self.probes, "loss: probes")
         if not isinstance(self.exact, bool):
-            raise TypeError(f"loss: exact has to be true or false, got {self.exact!r}")
+            raise InputTypeError(f"loss: exact has to be true or false, got {self.exact!r}")
 
 
 class CAE(AutoencoderTraining):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.loss import AutoencoderTraining, WeightOption
 
 
@@ -43,11 +44,11 @@ class GRAE(AutoencoderTraining):
     def set_up(self) -> None:
         neighbours, there = self.options.neighbours, len(self.examples)
         if neighbours >= there:
-            raise ValueError(
+            raise InputError(
                 f"loss: neighbours {neighbours}, but each of {there} examples has {there - 1} others"
             )
         if self.model.dim >= there - 1:  # as many eigenvectors of the graph as dimensions, and one
-            raise ValueError(f"dim {self.model.dim} is too large to embed {there} examples")
+            raise InputError(f"dim {self.model.dim} is too large to embed {there} examples")
         targets = embedding(self.examples.flatten(1), self.model.dim, neighbours, self.seed)
         self.register_buffer("targets", targets.to(self.examples), persistent=False)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.priors.baselines.topo_ae import TopoAE, TopoAEOptions, relative
 from onmanifold.priors.datasets import stream
 
@@ -60,7 +61,7 @@ class WitnessAE(TopoAE):
         super().set_up()
         wanted, there = self.options.witnesses, len(self.examples)
         if wanted > there:
-            raise ValueError(
+            raise InputError(
                 f"loss: witnesses {wanted}, but there are {there} examples; take at most as many"
             )
         rows = torch.randperm(there, generator=stream(self.seed, "seeding", 1))[:wanted]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 PARTS_SEED = 0  # which examples are held out depends on the file alone, not on a recipe's seed
@@ -38,12 +39,12 @@ class ArrayFile(FiniteDataset):
 
     def __init__(self, file: str | Path, key: str | None = None, held_out: float = 0.1) -> None:
         if not 0 < held_out < 1:
-            raise ValueError(f"ArrayFile: held_out has to be between 0 and 1, got {held_out}")
+            raise InputError(f"ArrayFile: held_out has to be between 0 and 1, got {held_out}")
         x = _read(Path(file), key)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(PARTS_SEED))
         kept = max(1, round(held_out * len(x)))
         if kept >= len(x):
-            raise ValueError(f"{file}: {len(x)} examples are too few to hold some out")
+            raise InputError(f"{file}: {len(x)} examples are too few to hold some out")
         self._training = Part(x[order[kept:]], order[kept:], replacement=True)
         self._held_out = Part(x[order[:kept]], order[:kept], replacement=False)
         self.x_shape = tuple(x.shape[1:])
@@ -56,16 +57,16 @@ def _read(file: Path, key: str | None) -> Tensor:
     try:
         loaded = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file}: not a .npy or .npz file of numbers ({error})") from error
+        raise InputError(f"{file}: not a .npy or .npz file of numbers ({error})") from error
     if not isinstance(loaded, np.ndarray):
         names = loaded.files
         if key is None and len(names) == 1:
             key = names[0]
         if key not in names:
-            raise ValueError(f"{file} holds {', '.join(names)}; say which one by key, got {key!r}")
+            raise InputError(f"{file} holds {', '.join(names)}; say which one by key, got {key!r}")
         loaded = loaded[key]
     if loaded.dtype.kind not in "fiub" or loaded.ndim not in (2, 3, 4) or loaded.size == 0:
-        raise ValueError(
+        raise InputError(
             f"{file}: expected numbers (n, m), (n, H, W) or (n, C, H, W), got {loaded.dtype} "
             f"{loaded.shape}"
         )
@@ -73,5 +74,5 @@ def _read(file: Path, key: str | None) -> Tensor:
     x = x.unsqueeze(1) if x.ndim == 3 else x
     bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
     if bad:
-        raise ValueError(f"{file}: {bad} of {len(x)} examples hold NaN or infinite values")
+        raise InputError(f"{file}: {bad} of {len(x)} examples hold NaN or infinite values")
     return x

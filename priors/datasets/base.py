@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
+
 SPLITS = ("train", "seeding", "validation", "held-out")
 
 
@@ -100,7 +102,7 @@ def stream(seed: int, split: str, index: int = 0) -> torch.Generator:
         False
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        raise InputError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     key = np.random.SeedSequence([seed, SPLITS.index(split), index]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.base import SPLITS, Examples
 
 
@@ -51,7 +52,7 @@ class FiniteDataset(ABC):
             ValueError: no such split.
         """
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+            raise InputError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
         return self._part(split)
 
     def __len__(self) -> int:

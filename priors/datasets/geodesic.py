@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.base import Examples
 
 
@@ -95,7 +96,7 @@ def check_eps(eps: float, injectivity_radius: float) -> None:
     """Raise unless ``0 < eps <= injectivity_radius``."""
     check_number(eps, "eps")
     if eps > injectivity_radius:
-        raise ValueError(
+        raise InputError(
             f"eps {eps:g} is above the injectivity radius {injectivity_radius:.4g}: "
             "points so far apart may have several shortest geodesics; take a smaller one"
         )

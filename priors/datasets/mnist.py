@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.finite import FiniteDataset, Part
 
 DATA = "ONMANIFOLD_DATA"  # environment variable: the folder in which the data sets' folders lie
@@ -50,7 +51,7 @@ class Mnist(FiniteDataset):
         if size is not None:
             check_count(size, f"{self.name}: size")
             if size > learned:
-                raise ValueError(f"{self.name}: size {size}, but there are {learned} to learn from")
+                raise InputError(f"{self.name}: size {size}, but there are {learned} to learn from")
         rows = slice(0, size or learned)
         self._parts = {
             "train": Part(training[0][rows], training[1][rows], replacement=True),
@@ -67,7 +68,7 @@ class Mnist(FiniteDataset):
         x = read_idx(self.folder / f"{prefix}-images-idx3-ubyte.gz")
         label = read_idx(self.folder / f"{prefix}-labels-idx1-ubyte.gz").long()
         if x.ndim != 3 or label.shape != (len(x),):
-            raise ValueError(
+            raise InputError(
                 f"{self.folder}: expected images (n, H, W) and labels (n,), got "
                 f"{tuple(x.shape)} and {tuple(label.shape)}"
             )
@@ -101,12 +102,12 @@ def read_idx(file: Path) -> Tensor:
     try:
         content = gzip.decompress(file.read_bytes())
     except (OSError, EOFError) as error:
-        raise ValueError(f"{file}: not a gzip file ({error})") from error
+        raise InputError(f"{file}: not a gzip file ({error})") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(f"{file}: not an idx file of bytes")
+        raise InputError(f"{file}: not an idx file of bytes")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, 4).tolist() if len(content) >= 4 + 4 * axes else []
     values = np.frombuffer(content, np.uint8, offset=min(len(content), 4 + 4 * axes))
     if not shape or values.size != int(np.prod(shape)):
-        raise ValueError(f"{file}: holds {values.size} bytes, expected {shape}")
+        raise InputError(f"{file}: holds {values.size} bytes, expected {shape}")
     return torch.from_numpy(values.reshape(shape).copy())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.finite import FiniteDataset, Part
 from onmanifold.priors.datasets.mnist import Mnist
 
@@ -48,10 +49,10 @@ class RotatedDigit(FiniteDataset):
     ) -> None:
         check_count(steps, "RotatedDigit: steps")
         if turn == shift == 0:
-            raise ValueError("RotatedDigit: turn and shift are both 0, so that nothing moves")
+            raise InputError("RotatedDigit: turn and shift are both 0, so that nothing moves")
         digits = Mnist(folder=folder, labels=[label]).part("train").x
         if not 0 <= number < len(digits):
-            raise ValueError(
+            raise InputError(
                 f"RotatedDigit: there are {len(digits)} training images of label {label}, "
                 f"numbered from 0; got number {number}"
             )

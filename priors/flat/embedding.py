@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, AutoencoderTraining
 from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat.graph import GraphPairs
@@ -38,9 +39,9 @@ class FlatSchedule(AutoencoderSchedule):
         super().__post_init__()
         check_count(self.encoder, "schedule: encoder")
         if not 0 <= self.start < 1:
-            raise ValueError(f"schedule: start = {self.start} has to be at least 0 and below 1")
+            raise InputError(f"schedule: start = {self.start} has to be at least 0 and below 1")
         if self.encoder >= self.length:
-            raise ValueError(
+            raise InputError(
                 f"schedule: encoder = {self.encoder} of length = {self.length} steps leave none to the "
                 "decoder; take fewer"
             )
@@ -80,7 +81,7 @@ class FlatOptions:
                 check_number(getattr(self, name), f"loss: {name}")
         check_number(self.straight, "loss: straight", high=1.0)
         if self.k < 4:
-            raise ValueError(f"loss: k has to be at least 4, got {self.k}")
+            raise InputError(f"loss: k has to be at least 4, got {self.k}")
 
 
 class FlatTraining(AutoencoderTraining):
@@ -130,7 +131,7 @@ class FlatTraining(AutoencoderTraining):
             self.pairs = GeodesicPairs(self.data, options.eps or self.data.injectivity_radius / 6)
         self.scaling = Scaling(self.pairs.landmarks, self.model.dim)
         if options.k >= len(self.examples):
-            raise ValueError(
+            raise InputError(
                 f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
             )
 

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from onmanifold.checks import check_number
+from onmanifold.errors import InputError
 from onmanifold.priors.flat.pairs import LANDMARKS, Pairs
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
@@ -75,7 +76,7 @@ class GraphPairs:
             self._keep(self.length <= eps)
         if len(self.length) == 0:
             limit = "" if eps is None else f" and at most eps = {eps:g} (of the spread) long"
-            raise ValueError(
+            raise InputError(
                 f"data: no way over {k} neighbours is straight to {straight:g}{limit}: take a larger k or "
                 "eps, a smaller straight, or more examples"
             )

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.base import stream
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, check_eps
 
@@ -109,7 +110,7 @@ class GeodesicPairs:
         name = type(self.data).__name__
         for images in (self.draw(n, generator).start, self.data.sample(2, generator)[0]):
             if tuple(images.shape[1:]) != tuple(self.data.x_shape):
-                raise ValueError(
+                raise InputError(
                     f"data: {name} makes images of shape {tuple(images.shape[1:])}, but its "
                     f"x_shape is {tuple(self.data.x_shape)}: they have to be the same"
                 )
@@ -119,17 +120,17 @@ class GeodesicPairs:
         halves = torch.stack([self.data.distance_between(c, middle) for c in (a, b)])
         finite = (torch.isfinite(value).all() for value in (self.data.render(a), distance, halves))
         if not all(bool(each) for each in finite):
-            raise ValueError(f"data: images or distances of {name} hold NaN or infinite values")
+            raise InputError(f"data: images or distances of {name} hold NaN or infinite values")
         if bool((distance <= 0).any()):
-            raise ValueError(
+            raise InputError(
                 f"data: {name}.pairs gives pairs of zero distance; the ends of a pair have to differ"
             )
         rounding = 1e-3 * self.eps
         if bool((distance > self.eps + rounding).any()):
-            raise ValueError(
+            raise InputError(
                 f"data: {name}.pairs gives pairs {float(distance.max()):.4g} apart, eps is {self.eps:g}"
             )
         if bool(((halves - distance / 2).abs() > rounding).any()):
-            raise ValueError(
+            raise InputError(
                 f"data: {name}.average is not in the middle: half of distance_between from both ends"
             )

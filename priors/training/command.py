@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onmanifold.errors import InputError
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.training.evaluation import held_out_metrics
@@ -41,7 +42,7 @@ def _chosen(recipe: str, data: str | None) -> Recipe:
     """The recipe that the arguments of the command line name."""
     if recipe in method_names():
         if data is None:
-            raise ValueError(f"method {recipe} needs data to learn from: --data NAME")
+            raise InputError(f"method {recipe} needs data to learn from: --data NAME")
         return Recipe.default(recipe, data)
     chosen = Recipe.read(recipe)
     return chosen if data is None else chosen.with_data(data)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from onmanifold.errors import InputError
+
 SCALES = (5, 10, 20, 50, 100)  # numbers of neighbours
 
 
@@ -44,7 +46,7 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
     """
     points = features(x).double().unique(dim=0)
     if not 2 < neighbours < len(points):
-        raise ValueError(
+        raise InputError(
             "intrinsic_dimension: neighbours has to be above 2 and below the number of different "
             f"examples, {len(points)}; got {neighbours}"
         )

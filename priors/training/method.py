@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.datasets import Dataset
 
@@ -153,9 +154,9 @@ def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) 
     check_batch(x, x_shape, "data")
     bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
     if bad:
-        raise ValueError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
+        raise InputError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
     different = len(torch.unique(x.flatten(1), dim=0))
     if different == 1:
-        raise ValueError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
+        raise InputError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
     if different < needed:
-        raise ValueError(f"data: {what}, but only {different} different examples")
+        raise InputError(f"data: {what}, but only {different} different examples")

@@ -10,6 +10,7 @@ from typing import Any
 
 from onmanifold.checks import check_count
 from onmanifold.entry_points import METHODS, load, plugins
+from onmanifold.errors import InputError
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.training.dimension import intrinsic_dimension
@@ -63,7 +64,7 @@ class Recipe:
         shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
         file = shipped.get(str(path), Path(path))
         if not file.is_file():
-            raise ValueError(
+            raise InputError(
                 f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
             )
         try:
@@ -72,11 +73,11 @@ class Recipe:
                 tables["data"]["file"] = str(file.parent / tables["data"]["file"])
             recipe = cls(**tables)
             if recipe.precision not in PRECISIONS:
-                raise ValueError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
+                raise InputError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
             if recipe.threads is not None:
                 check_count(recipe.threads, "threads")
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{file.name}: {error}") from error
+            raise InputError(f"{file.name}: {error}") from error
         return recipe
 
     @classmethod
@@ -97,7 +98,7 @@ class Recipe:
         try:
             tables = method_class(method).defaults(x, dim)
         except LookupError as error:
-            raise ValueError(str(error)) from error
+            raise InputError(str(error)) from error
         return replace(plain, model=tables["model"], schedule=tables["schedule"])
 
     def with_data(self, name: str) -> Recipe:
@@ -113,7 +114,7 @@ class Recipe:
         """
         check_count(number, "charts")
         if self.method != "atlas":
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: method {self.method!r} has one chart, only an atlas more"
             )
         return replace(self, name=f"{self.name}-{number}", model=self.model | {"charts": number})
@@ -125,11 +126,11 @@ class Recipe:
             ValueError: an unknown name, options that it does not take, or a file that cannot be read.
         """
         if "name" not in self.data:
-            raise ValueError(f"recipe {self.name}: [data] names no data set")
+            raise InputError(f"recipe {self.name}: [data] names no data set")
         try:
             data: Dataset = load_dataset(**self.data)
         except (LookupError, TypeError, ValueError, OSError) as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
+            raise InputError(f"recipe {self.name}: {error}") from error
         return data
 
     def prepare(self) -> TrainingMethod:
@@ -144,7 +145,7 @@ class Recipe:
             method = method_class(self.method)
             return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
+            raise InputError(f"recipe {self.name}: {error}") from error
 
 
 def method_names() -> list[str]:

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.training.method import TrainingMethod
 from onmanifold.priors.training.recipe import Recipe
@@ -26,7 +27,7 @@ from onmanifold.priors.training.recipe import Recipe
 EPOCH = 100  # steps between checkpoints
 
 
-class Diverged(ArithmeticError):
+class Diverged(InputError, ArithmeticError):
     """The loss or the weights became NaN or infinite."""
 
 
@@ -158,7 +159,7 @@ def _check_same(stored: dict[str, Any], recipe: dict[str, Any], folder: Path) ->
         differences = "; ".join(
             f"{key}: {stored.get(key)} there, {recipe[key]} here" for key in other
         )
-        raise ValueError(
+        raise InputError(
             f"the checkpoint in {folder} belongs to another recipe ({differences}): give another "
             "folder, or train without --resume"
         )

@@ -1,5 +1,7 @@
 """Inverse problems, solved on learned manifolds."""
 
+from importlib.metadata import version as _version
+
 from onmanifold.descent import (
     LBFGS,
     ConjugateGradient,
@@ -9,8 +11,13 @@ from onmanifold.descent import (
     LatentAdam,
     LevenbergMarquardt,
     MaxSteps,
+    Method,
+    Problem,
     RiemannianGradientDescent,
     SmallDecrease,
+    State,
+    StoppingRule,
+    build_problem,
 )
 from onmanifold.errors import InputError
 from onmanifold.fidelity import (
@@ -22,29 +29,37 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
+from onmanifold.geometry import locate
 from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
     Linearization,
+    OperatorLike,
     OutsideDomain,
     as_operator,
     linearize,
     simulate,
 )
-from onmanifold.plugins import load_dataset, load_operator
-from onmanifold.pretrained import load_prior, prior_names
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.plugins import dataset_names, load_dataset, load_operator, operator_names
+from onmanifold.pretrained import load_prior, prior_card, prior_names, save_prior
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
 from onmanifold.relaxation import Relaxed, relax
-from onmanifold.retraction import AveragedRetraction, ChartRetraction, ProjectionRetraction
+from onmanifold.retraction import (
+    AveragedRetraction,
+    ChartRetraction,
+    ProjectionRetraction,
+    Retraction,
+)
 from onmanifold.score import score_test
-from onmanifold.solution import InconsistentWarning, Solution
+from onmanifold.solution import FinalPoints, InconsistentWarning, Solution
 from onmanifold.solve import solve
-from onmanifold.status import Status
-from onmanifold.weights import ByDiscrepancy, ByLCurve
+from onmanifold.status import History, Status
+from onmanifold.weights import ByDiscrepancy, ByLCurve, WeightRule
+
+__version__ = _version("onmanifold")
 
 __all__ = [
-    "LBFGS",
     "Autodiff",
     "AveragedRetraction",
     "ByDiscrepancy",
@@ -54,37 +69,55 @@ __all__ = [
     "CorrelatedGaussian",
     "Discrepancy",
     "Fidelity",
+    "FinalPoints",
     "ForwardOperator",
     "FunctionFidelity",
     "Gaussian",
     "GradientNorm",
+    "History",
+    "InconsistentWarning",
+    "InitialPoints",
     "InputError",
+    "LBFGS",
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
-    "InconsistentWarning",
+    "Method",
+    "OperatorLike",
     "OutsideDomain",
     "Point",
     "Poisson",
+    "Problem",
     "ProjectionRetraction",
+    "ReachedByJumps",
     "Relaxed",
+    "Retraction",
     "RiemannianGradientDescent",
     "SmallDecrease",
     "Solution",
-    "InitialPoints",
+    "State",
     "Status",
+    "StoppingRule",
     "StudentT",
+    "WeightRule",
+    "__version__",
     "as_operator",
+    "build_problem",
+    "dataset_names",
     "linearize",
     "load_dataset",
     "load_operator",
     "load_prior",
+    "locate",
+    "operator_names",
     "p_value",
+    "prior_card",
     "prior_names",
     "relax",
+    "save_prior",
     "score_test",
     "simulate",
     "solve",

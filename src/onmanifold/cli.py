@@ -63,7 +63,7 @@ def _load(entry: EntryPoint) -> Any:
     """A plugin's command; one that does not import says so when it is called."""
     try:
         function = entry.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         reason = f"not available: {error}"
 
         def function() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
 from onmanifold.prior import Point, numbers
 
@@ -47,7 +48,7 @@ class InitialPoints:
         if self.halve_after is not None:
             check_count(self.halve_after, "InitialPoints: halve_after")
         if self.keep > self.pool:
-            raise ValueError(f"InitialPoints: cannot keep {self.keep} of a pool of {self.pool}")
+            raise InputError(f"InitialPoints: cannot keep {self.keep} of a pool of {self.pool}")
 
 
 def as_initial_points(starts: InitialPoints | int | Point | None) -> InitialPoints | Point:
@@ -78,7 +79,7 @@ def choose_initial_points(
 def _given(problem: Problem, point: Point) -> tuple[Point, int]:
     each, rest = divmod(len(point), len(problem))
     if rest or each == 0:
-        raise ValueError(
+        raise InputError(
             f"starts holds {len(point)} points of dimension {point.z.shape[1]}; expected the same "
             f"number for each of {len(problem)} measurements, of dimension {problem.prior.dim}"
         )
@@ -88,11 +89,11 @@ def _given(problem: Problem, point: Point) -> tuple[Point, int]:
 def _checked(problem: Problem, point: Point) -> Point:
     """The given points, checked and clamped to their boxes."""
     if point.z.shape[1] != problem.prior.dim:
-        raise ValueError(
+        raise InputError(
             f"starts holds points of dimension {point.z.shape[1]}, expected {problem.prior.dim}"
         )
     if point.z.dtype != problem.prior.dtype:
-        raise TypeError(
+        raise InputTypeError(
             f"starts are {point.z.dtype}, the prior {problem.prior.dtype}: convert them"
         )
     numbers(point.chart, problem.prior.num_charts)

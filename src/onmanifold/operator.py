@@ -17,7 +17,7 @@ from torch import Tensor
 from onmanifold.autodiff import jvp, vjp
 from onmanifold.checks import as_generator, check_batch, check_shape
 from onmanifold.entry_points import ADAPTERS, plugins
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 
 Shape = tuple[int, ...]
 
@@ -175,7 +175,7 @@ class CallableOperator(Autodiff):
         y = function(example)
         if not isinstance(y, Tensor) or y.ndim < 1 or len(y) != len(example):
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(
+            raise InputError(
                 f"the forward function has to map a batch {tuple(example.shape)} to a batch of the "
                 f"same length, it returned {got}"
             )
@@ -223,14 +223,16 @@ def as_operator(
         if adapted is not None:
             return adapted
     if len(missing) < len(members) and hasattr(operator, "A"):
-        raise TypeError(
+        raise InputTypeError(
             f"{type(operator).__name__} is not a forward operator: it lacks {', '.join(missing)}. "
             "Inherit from onmanifold.Autodiff to get A_jvp and A_vjp from A."
         )
     if not callable(operator):
-        raise TypeError(f"expected a forward operator or a callable, got {type(operator).__name__}")
+        raise InputTypeError(
+            f"expected a forward operator or a callable, got {type(operator).__name__}"
+        )
     if x_shape is None:
-        raise ValueError("a callable says nothing of its input: pass x_shape")
+        raise InputError("a callable says nothing of its input: pass x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
     return CallableOperator(operator, check_shape(x_shape, "x_shape"), example)
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
+from onmanifold.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Point:
 
     def __post_init__(self) -> None:
         if self.chart.ndim != 1 or self.z.ndim != 2 or len(self.chart) != len(self.z):
-            raise ValueError(
+            raise InputError(
                 f"a Point takes chart (B,) and z (B, d), got {tuple(self.chart.shape)} and "
                 f"{tuple(self.z.shape)}"
             )
@@ -270,7 +271,7 @@ def numbers(chart: Tensor, num_charts: int) -> list[int]:
     """The charts that occur, in order; ``ValueError`` if there is none of that number."""
     present = sorted(set(chart.tolist()))
     if present and not 0 <= present[0] <= present[-1] < num_charts:
-        raise ValueError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
+        raise InputError(f"charts are numbered 0 to {num_charts - 1}, got {present}")
     return present
 
 
@@ -279,7 +280,7 @@ def by_chart(
 ) -> Tensor:
     """Run ``apply(rows of chart k, k)`` for each chart present and put the rows back in order."""
     if chart.shape != value.shape[:1]:
-        raise ValueError(
+        raise InputError(
             f"chart has shape {tuple(chart.shape)}, expected ({len(value)},): one number a point"
         )
     present = numbers(chart, num_charts)

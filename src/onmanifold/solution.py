@@ -68,6 +68,7 @@ class Solution:
         final_points: where every descent ended.
         trajectory: the best descent's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
+        least_squares: whether neither a fidelity nor a weight of the prior was given.
         problem: what was minimized, with operator, prior and fidelity.
     """
 
@@ -87,6 +88,7 @@ class Solution:
     history: History
     final_points: FinalPoints
     trajectory: Tensor | None = None
+    least_squares: bool = False
     problem: Problem | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -156,16 +158,10 @@ class Solution:
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
-        if self._least_squares:
+        if self.least_squares:
             lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
         return "\n".join([head, *lines, count])
-
-    @property
-    def _least_squares(self) -> bool:
-        """Whether neither a fidelity nor a weight of the prior was given."""
-        no_noise = self.p_value.isnan() & self.expected_misfit.isfinite()
-        return bool((no_noise & (self.objective == self.misfit)).all())
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""

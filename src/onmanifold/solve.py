@@ -17,6 +17,7 @@ from onmanifold.descent.loop import Descent, descend
 from onmanifold.descent.method import State
 from onmanifold.descent.observers import Callback, SuccessiveHalving
 from onmanifold.descent.problem import Problem, build_problem
+from onmanifold.errors import InputTypeError
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
@@ -191,7 +192,7 @@ def _check_options(method: object, stop: object, callback: object) -> None:
     check_callable(callback, "callback", "lambda state: False")
     if method is not None and (isinstance(method, type) or not hasattr(method, "step")):
         got = repr(method) if isinstance(method, type) else type(method).__name__
-        raise TypeError(f"method has to be one such as LevenbergMarquardt(), got {got}")
+        raise InputTypeError(f"method has to be one such as LevenbergMarquardt(), got {got}")
 
 
 def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: float) -> Solution:
@@ -220,6 +221,7 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
         linearizations=_total(problem.counts.linearizations, members.counts.linearizations),
         seconds=seconds,
         history=history,
+        least_squares=not (problem.noise_known or problem.weighted),
         final_points=FinalPoints(
             x=x[order],
             chart=state.point.chart[order],

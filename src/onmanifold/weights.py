@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.solution import Solution
 
 Attempt = Callable[[Tensor], Solution]
@@ -64,7 +65,7 @@ class ByDiscrepancy(WeightRule):
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         if bool(solution.expected_misfit.isnan().any()):
-            raise ValueError(
+            raise InputError(
                 "ByDiscrepancy: the fidelity does not know the misfit that noise causes; take one that "
                 "does, such as Gaussian(std), or ByLCurve()"
             )
@@ -110,7 +111,7 @@ class ByLCurve(WeightRule):
         check_number(self.low, "ByLCurve: low", high=self.high)
         check_count(self.count, "ByLCurve: count")
         if self.count < 3:
-            raise ValueError(f"ByLCurve: count has to be at least 3, got {self.count}")
+            raise InputError(f"ByLCurve: count has to be at least 3, got {self.count}")
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         low, high = math.log10(self.low), math.log10(self.high)

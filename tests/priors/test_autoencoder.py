@@ -110,7 +110,7 @@ def test_locate_is_the_nearest_point(trained):
     around = found.z[:, None] + 0.05 * torch.randn(5, 200, 2, dtype=torch.float64)
     others = exact.decode_chart(around.flatten(0, 1), 0).view(5, 200, -1)
     assert (miss[:, None] <= (others - x[:, None]).norm(dim=2) + 1e-9).all()
-    start = Point(found.chart, exact.encode(x, found.chart))
+    start = exact.encode(x, found.chart)
     assert (miss <= (exact.decode(start) - x).norm(dim=1) + 1e-12).all()
     assert torch.equal(nearest(exact, found, x).z.isfinite(), torch.ones(5, 2, dtype=torch.bool))
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from benchmarks.charts_parts.designs import DESIGNS, PAPER, X_SHAPE  # noqa: E402
-from benchmarks.charts_parts.layers import Haar, RotatedShuffle, conv_coupling  # noqa: E402
-from benchmarks.charts_parts.tiled import TiledChart  # noqa: E402
-from benchmarks.charts_parts.training import TASKS, Trainer, one_chart_atlas  # noqa: E402
+from charts import DESIGNS, PAPER, X_SHAPE
+from charts_parts.tiled import Haar, RotatedShuffle, TiledChart, conv_coupling
+from charts_parts.training import TASKS, ChartTrainer, one_chart_atlas
 
 ALL = {**DESIGNS, "paper": PAPER}
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -51,7 +45,7 @@ def test_left_inverse(name, dim, weights, dtype):
 def test_left_inverse_after_training(name):
     atlas = one_chart_atlas(DESIGNS[name], TASKS["two-balls"], seed=0)
     before = [p.clone() for p in atlas.charts[0].parameters()]
-    trainer = Trainer(atlas, TASKS["two-balls"].data, rate=1e-3, batch=2, half=True, seed=0)
+    trainer = ChartTrainer(atlas, TASKS["two-balls"].data, rate=1e-3, batch=2, half=True, seed=0)
     for progress in (0.2, 0.5):
         trainer.step(progress)
     moved = [

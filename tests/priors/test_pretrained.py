@@ -9,6 +9,7 @@ import torch
 from onmanifold import Gaussian, load_dataset, load_prior, prior_names, simulate, solve
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.pretrained import prior_card
+from onmanifold.prior import Point
 from onmanifold.priors.atlas.diagnostics import (
     components,
     coverage,
@@ -117,7 +118,7 @@ def test_bars_at_all_angles_need_two_charts():
     _, distance = chart_distances(load_prior("bar"), Bar().render(degrees * math.pi / 180))
     assert (20 * torch.log10(128 / distance.amin(dim=1))).min() > 38
     one = load_prior(ONE_CHART / "bar-1")
-    ends = one.decode(torch.tensor([[-1.0], [1.0]]), torch.zeros(2, dtype=torch.long))
+    ends = one.decode(Point(torch.zeros(2, dtype=torch.long), torch.tensor([[-1.0], [1.0]])))
     seam = Bar().distance(ends)  # both ends are bars, so somewhere the encoder jumps between them
     assert (seam < 2).all()
     fine = torch.arange(0, 180, 0.05)[:, None]

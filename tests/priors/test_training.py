@@ -79,10 +79,12 @@ def test_overlap_weights_share_the_border_and_leave_the_interior(atlas):
     weights = overlap_weights(atlas, x, 1.5)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(400).double())
     plain = (atlas.log_weights - atlas.energies(x)).softmax(dim=1)
-    deep = (atlas.encode(x, point.chart).abs() < 0.5).squeeze(1) & (plain.max(dim=1).values > 0.999)
+    deep = (atlas.encode(x, point.chart).z.abs() < 0.5).squeeze(1) & (
+        plain.max(dim=1).values > 0.999
+    )
     assert (weights[deep].argmax(1) == plain[deep].argmax(1)).all()
     # at the border of its own chart a point counts for the others more than before
-    edge = atlas.decode(torch.full_like(inner, 0.95), point.chart)
+    edge = atlas.decode(point.at(torch.full_like(inner, 0.95)))
     own = torch.arange(400), point.chart
     before = (atlas.log_weights - atlas.energies(edge)).softmax(dim=1)[own]
     after = overlap_weights(atlas, edge, 1.5)[own]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.calibration.instrument import Instrument
 from onmanifold.operators.eit.calibration.reference_fit import PARTS, Fitted, ReferenceFit
 from onmanifold.operators.eit.fem.discretization import Discretization
@@ -88,7 +89,7 @@ class Calibration:
     def correct(self, measurement: Measurement) -> Measurement:
         """A measurement of the same instrument without the offsets."""
         if measurement.protocol != self.instrument.protocol:
-            raise ValueError("the measurement has another protocol than the calibration")
+            raise InputError("the measurement has another protocol than the calibration")
         offsets = self.instrument.offsets.expand(measurement.protocol.full_shape)
         clean = measurement.voltages - measurement.protocol.pick(offsets)
         return replace(measurement, voltages=torch.where(measurement.mask, clean, 0.0))
@@ -210,7 +211,7 @@ def calibrate_width(
     """
     low, high = bounds or (0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing))
     if not 0 < low < high < tank.spacing:
-        raise ValueError(
+        raise InputError(
             f"bounds have to be 0 < low < high < {tank.spacing:g} degrees, got {low} and {high}"
         )
     tried: dict[float, Calibration] = {}
@@ -257,7 +258,7 @@ def _best_conductivity(fit: ReferenceFit) -> float:
     measured = fit.reference.voltages[fit.reference.mask]
     inverse = float((model * measured).sum() / model.square().sum())
     if not inverse > 0:
-        raise ValueError(
+        raise InputError(
             "no positive conductivity fits the reference: are its voltages those of the protocol, "
             "with their signs?"
         )
@@ -267,11 +268,11 @@ def _best_conductivity(fit: ReferenceFit) -> float:
 def _noise(std: float | ArrayLike | Tensor, reference: Measurement) -> Tensor:
     value = torch.as_tensor(std, dtype=torch.float64)
     if not bool((torch.isfinite(value) & (value > 0)).all()):
-        raise ValueError("std has to be positive and finite")
+        raise InputError("std has to be positive and finite")
     try:
         return value.expand(reference.protocol.shape)
     except RuntimeError:
-        raise ValueError(
+        raise InputError(
             f"std has shape {tuple(value.shape)}, expected one that broadcasts to "
             f"{reference.protocol.shape}"
         ) from None
@@ -287,9 +288,9 @@ def _checked(
     for what, given, known in (("fit", fit, PARTS), ("prior", prior or {}, _PRIOR)):
         unknown = [name for name in given if name not in known]
         if unknown:
-            raise ValueError(f"{what} knows {', '.join(known)}; got {', '.join(unknown)}")
+            raise InputError(f"{what} knows {', '.join(known)}; got {', '.join(unknown)}")
     if conductivity is not None and not (math.isfinite(conductivity) and conductivity > 0):
-        raise ValueError(f"conductivity has to be positive, got {conductivity}")
+        raise InputError(f"conductivity has to be positive, got {conductivity}")
     return prior_widths(reference, prior)
 
 
@@ -302,8 +303,8 @@ def prior_widths(reference: Measurement, prior: dict[str, float] | None = None) 
     widths = _PRIOR | (prior or {})
     for name, width in widths.items():
         if not (math.isfinite(width) and width > 0):
-            raise ValueError(f"prior {name} has to be positive, got {width}")
+            raise InputError(f"prior {name} has to be positive, got {width}")
     largest = float(reference.voltages.abs().max())
     if not largest > 0:
-        raise ValueError("the reference holds no voltage other than zero")
+        raise InputError("the reference holds no voltage other than zero")
     return widths | {"offsets": widths["offsets"] * largest, "conductivity": math.inf}

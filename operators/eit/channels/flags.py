@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.channels.reciprocity import (
     Reciprocity,
     reciprocity,
@@ -97,11 +98,11 @@ def _tests(
     }
     if predicted is not None:
         if tuple(predicted.shape) != measurement.protocol.shape:
-            raise ValueError(
+            raise InputError(
                 f"predicted has shape {tuple(predicted.shape)}, expected {measurement.protocol.shape}"
             )
         if not bool(torch.isfinite(predicted).all()):
-            raise ValueError("predicted holds NaN or infinite voltages")
+            raise InputError("predicted holds NaN or infinite voltages")
         residual = measurement.protocol.spread(predicted.double()).numpy() - voltages
         values["residual"] = _rms(residual, mask)
     return values

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.channels.faults import gross_faults, nonlinear_changes
 from onmanifold.operators.eit.channels.flags import channel_findings
 from onmanifold.operators.eit.channels.reciprocity import reciprocity
@@ -59,13 +60,13 @@ def check_reference(
         ()
         >>> check_reference(Measurement.from_values(eit.protocol, 1e3 * water), water, "ref.mat")
         Traceback (most recent call last):
-        ValueError: ref.mat: its voltages are 1e+03 times what the model of the tank says...
+        onmanifold.errors.InputError: ref.mat: its voltages are 1e+03 times what the model of the tank says...
     """
     if protocol is not None:
         _check_protocol(protocol, reference.protocol, name, "the expected protocol")
     _check_injections(reference, name)
     if tuple(predicted.shape) != reference.protocol.shape:
-        raise ValueError(
+        raise InputError(
             f"{name}: its voltages have shape {reference.protocol.shape}, those predicted for the tank "
             f"{tuple(predicted.shape)}; is it the protocol of this tank?"
         )
@@ -147,21 +148,21 @@ def _check_protocol(expected: Protocol, got: Protocol, name: str, whose: str) ->
         ("patterns", got.full_shape[1], expected.full_shape[1]),
     ):
         if count != wanted:
-            raise ValueError(
+            raise InputError(
                 f"{name}: it has {count} {what}, {whose} has {wanted}; both have to be of one tank and "
                 "protocol"
             )
     used = expected.injections != 0
     factor = float(np.median(np.abs(got.injections[used] / expected.injections[used])))
     if not 1 / _UNITS < factor < _UNITS and factor > 0:
-        raise ValueError(
+        raise InputError(
             f"{name}: its currents are {factor:.3g} times those of {whose}; {_conversion('currents', factor)}"
         )
     for what in ("injection", "pattern"):
         a, b = getattr(expected, f"{what}s"), getattr(got, f"{what}s")
         other = np.flatnonzero(np.abs(a - b).max(axis=0) > 1e-4 * np.abs(a).max())
         if len(other):
-            raise ValueError(
+            raise InputError(
                 f"{name}: {what} {other[0] + 1} is another one than that of {whose} (and {len(other) - 1} "
                 "further ones); both have to be of one tank and protocol"
             )
@@ -174,7 +175,7 @@ def _check_injections(measurement: Measurement, name: str) -> None:
         left = (
             "all of its voltages are missing" if count == 0 else "only one injection has voltages"
         )
-        raise ValueError(f"{name}: {left}; at least two injections are needed")
+        raise InputError(f"{name}: {left}; at least two injections are needed")
 
 
 def _check_scale(expected: Measurement, got: Measurement, name: str, whose: str) -> float:
@@ -182,18 +183,18 @@ def _check_scale(expected: Measurement, got: Measurement, name: str, whose: str)
     (model, known), (voltages, mask) = matrix_of(expected), matrix_of(got)
     both = mask & known & (np.abs(model) > 0)
     if not both.any():
-        raise ValueError(f"{name}: none of its voltages has one to be compared with in {whose}")
+        raise InputError(f"{name}: none of its voltages has one to be compared with in {whose}")
     large = both & (np.abs(model) >= np.median(np.abs(model[both])))
     factor = float(np.median(voltages[large] / model[large]))
     if factor == 0:
-        raise ValueError(f"{name}: its voltages are zero")
+        raise InputError(f"{name}: its voltages are zero")
     if not 1 / _UNITS < abs(factor) < _UNITS:
-        raise ValueError(
+        raise InputError(
             f"{name}: its voltages are {abs(factor):.2g} times {whose}; "
             f"{_conversion('voltages', abs(factor))}, or change the units of the currents in the same way"
         )
     if factor < 0:
-        raise ValueError(
+        raise InputError(
             f"{name}: its voltages have the other sign than {whose}; change the sign of the voltages or of "
             "the currents"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from onmanifold.errors import InputError, MissingPackage
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
@@ -41,7 +42,7 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         (6, 289)
     """
     if degree not in (1, 2):
-        raise ValueError(f"degree has to be 1 or 2, got {degree}")
+        raise InputError(f"degree has to be 1 or 2, got {degree}")
     require_dolfinx()
     dim = mesh.dim
     nodes = mesh if degree == 1 else mesh.second_order()  # its points carry the degrees of freedom
@@ -158,11 +159,11 @@ def require_dolfinx() -> Any:
         import_module("dolfinx.mesh")
         scalar = import_module("petsc4py.PETSc").ScalarType
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             f"electrical impedance tomography needs dolfinx with petsc4py ({error}). Install it with "
             "`pip install onmanifold[eit]` (Linux, x86-64) or "
             "`conda install -c conda-forge fenics-dolfinx` (elsewhere)."
         ) from error
     if np.issubdtype(scalar, np.complexfloating):
-        raise ImportError("this PETSc computes with complex numbers; install its real variant")
+        raise MissingPackage("this PETSc computes with complex numbers; install its real variant")
     return dolfinx

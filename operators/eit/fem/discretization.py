@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.tank import Tank
 
@@ -75,7 +76,7 @@ class Discretization:
         """
         free = np.setdiff1d(np.arange(self.size), self.rows)
         if len(free) == 0:
-            raise ValueError("every node of the mesh is on an electrode; refine it")
+            raise InputError("every node of the mesh is on an electrode; refine it")
         return int(free[0])
 
     @property
@@ -131,15 +132,15 @@ class Discretization:
         except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+            raise InputError(f"{path} is not a readable .npz file: {error}") from error
         arrays.setdefault("dofs", arrays.get("cells"))
         arrays.setdefault("nodes", arrays.get("points"))
         missing = [name for name in cls.__dataclass_fields__ if arrays.get(name) is None]
         if missing:
-            raise ValueError(f"{path} is not a saved discretization: it lacks {', '.join(missing)}")
+            raise InputError(f"{path} is not a saved discretization: it lacks {', '.join(missing)}")
         problem = _problem(arrays)
         if problem:
-            raise ValueError(f"{path} is not a saved discretization: {problem}")
+            raise InputError(f"{path} is not a saved discretization: {problem}")
         for name in _INDICES:
             arrays[name] = arrays[name].astype(np.int32)
         arrays["stiffness"] = _symmetric(arrays["stiffness"].astype(np.float64))
@@ -168,9 +169,9 @@ def load_discretization(name: str, tank: Geometry) -> Discretization:
         (4490, 32)
     """
     if name not in SHIPPED:
-        raise ValueError(f"unknown mesh {name!r}; known: {', '.join(SHIPPED)}")
+        raise InputError(f"unknown mesh {name!r}; known: {', '.join(SHIPPED)}")
     if not is_shipped_disk(tank):
-        raise ValueError(
+        raise InputError(
             f"the shipped meshes are disks with 32 electrodes of 5.625 degrees, which {tank} is not; "
             "pass mesh=generate_mesh(tank), or None for that"
         )

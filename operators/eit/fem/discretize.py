@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.fem.assembly import assemble, require_dolfinx
 from onmanifold.operators.eit.fem.discretization import (
     Discretization,
@@ -39,12 +40,12 @@ def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretizatio
         mesh = "medium" if shipped else generate_mesh(tank, order=degree)
     if isinstance(mesh, str):
         if degree != 1:
-            raise ValueError("shipped meshes have elements of degree 1; for others pass a Mesh")
+            raise InputError("shipped meshes have elements of degree 1; for others pass a Mesh")
         return load_discretization(mesh, tank)
     if isinstance(mesh, Mesh):
         mesh = assemble(mesh, degree)
     if not isinstance(mesh, Discretization):
-        raise TypeError(
+        raise InputTypeError(
             f"mesh has to be a name, a Mesh or a Discretization, got {type(mesh).__name__}"
         )
     _check_place(mesh, tank)
@@ -62,7 +63,7 @@ def _check_place(d: Discretization, tank: Geometry) -> None:
     worst = int(off.argmax())
     # the middle of a wide electrode lies well inside the body, but never this far from its centre
     if off[worst] > np.linalg.norm(upper - lower) / 4:
-        raise ValueError(
+        raise InputError(
             f"the mesh is not one of this tank: its electrode {worst + 1} is {off[worst]:.3g} m off "
             "where the tank has it"
         )

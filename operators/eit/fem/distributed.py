@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.solvers import Solver
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
@@ -107,7 +108,7 @@ def distribute(discretization: Discretization | None, comm: Any) -> Share:
             shares = _split(discretization, comm.size)
     problem = comm.bcast(problem)
     if problem is not None:
-        raise ValueError(problem)
+        raise InputError(problem)
     return Share(**comm.scatter(shares), comm=comm)
 
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each, one_thread
@@ -294,7 +295,7 @@ class Engine:
         bad = (~(torch.isfinite(given) & (given > 0))).nonzero()
         if len(bad):
             worst = float(given[tuple(bad[0])])
-            raise ValueError(
+            raise InputError(
                 f"the contact impedance of electrode {int(bad[0, -1]) + 1} has to be positive and finite, "
                 f"got {worst:g}"
             )
@@ -362,5 +363,5 @@ class Engine:
 
 def _potentials(field: Field) -> tuple[Tensor, Tensor]:
     if field.q is None:
-        raise ValueError("the sensors' potentials are missing: call with_sensors first")
+        raise InputError("the sensors' potentials are missing: call with_sensors first")
     return field.w, field.q

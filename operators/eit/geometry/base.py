@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
 Array = NDArray[np.float64]
@@ -120,18 +121,18 @@ def check_contacts(
     """
     z = np.atleast_1d(np.asarray(contact_impedance, np.float64))
     if z.ndim != 1 or len(z) not in (1, electrodes):
-        raise ValueError(
+        raise InputError(
             f"contact_impedance has to be one number or {electrodes} (one for each electrode), "
             f"got shape {z.shape}"
         )
     bad = np.flatnonzero(~(np.isfinite(z) & (z > 0)))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"the contact impedance of electrode {bad[0] + 1} has to be positive, got {z[bad[0]]}"
         )
     for number in shunted:
         if int(number) != number or not 0 <= number < electrodes:
-            raise ValueError(
+            raise InputError(
                 f"shunted names electrodes by numbers 0 to {electrodes - 1}, got {number}"
             )
     return tuple(sorted({int(number) for number in shunted}))
@@ -146,4 +147,4 @@ def check_positive(**lengths: float) -> None:
     """Refuse a length that is not positive and finite."""
     for name, value in lengths.items():
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name.replace('_', ' ')} has to be positive, got {value}")
+            raise InputError(f"{name.replace('_', ' ')} has to be positive, got {value}")

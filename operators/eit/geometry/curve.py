@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import check_contacts, one_each
 
 Array = NDArray[np.float64]
@@ -77,10 +78,10 @@ class BoundaryCurve:
         if self.at is not None:
             count = len(np.asarray(self.at))
             if self.electrodes not in (0, count):
-                raise ValueError(f"electrodes says {self.electrodes}, at has {count}")
+                raise InputError(f"electrodes says {self.electrodes}, at has {count}")
             object.__setattr__(self, "electrodes", count)
         if int(self.electrodes) != self.electrodes or self.electrodes < 2:
-            raise ValueError(f"a boundary curve needs at least 2 electrodes, got {self.electrodes}")
+            raise InputError(f"a boundary curve needs at least 2 electrodes, got {self.electrodes}")
         _check_simple(self._curve.corners)
         self._check_widths()
         object.__setattr__(
@@ -141,14 +142,14 @@ class BoundaryCurve:
         if at.shape == (self.electrodes,) and np.isfinite(at).all():
             return np.asarray(at % 1 * self.length)
         if at.shape != (self.electrodes, 2) or not np.isfinite(at).all():
-            raise ValueError(
+            raise InputError(
                 f"at takes parts of the length (L,) or points (L, 2), all finite; got shape {at.shape}"
             )
         middles, distance = self._curve.project(at)
         side = self.extent[1][0] - self.extent[0][0]
         off = np.flatnonzero(distance > _OFF * side)
         if len(off):
-            raise ValueError(
+            raise InputError(
                 f"electrode {off[0] + 1} at {tuple(at[off[0]].tolist())} is {distance[off[0]]:.3g} m off "
                 "the boundary curve"
             )
@@ -156,13 +157,13 @@ class BoundaryCurve:
 
     def _check_widths(self) -> None:
         if np.shape(self.width) not in ((), (self.electrodes,)):
-            raise ValueError(
+            raise InputError(
                 f"width has to be one number or {self.electrodes} (one for each electrode), got shape "
                 f"{np.shape(self.width)}"
             )
         bad = np.flatnonzero(~(np.isfinite(self._widths) & (self._widths > 0)))
         if len(bad):
-            raise ValueError(
+            raise InputError(
                 f"the width of electrode {bad[0] + 1} has to be positive, got {self._widths[bad[0]]}"
             )
         order = np.argsort(self._middles)
@@ -171,7 +172,7 @@ class BoundaryCurve:
         bad = np.flatnonzero(gap <= 1e-9 * self.length)
         if len(bad):
             pair = sorted((order[bad[0]] + 1, order[(bad[0] + 1) % len(order)] + 1))
-            raise ValueError(
+            raise InputError(
                 f"electrodes {pair[0]} and {pair[1]} overlap or touch: from one to the other "
                 f"there are {gap[bad[0]]:.3g} m"
             )
@@ -249,14 +250,14 @@ def _box(points: Array) -> tuple[list[float], list[float]]:
 def _check_points(given: ArrayLike) -> Array:
     points = np.array(given, np.float64)
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
-        raise ValueError(f"a boundary curve takes finite points (K, 2), got shape {points.shape}")
+        raise InputError(f"a boundary curve takes finite points (K, 2), got shape {points.shape}")
     if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if len(points) < 3:
-        raise ValueError(f"a boundary curve needs at least 3 points, got {len(points)}")
+        raise InputError(f"a boundary curve needs at least 3 points, got {len(points)}")
     same = np.flatnonzero((points == np.roll(points, -1, axis=0)).all(axis=1))
     if len(same):
-        raise ValueError(
+        raise InputError(
             f"points {same[0] + 1} and {(same[0] + 1) % len(points) + 1} of the boundary curve coincide"
         )
     return points
@@ -276,4 +277,4 @@ def _check_simple(corners: Array) -> None:
         meet = np.flatnonzero((t >= 0) & (t <= 1) & (u >= 0) & (u <= 1))
         if len(meet):
             x, y = corners[k] + t[meet[0]] * side[k]
-            raise ValueError(f"the boundary curve crosses itself at ({x:.4g}, {y:.4g})")
+            raise InputError(f"the boundary curve crosses itself at ({x:.4g}, {y:.4g})")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
 from onmanifold.operators.eit.geometry.tank import Tank
 
@@ -96,11 +97,11 @@ class Cylinder:
 
     def _check_rings(self, base: Tank) -> None:
         if not len(self.rings):
-            raise ValueError("a cylinder needs at least one ring of electrodes")
+            raise InputError("a cylinder needs at least one ring of electrodes")
         z, half = np.asarray(self.rings, np.float64), self.electrode_height / 2
         off = np.flatnonzero(~((z - half >= 0) & (z + half <= self.height)))
         if len(off):
-            raise ValueError(
+            raise InputError(
                 f"electrodes {off[0] * base.electrodes + 1} to {(off[0] + 1) * base.electrodes} reach "
                 f"beyond the mantle: they cover heights {z[off[0]] - half:.4g} to "
                 f"{z[off[0]] + half:.4g} m of 0 to {self.height} m"
@@ -109,7 +110,7 @@ class Cylinder:
         close = np.flatnonzero(np.diff(z[order]) <= self.electrode_height)
         if len(close):
             pair = sorted(order[[close[0], close[0] + 1]] * base.electrodes + 1)
-            raise ValueError(
+            raise InputError(
                 f"electrodes {pair[0]} and {pair[1]} overlap: their rings are "
                 f"{np.diff(z[order])[close[0]]:.4g} m apart and {self.electrode_height} m high"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
 
 
@@ -53,16 +54,16 @@ class Tank:
     def __post_init__(self) -> None:
         check_positive(radius=self.radius, width=self.width)
         if isinstance(self.electrodes, bool) or int(self.electrodes) != self.electrodes:
-            raise ValueError(f"the number of electrodes has to be whole, got {self.electrodes}")
+            raise InputError(f"the number of electrodes has to be whole, got {self.electrodes}")
         if self.electrodes < 2:
-            raise ValueError(f"a tank needs at least 2 electrodes, got {self.electrodes}")
+            raise InputError(f"a tank needs at least 2 electrodes, got {self.electrodes}")
         if self.width >= self.spacing:
-            raise ValueError(
+            raise InputError(
                 f"electrodes 1 and 2 overlap: they are {self.width} degrees wide and "
                 f"{self.spacing:g} degrees apart"
             )
         if not np.isfinite(self.first_angle):
-            raise ValueError(f"first_angle has to be finite, got {self.first_angle}")
+            raise InputError(f"first_angle has to be finite, got {self.first_angle}")
         object.__setattr__(
             self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
         )

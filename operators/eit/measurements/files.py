@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.measurements.matlab import (
     challenge_measurement,
     dense,
@@ -68,12 +69,12 @@ def read_measurement(
             protocol = _text_protocol(file, injections, patterns)
         return _placed(protocol, values, None, str(path), None, frame)
     if injections is not None or patterns is not None:
-        raise ValueError(f"{path}: injections= and patterns= are for text files, not for {suffix}")
+        raise InputError(f"{path}: injections= and patterns= are for text files, not for {suffix}")
     if suffix == ".npz":
         return _read_npz(file, protocol, variable, frame)
     if suffix == ".mat":
         return _read_mat(file, protocol, variable, frame)
-    raise ValueError(f"{path}: measurements are files of type {', '.join(ENDINGS)}")
+    raise InputError(f"{path}: measurements are files of type {', '.join(ENDINGS)}")
 
 
 def save_measurement(path: str | Path, measurement: Measurement) -> None:
@@ -109,7 +110,7 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
         np.savez_compressed(file, **arrays)
         return
     if file.suffix.lower() != ".csv":
-        raise ValueError(f"{path}: measurements are written as .npz or .csv")
+        raise InputError(f"{path}: measurements are written as .npz or .csv")
     full = np.full(protocol.full_shape, np.nan)
     full[protocol.mask] = values.ravel()
     _write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
@@ -139,7 +140,7 @@ def read_table(path: str | Path) -> Array:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a readable text file: {error}") from error
+        raise InputError(f"{path} is not a readable text file: {error}") from error
     rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         text = line.split("#")[0].split("%")[0].strip(" \r\n")
@@ -150,17 +151,17 @@ def read_table(path: str | Path) -> Array:
         if None in values:
             if rows:
                 column = values.index(None)
-                raise ValueError(
+                raise InputError(
                     f"{path}, line {number}, column {column + 1}: {fields[column]!r} is not a number"
                 )
             continue  # a line of words on top
         if rows and len(values) != len(rows[0]):
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number} has {len(values)} numbers, the lines above have {len(rows[0])}"
             )
         rows.append([v for v in values if v is not None])
     if not rows:
-        raise ValueError(f"{path} holds no numbers")
+        raise InputError(f"{path} holds no numbers")
     return np.array(rows)
 
 
@@ -198,7 +199,7 @@ def _text_protocol(
         Path(patterns or _beside(file, "patterns")),
     ]
     if own and not all(p.is_file() for p in paths):
-        raise ValueError(
+        raise InputError(
             f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
             f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
         )
@@ -221,12 +222,12 @@ def _read_npz(
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             content = dict(archive)
     except Exception as error:  # a damaged archive fails in many ways
-        raise ValueError(f"{file} is not a readable .npz file: {error}") from error
+        raise InputError(f"{file} is not a readable .npz file: {error}") from error
     variable = variable or "voltages"
     needed = [variable] + ([] if protocol else ["injections", "patterns"])
     missing = [name for name in needed if name not in content]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{file} lacks {', '.join(missing)}; it holds {', '.join(content) or 'nothing'}"
         )
     if protocol is None:
@@ -249,7 +250,7 @@ def _read_mat(
         protocol, order = mat_protocol(content, file)
     name = variable or _voltages_name(content, protocol, file)
     if name not in content:
-        raise ValueError(f"{file} holds {', '.join(sorted(content)) or 'nothing'}, not {name!r}")
+        raise InputError(f"{file} holds {', '.join(sorted(content)) or 'nothing'}, not {name!r}")
     values = dense(content[name], f"{file}: {name}")
     return _placed(protocol, values, order, f"{file}: {name}", None, frame)
 
@@ -266,7 +267,7 @@ def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -
     fits = [n for n, s in numeric.items() if s[0] == count or int(np.prod(s)) == count]
     if len(fits) != 1:
         held = ", ".join(f"{n} {s}" for n, s in sorted(numeric.items())) or "no numeric variable"
-        raise ValueError(
+        raise InputError(
             f"{file}: {count} voltages were expected in one variable, {len(fits)} fit ({held}); "
             "say which with variable="
         )
@@ -290,12 +291,12 @@ def _placed(
         and values.shape != protocol.full_shape
     )
     if several and frame is None:
-        raise ValueError(
+        raise InputError(
             f"{where}: {values.shape[1]} measurements of {count} voltages; say which one with frame="
         )
     if frame is not None:
         if not several or not 0 <= frame < values.shape[1]:
-            raise ValueError(
+            raise InputError(
                 f"{where}: there is no frame {frame} in voltages of shape {values.shape}"
             )
         values = values[:, frame]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.sparse import issparse
 
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -35,11 +36,11 @@ def load_mat(path: str | Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", DeprecationWarning)
             content: dict[str, Any] = loadmat(path)
     except NotImplementedError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is a Matlab 7.3 file, which is not read; save it with -v7"
         ) from error
     except Exception as error:  # whatever a damaged file makes of the parser
-        raise ValueError(f"{path} is not a readable Matlab 5 file: {error}") from error
+        raise InputError(f"{path} is not a readable Matlab 5 file: {error}") from error
     return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
@@ -68,7 +69,7 @@ def mat_protocol(
         return _from_structures(content[name], f"{path}: {name}")
     names = next((n for n in _MATRICES if all(k in content for k in n)), None)
     if names is None:
-        raise ValueError(
+        raise InputError(
             f"{path} holds {', '.join(sorted(content)) or 'nothing'}; a protocol is a struct array "
             "stimulation with stim_pattern and meas_pattern, or matrices "
             + " or ".join(" and ".join(n) for n in _MATRICES)
@@ -89,7 +90,7 @@ def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measu
     """The measurement in the variables of a file of the Kuopio challenge; ``path`` is for messages."""
     names = next((n for n in _CHALLENGE if all(k in content for k in n)), None)
     if names is None:
-        raise ValueError(
+        raise InputError(
             f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "
             + " or ".join(", ".join(n) for n in _CHALLENGE)
         )
@@ -110,16 +111,16 @@ def dense(value: Any, where: str) -> Array:
         value = cast(Any, value).toarray()
     try:
         if np.iscomplexobj(value):
-            raise TypeError("complex")
+            raise InputTypeError("complex")
         return np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} does not hold real numbers: {error}") from error
+        raise InputError(f"{where} does not hold real numbers: {error}") from error
 
 
 def _from_structures(structures: Any, where: str) -> tuple[Protocol, NDArray[np.intp] | None]:
     missing = {"stim_pattern", "meas_pattern"} - set(structures.dtype.names)
     if missing:
-        raise ValueError(f"{where} lacks the field {', '.join(sorted(missing))}")
+        raise InputError(f"{where} lacks the field {', '.join(sorted(missing))}")
     currents: list[Array] = []
     numbers: dict[bytes, int] = {}  # a pattern's row, as bytes -> its number
     measured: list[list[int]] = []
@@ -129,17 +130,17 @@ def _from_structures(structures: Any, where: str) -> tuple[Protocol, NDArray[np.
         patterns = dense(one["meas_pattern"], f"{here}.meas_pattern")
         patterns = patterns + 0.0  # no -0.0 among the bytes
         if patterns.ndim != 2 or patterns.shape[1] != len(currents[0]):
-            raise ValueError(
+            raise InputError(
                 f"{here}.meas_pattern has shape {patterns.shape}; stim_pattern of the first injection is for "
                 f"{len(currents[0])} electrodes, so (M, {len(currents[0])}) was expected"
             )
         if len(currents[-1]) != len(currents[0]):
-            raise ValueError(
+            raise InputError(
                 f"{here}.stim_pattern has {len(currents[-1])} entries, the first {len(currents[0])}"
             )
         measured.append([numbers.setdefault(row.tobytes(), len(numbers)) for row in patterns])
         if len(set(measured[-1])) < len(measured[-1]):
-            raise ValueError(f"{here}.meas_pattern holds a row twice")
+            raise InputError(f"{here}.meas_pattern holds a row twice")
     return _union(currents, numbers, measured, where)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.models.protocol import Protocol
 
 
@@ -38,13 +39,13 @@ class Measurement:
             value = getattr(self, name)
             if not isinstance(value, Tensor) or value.dtype != dtype:
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"{name} has to be a tensor of {dtype}, got {got}")
+                raise InputTypeError(f"{name} has to be a tensor of {dtype}, got {got}")
             if tuple(value.shape) != self.protocol.shape:
-                raise ValueError(
+                raise InputError(
                     f"{name} has shape {tuple(value.shape)}, expected the protocol's {self.protocol.shape}"
                 )
         if not bool(torch.isfinite(self.voltages).all()):
-            raise ValueError(
+            raise InputError(
                 "voltages hold NaN or infinity; missing ones are zero, and False in mask"
             )
 
@@ -71,7 +72,7 @@ class Measurement:
         array = np.array(_plain(values), dtype=np.float64)
         present = np.ones(array.shape, bool) if mask is None else np.array(_plain(mask))
         if present.dtype != np.bool_ or present.shape != array.shape:
-            raise ValueError(
+            raise InputError(
                 f"mask has to be boolean of the voltages' shape {array.shape}, got {present.dtype} "
                 f"{present.shape}"
             )
@@ -81,7 +82,7 @@ class Measurement:
         if not np.isfinite(array).all():
             place = np.argwhere(~np.isfinite(array))[0]
             i, m = place if len(place) == 2 else protocol.rows()[place[0]]
-            raise ValueError(
+            raise InputError(
                 f"the voltage of injection {i + 1}, pattern {m + 1} is infinite; missing ones are NaN"
             )
         return cls(protocol, torch.from_numpy(array), torch.from_numpy(present))
@@ -97,7 +98,7 @@ def named(where: object) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 def _in_place(protocol: Protocol, values: np.ndarray) -> np.ndarray:
@@ -115,4 +116,4 @@ def _in_place(protocol: Protocol, values: np.ndarray) -> np.ndarray:
     if protocol.measured is not None:
         expected += f", of which {count} are measured"
     size = f"{values.size} entries" if flat else f"shape {values.shape}"
-    raise ValueError(f"the voltages have {size}; {expected}")
+    raise InputError(f"the voltages have {size}; {expected}")

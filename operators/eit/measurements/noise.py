@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -40,14 +41,14 @@ def noise_std(
     """
     u = torch.as_tensor(reference).detach().to("cpu", torch.float64).abs()
     if not (relative >= 0 and floor >= 0 and relative + floor > 0):
-        raise ValueError(
+        raise InputError(
             f"expected parts >= 0, not both zero; got relative {relative}, floor {floor}"
         )
     if u.numel() == 0 or not bool(torch.isfinite(u).all()):
-        raise ValueError("reference has to hold finite voltages")
+        raise InputError("reference has to hold finite voltages")
     std = ((relative * u) ** 2 + (floor * u.max()) ** 2).sqrt()
     if bool((std == 0).any()):
-        raise ValueError("reference has voltages of zero, which get a noise of zero; set floor > 0")
+        raise InputError("reference has voltages of zero, which get a noise of zero; set floor > 0")
     return std
 
 
@@ -79,14 +80,14 @@ def fit_noise(first: Measurement, *others: Measurement) -> tuple[float, float]:
     """
     voltages, differences, factors = _differences(first, others)
     if not len(differences):
-        raise ValueError(
+        raise InputError(
             "nothing was repeated: no two injections are equal up to a positive factor, and one "
             "measurement came"
         )
     largest = max(float(m.voltages.abs().max()) for m in (first, *others))
     u, d = voltages / largest, differences / largest
     if not d.any():
-        raise ValueError("the repeats do not differ at all: their noise cannot be estimated")
+        raise InputError("the repeats do not differ at all: their noise cannot be estimated")
     start = 0.5 * np.log(np.mean(d**2) / 2)
 
     def cost(logs: Array) -> float:
@@ -119,7 +120,7 @@ def _differences(first: Measurement, others: tuple[Measurement, ...]) -> tuple[A
                 scales.append(np.full(int(both.sum()), repeat.factor))
     for m in others:
         if m.protocol != first.protocol:
-            raise ValueError("repeated measurements have to be of one protocol")
+            raise InputError("repeated measurements have to be of one protocol")
         (u, mu), (v, mv) = matrix_of(first), matrix_of(m)
         pairs.append(np.stack([u[mu & mv], v[mu & mv]], axis=1))
         scales.append(np.ones(int((mu & mv).sum())))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
@@ -44,14 +45,14 @@ def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float 
     """
     edges, nominal = np.asarray(edges, np.float64), electrode_edges(tank)
     if edges.shape != nominal.shape:
-        raise ValueError(f"edges has shape {edges.shape}, expected {nominal.shape}")
+        raise InputError(f"edges has shape {edges.shape}, expected {nominal.shape}")
     order = np.argsort(nominal.ravel() % 360)
     shift = ((edges - nominal + 180) % 360 - 180).ravel()[order]
     at = (nominal.ravel() % 360)[order]
     gaps = np.diff(np.append(at + shift, at[0] + shift[0] + 360))
     if not (gaps > 0).all():
         number = order[int(gaps.argmin())] // 2 + 1
-        raise ValueError(f"electrode {number} overlaps another one, or ends before it starts")
+        raise InputError(f"electrode {number} overlaps another one, or ends before it starts")
     radius = np.linalg.norm(mesh.points, axis=1) / tank.radius
     angle = np.rad2deg(np.arctan2(mesh.points[:, 1], mesh.points[:, 0])) % 360
     near = np.clip(1 - (1 - radius) / depth, 0, 1)

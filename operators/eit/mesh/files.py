@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
 from onmanifold.operators.eit.mesh.mesh import Mesh, boundary_facets, facet_keys, oriented
@@ -50,12 +51,12 @@ def read_mesh(path: str | Path, electrodes: Names | None = None) -> Mesh:
         raise FileNotFoundError(f"there is no mesh {path}")
     readers = {".msh": _read_msh, ".xdmf": _read_xdmf}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} is not a mesh of a known kind: .msh or .xdmf")
+        raise InputError(f"{path} is not a mesh of a known kind: .msh or .xdmf")
     module = import_gmsh() if path.suffix.lower() == ".msh" else require_dolfinx()
     try:
         return readers[path.suffix.lower()](module, path, electrodes)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def _read_msh(gmsh: ModuleType, path: Path, electrodes: Names | None) -> Mesh:
@@ -63,10 +64,10 @@ def _read_msh(gmsh: ModuleType, path: Path, electrodes: Names | None) -> Mesh:
         try:
             gmsh.open(str(path))
         except Exception as error:  # gmsh raises nothing more special
-            raise ValueError(f"gmsh cannot read it: {error}") from error
+            raise InputError(f"gmsh cannot read it: {error}") from error
         dim = gmsh.model.getDimension()
         if dim < 2:
-            raise ValueError("it holds no triangles or tetrahedra")
+            raise InputError("it holds no triangles or tetrahedra")
         groups = {
             tag: gmsh.model.getPhysicalName(dim - 1, tag)
             for _, tag in gmsh.model.getPhysicalGroups(dim - 1)
@@ -85,7 +86,7 @@ def _numbers(groups: Mapping[int, str], electrodes: Names | None) -> dict[int, i
     matches = {tag: _NAME.fullmatch(name.strip()) for tag, name in groups.items()}
     found = {tag: int(match[1]) - 1 for tag, match in matches.items() if match}
     if not found:
-        raise ValueError(
+        raise InputError(
             "no group of facets is named like 'electrode 1'; say with electrodes= which ones are. It has "
             f"the groups {_listed(groups)}"
         )
@@ -97,7 +98,7 @@ def _chosen_groups(groups: Mapping[int, str], electrodes: Names) -> dict[int, in
     tags |= {name: tag for tag, name in groups.items() if name}
     unknown = [name for name in electrodes if name not in tags]
     if unknown:
-        raise ValueError(f"no group of facets {unknown[0]!r}; it has the groups {_listed(groups)}")
+        raise InputError(f"no group of facets {unknown[0]!r}; it has the groups {_listed(groups)}")
     return {tags[name]: number for name, number in electrodes.items()}
 
 
@@ -117,16 +118,16 @@ def _read_xdmf(dolfinx: Any, path: Path, electrodes: Names | None) -> Mesh:
             domain.topology.create_connectivity(dim - 1, dim)
             tags = file.read_meshtags(domain, name=facet_grid)
     except Exception as error:  # from C++, of several kinds
-        raise ValueError(f"dolfinx cannot read it: {error}") from error
+        raise InputError(f"dolfinx cannot read it: {error}") from error
     places, nodes = domain.geometry.x, domain.geometry.dofmaps[0]
     if dim == 2 and np.ptp(places[:, 2]) > 1e-9 * np.ptp(places[:, :2]):
-        raise ValueError("its triangles do not lie in a plane z = constant")
+        raise InputError("its triangles do not lie in a plane z = constant")
     values = {int(value): "" for value in np.unique(tags.values)}
     if electrodes is None:
         electrodes = {value: value - 1 for value in values if value > 0}
     numbers = _numbers(values, electrodes)
     if not numbers:
-        raise ValueError("no facet has a positive value, the number of its electrode")
+        raise InputError("no facet has a positive value, the number of its electrode")
     chosen = np.isin(tags.values, list(numbers))
     facets = dolfinx.mesh.entities_to_geometry(domain, dim - 1, tags.indices[chosen])
     return Mesh(
@@ -147,7 +148,7 @@ def _with_all_nodes(facets: NDArray[Any], cells: NDArray[Any], dim: int) -> NDAr
     place = order[np.searchsorted(keys[order], own).clip(max=len(keys) - 1)]
     lost = np.flatnonzero(keys[place] != own)
     if len(lost):
-        raise ValueError(f"{len(lost)} facets of electrodes are not on the boundary")
+        raise InputError(f"{len(lost)} facets of electrodes are not on the boundary")
     return np.asarray(outer[place])
 
 
@@ -156,7 +157,7 @@ def _grids(path: Path) -> tuple[str, str, int]:
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
-        raise ValueError(f"it is not XML: {error}") from error
+        raise InputError(f"it is not XML: {error}") from error
     grids = []
     for grid in root.iter("Grid"):
         topology = grid.find("Topology")
@@ -166,10 +167,10 @@ def _grids(path: Path) -> tuple[str, str, int]:
             grids.append((dim, grid.get("Name", ""), grid.find("Attribute") is not None))
     dim = max((dim for dim, _, _ in grids), default=0)
     if dim < 2:
-        raise ValueError("it holds no grid of triangles or tetrahedra")
+        raise InputError("it holds no grid of triangles or tetrahedra")
     facets = [name for of, name, valued in grids if of == dim - 1 and valued]
     if not facets:
-        raise ValueError(
+        raise InputError(
             "it holds no grid of facets with values that say which electrode they belong to"
         )
     return next(name for of, name, _ in grids if of == dim), facets[0], dim

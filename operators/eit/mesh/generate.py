@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
@@ -65,12 +66,12 @@ def generate_mesh(
     defaults = _DEFAULTS[len(lower)]
     edge, growth, interior = (d if g is None else g for g, d in zip(given, defaults, strict=True))
     if not (0 < edge <= interior and growth > 0):
-        raise ValueError(
+        raise InputError(
             f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "
             f"interior {interior}"
         )
     if order not in (1, 2):
-        raise ValueError(f"order has to be 1 or 2, got {order}")
+        raise InputError(f"order has to be 1 or 2, got {order}")
     radius = (upper[0] - lower[0]) / 2
     with gmsh_session(gmsh):
         electrodes, borders = _draw(gmsh, geometry, radius)
@@ -96,7 +97,7 @@ def _draw(gmsh: ModuleType, geometry: Geometry, radius: float) -> Drawing:
         return _draw_curve(gmsh, geometry, radius)
     if isinstance(geometry, Cylinder):
         return _draw_cylinder(gmsh, geometry)
-    raise TypeError(
+    raise InputTypeError(
         f"expected a Tank, a BoundaryCurve or a Cylinder to mesh, got {type(geometry).__name__}"
     )
 
@@ -226,7 +227,7 @@ def read_model(
     used, inverse = np.unique(nodes, return_inverse=True)
     places = xyz.reshape(-1, 3)[used]
     if dim == 2 and np.ptp(places[:, 2]) > 1e-9 * np.ptp(places[:, :2]):
-        raise ValueError("its triangles do not lie in a plane z = constant")
+        raise InputError("its triangles do not lie in a plane z = constant")
     points = np.ascontiguousarray(places[:, :dim])
     cells = oriented(points, inverse.reshape(nodes.shape).astype(np.int32))
     position = np.full(len(tags), -1, np.int32)
@@ -245,7 +246,7 @@ def _elements(gmsh: ModuleType, entities: Sequence[Entity]) -> NDArray[np.int64]
             found.setdefault(kind, []).append(numbers.astype(np.int64))
     if len(found) != 1 or not set(found) <= set(_NODES):
         names = [gmsh.model.mesh.getElementProperties(kind)[0] for kind in found]
-        raise ValueError(
+        raise InputError(
             "expected triangles or tetrahedra of one order (1 or 2), got "
             f"{', '.join(names) or 'no elements'}"
         )
@@ -259,7 +260,7 @@ def import_gmsh() -> ModuleType:
     try:
         return import_module("gmsh")
     except (ImportError, OSError) as error:
-        raise ImportError(
+        raise MissingPackage(
             f"gmsh does not import ({error}). Install it with `pip install onmanifold[mesh]`; on Debian and "
             "Ubuntu its wheel needs `apt-get install libglu1-mesa libxcursor1 libxft2 libxinerama1`. "
             "The shipped meshes (load_discretization) and polar_mesh need no gmsh."

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from onmanifold.errors import InputError
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
@@ -154,7 +156,7 @@ def oriented(points: Array, cells: Index) -> Index:
 def facet_keys(facets: NDArray[Any], count: int) -> NDArray[np.int64]:
     """One number for each facet, from its vertices in any order: ``(F, D)``, below ``count``, to ``(F,)``."""
     if count ** facets.shape[1] >= 2**63:
-        raise ValueError(f"a three-dimensional mesh takes at most 2 million vertices, got {count}")
+        raise InputError(f"a three-dimensional mesh takes at most 2 million vertices, got {count}")
     ordered = np.sort(facets, axis=1).astype(np.int64)
     key = ordered[:, 0]
     for k in range(1, facets.shape[1]):
@@ -204,7 +206,7 @@ def _check_shapes(mesh: Mesh) -> None:
     columns = tuple(shape[1] if len(shape) == 2 else 0 for shape in shapes)
     known = {(2, 3, 2), (2, 6, 3), (3, 4, 3), (3, 10, 6)}
     if columns not in known or mesh.electrode.shape != shapes[2][:1]:
-        raise ValueError(
+        raise InputError(
             "a mesh takes points (N, D), cells (C, D + 1), facets (E, D) and electrode (E,), or cells and "
             "facets with a node on every edge too: (C, 6) and (E, 3), (C, 10) and (E, 6); got shapes "
             f"{', '.join(map(str, shapes))} and {mesh.electrode.shape}"
@@ -213,7 +215,7 @@ def _check_shapes(mesh: Mesh) -> None:
     for name in ("cells", "facets"):
         index = getattr(mesh, name)
         if index.size == 0 or index.min() < 0 or index.max() >= count:
-            raise ValueError(f"{name} has to hold numbers of points, 0 to {count - 1}")
+            raise InputError(f"{name} has to hold numbers of points, 0 to {count - 1}")
 
 
 def _check_cells(mesh: Mesh) -> None:
@@ -225,29 +227,29 @@ def _check_cells(mesh: Mesh) -> None:
     lowest = _determinants(mesh, places).min(axis=0)
     bad = np.flatnonzero(~(lowest > 0))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"cell {bad[0]} is inverted or flat (its Jacobian determinant falls to {lowest[bad[0]]:.3g}), "
             f"{len(bad)} such cells in all"
         )
     count = len(mesh.points)
     unused = np.flatnonzero(np.bincount(mesh.cells.ravel(), minlength=count) == 0)
     if len(unused):
-        raise ValueError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
+        raise InputError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
     start = np.repeat(mesh.cells[:, 0], mesh.dim)
     end = mesh.cells[:, 1 : mesh.dim + 1].ravel()
     graph = coo_array((np.ones(len(end), np.int32), (start, end)), shape=(count, count))
     label = connected_components(graph, directed=False)[1]
     parts = len(np.unique(label[mesh.cells[:, 0]]))
     if parts != 1:
-        raise ValueError(f"the mesh falls into {parts} parts")
+        raise InputError(f"the mesh falls into {parts} parts")
 
 
 def _check_electrodes(mesh: Mesh) -> None:
     if mesh.electrode.min() < 0:
-        raise ValueError("electrodes are numbered from 0, got a negative number")
+        raise InputError("electrodes are numbered from 0, got a negative number")
     bare = np.flatnonzero(np.bincount(mesh.electrode) == 0)
     if len(bare):
-        raise ValueError(f"electrode {bare[0] + 1} has no facet in the mesh")
+        raise InputError(f"electrode {bare[0] + 1} has no facet in the mesh")
     on = np.zeros(len(mesh.points), bool)
     on[mesh.facets] = True
     near = [
@@ -263,10 +265,10 @@ def _check_electrodes(mesh: Mesh) -> None:
     ):
         bad = np.flatnonzero(count[given] != 1)
         if len(bad):
-            raise ValueError(f"facet {bad[0]} of electrode {mesh.electrode[bad[0]] + 1} {problem}")
+            raise InputError(f"facet {bad[0]} of electrode {mesh.electrode[bad[0]] + 1} {problem}")
     owner = np.zeros(len(mesh.points), np.int32)
     owner[mesh.facets] = mesh.electrode[:, None]
     row, column = np.nonzero(owner[mesh.facets] != mesh.electrode[:, None])
     if len(row):
         pair = owner[mesh.facets[row[0], column[0]]] + 1, mesh.electrode[row[0]] + 1
-        raise ValueError(f"electrodes {min(pair)} and {max(pair)} touch; leave a gap between them")
+        raise InputError(f"electrodes {min(pair)} and {max(pair)} touch; leave a gap between them")

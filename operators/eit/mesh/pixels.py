@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from onmanifold.errors import InputError
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Box = tuple[Sequence[float], Sequence[float]]
@@ -46,7 +48,7 @@ def cell_average(
     """
     dim = points.shape[1]
     if len(shape) != dim or [len(corner) for corner in extent] != [dim, dim]:
-        raise ValueError(
+        raise InputError(
             f"an image of shape {tuple(shape)} on the box {extent} does not fit points of {dim} coordinates"
         )
     pixels = int(np.prod(shape))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.extrusion import extrude, layers
@@ -48,15 +49,15 @@ def polar_mesh(
         (8, 16)
     """
     if edges < 1 or not growth >= 1 or not longest > 0:
-        raise ValueError(
+        raise InputError(
             f"expected edges >= 1, growth >= 1 and longest > 0, got {edges}, {growth} and {longest}"
         )
     if interface is not None and not 0 < interface < 1:
-        raise ValueError(f"interface has to be between 0 and 1 (in radii), got {interface}")
+        raise InputError(f"interface has to be between 0 and 1 (in radii), got {interface}")
     if int(halvings) != halvings or halvings < 0:
-        raise ValueError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
+        raise InputError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
     if order not in (1, 2):
-        raise ValueError(f"order has to be 1 or 2, got {order}")
+        raise InputError(f"order has to be 1 or 2, got {order}")
     base = tank.base if isinstance(tank, Cylinder) else tank
     points, cells, facets = _disk(base, edges, growth, longest, halvings, interface)
     numbers = np.arange(base.electrodes, dtype=np.int32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ def boundary_loop(discretization: Discretization) -> BoundaryLoop:
     """
     d = discretization
     if d.cells.shape[1] != 3:
-        raise ValueError("the continuum model is for two-dimensional meshes")
+        raise InputError("the continuum model is for two-dimensional meshes")
     edges = _outer_edges(d)
     order = _walk(edges)
     dofs = edges[order]
@@ -83,10 +84,10 @@ def _walk(edges: Index) -> Index:
     order = [0]
     while (nxt := following.get(int(edges[order[-1], 1]))) != 0:
         if nxt is None or len(order) > len(edges):
-            raise ValueError("the mesh's boundary is not a closed curve")
+            raise InputError("the mesh's boundary is not a closed curve")
         order.append(nxt)
     if len(order) != len(edges):
-        raise ValueError(
+        raise InputError(
             "the mesh's boundary falls into several curves; the continuum model needs one"
         )
     return np.array(order)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.models.boundary import BoundaryLoop, boundary_loop
 from onmanifold.operators.eit.models.system import System
@@ -47,12 +48,12 @@ class Continuum:
 
     def __post_init__(self) -> None:
         if isinstance(self.points, bool) or int(self.points) != self.points or self.points < 2:
-            raise ValueError(f"points has to be a whole number of at least 2, got {self.points}")
+            raise InputError(f"points has to be a whole number of at least 2, got {self.points}")
         if any(not 0 <= b < 1 for b in self.breaks):
-            raise ValueError(f"breaks have to lie in [0, 1), got {self.breaks}")
+            raise InputError(f"breaks have to lie in [0, 1), got {self.breaks}")
         values = np.asarray(self.currents(np.zeros(1)))
         if values.ndim != 2 or values.shape[1] != 1 or len(values) == 0:
-            raise ValueError(
+            raise InputError(
                 f"currents has to map (P,) to (I, P); for one place it gave shape {values.shape}"
             )
 
@@ -92,7 +93,7 @@ class Continuum:
         """
         table = np.asarray(values, np.float64)
         if table.ndim != 2 or 0 in table.shape or not np.isfinite(table).all():
-            raise ValueError(
+            raise InputError(
                 f"values has to be a finite matrix (patterns, arcs), got shape {table.shape}"
             )
         arcs = table.shape[1]
@@ -107,7 +108,7 @@ class Continuum:
     def trigonometric(cls, order: int = 8, points: int = 128) -> Continuum:
         """``cos(2 pi n t)`` and ``sin(2 pi n t)`` for n from 1 to ``order``, A: 2 order patterns."""
         if order < 1:
-            raise ValueError(f"order has to be at least 1, got {order}")
+            raise InputError(f"order has to be at least 1, got {order}")
         n = np.arange(1, order + 1)[:, None]
 
         def currents(t: Array) -> Array:
@@ -124,7 +125,7 @@ class Continuum:
                 of a pattern do not sum to zero; or the mesh is shared out among ranks of MPI.
         """
         if discretization.ranks > 1:
-            raise ValueError("the continuum model runs on one rank; leave out comm")
+            raise InputError("the continuum model runs on one rank; leave out comm")
         loop = boundary_loop(discretization)
         n = discretization.size
         loads = self._loads(loop, n)
@@ -157,7 +158,7 @@ class Continuum:
         values = np.asarray(self.currents(t), np.float64)
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
-            raise ValueError(f"the currents of pattern {bad + 1} are not finite")
+            raise InputError(f"the currents of pattern {bad + 1} are not finite")
         _check_balance(values @ step, np.abs(values) @ step)
         shapes = loop.shapes(t, size)
         loads: Array = shapes.T @ (values * step).T
@@ -181,13 +182,13 @@ def _quadrature(cuts: Array) -> tuple[Array, Array]:
 
 def _require_power_of_two(arcs: int) -> None:
     if arcs < 2 or arcs & (arcs - 1):
-        raise ValueError(f"arcs has to be a power of two, got {arcs}")
+        raise InputError(f"arcs has to be a power of two, got {arcs}")
 
 
 def _check_balance(total: Array, mass: Array) -> None:
     wrong = np.flatnonzero(np.abs(total) > 1e-6 * mass)
     if len(wrong):
-        raise ValueError(
+        raise InputError(
             f"the currents of pattern {wrong[0] + 1} sum to {total[wrong[0]]:.6g} A; what flows in has "
             "to flow out"
         )

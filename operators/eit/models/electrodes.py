@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import System
@@ -55,7 +56,7 @@ class CompleteElectrodes:
     def system(self, discretization: Discretization) -> System:
         d, count = discretization, len(self.impedances)
         if not d.electrodes == count == self.protocol.electrodes:
-            raise ValueError(
+            raise InputError(
                 f"the mesh has {d.electrodes} electrodes; {count} contact impedances and a protocol "
                 f"for {self.protocol.electrodes} electrodes came"
             )

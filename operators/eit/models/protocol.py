@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from onmanifold.errors import InputError
+
 Array = NDArray[np.float64]
 Pair = tuple[int, int]
 
@@ -50,7 +52,7 @@ class Protocol:
         for name in ("injections", "patterns"):
             matrix = np.array(getattr(self, name), dtype=np.float64)
             if matrix.ndim != 2 or 0 in matrix.shape:
-                raise ValueError(
+                raise InputError(
                     f"{name} has to be a matrix with one row for each electrode, got shape {matrix.shape}"
                 )
             _check_columns(matrix, name)
@@ -60,7 +62,7 @@ class Protocol:
         total = np.abs(self.injections.sum(axis=0))
         wrong = np.flatnonzero(total > 1e-9 * np.abs(self.injections).sum(axis=0))
         if len(wrong):
-            raise ValueError(
+            raise InputError(
                 f"the currents of injection {wrong[0] + 1} (of {self.injections.shape[1]}) sum to "
                 f"{self.injections[:, wrong[0]].sum():.6g}; what flows in has to flow out"
             )
@@ -71,12 +73,12 @@ class Protocol:
             return None
         mask = np.array(measured)
         if mask.dtype != np.bool_ or mask.shape != self.full_shape:
-            raise ValueError(
+            raise InputError(
                 f"measured has to be boolean with one row for each injection and one column for each "
                 f"pattern, {self.full_shape}; got {mask.dtype} {mask.shape}"
             )
         if not mask.any():
-            raise ValueError("nothing is measured: no pattern is left in any injection")
+            raise InputError("nothing is measured: no pattern is left in any injection")
         return None if mask.all() else mask  # writable: torch shares no other arrays
 
     # What it consists of -------------------------------------------------------------------------
@@ -153,14 +155,14 @@ class Protocol:
         i, m = kept.any(axis=1), kept.any(axis=0)
         if not kept.any():
             named = ", ".join(str(e + 1) for e in gone)
-            raise ValueError(f"no voltage is left without electrodes {named}")
+            raise InputError(f"no voltage is left without electrodes {named}")
         return type(self)(self.injections[:, i], self.patterns[:, m], kept[np.ix_(i, m)])
 
     def _numbers(self, electrodes: Iterable[int]) -> list[int]:
         numbers = sorted({int(e) for e in electrodes})
         beyond = [e for e in numbers if not 0 <= e < self.electrodes]
         if beyond:
-            raise ValueError(
+            raise InputError(
                 f"there is no electrode {beyond[0]} (counted from 0) among {self.electrodes}"
             )
         return numbers
@@ -233,7 +235,7 @@ class Protocol:
     def opposite(cls, electrodes: int, current: float = 1.0, *, drop_driven: bool = False) -> Self:
         """Drive opposite pairs, measure all adjacent ones: L/2 injections, L voltages each."""
         if electrodes % 2:
-            raise ValueError(f"opposite pairs need an even number of electrodes, got {electrodes}")
+            raise InputError(f"opposite pairs need an even number of electrodes, got {electrodes}")
         half = electrodes // 2
         pairs = [(k, k + half) for k in range(half)]
         return cls.from_pairs(electrodes, pairs, current, drop_driven=drop_driven)
@@ -263,7 +265,7 @@ class Protocol:
         """
         for name, value in (("skip", skip), ("skip_measured", skip_measured)):
             if not 0 <= value <= electrodes - 2:
-                raise ValueError(f"{name} has to be 0 to {electrodes - 2}, got {value}")
+                raise InputError(f"{name} has to be 0 to {electrodes - 2}, got {value}")
         return cls.from_pairs(
             electrodes,
             _neighbours(electrodes, skip),
@@ -291,7 +293,7 @@ class Protocol:
             (15, 16)
         """
         if electrodes < 2:
-            raise ValueError(f"currents flow between at least 2 electrodes, got {electrodes}")
+            raise InputError(f"currents flow between at least 2 electrodes, got {electrodes}")
         angle = 2 * np.pi * np.arange(electrodes) / electrodes
         cosines = [np.cos(k * angle) for k in range(1, electrodes // 2 + 1)]
         sines = [np.sin(k * angle) for k in range(1, (electrodes - 1) // 2 + 1)]
@@ -313,10 +315,10 @@ class Protocol:
 def _check_columns(matrix: Array, name: str) -> None:
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=0))
     if len(bad):
-        raise ValueError(f"column {bad[0] + 1} of {name} holds a NaN or infinity")
+        raise InputError(f"column {bad[0] + 1} of {name} holds a NaN or infinity")
     empty = np.flatnonzero(~matrix.any(axis=0))
     if len(empty):
-        raise ValueError(f"column {empty[0] + 1} of {name} is zero everywhere")
+        raise InputError(f"column {empty[0] + 1} of {name} is zero everywhere")
 
 
 def _check_electrodes(injections: Array, patterns: Array) -> None:
@@ -328,7 +330,7 @@ def _check_electrodes(injections: Array, patterns: Array) -> None:
         pattern, electrode = beyond[0] + 1
         missing = len(injections) + electrode
         message += f"; pattern {pattern} measures at electrode {missing}, which is missing"
-    raise ValueError(message)
+    raise InputError(message)
 
 
 def _neighbours(electrodes: int, skip: int = 0) -> list[Pair]:
@@ -339,7 +341,7 @@ def _differences(electrodes: int, pairs: Sequence[Pair], name: str, does: str) -
     """A column with +1 and -1 for each pair, ``(L, len(pairs))``."""
     for i, pair in enumerate(pairs):
         if pair[0] == pair[1] or not all(0 <= e < electrodes for e in pair):
-            raise ValueError(
+            raise InputError(
                 f"{name} {i + 1} {does} electrodes {pair}; two different ones of 0 to "
                 f"{electrodes - 1} were expected"
             )

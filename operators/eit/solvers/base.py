@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from onmanifold.errors import InputError
+
 Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type
 
@@ -135,11 +137,11 @@ def check_entries(entries: Tensor, count: int) -> None:
         ValueError: another shape or dtype, or entries that are not finite.
     """
     if entries.ndim != 2 or entries.shape[1] != count:
-        raise ValueError(f"entries have shape {tuple(entries.shape)}, expected (B, {count})")
+        raise InputError(f"entries have shape {tuple(entries.shape)}, expected (B, {count})")
     if entries.dtype != torch.float64:
-        raise ValueError(f"expected entries of float64, got {entries.dtype}")
+        raise InputError(f"expected entries of float64, got {entries.dtype}")
     if not bool(torch.isfinite(entries.sum())):  # one pass, no temporary
-        raise ValueError("the matrix holds NaN or infinite entries")
+        raise InputError("the matrix holds NaN or infinite entries")
 
 
 def check_right(right: Tensor, members: int, size: int) -> None:
@@ -150,11 +152,11 @@ def check_right(right: Tensor, members: int, size: int) -> None:
     """
     batch = () if right.ndim == 2 else (members,)
     if right.ndim not in (2, 3) or right.shape[:-1] != (*batch, size):
-        raise ValueError(
+        raise InputError(
             f"right has shape {tuple(right.shape)}, expected ({size}, k) or ({members}, {size}, k)"
         )
     if right.dtype != torch.float64:
-        raise ValueError(f"expected right-hand sides of float64, got {right.dtype}")
+        raise InputError(f"expected right-hand sides of float64, got {right.dtype}")
 
 
 def not_positive_definite(member: int) -> ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Index, Solver
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
@@ -49,14 +50,14 @@ def make_solver(
     if callable(name):
         return name(indptr, indices, coordinates)
     if name not in SOLVERS:
-        raise ValueError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
+        raise InputError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
     device = torch.device(device)
     if name == "auto":
         name = "torch" if device.type != "cpu" else "mumps" if _has_mumps() else "superlu"
     if name == "torch":
         return BlockTridiagonalCholesky(indptr, indices, device)
     if device.type != "cpu":
-        raise ValueError(
+        raise InputError(
             f"the solver {name!r} works on the CPU only, not on {device}; take 'torch'"
         )
     if name == "mumps":

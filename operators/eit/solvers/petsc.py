@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.errors import InputError, MissingPackage
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Index, OneAtATime
 
@@ -59,9 +60,9 @@ class PetscSolver(OneAtATime):
         require_dolfinx()
         self._petsc: Any = import_module("petsc4py.PETSc")
         if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+            raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
         if method != "gamg" and not self._petsc.Sys.hasExternalPackage(method):
-            raise ImportError(f"this PETSc was built without {method}; take 'gamg'")
+            raise MissingPackage(f"this PETSc was built without {method}; take 'gamg'")
         self._comm = import_module("mpi4py.MPI").COMM_SELF if comm is None else comm
         self._direct = method == "mumps"
         numbers = np.arange(self.size) if numbering is None else numbering
@@ -98,7 +99,7 @@ class PetscSolver(OneAtATime):
             message = str(error) if self._comm.size == 1 else f"rank {self._comm.rank}: {error}"
         messages = [m for m in self._comm.allgather(message) if m is not None]
         if messages:
-            raise ValueError(messages[0])
+            raise InputError(messages[0])
 
     def set_matrix(self, entries: Array) -> bool:
         self._matrix.setValuesCOO(entries)
@@ -187,7 +188,7 @@ class PetscSolver(OneAtATime):
         reason = self._ksp.getConvergedReason()
         if reason < 0:
             steps = self._ksp.getIterationNumber()
-            raise ValueError(
+            raise InputError(
                 f"conjugate gradients did not converge in {steps} steps (PETSc's reason {reason}): is the "
                 "matrix positive definite?"
             )
@@ -215,7 +216,7 @@ def _ownership(numbering: Index, comm: Any) -> tuple[Index, range]:
     for rank in reversed(range(comm.size)):
         owner[everyone[rank]] = rank
     if (owner == comm.size).any():
-        raise ValueError(f"no rank has unknown {int(np.argmax(owner))} of {total}")
+        raise InputError(f"no rank has unknown {int(np.argmax(owner))} of {total}")
     place = np.empty(total, np.int64)
     place[np.argsort(owner, kind="stable")] = np.arange(total)
     start, stop = np.searchsorted(np.sort(owner), [comm.rank, comm.rank + 1]).tolist()

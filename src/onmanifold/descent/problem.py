@@ -19,6 +19,7 @@ from onmanifold.descent.model import (
     clip_to_psd,
     magnitude,
 )
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.fidelity import Fidelity, as_fidelity
 from onmanifold.operator import (
     ForwardOperator,
@@ -355,10 +356,10 @@ def build_problem(
 ) -> Problem:
     """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
     if not isinstance(prior, ManifoldPrior):
-        raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+        raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
     operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
     if tuple(operator.x_shape) != tuple(prior.x_shape):
-        raise ValueError(
+        raise InputError(
             f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
             f"{tuple(prior.x_shape)}"
         )
@@ -386,7 +387,7 @@ def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     if isinstance(prior_weight, Tensor):
         weight = prior_weight.to(measurement)
         if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
-            raise ValueError(
+            raise InputError(
                 f"prior_weight has to hold {len(measurement)} numbers of at least 0, one a measurement; "
                 f"got shape {tuple(weight.shape)}"
             )
@@ -398,18 +399,18 @@ def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
 
 def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
     if isinstance(measurement, Tensor) and tuple(measurement.shape) == y_shape:
-        raise ValueError(
+        raise InputError(
             f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
             "measurement.unsqueeze(0)"
         )
     check_batch(measurement, y_shape, "measurement")
     if measurement.dtype != prior.dtype:
-        raise TypeError(
+        raise InputTypeError(
             f"measurement is {measurement.dtype}, the prior {prior.dtype}: convert one, "
             "measurement.to(prior.dtype) or prior.to(measurement.dtype)"
         )
     if measurement.device != prior.device:
-        raise ValueError(
+        raise InputError(
             f"measurement is on {measurement.device}, the prior on {prior.device}: move one, "
             "measurement.to(prior.device) or prior.to(measurement.device)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from onmanifold.checks import check_shape
+from onmanifold.errors import InputError
 
 
 def missing(library: str, error: ImportError) -> ModuleNotFoundError:
@@ -20,7 +21,7 @@ def shape_of_columns(columns: int, x_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Check that an unknown of shape ``x_shape`` has one entry for each column of a matrix."""
     x_shape = check_shape(x_shape, "x_shape")
     if prod(x_shape) != columns:
-        raise ValueError(
+        raise InputError(
             f"an unknown of x_shape {x_shape} has {prod(x_shape)} entries, but the operator has {columns} "
             "columns: it has to take the unknown's entries in row-major order"
         )

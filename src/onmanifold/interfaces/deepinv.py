@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from onmanifold.autodiff import jvp, vjp
 from onmanifold.checks import check_shape
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.geometry import locate, nearest
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import ForwardOperator, OperatorLike
@@ -55,7 +56,9 @@ class PhysicsOperator(nn.Module):
         y = physics.A(_with_channel(example))
         if not isinstance(y, Tensor) or not y.is_floating_point():
             got = y.dtype if isinstance(y, Tensor) else type(y).__name__
-            raise TypeError(f"{type(physics).__name__} has to return one real tensor, got {got}")
+            raise InputTypeError(
+                f"{type(physics).__name__} has to return one real tensor, got {got}"
+            )
         self.y_shape: tuple[int, ...] = tuple(y.shape[1:])
 
     def A(self, x: Tensor) -> Tensor:
@@ -119,13 +122,13 @@ def as_operator(
     name = type(physics).__name__
     x_shape = getattr(physics, "img_size", None) if x_shape is None else x_shape
     if x_shape is None:
-        raise ValueError(f"{name} says nothing of its input: pass x_shape")
+        raise InputError(f"{name} says nothing of its input: pass x_shape")
     x_shape = check_shape(x_shape, "x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
     try:
         return PhysicsOperator(physics, x_shape, example)
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"{name} does not take a {example.dtype} batch {tuple(_with_channel(example).shape)} on "
             f"{example.device} ({error}); if its own tensors are of another kind, physics.to(...)"
         ) from error
@@ -160,7 +163,7 @@ class OperatorPhysics(Physics):  # type: ignore[misc]
     def _unknown(self, x: Tensor) -> Tensor:
         if tuple(x.shape[1:]) != self.img_size:
             expected = ", ".join(["B", *map(str, self.img_size)])
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected ({expected})")
+            raise InputError(f"x has shape {tuple(x.shape)}, expected ({expected})")
         return x.reshape(len(x), *self.operator.x_shape)
 
 
@@ -208,7 +211,7 @@ def as_physics(
     known = _LINEAR_OPTIONS if adapted.linear else _OPTIONS
     unknown = ", ".join(sorted(set(options) - set(known)))
     if unknown:  # deepinv would ignore them
-        raise TypeError(f"as_physics: unknown option {unknown}; known: {', '.join(known)}")
+        raise InputTypeError(f"as_physics: unknown option {unknown}; known: {', '.join(known)}")
     kind = LinearOperatorPhysics if adapted.linear else OperatorPhysics
     return kind(adapted, noise_model, **options)
 
@@ -252,5 +255,5 @@ def as_deepinv_prior(prior: ManifoldPrior) -> ManifoldIndicator:
         torch.Size([1, 2])
     """
     if not isinstance(prior, ManifoldPrior):
-        raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+        raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
     return ManifoldIndicator(prior)

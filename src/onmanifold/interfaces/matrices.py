@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import check_batch
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.interfaces._common import shape_of_columns
 
 
@@ -35,9 +36,11 @@ class Matrix(nn.Module):
     def __init__(self, matrix: Tensor, x_shape: tuple[int, ...]) -> None:
         super().__init__()
         if matrix.ndim != 2:
-            raise ValueError(f"a matrix (m, n) is needed, got an array {tuple(matrix.shape)}")
+            raise InputError(f"a matrix (m, n) is needed, got an array {tuple(matrix.shape)}")
         if matrix.is_complex():
-            raise TypeError(f"the matrix is complex, {matrix.dtype}; stack real and imaginary part")
+            raise InputTypeError(
+                f"the matrix is complex, {matrix.dtype}; stack real and imaginary part"
+            )
         self.x_shape = shape_of_columns(matrix.shape[1], x_shape)
         self.y_shape = (matrix.shape[0],)
         self.register_buffer("matrix", matrix.detach(), persistent=False)

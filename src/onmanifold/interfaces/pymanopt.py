@@ -20,6 +20,7 @@ from onmanifold.autodiff import gradient, jvp
 from onmanifold.checks import as_generator
 from onmanifold.descent.model import QuadraticModel
 from onmanifold.descent.problem import Trial, build_problem
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.fidelity import Fidelity
 from onmanifold.interfaces._common import missing
 from onmanifold.operator import OperatorLike, OutsideDomain
@@ -73,12 +74,12 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         seed: int | torch.Generator = 0,
     ) -> None:
         if not isinstance(prior, ManifoldPrior):
-            raise TypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+            raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
         if not 0 <= chart < prior.num_charts:
-            raise ValueError(f"charts are numbered 0 to {prior.num_charts - 1}, got {chart}")
+            raise InputError(f"charts are numbered 0 to {prior.num_charts - 1}, got {chart}")
         dim = prior.chart_dims[chart]
         if dim == 0:
-            raise ValueError(f"chart {chart} is a single point: nothing to descend along")
+            raise InputError(f"chart {chart} is a single point: nothing to descend along")
         super().__init__(f"chart {chart} of a learned {type(prior).__name__}", dim)
         self.prior = copy.deepcopy(prior).double().eval().requires_grad_(False)
         self.chart = chart
@@ -238,7 +239,7 @@ def as_problem(
     """
     built = build_problem(operator, measurement.double(), manifold.prior, fidelity, prior_weight)
     if len(built) != 1:
-        raise ValueError(
+        raise InputError(
             f"one measurement makes a problem, got {len(built)}: pass y[:1], y[1:2], ..."
         )
 

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 from onmanifold.checks import check_batch
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.interfaces._common import shape_of_columns
 
 
@@ -35,14 +36,14 @@ class MatrixFree:
     def __init__(self, operator: Any, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         name = type(operator).__name__
         if len(operator.shape) != 2:
-            raise ValueError(f"{name} is a batch of operators, {operator.shape}: pass one of them")
+            raise InputError(f"{name} is a batch of operators, {operator.shape}: pass one of them")
         self.operator = operator
         self.x_shape = shape_of_columns(operator.shape[1], x_shape)
         self.y_shape = y_shape
         # The dtype is not enough: a transform of real numbers may be complex.
         tried = operator.matmat(np.zeros((operator.shape[1], 1)))
         if np.iscomplexobj(tried) or np.issubdtype(operator.dtype, np.complexfloating):
-            raise TypeError(
+            raise InputTypeError(
                 f"{name} is complex: unknowns and measurements are real here. Wrap it so that it takes and "
                 "returns real and imaginary parts, stacked"
             )
@@ -58,7 +59,7 @@ class MatrixFree:
         try:
             return _columns(self.operator.rmatmat, u, self.x_shape)
         except (NotImplementedError, TypeError) as error:  # scipy raises either if there is none
-            raise TypeError(
+            raise InputTypeError(
                 f"the adjoint of {type(self.operator).__name__} fails ({error}): define its rmatvec, or "
                 "descend with LevenbergMarquardt, which needs no adjoint"
             ) from error

@@ -1,11 +1,10 @@
 """Where the time of a descent goes: operator, networks, everything else."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor
 
@@ -38,16 +37,29 @@ class Clock:
 
         return wrapped
 
+    @contextmanager
+    def networks(self, prior: ManifoldPrior) -> Iterator[None]:
+        """Put the prior's networks, and their derivatives, on the clock."""
+        functions = {name: self.timed(getattr(geometry, name)) for name in DERIVATIVES}
+        with patch.multiple(geometry, **functions):
+            for name in NETWORK:
+                setattr(prior, name, self.timed(getattr(prior, name)))
+            try:
+                yield
+            finally:
+                for name in NETWORK:
+                    delattr(prior, name)
+
 
 class TimedLinearization:
     """A linearization on a clock."""
 
-    def __init__(self, line: Linearization, clock: Clock) -> None:
-        self.line, self.clock, self.y = line, clock, line.y
-        self.jvp, self.vjp = clock.timed(line.jvp), clock.timed(line.vjp)
+    def __init__(self, at: Linearization, clock: Clock) -> None:
+        self.at, self.clock, self.y = at, clock, at.y
+        self.jvp, self.vjp = clock.timed(at.jvp), clock.timed(at.vjp)
 
-    def select(self, rows: Tensor) -> TimedLinearization:
-        return TimedLinearization(self.clock.timed(self.line.select)(rows), self.clock)
+    def select(self, rows: Tensor) -> "TimedLinearization":
+        return TimedLinearization(self.clock.timed(self.at.select)(rows), self.clock)
 
 
 class TimedOperator:
@@ -62,20 +74,3 @@ class TimedOperator:
 
     def linearize(self, x: Tensor) -> TimedLinearization:
         return TimedLinearization(self.clock.timed(linearize)(self.operator, x), self.clock)
-
-
-@contextmanager
-def networks_on(clock: Clock, prior: ManifoldPrior) -> Iterator[None]:
-    """Put the prior's networks, and their derivatives, on the clock."""
-    before = {name: getattr(geometry, name) for name in DERIVATIVES}
-    for name in NETWORK:
-        setattr(prior, name, clock.timed(getattr(prior, name)))
-    for name, function in before.items():
-        setattr(geometry, name, clock.timed(function))
-    try:
-        yield
-    finally:
-        for name in NETWORK:
-            delattr(prior, name)
-        for name, function in before.items():
-            setattr(geometry, name, function)
