@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onmanifold.priors.scene import Arrangement as Arrangement
     from onmanifold.priors.scene import RadialOutlines as RadialOutlines
     from onmanifold.priors.scene import Scene as Scene
+    from onmanifold.priors.scene import count_probabilities as count_probabilities
     from onmanifold.priors.training.method import TrainingMethod as TrainingMethod
     from onmanifold.priors.training.recipe import Recipe as Recipe
     from onmanifold.priors.training.run import Diverged as Diverged
@@ -41,7 +42,7 @@ _MODULES = {
     "autoencoder": ("Autoencoder", "AutoencoderConfig", "GaussianMixture"),
     "datasets": ("Dataset", "Examples"),
     "nuisance": ("BackgroundOffset", "MeasurementParameters", "NuisanceParameters"),
-    "scene": ("Arrangement", "RadialOutlines", "Scene"),
+    "scene": ("Arrangement", "RadialOutlines", "Scene", "count_probabilities"),
     "training.method": ("TrainingMethod",),
     "training.recipe": ("Recipe",),
     "training.run": ("Diverged", "train"),
