@@ -64,9 +64,9 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     Example:
         >>> import torch
         >>> from onmanifold import Gaussian, load_prior, solve
-        >>> ring = load_prior("ring")
-        >>> y = torch.tensor([[1.5, 0.0]])
-        >>> solution = solve(lambda x: x, y, ring, fidelity=Gaussian(0.1))
+        >>> circles = load_prior("two-circles")
+        >>> y = torch.tensor([[2.8, 0.0]])  # outside of both circles
+        >>> solution = solve(lambda x: x, y, circles, fidelity=Gaussian(0.1))
         >>> (relax(solution, std=0.1).x - y).norm() < 0.6 * (solution.x - y).norm()
         tensor(True)
     """
