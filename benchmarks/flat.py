@@ -3,7 +3,7 @@
 Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
 - ``pairs``: first and second difference quotients p, b on held-out pairs, at the recipe's eps and closer;
-- ``settle``: encoders learned with eps halved three times, all measured on the closest pairs; *change* is
+- ``convergence``: encoders learned with eps halved three times, all measured on the closest pairs; *change* is
   the distance to the encoder before;
 - ``bending``: encoders learned without and with more and more weight of the bending, from random weights
   (where they start from classical scaling they hardly bend to begin with, and stay so);
@@ -14,7 +14,7 @@ Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
 ``far p`` is the least quotient of distances of all pairs at least 1 apart: near 0 where the encoder maps
 distant points to one code. Autoencoders are those of the shipped recipes: pretrained with no ``--steps``,
-else trained for as many steps. Where encoders are compared (``settle``, ``bending``, ``start``) they are
+else trained for as many steps. Where encoders are compared (``convergence``, ``bending``, ``start``) they are
 trained alone, for ``--steps``.
 """
 
@@ -124,7 +124,7 @@ def show_pairs(name: str, steps: int | None) -> None:
         table.row(each, *figures(prior, data, each))
 
 
-def show_settling(name: str, steps: int | None) -> None:
+def show_convergence(name: str, steps: int | None) -> None:
     """Encoders for smaller and smaller eps."""
     data, loss = loaded(name), Recipe.read(name).loss
     bending, eps = loss["bending"], loss["eps"]
@@ -235,7 +235,7 @@ def show_graph(name: str, _: int | None) -> None:
 
 PARTS = {
     "pairs": show_pairs,
-    "settle": show_settling,
+    "convergence": show_convergence,
     "bending": show_bending,
     "start": show_start,
     "interpolation": show_interpolation,

@@ -41,6 +41,6 @@ def simulated(prior, n=5, std=0.05, seed=0):
     return y + std * randn(*y.shape, seed=seed + 1)
 
 
-def posed(prior, y, **options):
+def problem_for(prior, y, **options):
     options.setdefault("fidelity", Gaussian(0.05))
     return build_problem(warp, y, prior, **options)

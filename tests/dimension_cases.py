@@ -7,7 +7,7 @@ from onmanifold import Point
 DOUBLE = torch.float64
 
 
-def bend(x):
+def warp(x):
     """A nonlinear operator."""
     return torch.cat([x + 0.2 * x.square(), x.sum(1, keepdim=True).sin()], dim=1)
 

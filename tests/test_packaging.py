@@ -75,9 +75,9 @@ def test_a_new_file_is_visible_at_once():
 
 
 def test_entry_points_are_those_of_pyproject():
-    for group, told in PROJECT["project"]["entry-points"].items():
+    for group, named in PROJECT["project"]["entry-points"].items():
         known = {entry.name: entry.value for entry in entry_points(group=group)}
-        assert told.items() <= known.items(), f"{group}: install the package again (make setup)"
+        assert named.items() <= known.items(), f"{group}: install the package again (make setup)"
 
 
 def test_every_entry_point_loads():

@@ -37,9 +37,9 @@ class FixedStep:
         trial = problem.at(point)
         state = self._arrive(problem, trial)
         direction = -state.model.natural_gradient
-        bend = problem.curvature_along(trial, direction)
+        curvature = problem.curvature_along(trial, direction)
         fall = -(direction * state.model.misfit_gradient).sum(1)
-        best = torch.where((bend > 0) & (fall > 0), fall / bend, 1.0)
+        best = torch.where((curvature > 0) & (fall > 0), fall / curvature, 1.0)
         return replace(state, rate=self.rate * best)
 
     def step(self, problem: Problem, state: FixedState) -> FixedState:

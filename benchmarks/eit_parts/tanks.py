@@ -138,7 +138,7 @@ def truth_residual(
         moved = operator.linearize(at(theta)).jvp(directions)[0].flatten(1)
         return -(moved / change.norm()).T.numpy()
 
-    # beyond a hundredth and a thousandfold the voltages hardly change
+    # beyond factors of 0.01 and 1000 the voltages hardly change
     found = least_squares(rest, np.zeros(len(free)), slope, bounds=(-3, 3), xtol=1e-4, ftol=1e-6)
     left = torch.from_numpy(rest(found.x)).reshape(76, 31) * change.norm()
     labels = operator.conductivity

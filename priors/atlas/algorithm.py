@@ -181,7 +181,7 @@ class AtlasTraining(TrainingMethod):
             for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
                 self.trainer.optimizers[0].state.pop(parameter, None)
             logger.warning(
-                "step %d: chart %d explained next to nothing and is seeded anew", step, k
+                "step %d: chart %d was assigned next to nothing and is seeded anew", step, k
             )
 
     def _penalties(self, step: int, latent: Tensor, noise: Tensor) -> Tensor:

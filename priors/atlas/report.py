@@ -124,7 +124,7 @@ class AtlasReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Every number, JSON-able."""
-        found, explained = self.coverage, self.responsibilities
+        found, shares = self.coverage, self.responsibilities
         return {
             "name": self.name,
             **self.about,
@@ -143,8 +143,8 @@ class AtlasReport:
                 "atlas_to_data": None if found.to_data is None else _spread(found.to_data),
             },
             "responsibilities": {
-                "mean_entropy": float(explained.entropy.mean()),
-                "shared": float((explained.largest < 0.9).double().mean()),
+                "mean_entropy": float(shares.entropy.mean()),
+                "shared": float((shares.largest < 0.9).double().mean()),
             },
             "exactness": vars(self.exactness),
             "charts": [self._chart(k) for k in range(self.prior.num_charts)],
@@ -153,7 +153,7 @@ class AtlasReport:
 
     def _chart(self, k: int) -> dict[str, Any]:
         """The numbers of one chart."""
-        own, bend = self.usage[k], self.distortion[k]
+        own, distortion = self.usage[k], self.distortion[k]
         return {
             "weight": float(self.responsibilities.weights[k]),
             "mean_responsibility": float(self.responsibilities.usage[k]),
@@ -164,10 +164,10 @@ class AtlasReport:
             "code_quantiles": _spread(own.codes),
             "effect": own.effect.tolist(),
             "unused_coordinates": list(own.unused),
-            "largest_singular_value": _spread(bend.singular_values[:, 0]),
-            "smallest_singular_value": _spread(bend.singular_values[:, -1]),
-            "condition": _spread(bend.condition),
-            "log_volume_std": float(probes.deviation(bend.log_volume)),
+            "largest_singular_value": _spread(distortion.singular_values[:, 0]),
+            "smallest_singular_value": _spread(distortion.singular_values[:, -1]),
+            "condition": _spread(distortion.condition),
+            "log_volume_std": float(probes.deviation(distortion.log_volume)),
         }
 
 

@@ -38,7 +38,7 @@ class Revival(nn.Module):
         steps: for how many steps a revived chart keeps its examples.
     """
 
-    explained: Tensor
+    assigned: Tensor
     donor: Tensor
     until: Tensor
     halves: Tensor
@@ -46,20 +46,20 @@ class Revival(nn.Module):
     def __init__(self, charts: int, size: int, share: float, steps: int) -> None:
         super().__init__()
         self.share, self.steps = share, steps
-        self.register_buffer("explained", torch.zeros(charts))
+        self.register_buffer("assigned", torch.zeros(charts))
         self.register_buffer("donor", torch.zeros(charts, dtype=torch.long))
         self.register_buffer("until", torch.zeros(charts, dtype=torch.long))
         self.register_buffer("halves", torch.zeros(charts, 2, size))
 
     def observe(self, owner: Tensor) -> None:
         """Count the best charts ``(B,)`` of some examples."""
-        self.explained += torch.bincount(owner, minlength=len(self.explained))
+        self.assigned += torch.bincount(owner, minlength=len(self.assigned))
 
     def dead(self) -> list[int]:
-        """The charts that explained next to nothing since the last call; counting begins anew."""
-        even = float(self.explained.sum()) / len(self.explained)
-        few = (self.explained < self.share * even).nonzero().squeeze(1)
-        self.explained.zero_()
+        """The charts that were assigned next to nothing since the last call; counting begins anew."""
+        even = float(self.assigned.sum()) / len(self.assigned)
+        few = (self.assigned < self.share * even).nonzero().squeeze(1)
+        self.assigned.zero_()
         return [int(k) for k in few]
 
     @torch.no_grad()

@@ -60,8 +60,11 @@ def _to_spiral(flat: Tensor) -> Tensor:
         e = torch.stack([t.cos(), t.sin()], dim=1)
         normal = torch.stack([-e[:, 1], e[:, 0]], dim=1)
         rest = t[:, None] * e - flat
-        slope, bend = e + t[:, None] * normal, 2 * normal - t[:, None] * e
-        first, second = (rest * slope).sum(1), (slope.square() + rest * bend).sum(1)
+        first_derivative, second_derivative = e + t[:, None] * normal, 2 * normal - t[:, None] * e
+        first, second = (
+            (rest * first_derivative).sum(1),
+            (first_derivative.square() + rest * second_derivative).sum(1),
+        )
         t = (t - first / second.clamp(min=1e-6)).clamp(_START, _END)
     nearest = t[:, None] * torch.stack([t.cos(), t.sin()], dim=1)
     distance: Tensor = (flat - nearest).norm(dim=1)

@@ -146,10 +146,10 @@ def load_prior_folder(
         ) from error
     equal = [card["dim"]] * card["num_charts"]
     for field in ("x_shape", "dim", "num_charts", "chart_dims"):
-        told, built = card.get(field, equal), getattr(prior, field)
-        if (tuple(told) if isinstance(told, list) else told) != built:
+        stated, built = card.get(field, equal), getattr(prior, field)
+        if (tuple(stated) if isinstance(stated, list) else stated) != built:
             raise DamagedFile(
-                f"{folder}: {CARD} says {field} {told}, its configuration gives {built}"
+                f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
             )
     return prior.to(device=device, dtype=dtype)
 

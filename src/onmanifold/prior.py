@@ -5,7 +5,7 @@ coordinates ``z`` in a box of R^d to the unknown's space and an encoder ``E_k`` 
 autoencoder is an atlas with ``K = 1``. A subclass writes its charts one at a time (``decode_chart``
 and friends); this base class serves batches whose members sit in different charts.
 
-Charts may be of different dimension, such as pictures of one, two, or no objects: chart ``k`` then has the
+Charts may be of different dimension, such as images of one, two, or no objects: chart ``k`` then has the
 first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 """
 

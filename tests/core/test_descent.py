@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from analytic_priors import Affine, Circle, Sphere
-from descent_cases import posed, randn, simulated
+from descent_cases import problem_for, randn, simulated
 
 from onmanifold import (
     Discrepancy,
@@ -26,7 +26,7 @@ from onmanifold.descent import StoppingRule, build_problem, descend
 def test_finished_members_stand_still():
     prior = Sphere()
     y = simulated(prior, n=12)
-    problem = posed(prior, y)
+    problem = problem_for(prior, y)
     stop = MaxSteps(200) | GradientNorm(1e-3)
     start = prior.sample(12, 5)
     descent = descend(problem, RiemannianGradientDescent(), stop, start, keep_path=True)
@@ -56,8 +56,8 @@ def test_masks_go_with_their_members():
     stop = MaxSteps(100) | GradientNorm(1e-7)
     options = {"fidelity": Gaussian(0.05, mask), "prior_weight": 0}
     start = prior.sample(6, 5)
-    clean = descend(posed(prior, y, **options), LevenbergMarquardt(), stop, start)
-    other = descend(posed(prior, spoilt, **options), LevenbergMarquardt(), stop, start)
+    clean = descend(problem_for(prior, y, **options), LevenbergMarquardt(), stop, start)
+    other = descend(problem_for(prior, spoilt, **options), LevenbergMarquardt(), stop, start)
     assert torch.equal(clean.state.point.z, other.state.point.z)
     assert torch.equal(clean.history.objective, other.history.objective)
 
@@ -71,7 +71,7 @@ def test_callback_sees_every_step_and_can_stop():
         return len(seen) == 3
 
     descent = descend(
-        posed(prior, simulated(prior)),
+        problem_for(prior, simulated(prior)),
         RiemannianGradientDescent(),
         MaxSteps(50),
         prior.sample(5, 1),
@@ -144,7 +144,7 @@ def test_a_users_rule():
             return torch.where(state.steps >= 2, int(Status.MAX_STEPS), 0)
 
     prior = Sphere()
-    problem = posed(prior, simulated(prior))
+    problem = problem_for(prior, simulated(prior))
     start = prior.sample(5, 1)
     descent = descend(problem, RiemannianGradientDescent(), Patience() | GradientNorm(1e-9), start)
     assert descent.state.steps.max() == 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from analytic_priors import ANALYTIC, Affine, Sphere
-from descent_cases import posed, randn, simulated, warp
+from descent_cases import problem_for, randn, simulated, warp
 
 from onmanifold import (
     LBFGS,
@@ -86,7 +86,7 @@ def test_euclidean_controls_do(method):
 @pytest.mark.parametrize("name", sorted(ANALYTIC))
 def test_adam_ends_where_the_others_do(name):
     prior = ANALYTIC[name]()
-    problem = posed(prior, simulated(prior))
+    problem = problem_for(prior, simulated(prior))
     start = problem.at(prior.sample(5, 9)).point
     close = descend(problem, LatentAdam(0.02), MaxSteps(600), start)
     best = descend(
@@ -98,7 +98,7 @@ def test_adam_ends_where_the_others_do(name):
 
 def test_first_steps_of_adam_are_as_long_as_its_rate():
     prior = Affine()
-    problem = posed(prior, simulated(prior))
+    problem = problem_for(prior, simulated(prior))
     start = prior.sample(5, 9)
     state = LatentAdam(0.01).init(problem, start)
     after = LatentAdam(0.01).step(problem, state)
@@ -108,7 +108,7 @@ def test_first_steps_of_adam_are_as_long_as_its_rate():
 
 def test_adam_stays_with_the_best_point_it_has_seen():
     prior = Affine()
-    problem = posed(prior, simulated(prior))
+    problem = problem_for(prior, simulated(prior))
     rate = LatentAdam(5.0)  # overshoots
     state = rate.init(problem, prior.sample(5, 9))
     for _ in range(5):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from analytic_priors import ANALYTIC, Affine, Circle, Sine
-from descent_cases import METHODS, TIGHT, posed, randn, simulated, warp
+from descent_cases import METHODS, TIGHT, problem_for, randn, simulated, warp
 
 from onmanifold import (
     LBFGS,
@@ -34,7 +34,7 @@ from onmanifold.descent import build_problem, descend
 @pytest.mark.parametrize("name", sorted(ANALYTIC))
 def test_the_objective_never_rises_and_ends_stationary(name, method, retraction):
     prior = ANALYTIC[name]()
-    problem = posed(prior, simulated(prior), retraction=retraction)
+    problem = problem_for(prior, simulated(prior), retraction=retraction)
     start = problem.at(prior.sample(5, 9))
     descent = descend(problem, method, MaxSteps(300) | SmallDecrease(1e-9), start.point)
     objective = descent.history.objective
@@ -47,7 +47,7 @@ def test_the_objective_never_rises_and_ends_stationary(name, method, retraction)
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_descent_goes_on_where_it_ended(method):
     prior = Sine()
-    problem = posed(prior, simulated(prior))
+    problem = problem_for(prior, simulated(prior))
     start = prior.sample(5, 9)
     whole = descend(problem, method, MaxSteps(9), start)
     half = descend(problem, method, MaxSteps(4), start)
@@ -73,7 +73,7 @@ def test_a_linear_least_squares_problem_takes_a_few_steps():
 def test_methods_agree_with_brute_force():
     prior = Sine()
     y = simulated(prior, n=8, std=0.1)
-    problem = posed(prior, y, fidelity=Gaussian(0.1))
+    problem = problem_for(prior, y, fidelity=Gaussian(0.1))
     grid = torch.linspace(-3, 3, 60001, dtype=torch.float64).unsqueeze(1)
     prediction = warp(prior.decode_chart(grid, 0))
     cost = (y.unsqueeze(1) - prediction).square().sum(2) / 0.02 + 0.5 * grid.square().T
@@ -297,7 +297,7 @@ def test_lbfgs_learns_the_curvature_of_a_quadratic():
     assert (steps[LBFGS] < steps[RiemannianGradientDescent]).all()
 
 
-# Visits to neighbouring charts --------------------------------------------------------------------
+# Exploration of neighbouring charts --------------------------------------------------------------------
 
 
 class Flared(Circle):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from analytic_priors import ANALYTIC, Affine, Circle, Sphere
-from descent_cases import posed, randn, simulated, warp
+from descent_cases import problem_for, randn, simulated, warp
 
 from onmanifold import (
     Gaussian,
@@ -87,7 +87,7 @@ def test_clipping_keeps_the_positive_part():
 def test_both_gradients_are_the_objectives(name):
     prior = ANALYTIC[name]()
     y = simulated(prior)
-    problem = posed(prior, y)
+    problem = problem_for(prior, y)
     start = prior.sample(5, 7)
     start = Point(start.chart, 0.4 * start.z)
 
@@ -115,7 +115,7 @@ def test_curvature_of_a_linear_problem_is_the_hessian():
 def test_large_batches_are_differentiated_in_parts(monkeypatch):
     prior = Circle()
     y = simulated(prior, n=7)
-    problem, point = posed(prior, y), prior.sample(7, 1)
+    problem, point = problem_for(prior, y), prior.sample(7, 1)
     whole = problem.quadratic_model(problem.at(point))
     monkeypatch.setattr("onmanifold.descent.problem._COLUMN_BUDGET", 4)
     parts = problem.quadratic_model(problem.at(point))

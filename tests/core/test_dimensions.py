@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from analytic_priors import Circle, Sheets, Union
-from dimension_cases import bend, of_each_chart
+from dimension_cases import of_each_chart, warp
 
 from onmanifold import (
     AveragedRetraction,
@@ -253,8 +253,8 @@ def test_a_chart_as_a_manifold_of_pymanopt():
         manifold = LearnedManifold(Union(), chart, seed=3)
         truth = manifold.random_point()
         assert manifold.dim == d and truth.shape == (d,)
-        y = bend(manifold.decode(truth).unsqueeze(0))
-        problem = as_problem(manifold, bend, y)
+        y = warp(manifold.decode(truth).unsqueeze(0))
+        problem = as_problem(manifold, warp, y)
         found = TrustRegions(verbosity=0).run(problem, initial_point=np.full(d, 0.1)).point
         assert np.abs(found - truth).max() < 1e-4
         assert manifold.point(found).z.shape == (1, 2)

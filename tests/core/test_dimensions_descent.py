@@ -4,7 +4,7 @@ import pytest
 import torch
 from analytic_priors import Analytic, Sheets, Union
 from descent_cases import METHODS
-from dimension_cases import bend, of_each_chart, unused
+from dimension_cases import of_each_chart, unused, warp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,8 +71,8 @@ def test_truths_in_every_chart_are_found_in_one_batch(method, retraction):
     truth = of_each_chart(prior, each=2)
     x = prior.decode(truth)
     solution = solve(
-        bend,
-        bend(x),
+        warp,
+        warp(x),
         prior,
         fidelity=Gaussian(0.01),
         starts=4,
@@ -91,15 +91,15 @@ def test_truths_in_every_chart_are_found_in_one_batch(method, retraction):
 def test_a_chart_is_descended_as_if_it_were_alone(method, retraction):
     prior = Apart()
     start, truth = (of_each_chart(prior, 3, seed) for seed in (1, 2))
-    y = bend(prior.decode(truth))
+    y = warp(prior.decode(truth))
     options = {"fidelity": Gaussian(0.5), "method": method, "retraction": retraction}
     options |= {"stop": MaxSteps(6), "trajectory": True}
-    together = solve(bend, y, prior, starts=start, **options)
+    together = solve(warp, y, prior, starts=start, **options)
     assert not unused(prior, together).any()
     for chart, d in ((0, 1), (1, 2)):
         rows = start.chart == chart
         own = Point(torch.zeros(3, dtype=torch.long), start.z[rows, :d])
-        single = solve(bend, y[rows], Alone(chart), starts=own, **options)
+        single = solve(warp, y[rows], Alone(chart), starts=own, **options)
         z = together.history.z[:, rows, :d]
         steps = len(single.history.z)  # it may be over before those of the other charts
         torch.testing.assert_close(z[:steps], single.history.z, atol=1e-8, rtol=0)
@@ -116,12 +116,12 @@ def test_a_mixed_batch_is_its_members_one_by_one(charts, seed):
     source = torch.Generator().manual_seed(seed)
     truth = prior.sample(len(charts), seed)
     x = prior.decode(truth)
-    y = bend(x + 0.1 * torch.randn(x.shape, generator=source, dtype=DOUBLE))
+    y = warp(x + 0.1 * torch.randn(x.shape, generator=source, dtype=DOUBLE))
     options = {"fidelity": Gaussian(0.1), "stop": MaxSteps(30) | SmallDecrease(1e-8)}
-    together = solve(bend, y, prior, starts=start, **options)
+    together = solve(warp, y, prior, starts=start, **options)
     for i in range(len(charts)):
         row = torch.tensor([i])
-        one = solve(bend, y[row], prior, starts=start.select(row), **options)
+        one = solve(warp, y[row], prior, starts=start.select(row), **options)
         assert one.chart[0] == together.chart[i] and one.status[0] == together.status[i]
         torch.testing.assert_close(one.z[0], together.z[i], atol=1e-7, rtol=0)
 
@@ -185,7 +185,7 @@ def test_fidelities_without_a_sign_of_curvature():
         off = (prediction - measurement).square()
         return (off / (0.1 + off)).sum(1)
 
-    solution = solve(bend, bend(x), prior, fidelity=FunctionFidelity(rough), prior_weight=0.0)
+    solution = solve(warp, warp(x), prior, fidelity=FunctionFidelity(rough), prior_weight=0.0)
     assert (solution.x - x).norm(dim=1).max() < 1e-2
     assert not solution.z[~prior.active(solution.chart)].any()
 

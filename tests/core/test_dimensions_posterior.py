@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from analytic_priors import Sheets, Union
-from dimension_cases import bend, of_each_chart
+from dimension_cases import of_each_chart, warp
 from posterior_cases import by_hand, linear
 
 from onmanifold import (
@@ -67,10 +67,10 @@ def test_evidence_of_charts_of_different_dimension_against_integration():
     prior, std = Union(), 0.05
     z = torch.tensor([[-0.5, 0.2], [0.4, 0.4]], dtype=DOUBLE)
     charts = torch.tensor([0, 1])
-    y = bend(prior.decode(Point(charts, z * prior.active(charts))))
-    found = laplace(solve(bend, y, prior, fidelity=Gaussian(std), stop=STOP))
+    y = warp(prior.decode(Point(charts, z * prior.active(charts))))
+    found = laplace(solve(warp, y, prior, fidelity=Gaussian(std), stop=STOP))
     for b in range(2):
-        exact = integrated(bend, prior, y[b], std)
+        exact = integrated(warp, prior, y[b], std)
         near = exact > exact.max() - 20  # of charts that count Laplace's evidence is a good one
         torch.testing.assert_close(found.log_evidence[b, near], exact[near], atol=0.02, rtol=0)
         assert int(near.sum()) >= 1

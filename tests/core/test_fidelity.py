@@ -73,10 +73,10 @@ def test_derivatives_are_those_of_the_value(batch, shape):
         torch.testing.assert_close(bound.gradient(p, y), value(p))
         if isinstance(fidelity, Poisson | StudentT):  # theirs is not the second derivative
             continue
-        bend = bound.curvature(p, y, tangents)
+        curved = bound.curvature(p, y, tangents)
         for t in range(2):
             _, expected = torch.func.jvp(value, (p,), (tangents[:, t],))
-            torch.testing.assert_close(bend[:, t], expected)
+            torch.testing.assert_close(curved[:, t], expected)
 
 
 @settings(deadline=None, max_examples=10)
@@ -88,11 +88,11 @@ def test_student_curvature_is_that_of_a_parabola_above(batch, shape):
         if not isinstance(fidelity, StudentT):
             continue
         bound = fidelity.bind(y)
-        bend = bound.curvature(p, y, steps)
+        curved = bound.curvature(p, y, steps)
         for k in range(20):
             v = steps[:, k]
             linear, square = (
-                (a * v).reshape(batch, -1).sum(1) for a in (bound.gradient(p, y), bend[:, k])
+                (a * v).reshape(batch, -1).sum(1) for a in (bound.gradient(p, y), curved[:, k])
             )
             above = bound.value(p, y) + linear + 0.5 * square
             assert (square >= 0).all()
@@ -252,8 +252,8 @@ def test_a_missing_entry_never_counts(kind):
     assert torch.equal(bound.gradient(p, y), bound.gradient(p_wild, wild))
     assert bound.gradient(p_wild, wild)[:, ~mask].abs().max() == 0
     (tangents,) = tensors((2, 3, 5))
-    bend = bound.curvature(p_wild, wild, tangents)
-    assert torch.equal(bound.curvature(p, y, tangents), bend) and not bend[..., ~mask].any()
+    curved = bound.curvature(p_wild, wild, tangents)
+    assert torch.equal(bound.curvature(p, y, tangents), curved) and not curved[..., ~mask].any()
     for moment in ("expected", "deviation"):
         whole, part = (getattr(bound, moment)(t) for t in (y, wild))
         torch.testing.assert_close(whole, part, rtol=0, atol=0, equal_nan=True)

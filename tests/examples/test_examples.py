@@ -45,8 +45,8 @@ def test_look_at_results(tmp_path):
 
 
 def test_coordinates(tmp_path):
-    told = run("coordinates.py", tmp_path, cwd=tmp_path)
-    apart = [float(line.split()[-1]) for line in told.splitlines() if "apart" in line]
+    printed = run("coordinates.py", tmp_path, cwd=tmp_path)
+    apart = [float(line.split()[-1]) for line in printed.splitlines() if "apart" in line]
     assert apart[0] < 1e-3 < 0.1 < apart[1]
     assert (tmp_path / "coordinates.png").stat().st_size > 10_000
 

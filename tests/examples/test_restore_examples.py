@@ -1,4 +1,4 @@
-"""The examples on pictures run with the pretrained priors and find what they look for."""
+"""The examples on images run with the pretrained priors and find what they look for."""
 
 import os
 import re
@@ -47,14 +47,14 @@ def test_restore_digits(tmp_path, shared_data):
 
 
 @pytest.mark.parametrize(
-    ("example", "prior", "what", "picture"),
+    ("example", "prior", "what", "image"),
     [
         ("light_direction.py", "sundial", "error of the direction", "light.png"),
         ("object_pose.py", "rotating-object", "error of the pose", "pose.png"),
     ],
 )
-def test_coordinates_are_found(example, prior, what, picture, tmp_path):
+def test_coordinates_are_found(example, prior, what, image, tmp_path):
     need(prior)
     angles = numbers(run(example, tmp_path), what)
     assert len(angles) == 6 and sorted(angles)[3] < 5
-    assert (tmp_path / "out" / picture).stat().st_size > 10_000
+    assert (tmp_path / "out" / image).stat().st_size > 10_000

@@ -160,8 +160,8 @@ def test_on_the_command_line(tmp_path, capsys):
     y = simulate(operator, truth, 0.01, generator=0)
     np.save(tmp_path / "y.npy", y.numpy())
     options = ["keep=0.1", "seed=3", "box=[0, 9, 0, 9]"]
-    told = [word for option in options for word in ("--option", option)]
-    arguments = ["solve", "--operator", "mask", "--prior", "bar", "--noise", "0.01", *told]
+    words = [word for option in options for word in ("--option", option)]
+    arguments = ["solve", "--operator", "mask", "--prior", "bar", "--noise", "0.01", *words]
     files = ["--measurement", str(tmp_path / "y.npy"), "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as done:
         cli.main([*arguments, *files, "--starts", "2", "--steps", "20"])

@@ -84,7 +84,7 @@ def direct(method, batch):
                     )
                     for i in range(len(value))
                 ]
-                found = found + torch.stack([move @ bend @ move for bend in bends]) / 2
+                found = found + torch.stack([move @ curved @ move for curved in bends]) / 2
             total = total + options.kernel * (near.flatten() - found).square().sum()
     return total / (len(batch["x"]) * (options.neighbours + 1) * batch["x"][0].numel())
 
@@ -98,8 +98,8 @@ def test_taylor_polynomials_of_a_quadratic_map():
     torch.testing.assert_close(value, f(z))
     torch.testing.assert_close(second, exact)
     _, first = taylor(f, z, moves, 1)
-    bend = torch.einsum("oij,bmi,bmj->bmo", f.square, moves, moves)
-    torch.testing.assert_close(first, exact - bend)
+    curved = torch.einsum("oij,bmi,bmj->bmo", f.square, moves, moves)
+    torch.testing.assert_close(first, exact - curved)
 
 
 @pytest.mark.parametrize("cls", [NRAEL, NRAEQ])

@@ -267,12 +267,12 @@ def as_problem(
         return _vector(here.gradient[:, : manifold.dim])
 
     @pymanopt.function.numpy(manifold)  # type: ignore[untyped-decorator]
-    def bend(z: Vector, v: Vector) -> Vector:
+    def hessian(z: Vector, v: Vector) -> Vector:
         here = model(_key(z))
         matrix = here.hessian[0, : manifold.dim, : manifold.dim].cpu().numpy()
         return manifold.euclidean_to_riemannian_gradient(z, matrix @ v)
 
-    return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=bend)
+    return pymanopt.Problem(manifold, cost, euclidean_gradient=slope, riemannian_hessian=hessian)
 
 
 def _key(z: Vector) -> bytes:

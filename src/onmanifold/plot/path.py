@@ -31,7 +31,7 @@ _ORANGE, _SHADES = PALETTE[1], "Blues_r"
 
 
 @dataclass(frozen=True)
-class _Visit:
+class _Section:
     """What one descent did in one chart.
 
     Attributes:
@@ -110,26 +110,28 @@ def plot_path(
         >>> plot_path(solution, resolution=5).axes[0].get_xlabel()
         'z[0]'
     """
-    visits = _visits(solution, check_index(solution, measurement))
-    dim = max(visit.dim for visit in visits)
+    sections = _sections(solution, check_index(solution, measurement))
+    dim = max(section.dim for section in sections)
     check_count(resolution, "resolution", at_least=2)
     if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
         raise InputError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
-    figure = Figure(figsize=(4.0 * len(visits) + 0.8, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(visits), squeeze=False, sharey=dim <= 1)[0]
-    with evaluation(visits[0].problem.prior):
-        for ax, visit in zip(panels, visits, strict=True):
-            ax.set_title(f"chart {visit.chart}")
-            if visit.dim <= 1:
-                _draw_curve(ax, visit, 10 * resolution)
-        planes = [(ax, visit) for ax, visit in zip(panels, visits, strict=True) if visit.dim > 1]
+    figure = Figure(figsize=(4.0 * len(sections) + 0.8, 4.4), layout="constrained")
+    panels = figure.subplots(1, len(sections), squeeze=False, sharey=dim <= 1)[0]
+    with evaluation(sections[0].problem.prior):
+        for ax, section in zip(panels, sections, strict=True):
+            ax.set_title(f"chart {section.chart}")
+            if section.dim <= 1:
+                _draw_curve(ax, section, 10 * resolution)
+        planes = [
+            (ax, section) for ax, section in zip(panels, sections, strict=True) if section.dim > 1
+        ]
         if planes:
             _draw_planes(figure, planes, axes, resolution)
-    _legend(figure, len(visits) > 1)
+    _legend(figure, len(sections) > 1)
     return figure
 
 
-def _visits(solution: Solution, b: int) -> list[_Visit]:
+def _sections(solution: Solution, b: int) -> list[_Section]:
     """The charts in the order in which the descent came to them."""
     problem, history = solution.problem, solution.history
     if problem is None:
@@ -143,15 +145,15 @@ def _visits(solution: Solution, b: int) -> list[_Visit]:
     one = problem.select(torch.tensor([b], device=charts.device))
     seen = dict.fromkeys(charts.tolist())
     z, objective = history.z[:stop, b], history.objective[:stop, b]
-    return [_Visit(one, k, z, objective, charts == k) for k in seen]
+    return [_Section(one, k, z, objective, charts == k) for k in seen]
 
 
-def _draw_curve(ax: Any, visit: _Visit, resolution: int) -> None:
-    z = _axis(visit, 0, resolution)
-    place, height = _arrays(z, visit.objective_at(z[:, None]))
+def _draw_curve(ax: Any, section: _Section, resolution: int) -> None:
+    z = _axis(section, 0, resolution)
+    place, height = _arrays(z, section.objective_at(z[:, None]))
     ax.plot(place, height, color=PALETTE[0], linewidth=1.5)
-    steps, reached = _arrays(visit.z[:, 0], visit.objective)
-    for run in visit.stretches():  # along the curve
+    steps, reached = _arrays(section.z[:, 0], section.objective)
+    for run in section.stretches():  # along the curve
         way = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(steps[[*run, run[-1]]])])
         ax.plot(way, np.interp(way, place, height), **_WAY)
         ax.plot(steps[run], reached[run], **_STEPS)
@@ -161,10 +163,10 @@ def _draw_curve(ax: Any, visit: _Visit, resolution: int) -> None:
 
 
 def _draw_planes(
-    figure: Figure, panels: list[tuple[Any, _Visit]], axes: tuple[int, int], resolution: int
+    figure: Figure, panels: list[tuple[Any, _Section]], axes: tuple[int, int], resolution: int
 ) -> None:
     """The objective in shades of one scale, and the path on it."""
-    shown = [axes if max(axes) < visit.dim else (0, 1) for _, visit in panels]
+    shown = [axes if max(axes) < section.dim else (0, 1) for _, section in panels]
     planes = [_plane(v, pair, resolution) for (_, v), pair in zip(panels, shown, strict=True)]
     known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for _, v in panels)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
@@ -173,11 +175,11 @@ def _draw_planes(
     least = finite.min()
     top = np.ceil(np.log10(finite.max() - least or 1.0))
     levels = np.logspace(top - _DECADES, top, 8 * _DECADES + 1)
-    for (ax, visit), axes, (across, up, values) in zip(panels, shown, planes, strict=True):
+    for (ax, section), axes, (across, up, values) in zip(panels, shown, planes, strict=True):
         gap = np.where(np.isfinite(values), values - least, np.nan).clip(levels[0], levels[-1])
         drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap=_SHADES)
-        first, second = _arrays(*visit.z[:, list(axes)].T)
-        for run in visit.stretches():
+        first, second = _arrays(*section.z[:, list(axes)].T)
+        for run in section.stretches():
             ax.plot(first[run], second[run], **_WAY)
             ax.plot(first[run], second[run], **_STEPS)
             _mark(ax, run, first, second)
@@ -193,22 +195,22 @@ def _draw_planes(
     )
 
 
-def _plane(visit: _Visit, axes: tuple[int, int], resolution: int) -> tuple[Array, Array, Array]:
+def _plane(section: _Section, axes: tuple[int, int], resolution: int) -> tuple[Array, Array, Array]:
     """Two axes through the box, and the objective on their grid, ``(resolution, resolution)``."""
-    last = visit.z[visit.here][-1]
-    across, up = (_axis(visit, a, resolution) for a in axes)
+    last = section.z[section.here][-1]
+    across, up = (_axis(section, a, resolution) for a in axes)
     z = last.repeat(resolution**2, 1)
     z[:, axes[0]] = across.repeat(resolution)
     z[:, axes[1]] = up.repeat_interleave(resolution)
-    values = visit.objective_at(z).view(resolution, resolution)
+    values = section.objective_at(z).view(resolution, resolution)
     first, second, grid = _arrays(across, up, values)
     return first, second, grid
 
 
-def _axis(visit: _Visit, coordinate: int, resolution: int) -> Tensor:
+def _axis(section: _Section, coordinate: int, resolution: int) -> Tensor:
     """Evenly spaced values of one latent coordinate, through the window."""
-    low, high = (float(end[coordinate]) for end in visit.window())
-    return torch.linspace(low, high, resolution).to(visit.z)
+    low, high = (float(end[coordinate]) for end in section.window())
+    return torch.linspace(low, high, resolution).to(section.z)
 
 
 def _mark(ax: Any, run: list[int], across: Array, up: Array) -> None:
