@@ -3,7 +3,7 @@
 Parts, each a table (``--data`` chooses sundial, rotating-object or torus-disk):
 
 - ``pairs``: first and second difference quotients p, b on held-out pairs, at the recipe's eps and closer;
-- ``convergence``: encoders learned with eps halved three times, all measured on the closest pairs; *change* is
+- ``convergence``: encoders learned with eps halved three times, measured on the closest pairs; *change* is
   the distance to the encoder before;
 - ``bending``: encoders learned without and with more and more weight of the bending, from random weights
   (where they start from classical scaling they hardly bend to begin with, and stay so);

@@ -1,7 +1,10 @@
-"""The figures of an atlas report."""
+"""The figures of an atlas report, and the folder that holds them."""
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +19,7 @@ from onmanifold.plot import draw
 from onmanifold.plot.style import INK, PALETTE, STYLE, colours
 from onmanifold.priors.atlas.probes import QUANTILES, quantiles
 from onmanifold.priors.atlas.report import AtlasReport
+from onmanifold.storage import write_folder
 
 WIDTH = 10.0  # of every figure, in inches
 GREY = "#5b6770"
@@ -239,3 +243,16 @@ def _codes(ax: Any, codes: Tensor, colour: Any, edge: Tensor) -> None:
         ax.plot(place, levels[2], "o", color="white", markersize=3)
         for side in (-edge, edge) if bounded else ():
             ax.plot(place, side.numpy(), **line)
+
+
+def write_report(report: AtlasReport, folder: str | Path) -> list[str]:
+    """Write ``report.json``, which holds every number, and a PNG of each figure; returns their names."""
+    files = {
+        "report.json": (json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n").encode()
+    }
+    for name, figure in figures(report).items():
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=150)
+        files[f"{name}.png"] = stream.getvalue()
+    write_folder(folder, files)
+    return list(files)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import torch
-import typer
 
 from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
 from onmanifold.priors.atlas.probes import chart_distances
 from onmanifold.priors.datasets import part_of, stream
-from onmanifold.priors.training.dimension import dimension_by_scale
 from onmanifold.priors.training.evaluation import log_likelihood
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.run import train
@@ -100,35 +97,3 @@ def shortened(recipe: Recipe, share: float) -> Recipe:
         for name in ("seeding", "joint", "overlap", "hidden_from")
     }
     return replace(recipe, schedule=recipe.schedule | steps)
-
-
-def choose_command(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints and charts.csv.")],
-    charts: Annotated[
-        list[int] | None, typer.Option(help="A number of charts; repeat for more. None: 1, 2, 4.")
-    ] = None,
-    share: Annotated[float, typer.Option(help="Part of the recipe's steps to train.")] = 0.25,
-    examples: Annotated[int, typer.Option(help="Held-out examples.")] = 2000,
-) -> None:
-    """Choose d and K: intrinsic dimension of the data, and short trainings compared on held-out examples."""
-    from rich.console import Console
-    from rich.table import Table
-
-    chosen = Recipe.read(recipe)
-    console = Console()
-    x, _ = part_of(chosen.load_data(), "seeding").sample(2000, stream(chosen.seed, "seeding"))
-    dimensions = dimension_by_scale(x)
-    table = Table("neighbours", *map(str, dimensions), title="intrinsic dimension by scale")
-    table.add_row("dimension", *(f"{d:.2f}" for d in dimensions.values()))
-    console.print(table)
-    found = compare_charts(chosen, charts or [1, 2, 4], output, share=share, examples=examples)
-    names = [field.name for field in fields(Candidate)]
-    table = Table(*(name.replace("_", " ") for name in names), title="held-out examples")
-    for candidate in found:
-        table.add_row(*(f"{value:.4g}" for value in asdict(candidate).values()))
-    console.print(table)
-    with open(output / "charts.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(map(asdict, found))

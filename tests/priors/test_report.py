@@ -10,8 +10,8 @@ from onmanifold import load_dataset, load_prior
 from onmanifold.plot.style import colours
 from onmanifold.pretrained import save_prior
 from onmanifold.priors.atlas.report import atlas_report
-from onmanifold.priors.atlas.report_command import report_command, write_report
-from onmanifold.priors.atlas.report_figures import figures, percent
+from onmanifold.priors.atlas.report_figures import figures, percent, write_report
+from onmanifold.priors.commands import report_command
 
 FIGURES = {"samples", "responsibilities", "overlap", "coverage", "distortion", "latent_usage"}
 

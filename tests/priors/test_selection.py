@@ -8,10 +8,10 @@ import torch
 
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.atlas.selection import (
-    choose_command,
     compare_charts,
     shortened,
 )
+from onmanifold.priors.commands import choose_command
 from onmanifold.priors.datasets import stream
 from onmanifold.priors.training.dimension import dimension_by_scale, intrinsic_dimension
 from onmanifold.priors.training.recipe import Recipe

@@ -18,7 +18,7 @@ from onmanifold.priors.atlas.algorithm import (
 )
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import TwoCircles, stream
-from onmanifold.priors.training.command import card
+from onmanifold.priors.training.card import card
 from onmanifold.priors.training.evaluation import held_out_metrics
 from onmanifold.priors.training.recipe import RECIPES, Recipe
 from onmanifold.priors.training.run import Checkpoints, Diverged, train
