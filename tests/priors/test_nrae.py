@@ -254,7 +254,7 @@ def test_curves_are_finite_sets_with_parts_of_their_own(data):
         assert torch.cdist(x, part_of(data, other).x).min() > 0
     assert torch.cdist(x, type(data)(seed=1).part("train").x).min() > 0
     ends = torch.tensor(data.ends)[:, None]
-    drawn = data.drawn(1000, torch.Generator().manual_seed(0))
+    drawn = data.draw(1000, torch.Generator().manual_seed(0))
     assert (drawn >= ends[0]).all() and (drawn <= ends[1]).all()
     assert data.distance(data.points(drawn)).max() < 1e-5
     off = type(data)(size=5000).part("train").x
