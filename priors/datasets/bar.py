@@ -8,6 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from onmanifold.checks import as_generator
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 
@@ -34,8 +35,9 @@ class Bar(SquareImages):
     background: float = 0.5
     value: float = 0.75
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 1)``: angle in radians."""
+        generator = as_generator(generator)
         angle = uniform((n, 1), 0.0, 2 * pi, generator)
         return Examples(self.render(angle), angle)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.checks import as_generator
 from onmanifold.errors import InputError
 
 SPLITS = ("train", "seeding", "validation", "held-out")
@@ -42,7 +43,7 @@ class Dataset(Protocol):
         """Shape of one example."""
         ...
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Draw ``n`` examples, and their coordinates."""
         ...
 
@@ -69,8 +70,9 @@ class NoisyPoints(ABC):
     def distance(self, x: Tensor) -> Tensor:
         """Distance of points ``(n, m)`` to the manifold, ``(n,)``."""
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """``n`` noisy points ``(n, m)``, and their coordinates."""
+        generator = as_generator(generator)
         coordinates = self.draw(n, generator)
         noise = self.noise * torch.randn((n, *self.x_shape), generator=generator)
         return Examples(self.points(coordinates) + noise, coordinates)

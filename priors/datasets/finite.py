@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from onmanifold.checks import as_generator
 from onmanifold.errors import InputError
 from onmanifold.priors.datasets.base import SPLITS, Examples
 
@@ -27,8 +28,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.x)
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """``n`` examples, and their numbers ``(n, 1)``."""
+        generator = as_generator(generator)
         if self.replacement:
             rows = torch.randint(len(self.x), (n,), generator=generator)
         else:
@@ -58,6 +60,7 @@ class FiniteDataset(ABC):
     def __len__(self) -> int:
         return len(self.part("train"))
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """``n`` of the examples to learn from, and their coordinates ``(n, 1)``."""
+        generator = as_generator(generator)
         return self.part("train").sample(n, generator)

@@ -31,7 +31,7 @@ class GeodesicDataset(Protocol):
         """Points closer than that have one shortest geodesic between them."""
         ...
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Draw ``n`` examples ``(n, *x_shape)`` and their coordinates ``(n, ...)``."""
         ...
 

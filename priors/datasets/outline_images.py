@@ -9,7 +9,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import as_generator, check_count, check_number
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 from onmanifold.priors.datasets.polygon import normalized, signed_distance, turned
 from onmanifold.priors.datasets.tank_images import blobs
@@ -51,8 +51,9 @@ class OutlineImages(SquareImages):
         check_number(self.half_width, "OutlineImages: half_width", 1.8)
         check_number(self.reach, "OutlineImages: reach", 1.8, self.half_width)
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; ``(n, 2)``: number of the family, angle in radians."""
+        generator = as_generator(generator)
         weights = torch.tensor([weight for weight, _ in FAMILIES.values()])
         family = torch.multinomial(weights, n, replacement=True, generator=generator)
         angle = uniform((n,), 0.0, 2 * pi, generator)

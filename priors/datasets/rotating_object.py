@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import as_generator, check_count, check_number
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid
 from onmanifold.priors.datasets.geodesic import (
     GeodesicDataset,
@@ -66,11 +66,12 @@ class RotatingObject(SquareImages, GeodesicDataset):
         """Half a turn."""
         return pi
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 4)``: unit quaternions, uniform rotations.
 
         A quaternion and its negative are the same rotation.
         """
+        generator = as_generator(generator)
         quaternion = _quaternions(n, generator)
         return Examples(self.render(quaternion), quaternion)
 

@@ -8,7 +8,7 @@ from math import pi, radians, sin, sqrt
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import as_generator, check_count, check_number
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 from onmanifold.priors.datasets.geodesic import (
     GeodesicDataset,
@@ -67,8 +67,9 @@ class Sundial(SquareImages, GeodesicDataset):
     def _lowest(self) -> float:
         return sin(radians(self.elevation))
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 3)``: unit vectors to the light, uniform."""
+        generator = as_generator(generator)
         light = self._lights(n, generator)
         return Examples(self.render(light), light)
 

@@ -8,6 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from onmanifold.checks import as_generator
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 TABLE = 256  # angles at which an outline is tabulated
@@ -42,11 +43,12 @@ class TankImages(SquareImages):
     gap: float = 0.03
     background: float = 0.0
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; objects ``(n, max_objects, 4)``: x, y, radius, sign.
 
         A sign of zero marks an object that is not there.
         """
+        generator = as_generator(generator)
         objects = self._arrange(n, generator)
         outline = outlines(n * self.max_objects, generator).unflatten(0, (n, self.max_objects))
         return Examples(self.render(objects, outline), objects)

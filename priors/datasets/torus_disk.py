@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import as_generator, check_count, check_number
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, ball, check_eps
 
@@ -48,8 +48,9 @@ class TorusDisk(SquareImages, GeodesicDataset):
         """Half the way around."""
         return pi
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 2)``: the centre, from ``-pi`` to ``pi``."""
+        generator = as_generator(generator)
         centre = uniform((n, 2), -pi, pi, generator)
         return Examples(self.render(centre), centre)
 

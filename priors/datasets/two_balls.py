@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from onmanifold.checks import as_generator
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
 
 
@@ -35,8 +36,9 @@ class TwoBalls(SquareImages):
     conductivity: float = 1.5
     background: float = 0.5
 
-    def sample(self, n: int, generator: torch.Generator) -> Examples:
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, 128, 128)``; coordinates ``(n, 2, 3)``: x, y, radius in pixels."""
+        generator = as_generator(generator)
         balls = torch.empty(0, 2, 3)
         while len(balls) < n:
             candidates = self._propose(4 * n, generator)

@@ -240,3 +240,13 @@ def test_a_recipe_names_its_file_relative_to_itself(tmp_path, points):
     recipe.write_text(recipe.read_text().replace("points.npy", "none.npy"))
     with pytest.raises(ValueError, match="recipe own: .*none.npy"):
         Recipe.read(recipe).prepare()
+
+
+@pytest.mark.parametrize("name", ["bar", "two-circles", "two-balls", "outline", "sundial", "tank"])
+def test_a_seed_stands_for_a_generator(name):
+    data = load_dataset(name)
+    by_seed = data.sample(3, 5).x
+    assert torch.equal(by_seed, data.sample(3, torch.Generator().manual_seed(5)).x)
+    assert not torch.equal(by_seed, data.sample(3, 6).x)
+    with pytest.raises(TypeError, match="seed"):
+        data.sample(3, 1.5)
