@@ -125,7 +125,7 @@ def engine_times(solver: str | Callable[..., Solver], mesh: str) -> Iterator[flo
 
     def gradient() -> Tensor:
         fields = engine.fields(s[:1])
-        return engine.vjp(fields[0], engine.voltages(fields))
+        return engine.vjp(fields, engine.voltages(fields)[:, None])
 
     yield milliseconds(lambda: engine.fields(s[:1]))
     yield milliseconds(lambda: engine.fields(s), 3) / len(s)

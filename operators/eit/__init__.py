@@ -23,14 +23,13 @@ from onmanifold.operators.eit.calibration.tank import (
     calibrate_tank,
     homogeneous_voltages,
 )
-from onmanifold.operators.eit.channels.flags import flag_channels
+from onmanifold.operators.eit.channels.flags import ChannelReport, flag_channels
 from onmanifold.operators.eit.channels.plausibility import (
     Implausible,
     check_against,
     check_reference,
 )
 from onmanifold.operators.eit.channels.reciprocity import Reciprocity, reciprocity
-from onmanifold.operators.eit.channels.report import ChannelReport
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,

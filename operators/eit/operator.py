@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from onmanifold.autodiff import vjp
 from onmanifold.checks import check_batch, check_number, check_shape
 from onmanifold.errors import InputError
 from onmanifold.fidelity import Gaussian
@@ -21,14 +22,14 @@ from onmanifold.operators.eit.conductivity import (
     channels_of,
     masks_of,
 )
-from onmanifold.operators.eit.fem.discretize import MeshLike, discretize, discretize_on_ranks
+from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
+from onmanifold.operators.eit.fem.distributed import discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.linearization import EITLinearization, voltages
 from onmanifold.operators.eit.mesh.pixels import cell_average
-from onmanifold.operators.eit.models.boundary import boundary_loop
-from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.continuum import Continuum, boundary_loop
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
@@ -149,7 +150,8 @@ class EIT:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
         pixels, cells = self._pixels_and_cells(x)
-        slope = self._scale * self.conductivity.derivative(pixels).view(pixels.shape)
+        ones = torch.ones_like(self.conductivity(pixels))
+        slope = self._scale * vjp(self.conductivity, pixels, ones)  # maps act entry by entry
         fields = self.engine.fields(cells)
         y = self.engine.voltages(fields) + self._offset
         return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
@@ -167,18 +169,8 @@ class EIT:
 
     def cell_jacobian(self, x: Tensor) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(B, *y_shape, C)``, float64."""
-        fields = self.engine.with_sensors(self.engine.fields(self.cell_conductivity(x)))
-        return torch.stack([self.engine.jacobian(fields[k]) for k in range(len(x))])
-
-    def with_conductivity(self, conductivity: ConductivityMap) -> Self:
-        """The same operator with another map; mesh, matrices, reference and background are shared.
-
-        A ``background`` that was left to ``x = 0`` stays what it was.
-        """
-        other = copy.copy(self)
-        other.conductivity = conductivity
-        other._check_shape(self.x_shape, len(self.tank.extent[0]))
-        return other
+        fields = self.engine.fields(self.cell_conductivity(x))
+        return torch.stack([self.engine.jacobian(field) for field in fields.members()])
 
     def scaled(self, factor: float) -> Self:
         """The same operator where everything conducts ``factor`` times as well, the reference excepted."""

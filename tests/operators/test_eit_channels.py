@@ -59,7 +59,6 @@ def test_good_channels_are_not_flagged(clean, name, seed):
     for report in (flag_channels(measurement), flag_channels(measurement, clean[name])):
         assert report.bad == () and report.electrodes == () and report.reasons == ()
         assert report.score.max() < 4
-        assert torch.equal(report.mask(measurement), measurement.mask)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -69,12 +68,6 @@ def test_a_dead_channel_is_flagged_alone(clean, name, channel):
     report = flag_channels(measurement)
     assert report.bad == (channel,)
     assert f"channel {channel + 1}: its voltages are" in "\n".join(report.reasons)
-    protocol = measurement.protocol
-    kept = protocol.spread(report.mask(measurement).double())
-    assert (
-        not kept[:, channel].any()
-        and kept.sum() == protocol.mask.sum() - protocol.mask[:, channel].sum()
-    )
 
 
 def test_a_noisy_channel_is_flagged_by_repeats(clean):
@@ -134,8 +127,7 @@ def test_reciprocity_needs_injections_that_are_measured():
     protocol = Protocol.from_pairs(8, [(0, 1), (1, 2)], measure=[(4, 5), (5, 6)])
     report = flag_channels(Measurement.from_values(protocol, np.ones((2, 2))))
     assert np.isnan(report.reciprocity)
-    assert bool(torch.isnan(report.values["reciprocity"]).all())
-    assert bool(torch.isnan(report.values["noise"]).all())
+    assert report.bad == ()
 
 
 def test_predictions_have_to_fit(clean):

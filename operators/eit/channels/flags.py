@@ -5,6 +5,9 @@ By injections that were repeated, by reciprocity, and by a model's prediction wh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +19,6 @@ from onmanifold.operators.eit.channels.reciprocity import (
     reciprocity,
     reciprocity_by_channel,
 )
-from onmanifold.operators.eit.channels.report import DEAD, FAR, ChannelReport, Finding
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import (
     channel_offsets,
@@ -24,8 +26,79 @@ from onmanifold.operators.eit.measurements.noise import (
     matrix_of,
     repeats,
 )
+from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+FAR = 4.0  # standard deviations of a normal distribution whose median is the channels'
+DEAD = 0.05  # of the median channel's voltages
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelReport:
+    """How a measurement's channels compare with each other.
+
+    Attributes:
+        score: the largest of what the tests find of a channel, relative to the median channel, in standard
+            deviations of a normal distribution; above 4 it is bad, ``(M,)``.
+        bad: bad channels, from 0.
+        electrodes: electrodes all of whose channels (two at least) are bad, from 0.
+        reasons: a sentence for each finding, with numbers from 1.
+        reciprocity: relative error of reciprocity over the whole measurement; NaN if it is not known.
+    """
+
+    score: Tensor
+    bad: tuple[int, ...]
+    electrodes: tuple[int, ...]
+    reasons: tuple[str, ...]
+    reciprocity: float
+
+    @classmethod
+    def of(
+        cls, protocol: Protocol, findings: Sequence[Finding], reciprocity: float = float("nan")
+    ) -> ChannelReport:
+        """The findings together."""
+        score = np.max([finding.score for finding in findings], axis=0)
+        bad = np.flatnonzero(score > FAR)
+        electrodes = _electrodes(protocol.patterns, bad)
+        reasons = [f"channel {j + 1}: {text}" for f in findings for j, text in f.messages.items()]
+        reasons += [f"electrode {e + 1}: all of its channels are bad" for e in electrodes]
+        return cls(
+            torch.from_numpy(score),
+            tuple(bad.tolist()),
+            electrodes,
+            tuple(reasons),
+            reciprocity,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What one test says of each channel.
+
+    Attributes:
+        score: how far the channel is from good; above 4 it is bad, ``(M,)``.
+        messages: what is wrong with the bad ones, by channel from 0.
+    """
+
+    score: Array
+    messages: Mapping[int, str]
+
+    @classmethod
+    def of(cls, bad: Flags, message: Callable[[int], str]) -> Finding:
+        """A finding that says of each channel whether it is bad, with a message for each bad one."""
+        messages = {int(j): message(int(j)) for j in np.flatnonzero(bad)}
+        return cls(np.where(bad, 2 * FAR, 0.0), messages)
+
+
+def _electrodes(patterns: Array, bad: NDArray[np.intp]) -> tuple[int, ...]:
+    """Electrodes that at least two patterns touch, all of them bad."""
+    touching = patterns != 0
+    several = touching.sum(axis=1) >= 2
+    good = np.setdiff1d(np.arange(patterns.shape[1]), bad)
+    return tuple(np.flatnonzero(several & ~touching[:, good].any(axis=1)).tolist())
+
 
 _MESSAGES = {
     "noise": "repeats of the same polarity differ by {value:.2g} V, the median channel's by {median:.2g} V",
@@ -55,9 +128,8 @@ def flag_channels(measurement: Measurement, predicted: Tensor | None = None) -> 
         >>> eit = EIT(Tank.unit(), Protocol.adjacent(32), (8, 8), mesh="coarse")
         >>> voltages = eit.A(torch.ones(1, 8, 8, dtype=torch.float64))[0]
         >>> voltages[:, 4] = 0
-        >>> report = flag_channels(Measurement.from_values(eit.protocol, voltages))
-        >>> report.bad, int(report.mask(Measurement.from_values(eit.protocol, voltages)).sum())
-        ((4,), 992)
+        >>> flag_channels(Measurement.from_values(eit.protocol, voltages)).bad
+        (4,)
     """
     pairs = reciprocity(measurement)
     findings = channel_findings(measurement, predicted, pairs)
@@ -81,7 +153,7 @@ def channel_findings(
             int(j): _MESSAGES[name].format(value=value[j], median=median)
             for j in np.flatnonzero(score > FAR)
         }
-        findings.append(Finding(name, value, score, messages))
+        findings.append(Finding(score, messages))
     return findings
 
 

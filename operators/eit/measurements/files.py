@@ -207,7 +207,7 @@ def _text_protocol(
     mask = _beside(file, "measured")
     measured = read_table(mask) == 1 if own and mask.is_file() else None
     with named(f"{paths[0]} and {paths[1]}"):
-        return Protocol.from_matrices(tables[0], tables[1], measured)
+        return Protocol(tables[0], tables[1], measured)
 
 
 # Binary ------------------------------------------------------------------------------------------
@@ -232,9 +232,7 @@ def _read_npz(
         )
     if protocol is None:
         with named(file):
-            protocol = Protocol.from_matrices(
-                content["injections"], content["patterns"], content.get("measured")
-            )
+            protocol = Protocol(content["injections"], content["patterns"], content.get("measured"))
     values = dense(content[variable], f"{file}: {variable}")
     return _placed(protocol, values, None, f"{file}: {variable}", content.get("mask"), frame)
 
