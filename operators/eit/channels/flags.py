@@ -1,6 +1,6 @@
 """Which channels of a measurement are bad, by the measurement itself.
 
-By injections that were repeated, by reciprocity, and by a model's prediction where there is one.
+By injections that were repeated, and by reciprocity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold.errors import InputError
 from onmanifold.operators.eit.channels.reciprocity import (
     Reciprocity,
     reciprocity,
@@ -104,24 +103,16 @@ _MESSAGES = {
     "noise": "repeats of the same polarity differ by {value:.2g} V, the median channel's by {median:.2g} V",
     "offset": "by repeats of opposite polarity it is {value:.2g} V off, the median channel {median:.2g} V",
     "reciprocity": "it breaks reciprocity by {value:.2g} V, the median channel by {median:.2g} V",
-    "residual": "it is {value:.2g} V off the prediction, the median channel {median:.2g} V",
     "signal": "its voltages are {value:.2g} V, the median channel's {median:.2g} V",
 }
 
 
-def flag_channels(measurement: Measurement, predicted: Tensor | None = None) -> ChannelReport:
+def flag_channels(measurement: Measurement) -> ChannelReport:
     """Find the channels that differ from the others.
 
     A channel is bad if its noise (between repeats of the same polarity), its offset (from repeats of opposite
-    polarity), its part in the error of reciprocity or its distance from a prediction is far above the
-    median channel's, or its voltages are far below. Tests that the protocol does not allow are left out.
-
-    Args:
-        measurement: voltages.
-        predicted: what a model says of them, V, the same shape, such as ``calibrate(...).voltages``.
-
-    Raises:
-        ValueError: a prediction of another shape, or not finite.
+    polarity) or its part in the error of reciprocity is far above the median channel's, or its voltages are
+    far below. Tests that the protocol does not allow are left out.
 
     Example:
         >>> from onmanifold.operators.eit import EIT, Protocol, Tank
@@ -132,22 +123,29 @@ def flag_channels(measurement: Measurement, predicted: Tensor | None = None) -> 
         (4,)
     """
     pairs = reciprocity(measurement)
-    findings = channel_findings(measurement, predicted, pairs)
+    findings = channel_findings(measurement, pairs)
     return ChannelReport.of(measurement.protocol, findings, pairs.error)
 
 
-def channel_findings(
-    measurement: Measurement, predicted: Tensor | None, pairs: Reciprocity
-) -> list[Finding]:
+def channel_findings(measurement: Measurement, pairs: Reciprocity) -> list[Finding]:
     """What the tests of :func:`flag_channels` find."""
-    values = _tests(measurement, pairs, predicted)
+    voltages, mask = matrix_of(measurement)
+    count = mask.sum(axis=0)
+    square = np.where(mask, voltages, 0.0) ** 2
+    size = np.where(count > 0, np.sqrt(square.sum(axis=0) / np.maximum(count, 1)), np.nan)
+    values = {
+        "signal": size,
+        "noise": _noise_by_channel(measurement),
+        "offset": channel_offsets(measurement).abs().numpy(),
+        "reciprocity": reciprocity_by_channel(pairs, voltages.shape[1]),
+    }
     findings = []
     for name, value in values.items():
         median = float(np.nanmedian(value)) if not np.isnan(value).all() else float("nan")
         if name == "signal":
             far = np.where(value < DEAD * median, 2 * FAR, 0.0)
         else:  # relative to rounding where the median channel is perfect
-            far = 0.6745 * value / max(median, 1e-12 * float(np.nanmax(values["signal"])))
+            far = 0.6745 * value / max(median, 1e-12 * float(np.nanmax(size)))
         score = np.nan_to_num(far)
         messages = {
             int(j): _MESSAGES[name].format(value=value[j], median=median)
@@ -155,37 +153,6 @@ def channel_findings(
         }
         findings.append(Finding(score, messages))
     return findings
-
-
-def _tests(
-    measurement: Measurement, pairs: Reciprocity, predicted: Tensor | None
-) -> dict[str, Array]:
-    """What each test says of each channel, V."""
-    voltages, mask = matrix_of(measurement)
-    values = {
-        "signal": _rms(voltages, mask),
-        "noise": _noise_by_channel(measurement),
-        "offset": channel_offsets(measurement).abs().numpy(),
-        "reciprocity": reciprocity_by_channel(pairs, voltages.shape[1]),
-    }
-    if predicted is not None:
-        if tuple(predicted.shape) != measurement.protocol.shape:
-            raise InputError(
-                f"predicted has shape {tuple(predicted.shape)}, expected {measurement.protocol.shape}"
-            )
-        if not bool(torch.isfinite(predicted).all()):
-            raise InputError("predicted holds NaN or infinite voltages")
-        residual = measurement.protocol.spread(predicted.double()).numpy() - voltages
-        values["residual"] = _rms(residual, mask)
-    return values
-
-
-def _rms(values: Array, mask: NDArray[np.bool_]) -> Array:
-    """Root mean square of each column; NaN where nothing is there."""
-    count = mask.sum(axis=0)
-    square = np.where(mask, values, 0.0) ** 2
-    mean: Array = square.sum(axis=0) / np.maximum(count, 1)
-    return np.asarray(np.where(count > 0, np.sqrt(mean), np.nan))
 
 
 def _noise_by_channel(measurement: Measurement) -> Array:

@@ -79,7 +79,7 @@ def check_reference(
     scale = _check_scale(expected, reference, name, "what the model of the tank says")
     (model, _), (voltages, mask) = matrix_of(expected), matrix_of(reference)
     pairs = reciprocity(reference)
-    findings = channel_findings(reference, None, pairs)
+    findings = channel_findings(reference, pairs)
     findings += gross_faults(scale * model, voltages, mask, reference.protocol, "the model")
     report = ChannelReport.of(reference.protocol, findings, pairs.error)
     _warn_channels(report, name)
