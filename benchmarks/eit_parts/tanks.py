@@ -164,7 +164,7 @@ def table(folder: Path) -> list[str]:
     placed = calibrate_electrodes(
         wider, reference, make_mesh=partial(_mesh, longest=0.2), fit=fitted
     )
-    elsewhere = assemble(with_electrode_edges(_mesh(wider), wider, placed.ends))
+    elsewhere = assemble(with_electrode_edges(_mesh(wider), wider, placed.edges))
     for tank, mesh, title in (
         (ktc.tank(), mesh_of(ktc.tank()), "electrodes of {:.2f} degrees"),
         (wider, mesh_of(wider), "electrodes of {:.2f} degrees"),

@@ -134,13 +134,13 @@ def image(truth: ArrayLike, size: int = 64) -> Tensor:
     return avg_pool2d(values[torch.from_numpy(classes.astype(np.int64))][None], SIZE // size)
 
 
-def classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDArray[np.uint8]:
+def classes(x: Tensor) -> NDArray[np.uint8]:
     """Classes ``(256, 256)`` of an image with -1 resistive, 0 water, 1 conductive; outside the tank water.
+
+    Pixels count as resistive below -0.5 and as conductive above 0.5.
 
     Args:
         x: ``(1, H, W)`` or ``(H, W)``; interpolated bilinearly.
-        threshold: how far from 0 a pixel counts as resistive and conductive: one number for
-            both, or one for each.
 
     Example:
         >>> found = classes(-torch.ones(1, 64, 64))
@@ -149,16 +149,13 @@ def classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDArray[
     """
     if x.ndim not in (2, 3) or x.shape[:-2].numel() != 1:
         raise InputError(f"expected one image (1, H, W) or (H, W), got shape {tuple(x.shape)}")
-    low, high = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    if not (low > 0 and high > 0):
-        raise InputError(f"thresholds have to be positive, got {threshold}")
     coarse = x.detach().to("cpu", torch.float64).reshape(1, 1, *x.shape[-2:])
     fine = interpolate(coarse, (SIZE, SIZE), mode="bilinear")[0, 0].numpy()
     centre = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
     inside = centre[:, None] ** 2 + centre**2 <= 1
     found = np.full((SIZE, SIZE), WATER, np.uint8)
-    found[inside & (fine < -low)] = RESISTIVE
-    found[inside & (fine > high)] = CONDUCTIVE
+    found[inside & (fine < -0.5)] = RESISTIVE
+    found[inside & (fine > 0.5)] = CONDUCTIVE
     return found
 
 

@@ -90,27 +90,17 @@ class EITLinearization:
         check_batch(value[0], shape, name)
 
 
-def voltages(
-    x: Tensor,
-    value: Callable[[Tensor], Tensor],
-    linearize: Callable[[Tensor], EITLinearization],
-    keep: bool,
-) -> Tensor:
-    """``value(x)`` as an autograd function whose derivative is that of ``linearize(x)``.
+@dataclass
+class Deferred:
+    """The linearization of one call, made when it is first needed.
 
-    Args:
-        x: images.
+    Attributes:
         value: computes the voltages.
         linearize: computes voltages and derivative.
         keep: whether to linearize at once, because a derivative will be asked for; if one is
             asked for without (as ``torch.func`` does), the fields are computed again.
+        made: the linearization, once it is made.
     """
-    return cast(Tensor, _Voltages.apply(x, _Deferred(value, linearize, keep)))
-
-
-@dataclass
-class _Deferred:
-    """The linearization of one call, made when it is first needed."""
 
     value: Callable[[Tensor], Tensor]
     linearize: Callable[[Tensor], EITLinearization]
@@ -128,11 +118,11 @@ class _Deferred:
         return self.made
 
 
-class _Voltages(torch.autograd.Function):
+class Voltages(torch.autograd.Function):
     """x -> A(x)."""
 
     @staticmethod
-    def forward(x: Tensor, deferred: _Deferred) -> Tensor:
+    def forward(x: Tensor, deferred: Deferred) -> Tensor:
         return deferred.y(x)
 
     @staticmethod
@@ -154,7 +144,7 @@ class _Derivative(torch.autograd.Function):
     """v -> A'(x) v, or its adjoint: linear in v; its own derivative by x is not implemented."""
 
     @staticmethod
-    def forward(x: Tensor, v: Tensor, deferred: _Deferred, adjoint: bool) -> Tensor:
+    def forward(x: Tensor, v: Tensor, deferred: Deferred, adjoint: bool) -> Tensor:
         lin = deferred.at(x)
         return (lin.vjp if adjoint else lin.jvp)(v[:, None])[:, 0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -27,7 +27,7 @@ from onmanifold.operators.eit.fem.distributed import discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.geometry.base import Geometry
-from onmanifold.operators.eit.linearization import EITLinearization, voltages
+from onmanifold.operators.eit.linearization import Deferred, EITLinearization, Voltages
 from onmanifold.operators.eit.mesh.pixels import cell_average
 from onmanifold.operators.eit.models.continuum import Continuum, boundary_loop
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
@@ -115,6 +115,8 @@ class EIT:
         self._scale = 1.0  # of the conductivity
         self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
         model = _model(tank, protocol)
+        if comm is not None and comm.size > 1 and isinstance(protocol, Continuum):
+            raise InputError("the continuum model runs on one rank; leave out comm")
         if comm is None:
             self.engine = Engine(discretize(mesh, tank, degree), model, solver or "auto", device)
         else:
@@ -133,7 +135,8 @@ class EIT:
         """Voltages, V: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
         check_batch(x, self.x_shape, "x", finite=True)
         keep = torch.is_grad_enabled() and x.requires_grad
-        return voltages(x, self._value, self.linearize, keep)
+        deferred = Deferred(self._value, self.linearize, keep)
+        return cast(Tensor, Voltages.apply(x, deferred))
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Derivative at ``x`` applied to tangents ``v`` of ``(B, *x_shape)``."""
@@ -179,9 +182,7 @@ class EIT:
         other._scale = factor * self._scale
         return other
 
-    def fit_scale(
-        self, x: Tensor, y: Tensor, std: float | Tensor = 1.0, mask: Tensor | None = None
-    ) -> Tensor:
+    def fit_scale(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The factor ``c`` of :meth:`scaled` with which ``x`` fits the voltages ``y`` best.
 
         Up to the contact impedances ``F(c s) = F(s) / c``, so ``1 / c`` follows from linear least squares.
@@ -189,7 +190,6 @@ class EIT:
         Args:
             x: images, ``(B, *x_shape)``.
             y: measured voltages, V, ``(B, *y_shape)``.
-            std: standard deviation of the voltages, V, broadcasts to ``y_shape``.
             mask: which voltages were measured, bool, broadcasts to ``y_shape``; all if ``None``.
 
         Returns:
@@ -198,11 +198,10 @@ class EIT:
         check_batch(y, self.y_shape, "y", finite=True)
         with torch.no_grad():
             model = self.A(x) - self._offset.to(x)
-        weight = torch.as_tensor(std, dtype=y.dtype, device=y.device).expand(self.y_shape) ** -2
         if mask is not None:
-            weight = weight * mask.to(weight)
+            model = model * mask.to(model)
         wanted = y - self._offset.to(y)
-        return (weight * model**2).flatten(1).sum(1) / (weight * model * wanted).flatten(1).sum(1)
+        return (model**2).flatten(1).sum(1) / (model * wanted).flatten(1).sum(1)
 
     def l2_fidelity(self, std: float = 1.0) -> Gaussian:
         """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.

@@ -172,7 +172,6 @@ def calibrate_width(
     tank: Tank,
     reference: Measurement,
     *,
-    bounds: tuple[float, float] | None = None,
     make_mesh: Callable[[Tank], Mesh | Discretization] = generate_mesh,
     **options: Any,
 ) -> Calibration:
@@ -182,20 +181,15 @@ def calibrate_width(
     About ten meshes are made.
 
     Args:
-        tank: the tank; the width that it says lies between the bounds.
+        tank: the tank; widths from 0.7 to 1.4 times its own are tried, within the gaps.
         reference: a measurement of it without objects.
-        bounds: smallest and largest width, degrees; by default 0.7 and 1.4 times the tank's, within the gaps.
         make_mesh: makes a mesh of a tank; :func:`generate_mesh` needs gmsh, :func:`polar_mesh` does not.
         options: of :func:`calibrate`, ``mesh`` aside.
 
     Returns:
         The calibration whose residual is smallest; ``geometry.width`` is the width.
     """
-    low, high = bounds or (0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing))
-    if not 0 < low < high < tank.spacing:
-        raise InputError(
-            f"bounds have to be 0 < low < high < {tank.spacing:g} degrees, got {low} and {high}"
-        )
+    low, high = 0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing)
     tried: dict[float, Calibration] = {}
 
     def residual(width: float) -> float:

@@ -27,9 +27,8 @@ from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import noise_std
-from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
 from onmanifold.operators.eit.mesh.mesh import Mesh
-from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.mesh.polar import electrode_edges, polar_mesh, with_electrode_edges
 
 Array = NDArray[np.float64]
 

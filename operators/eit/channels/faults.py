@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from onmanifold.operators.eit.channels.flags import DEAD, FAR, Array, Finding, Flags
 from onmanifold.operators.eit.measurements.measurement import Measurement
@@ -127,17 +129,14 @@ def _swapped(distance: Array, sound: Flags) -> NDArray[np.intp]:
     """
     result = np.arange(len(distance))
     those = np.flatnonzero(sound)
-    best = dict(
-        zip(those, those[linear_sum_assignment(distance[np.ix_(those, those)])[1]], strict=True)
-    )
-    while best:
-        cycle = [next(iter(best))]
-        while best[cycle[-1]] != cycle[0]:
-            cycle.append(best[cycle[-1]])
-        goal = [best.pop(j) for j in cycle]
-        own, new = distance[cycle, cycle], distance[cycle, goal]
+    goal = linear_sum_assignment(distance[np.ix_(those, those)])[1]
+    moves = coo_array((np.ones(len(those)), (np.arange(len(those)), goal)))
+    cycles = connected_components(moves)[1] if len(those) else goal
+    for number in np.unique(cycles):
+        cycle, to = those[cycles == number], those[goal[cycles == number]]
+        own, new = distance[cycle, cycle], distance[cycle, to]
         if len(cycle) > 1 and (new < own).all() and new.sum() < _SWAPPED * own.sum():
-            result[cycle] = goal
+            result[cycle] = to
     return result
 
 

@@ -58,11 +58,6 @@ class Discretization:
     electrode: Index
 
     @property
-    def ranks(self) -> int:
-        """Number of processes that share the mesh."""
-        return 1
-
-    @property
     def electrodes(self) -> int:
         """Number of electrodes L."""
         return int(self.electrode.max()) + 1

@@ -45,11 +45,6 @@ class Share(Discretization):
     comm: Any
 
     @property
-    def ranks(self) -> int:
-        """Number of processes that share the mesh."""
-        return int(self.comm.size)
-
-    @property
     def electrodes(self) -> int:
         """Number of electrodes L of the whole."""
         return self.number

@@ -124,10 +124,8 @@ class Continuum:
 
         Raises:
             ValueError: the mesh is not two-dimensional, its boundary is not one closed curve, or the currents
-                of a pattern do not sum to zero; or the mesh is shared out among ranks of MPI.
+                of a pattern do not sum to zero.
         """
-        if discretization.ranks > 1:
-            raise InputError("the continuum model runs on one rank; leave out comm")
         loop = boundary_loop(discretization)
         n = discretization.size
         loads = self._loads(loop, n)

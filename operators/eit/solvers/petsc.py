@@ -68,9 +68,7 @@ class PetscSolver(Solver):
     ) -> None:
         self.size, self.count = len(indptr) - 1, len(indices)
         self.lock = threading.Lock()
-        self.held: tuple[object, int] | None = (
-            None  # the matrix that is factorized: batch and member
-        )
+        self.held: tuple[object, int] | None = None  # batch and member that are factorized
         require_dolfinx()
         self._petsc: Any = import_module("petsc4py.PETSc")
         if method not in METHODS:
