@@ -73,11 +73,6 @@ class Cylinder(Geometry):
         )
 
     @property
-    def angles(self) -> Array:
-        """Angle of the centre of each electrode of a ring, degrees, ``(per_ring,)``."""
-        return self.base.angles
-
-    @property
     def centres(self) -> Array:
         """Centre of each electrode, m, ``(L, 3)``."""
         ring = np.tile(self.base.centres, (len(self.rings), 1))

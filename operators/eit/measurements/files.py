@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.measurements.matlab import (
     challenge_measurement,
+    challenge_names,
     dense,
-    is_challenge,
     load_mat,
     mat_protocol,
 )
@@ -241,7 +241,7 @@ def _read_mat(
     file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
 ) -> Measurement:
     content = load_mat(file)
-    if protocol is None and variable is None and is_challenge(content):
+    if protocol is None and variable is None and challenge_names(content):
         return challenge_measurement(file, content)
     order = None
     if protocol is None:

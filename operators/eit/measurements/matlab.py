@@ -81,14 +81,14 @@ def mat_protocol(
         return Protocol(injections, patterns), None
 
 
-def is_challenge(content: Mapping[str, Any]) -> bool:
-    """Whether a file's variables are those of the Kuopio challenge."""
-    return any(all(k in content for k in names) for names in _CHALLENGE)
+def challenge_names(content: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Names of injections, patterns and voltages in a file of the Kuopio challenge; ``None`` in others."""
+    return next((names for names in _CHALLENGE if all(k in content for k in names)), None)
 
 
 def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measurement:
     """The measurement in the variables of a file of the Kuopio challenge; ``path`` is for messages."""
-    names = next((n for n in _CHALLENGE if all(k in content for k in n)), None)
+    names = challenge_names(content)
     if names is None:
         raise InputError(
             f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "

@@ -60,11 +60,6 @@ class Continuum:
                 f"currents has to map (P,) to (I, P); for one place it gave shape {values.shape}"
             )
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(I, P): number of current patterns, number of potentials measured for each."""
-        return len(self.currents(np.zeros(1))), int(self.points)
-
     @classmethod
     def walsh(cls, arcs: int = 16, points: int = 128) -> Continuum:
         """The ``arcs - 1`` Walsh functions: +1 or -1 on equal arcs, of total mass 1 A, orthogonal.
