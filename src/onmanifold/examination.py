@@ -8,7 +8,6 @@ of every operator, whichever method follows.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,19 +28,6 @@ _TORCH_ONLY = (
 
 class DerivativeWarning(UserWarning):
     """An operator's derivative does not fit to its values."""
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """The middle ``x`` between two samples, ``(1, *x_shape)``, and the way ``v`` from one to the other."""
-
-    x: Tensor
-    v: Tensor
-
-    def around(self) -> Tensor:
-        """``x`` and the points of the difference quotients, ``(1 + 2 * steps, *x_shape)``."""
-        moved = [self.x + sign * step * self.v for step in _STEPS for sign in (1, -1)]
-        return torch.cat([self.x, *moved])
 
 
 def examine(operator: ForwardOperator, samples: Tensor) -> None:
@@ -76,14 +62,18 @@ def examine(operator: ForwardOperator, samples: Tensor) -> None:
     name = describe(operator)
     v = samples[1:] - samples[:1]
     v = v if bool(v.any()) else torch.ones_like(v)
-    segment = _Segment(samples[:1] + 0.5 * v, v)
+    middle = samples[:1] + 0.5 * v
+    around = [middle + sign * step * v for step in _STEPS for sign in (1, -1)]
     try:
-        y = _examine_values(operator, name, segment.around())
-    except OutsideDomain:  # between two samples need not be a point of the manifold
+        y = _examine_values(operator, name, torch.cat([samples, *around]))
+        _examine_graph(operator, name, middle)
+        if bool(torch.isfinite(y).all()):
+            derivative = operator.A_jvp(
+                torch.cat([samples, middle]), v.repeat(3, *[1] * (v.ndim - 1))
+            )
+            _examine_derivative(operator, name, derivative, y)
+    except OutsideDomain:  # what lies between two samples need not be a point of the manifold
         return
-    _examine_graph(operator, name, segment.x)
-    if bool(torch.isfinite(y).all()):
-        _examine_derivative(operator, name, segment, y)
 
 
 def describe(operator: ForwardOperator) -> str:
@@ -124,15 +114,16 @@ def _examine_values(operator: ForwardOperator, name: str, x: Tensor) -> Tensor:
     if not torch.equal(given, x):
         raise InputError(f"{name} changes its argument x: let it work on a copy, x.clone()")
     y = y.clone()
-    alone = check_values(operator.A(x[:1].clone()), x[:1], tuple(operator.y_shape), name).clone()
-    again = operator.A(x[:1].clone())
-    for other, what in ((again, alone), (alone, y[:1])):
-        if not _close(other, what):
+    alone, again = (operator.A(x[:2].clone()).clone() for _ in range(2))
+    for other, one, when in (
+        (alone, again, "when called again"),
+        (alone, y[:2], "in another batch"),
+    ):
+        if not _close(other, one):
             raise InputError(
-                f"{name} returns other values for the same x "
-                f"{'when it is called again' if what is alone else 'in another batch'}: networks have to be "
-                "in evaluation mode, network.eval(), noise is not part of A, and each member of a batch "
-                "has to be treated by itself"
+                f"{name} returns other values for the same x {when}: networks have to be in evaluation "
+                "mode, network.eval(), noise is not part of A, and each member of a batch has to be treated "
+                "by itself"
             )
     return y
 
@@ -161,25 +152,32 @@ def _examine_graph(operator: ForwardOperator, name: str, x: Tensor) -> None:
         )
 
 
-def _examine_derivative(operator: ForwardOperator, name: str, segment: _Segment, y: Tensor) -> None:
-    """Compare the derivative along the segment with difference quotients."""
-    derivative = operator.A_jvp(segment.x, segment.v)[0]
-    change = [(y[2 * i + 1] - y[2 * i + 2]) / (2 * step) for i, step in enumerate(_STEPS)]
-    coarse, fine = (c.double() for c in change)
-    rounding = torch.finfo(y.dtype).eps * y.abs().amax().double() * y[0].numel() ** 0.5
-    noise = 10 * rounding / _STEPS[-1]
-    size = torch.maximum(fine.norm(), coarse.norm())
-    if size <= noise:  # too little changes here to tell
-        return
-    if not bool(derivative.any()):
-        if getattr(operator, "constant", False):
-            return
+def _examine_derivative(
+    operator: ForwardOperator, name: str, derivative: Tensor, y: Tensor
+) -> None:
+    """Compare the derivative along the way from one sample to the other with differences of values.
+
+    Args:
+        operator: A.
+        name: what messages call it.
+        derivative: at both samples and in the middle, ``(3, *y_shape)``.
+        y: the values at both samples and at the points of the difference quotients.
+    """
+    rounding = 10 * torch.finfo(y.dtype).eps * y.abs().amax().double() * y[0].numel() ** 0.5
+    whole = (y[1] - y[0]).double().norm()
+    if not bool(derivative.any()) and whole > rounding and not getattr(operator, "constant", False):
         raise InputError(
             f"{name} has other values at other points, but its derivative is zero there: rounding, "
             "comparisons and thresholds have no derivative, and detach() takes it away"
         )
+    coarse, fine = (
+        (y[2 * i + 2] - y[2 * i + 3]).double() / (2 * step) for i, step in enumerate(_STEPS)
+    )
+    size, noise = torch.maximum(fine.norm(), coarse.norm()), rounding / _STEPS[-1]
+    if size <= noise:  # too little changes here to tell
+        return
     told = (fine - coarse).norm() <= _AGREE * size
-    off = (derivative.double() - fine).norm()
+    off = (derivative[2].double() - fine).norm()
     if told and off > _WRONG * size + noise:
         warnings.warn(
             f"the derivative of {name} differs from difference quotients by {off / size:.0%}: it is "

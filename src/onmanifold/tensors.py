@@ -85,7 +85,8 @@ def real_array(value: Any, name: str) -> NDArray[np.floating[Any]]:
     native = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
     with np.errstate(over="ignore"):
         result: NDArray[np.floating[Any]] = np.array(array, dtype=native, order="C")
-    if array.dtype.kind in "iu" and not np.array_equal(_back(result, array.dtype), array):
+    wide = array.dtype.kind in "iu" and array.dtype.itemsize == 8
+    if wide and not np.array_equal(_back(result, array.dtype), array):
         raise InputError(f"{name} holds integers that float64 cannot tell apart")
     if array.dtype.itemsize > 8 and not np.array_equal(np.isfinite(result), np.isfinite(array)):
         raise InputError(f"{name} holds numbers beyond the range of float64")
@@ -127,7 +128,7 @@ def _dense(value: Tensor, name: str) -> Tensor:
         raise InputTypeError(
             f"{name} cannot be used: it is boolean: say what True and False measure"
         )
-    if value.layout != torch.strided or value.is_quantized or value.is_nested or value.is_meta:
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
         raise InputTypeError(
             f"{name} has to be a dense tensor, such as x.to_dense() or x.dequantize()"
         )

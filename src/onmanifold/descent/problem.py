@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -418,7 +418,7 @@ def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
 
 def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     """One weight a measurement, ``(B,)``."""
-    if not isinstance(prior_weight, Real):
+    if np.ndim(prior_weight) > 0:
         weight = as_real(prior_weight, "prior_weight").to(measurement)
         if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
             raise InputError(
@@ -426,9 +426,8 @@ def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
                 f"got shape {tuple(weight.shape)}"
             )
         return weight
-    if prior_weight != 0:
-        prior_weight = check_number(prior_weight, "prior_weight")
-    return measurement.new_full((len(measurement),), float(prior_weight))
+    number = 0.0 if prior_weight == 0 else check_number(prior_weight, "prior_weight")
+    return measurement.new_full((len(measurement),), number)
 
 
 def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
