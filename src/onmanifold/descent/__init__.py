@@ -1,9 +1,7 @@
 """Descent on a manifold: problem, methods, stopping rules, and the loop that runs them."""
 
-from onmanifold.descent.conjugate_gradient import ConjugateGradient
-from onmanifold.descent.gradient import RiemannianGradientDescent
+from onmanifold.descent.first_order import LBFGS, ConjugateGradient, RiemannianGradientDescent
 from onmanifold.descent.latent import Latent, LatentAdam
-from onmanifold.descent.lbfgs import LBFGS
 from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt
 from onmanifold.descent.loop import Descent, descend
 from onmanifold.descent.method import Method, State

@@ -58,7 +58,6 @@ class LevenbergMarquardt:
 
     Args:
         damping: first mu, as a multiple of the misfit's mean curvature, trace(G^{-1} F^T C F) / d.
-        sufficient: share of the predicted reduction that an accepted step achieves.
 
     References:
         K. Madsen, H. B. Nielsen, O. Tingleff, Methods for Non-Linear Least Squares Problems, DTU
@@ -66,15 +65,13 @@ class LevenbergMarquardt:
 
     Example:
         >>> LevenbergMarquardt(damping=1e-2)
-        LevenbergMarquardt(damping=0.01, sufficient=0.0001)
+        LevenbergMarquardt(damping=0.01)
     """
 
     damping: float = 1e-3
-    sufficient: float = 1e-4
 
     def __post_init__(self) -> None:
         check_number(self.damping, "LevenbergMarquardt: damping")
-        check_number(self.sufficient, "LevenbergMarquardt: sufficient", high=1.0)
 
     def init(self, problem: Problem, point: Point) -> LMState:
         trial = problem.at(point)
@@ -87,7 +84,7 @@ class LevenbergMarquardt:
 
     def step(self, problem: Problem, state: LMState) -> LMState:
         predicted, metric = state.model_reduction, state.model.metric
-        tried = attempt(problem, state, state.v, metric, predicted, self.sufficient)
+        tried = attempt(problem, state, state.v, metric, predicted)
         stay = tried.rejected(state)
         rejected = (~tried.accepted).nonzero().squeeze(1)
         if len(rejected):

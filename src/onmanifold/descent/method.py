@@ -222,7 +222,7 @@ def attempt(
     v: Tensor,
     metric: Tensor,
     predicted_reduction: Tensor,
-    sufficient: float,
+    sufficient: float = 1e-4,
 ) -> Attempt:
     """Try the step ``v``; it is accepted if it achieves the share ``sufficient`` of the predicted reduction.
 
