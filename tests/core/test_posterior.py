@@ -12,7 +12,7 @@ from posterior_cases import DOUBLE
 
 from onmanifold import Gaussian, MaxSteps, solve
 from onmanifold.posterior import find_posterior, laplace, sample_posterior
-from onmanifold.posterior.intervals import central_interval
+from onmanifold.posterior.base import central_interval
 
 # Intervals ----------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class ChartExploration[S: State]:
         late = late & self._exploring & (run.status == Status.RUNNING)
         run.status = torch.where(late, self._status, run.status)
         rows = run.moved
-        while len(rows):
+        while len(rows) and run.problem.chart_changes is not None:
             rows = self._explore(run, rows)
         self._return(run)
         rows = self._exploring.nonzero().squeeze(1)
@@ -74,8 +74,8 @@ class ChartExploration[S: State]:
         self._began[rows] = run.state.steps[rows]
         self._exploring[rows] = True
         self._visited[rows] = visited
-        if part.chart_changes is not None:
-            part.chart_changes.reset(part.members)
+        assert part.chart_changes is not None
+        part.chart_changes.reset(part.members)
         run.put(rows, replace(state, steps=run.state.steps[rows] + 1))
         return rows
 

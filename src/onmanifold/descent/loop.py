@@ -54,6 +54,7 @@ def descend[S: State](
     callback: Callback | None = None,
     halving: SuccessiveHalving | None = None,
     keep_path: bool = False,
+    change_charts: bool = True,
     progress: bool = False,
 ) -> Descent[S]:
     """Descend from ``start`` until every member has stopped; those that have stay where they are.
@@ -69,9 +70,10 @@ def descend[S: State](
             all, and so does an error, which is returned.
         halving: drops members that will not win.
         keep_path: whether to keep the points.
+        change_charts: whether members may leave their initial charts.
         progress: whether to show a bar.
     """
-    run = Run(problem, method, stop, start)
+    run = Run(problem, method, stop, start, change_charts)
     recorder, asked = Recorder(run, keep_path), CallbackObserver(callback)
     with progress_bar(len(problem), progress) as show:
         observers: list[Callable[[Run[S]], None]] = [ChartExploration(run), recorder]

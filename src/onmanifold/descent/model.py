@@ -37,9 +37,11 @@ class Rows:
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All members of ``parts`` (of tensors), in order."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
+        """All members of ``parts`` (of tensors and points), in order."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(
+            **{n: (Point if isinstance(c[0], Point) else torch).cat(c) for n, c in columns.items()}
+        )
 
 
 def _merge(value: Any, rows: Tensor, part: Any) -> Any:

@@ -28,9 +28,15 @@ class Run[S: State]:
     """
 
     def __init__(
-        self, problem: Problem, method: Method[S], stop: StoppingRule, start: Point | S
+        self,
+        problem: Problem,
+        method: Method[S],
+        stop: StoppingRule,
+        start: Point | S,
+        change_charts: bool = True,
     ) -> None:
-        self.problem = replace(problem, chart_changes=ChartChanges.of(problem))
+        changes = ChartChanges.of(problem) if change_charts else None
+        self.problem = replace(problem, chart_changes=changes)
         self.method, self._stop = method, stop
         self.state = method.init(self.problem, start) if isinstance(start, Point) else start
         self.best = self.state
