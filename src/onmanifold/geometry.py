@@ -88,19 +88,6 @@ def pull_back(columns: Tensor, gradient: Tensor) -> Tensor:
     return (columns.flatten(2) @ flat).squeeze(2)
 
 
-def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:
-    """Coordinates G^{-1} g of the Riemannian gradient.
-
-    Args:
-        metric: G, shape ``(B, d, d)``; it may be singular to rounding.
-        gradient: partial derivatives g of the objective in the latent coordinates, ``(B, d)``.
-
-    Returns:
-        Shape ``(B, d)``. Pushed forward by J it is the Euclidean gradient's tangential part.
-    """
-    return solve_spd(metric, gradient)
-
-
 def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
     """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
 
@@ -117,6 +104,9 @@ def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
 
 def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
     """Solve positive semidefinite systems, singular ones included: ``(B, d, d) v = (B, d)`` or ``(B, d, m)``.
+
+    With the metric and partial derivatives in the latent coordinates, v are the coordinates of the
+    Riemannian gradient: pushed forward by J it is the Euclidean gradient's tangential part.
 
     The diagonal is raised by the rounding error of the smallest eigenvalues, and by more where
     the factorization still fails. Members do not depend on each other.

@@ -19,7 +19,7 @@ from onmanifold.descent.method import (
 )
 from onmanifold.descent.model import FirstOrderModel, inner, times
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.geometry import riemannian_gradient
+from onmanifold.geometry import solve_spd
 from onmanifold.prior import Point
 
 _POSITIVE = 1e-4  # of |s| |y|: pairs with less curvature are not used
@@ -142,7 +142,7 @@ class ConjugateGradient(_FirstOrder[FirstOrderState]):
     ) -> FirstOrderState:
         state = _steepest(problem, trial)
         gradient, momentum = state.model.gradient, state.momentum
-        steepest = -riemannian_gradient(state.model.metric, gradient)
+        steepest = -solve_spd(state.model.metric, gradient)
         if last is not None:
             momentum = _polak_ribiere(state.model, -steepest, *last)
         downhill = ((steepest + momentum) * gradient).sum(1) < 0
@@ -160,7 +160,7 @@ def _polak_ribiere(
     """The multiple of the last direction, transported to where the Riemannian gradient is ``natural``."""
     carry = model.transport_from(before.model)
     old = before.model.gradient
-    was = riemannian_gradient(before.model.metric, old)
+    was = solve_spd(before.model.metric, old)
     turned = (model.gradient * (natural - times(carry, was))).sum(1)
     squared = (old * was).sum(1)
     multiple = torch.where(squared > 0, turned / squared, 0.0).clamp(min=0.0)

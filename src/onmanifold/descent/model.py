@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold.geometry import riemannian_gradient, solve_spd, transport
+from onmanifold.geometry import solve_spd, transport
 from onmanifold.prior import Point
 
 
@@ -81,7 +81,7 @@ class FirstOrderModel(Rows):
     @property
     def natural_gradient(self) -> Tensor:
         """Coordinates of the Riemannian gradient of the misfit, ``(B, d)``."""
-        return riemannian_gradient(self.metric, self.misfit_gradient)
+        return solve_spd(self.metric, self.misfit_gradient)
 
     def transport_from(self, before: FirstOrderModel) -> Tensor:
         """The matrix that carries tangents from ``before`` to here, ``(B, d, d)``."""

@@ -160,7 +160,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
     def euclidean_to_riemannian_gradient(self, point: Vector, euclidean_gradient: Vector) -> Vector:
         """``G^-1 g`` of the partial derivatives ``g`` in the latent coordinates."""
         _, metric = self._frame(point)
-        return _vector(geometry.riemannian_gradient(metric, self._row(euclidean_gradient)))
+        return _vector(geometry.solve_spd(metric, self._row(euclidean_gradient)))
 
     def euclidean_to_riemannian_hessian(
         self,
@@ -175,7 +175,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         """
         columns, metric = self._frame(point)
         g, hv, v = map(self._row, (euclidean_gradient, euclidean_hessian, tangent_vector))
-        normal = geometry.push_forward(columns, geometry.riemannian_gradient(metric, g))
+        normal = geometry.push_forward(columns, geometry.solve_spd(metric, g))
 
         def along(z: Tensor) -> Tensor:
             tangent = jvp(lambda t: self.prior.decode_chart(t, self.chart), z, v)[1]

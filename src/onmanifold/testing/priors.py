@@ -16,7 +16,7 @@ from onmanifold.checks import as_generator
 from onmanifold.errors import InputError
 from onmanifold.geometry import locate
 from onmanifold.plugins import kind_of
-from onmanifold.pretrained import build, load_prior_folder, save_prior
+from onmanifold.pretrained import build, load_prior, save_prior
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import ChartRetraction, ProjectionRetraction, Retraction
 from onmanifold.testing.report import (
@@ -226,7 +226,7 @@ def _round_trip(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
     else:
         with TemporaryDirectory() as folder:
             save_prior(prior, Path(folder) / "prior")
-            again = load_prior_folder(Path(folder) / "prior", device=prior.device)
+            again = load_prior(Path(folder) / "prior", device=prior.device)
         name = "saved and loaded"
     x = prior.decode(points)
     same = torch.equal(again.decode(points), x)
