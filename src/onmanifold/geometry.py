@@ -20,6 +20,7 @@ from onmanifold.autodiff import gradient, gradient_and_hessian
 from onmanifold.prior import ManifoldPrior, Point, charts_overlap, pad_to
 
 _RIM = 0.1  # outermost share of the latent box
+_DAMPING = 1e-3  # at first, as a share of the metric's mean diagonal
 
 
 def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
@@ -148,9 +149,7 @@ def locate(prior: ManifoldPrior, x: Tensor) -> Point:
 
 
 @torch.no_grad()
-def nearest(
-    prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30, damping: float = 1e-3
-) -> Point:
+def nearest(prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30) -> Point:
     """The point of the manifold nearest to ``x`` ``(B, *x_shape)``, by a local search from ``point``.
 
     Levenberg-Marquardt steps in the chart that each point is in, each followed by the prior's
@@ -161,12 +160,11 @@ def nearest(
         point: the initial points.
         x: the targets.
         steps: maximal number of steps.
-        damping: at first, as a share of the metric's mean diagonal.
     """
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
     point = project_codes(prior, point)
-    z, mu = point.z.clone(), x.new_full((len(x),), damping)
+    z, mu = point.z.clone(), x.new_full((len(x),), _DAMPING)
     rows = torch.arange(len(x), device=x.device)  # not yet converged
     for _ in range(steps):
         chart = point.chart[rows]
@@ -220,7 +218,9 @@ def transition(
     moves = best > present + margin
     stuck = (on_border(prior, point).any(dim=1) & ~moves).nonzero().squeeze(1)
     if len(stuck):
-        chart = chart.index_copy(0, stuck, _nearest_other(prior, point.chart[stuck], x[stuck]))
+        own, distances = point.chart[stuck].unsqueeze(1), prior.views(x[stuck])[1]
+        nearest_other = distances.scatter(1, own, torch.inf).argmin(dim=1)
+        chart = chart.index_copy(0, stuck, nearest_other)
         moves = moves.index_fill(0, stuck, True)
     rows = moves.nonzero().squeeze(1)
     if len(rows) == 0:
@@ -233,12 +233,6 @@ def on_border(prior: ManifoldPrior, point: Point, rim: float = 0.0) -> Tensor:
     """Which coordinates are on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
     box = prior.box_half_width(point.chart, point.z)
     return (point.z.abs() >= (1 - rim) * box) & prior.active(point.chart)
-
-
-def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
-    """The other chart whose projection is nearest to ``x``."""
-    _, distances = prior.views(x)
-    return distances.scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
 
 
 def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, Tensor]:

@@ -82,7 +82,10 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     off = torch.zeros_like(solution.x)
     for _ in range(1 if problem.operator.linear else rounds):
         point, off = _round(problem, variance, point, off)
-    return _relaxed(problem, variance, point, off)
+    on = problem.prior.decode(point)
+    misfit = problem.misfit(problem.operator.A(on + off))
+    penalty = 0.5 * (off.square() / variance).flatten(1).sum(1)
+    return Relaxed(on + off, on, off, misfit, misfit + penalty + problem.penalty(point), point)
 
 
 def _variance(std: float | Tensor, problem: Problem) -> Tensor:
@@ -121,13 +124,6 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
     gradient = found.problem.fidelity.gradient(problem.operator.A(found.x), target)
     off = -variance * line.vjp(gradient.unsqueeze(1)).squeeze(1)  # the best w for this z
     return Point(found.chart, found.z), off
-
-
-def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> Relaxed:
-    on = problem.prior.decode(point)
-    misfit = problem.misfit(problem.operator.A(on + off))
-    penalty = 0.5 * (off.square() / variance).flatten(1).sum(1)
-    return Relaxed(on + off, on, off, misfit, misfit + penalty + problem.penalty(point), point)
 
 
 def _marginal(problem: Problem, line: Linearization, variance: Tensor) -> Fidelity:

@@ -12,7 +12,6 @@ from onmanifold.descent.exploration import ChartExploration
 from onmanifold.descent.method import Method, State
 from onmanifold.descent.observers import (
     Callback,
-    CallbackObserver,
     Recorder,
     SuccessiveHalving,
     progress_bar,
@@ -74,10 +73,21 @@ def descend[S: State](
         progress: whether to show a bar.
     """
     run = Run(problem, method, stop, start, change_charts)
-    recorder, asked = Recorder(run, keep_path), CallbackObserver(callback)
+    recorder = Recorder(run, keep_path)
+    error: Exception | None = None
+
+    def ask(run: Run[S]) -> None:
+        """End all descents where the user's callback returns something true or raises."""
+        nonlocal error
+        try:
+            stops = callback is not None and bool(callback(run.best))
+        except Exception as raised:
+            error, stops = raised, True
+        run.end(stops, Status.STOPPED_BY_CALLBACK)
+
     with progress_bar(len(problem), progress) as show:
         observers: list[Callable[[Run[S]], None]] = [ChartExploration(run), recorder]
-        observers += [show, asked] if halving is None else [halving, show, asked]
+        observers += [show, ask] if halving is None else [halving, show, ask]
         try:
             while run.going:
                 run.step()
@@ -86,4 +96,4 @@ def descend[S: State](
         except KeyboardInterrupt:
             run.end(True, Status.INTERRUPTED)
     logger.debug("%d members ended after %d steps", len(problem), run.count)
-    return Descent(run.best, run.status, recorder.history(), recorder.path, asked.error)
+    return Descent(run.best, run.status, recorder.history(), recorder.path, error)

@@ -5,7 +5,7 @@ Everything is a batch: one row a member.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -22,7 +22,9 @@ class Rows:
 
     def select(self, rows: Tensor) -> Self:
         """The members ``rows`` (a mask or an index)."""
-        return self._map(lambda v: v[rows] if isinstance(v, Tensor) else v.select(rows))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()}
+        return replace(self, **parts)
 
     def merge(self, rows: Tensor, part: Self) -> Self:
         """These members, with ``part`` in the place of the members ``rows`` (an index)."""
@@ -31,9 +33,6 @@ class Rows:
         names = [field.name for field in fields(self)]
         merged = {n: _merge(getattr(self, n), rows, getattr(part, n)) for n in names}
         return replace(self, **merged)
-
-    def _map(self, function: Callable[[Any], Any]) -> Self:
-        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
@@ -53,25 +52,34 @@ def _merge(value: Any, rows: Tensor, part: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class FirstOrderModel(Rows):
-    """The objective to first order, and the tangent space.
+class Model(Rows):
+    """The objective to first order, and the metric.
 
     Attributes:
         misfit_gradient: ``(B, d)``.
         penalty_gradient: ``(B, d)``.
         metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
-        columns: J, ``(B, d, *x_shape)``.
     """
 
     misfit_gradient: Tensor
     penalty_gradient: Tensor
     metric: Tensor
-    columns: Tensor
 
     @property
     def gradient(self) -> Tensor:
         """Of the objective, ``(B, d)``."""
         return self.misfit_gradient + self.penalty_gradient
+
+
+@dataclass(frozen=True)
+class FirstOrderModel(Model):
+    """The same, and the tangent space.
+
+    Attributes:
+        columns: J, ``(B, d, *x_shape)``.
+    """
+
+    columns: Tensor
 
     @property
     def penalty_hessian(self) -> Tensor:
@@ -89,27 +97,16 @@ class FirstOrderModel(Rows):
 
 
 @dataclass(frozen=True)
-class QuadraticModel(Rows):
+class QuadraticModel(Model):
     """The objective to second order, and the metric.
 
     Attributes:
-        misfit_gradient: ``(B, d)``.
         misfit_hessian: the Gauss-Newton matrix, ``(B, d, d)``.
-        metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
-        penalty_gradient: ``(B, d)``.
         penalty_hessian: its positive part, ``(B, d, d)``.
     """
 
-    misfit_gradient: Tensor
     misfit_hessian: Tensor
-    metric: Tensor
-    penalty_gradient: Tensor
     penalty_hessian: Tensor
-
-    @property
-    def gradient(self) -> Tensor:
-        """Of the objective, ``(B, d)``."""
-        return self.misfit_gradient + self.penalty_gradient
 
     @property
     def hessian(self) -> Tensor:
@@ -176,11 +173,6 @@ def times(matrix: Tensor, v: Tensor) -> Tensor:
 def inner(metric: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """<v, w> in the metric ``(B, d, d)``: ``(B,)``."""
     return (times(metric, v) * w).sum(1)
-
-
-def length(metric: Tensor, v: Tensor) -> Tensor:
-    """|v| in the metric ``(B, d, d)``: ``(B,)``."""
-    return inner(metric, v, v).clamp(min=0.0).sqrt()
 
 
 def projected_norm(metric: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -96,27 +96,6 @@ class SuccessiveHalving:
         return hopeless & (status == Status.RUNNING)
 
 
-class CallbackObserver:
-    """Ends all descents where the user's callback returns something true or raises.
-
-    Attributes:
-        error: what it raised.
-    """
-
-    def __init__(self, callback: Callback | None) -> None:
-        self._callback = callback
-        self.error: Exception | None = None
-
-    def __call__(self, run: Run[Any]) -> None:
-        if self._callback is None:
-            return
-        try:
-            stops = bool(self._callback(run.best))
-        except Exception as error:
-            self.error, stops = error, True
-        run.end(stops, Status.STOPPED_BY_CALLBACK)
-
-
 @contextmanager
 def progress_bar(members: int, wanted: bool) -> Iterator[Callable[[Run[Any]], None]]:
     """Yield an observer that shows how many members have ended, once the descent takes a while."""

@@ -276,11 +276,6 @@ def beside(value: Tensor, tangents: Tensor) -> Tensor:
     return value.unsqueeze(1) if value.ndim == tangents.ndim - 1 else value
 
 
-def count(mask: Tensor | None, measurement: Tensor) -> Tensor:
-    """Number of entries present, ``(B,)``."""
-    return total(present(mask, torch.ones_like(measurement)))
-
-
 def total(entries: Tensor) -> Tensor:
     """The sum over each member's entries, ``(B,)``."""
     return entries.reshape(len(entries), -1).sum(1)

@@ -118,24 +118,16 @@ def _excess(mean: Tensor, counts: Tensor) -> Tensor:
 
 
 def _estimated_moments(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimates, from each count, of the moments of the half deviance at its unknown mean.
+    """The half deviance's mean at the unknown mean of each count, and the variance about that estimate.
 
-    Args:
-        counts: of any shape.
-
-    Returns:
-        An estimate of the half deviance's mean, and one of the variance of the half deviance about that
-        estimate, both of the shape of ``counts``. Summed over the distribution of the counts, the first is
-        off by at most 0.01, whatever the mean; the square root of the second by 10 % for means above 1/2,
-        and too large below: by a third at 0.2, by three quarters at 0.1.
+    Summed over the distribution of the counts, the first is off by at most 0.01, whatever the mean; the
+    square root of the second by 10 % for means above 1/2, and too large below: by a third at 0.2, by three
+    quarters at 0.1.
     """
-    mean, variance = (table.to(counts)[_index(counts)] for table in _tables())
+    index = counts.round().clamp(0, _MANY - 1).long()
+    mean, variance = (table.to(counts)[index] for table in _tables())
     many = counts >= _MANY
     return torch.where(many, _mean_of_many(counts), mean), torch.where(many, 0.5, variance)
-
-
-def _index(counts: Tensor) -> Tensor:
-    return counts.round().clamp(0, _MANY - 1).long()
 
 
 def _mean_of_many(counts: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ class _Sampler:
     def __init__(self, members: Problem, approximation: Laplace, source: torch.Generator) -> None:
         batch, device = len(approximation), members.measurement.device
         self.members, self.source, self.each = members, source, len(members) // batch
-        self.proposal = StudentMixture.of(approximation, self.each)
+        self.proposal = StudentMixture(approximation, self.each)
         self.chains = self._begin(approximation)
         self.tried = self.accepted = torch.zeros((2, batch), dtype=torch.float64, device=device)
         self.log_step = self.tried[0]

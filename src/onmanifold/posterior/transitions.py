@@ -118,14 +118,9 @@ def independence_step(
 def _accept(
     chains: Chains, rows: Tensor, moved: Chains, odds: Tensor, uniform: Tensor
 ) -> tuple[Chains, Tensor]:
-    """The rule of Metropolis and Hastings for the chains ``rows``; the others stay where they are.
+    """The rule of Metropolis and Hastings for the chains ``rows``, which may move to ``moved``.
 
-    Args:
-        chains: N of them.
-        rows: those that may move, an index.
-        moved: where to.
-        odds: log-density of proposing the way back over that of the way there.
-        uniform: random numbers between 0 and 1, ``(N,)``.
+    ``odds`` is the log-density of proposing the way back over that of the way there.
     """
     ratio = chains.objective[rows] - moved.objective + odds
     chance = ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
@@ -134,9 +129,8 @@ def _accept(
     return chains.merge(rows[taken], moved.select(taken)), accepted
 
 
-@dataclass(frozen=True)
 class StudentMixture:
-    """Student's t distributions at the modes of Laplace's approximation, for N chains.
+    """Student's t distributions at the modes of Laplace's approximation, for C chains of each measurement.
 
     Each is a density on the d_k coordinates of its chart; the others are 0.
 
@@ -150,29 +144,17 @@ class StudentMixture:
         dtype: of the points that are drawn.
     """
 
-    chart: Tensor
-    active: Tensor
-    mean: Tensor
-    factor: Tensor
-    log_weight: Tensor
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, approximation: Laplace, chains: int) -> Self:
-        """For so many chains of each measurement, in turn."""
+    def __init__(self, approximation: Laplace, chains: int) -> None:
         weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
         even = real / real.sum(1, keepdim=True)
         rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
         active = approximation.problem.prior.active(approximation.chart)
         unused = torch.diag_embed((~active).to(weights))
-        return cls(
-            approximation.chart[rows],
-            active[rows],
-            approximation.mean[rows],
-            torch.linalg.cholesky(approximation.covariance + unused)[rows],
-            ((1 - _EVEN) * weights + _EVEN * even).log()[rows],
-            approximation.problem.prior.dtype,
-        )
+        self.chart, self.active = approximation.chart[rows], active[rows]
+        self.mean = approximation.mean[rows]
+        self.factor = torch.linalg.cholesky(approximation.covariance + unused)[rows]
+        self.log_weight = ((1 - _EVEN) * weights + _EVEN * even).log()[rows]
+        self.dtype = approximation.problem.prior.dtype
 
     @property
     def df(self) -> Tensor:

@@ -21,7 +21,7 @@ from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.prior import ManifoldPrior
 from onmanifold.testing import operators, priors
-from onmanifold.testing.report import Check, CheckFailed, CheckList, CheckReport
+from onmanifold.testing.report import Check, CheckFailed, CheckReport
 
 __all__ = ["Check", "CheckFailed", "CheckReport", "check_operator", "check_prior"]
 
@@ -71,7 +71,7 @@ def check_operator(
     if x is None:
         x = operators.default_points(operator, seed)
     check_batch(x, operator.x_shape, "x", finite=True)
-    checks = CheckList(operator, x.dtype)
+    checks = CheckReport.of(operator, x.dtype)
     with torch.no_grad():
         operators.run_checks(checks, operator, x, seed)
     return checks.verdict()
@@ -108,7 +108,7 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
         raise InputTypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
     if n < 2:
         raise InputError(f"n has to be at least 2, got {n}")
-    checks = CheckList(prior, prior.dtype)
+    checks = CheckReport.of(prior, prior.dtype)
     with torch.no_grad():
         priors.run_checks(checks, prior, n, seed)
     return checks.verdict()
