@@ -109,9 +109,7 @@ class ByLCurve(WeightRule):
 
     def __post_init__(self) -> None:
         check_number(self.low, "ByLCurve: low", high=self.high)
-        check_count(self.count, "ByLCurve: count")
-        if self.count < 3:
-            raise InputError(f"ByLCurve: count has to be at least 3, got {self.count}")
+        check_count(self.count, "ByLCurve: count", at_least=3)
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         low, high = math.log10(self.low), math.log10(self.high)

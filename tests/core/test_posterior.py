@@ -86,7 +86,7 @@ def test_what_has_no_posterior(ask):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draws": 0}, "draws has to be at least 1, got 0"),
+        ({"draws": 0}, "draws has to be at least 4, got 0"),
         ({"draws": 3}, "draws has to be at least 4"),
         ({"chains": 0}, "chains has to be at least 1"),
         ({"warmup": 0}, "warmup has to be at least 1"),

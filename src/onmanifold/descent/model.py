@@ -20,8 +20,8 @@ from onmanifold.prior import Point
 class Rows:
     """A dataclass whose fields hold one row a member: tensors, points, other such objects."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The members ``rows`` (a mask or an index)."""
+    def select(self, rows: Tensor | tuple[Tensor, ...]) -> Self:
+        """The members ``rows`` (a mask or an index, or of more axes a tuple)."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         parts = {n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()}
         return replace(self, **parts)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
 from onmanifold.descent.method import State
 from onmanifold.descent.run import Run
 from onmanifold.prior import Point
@@ -72,10 +71,6 @@ class SuccessiveHalving:
 
     starts: int
     after: int
-
-    def __post_init__(self) -> None:
-        check_count(self.starts, "SuccessiveHalving: starts")
-        check_count(self.after, "SuccessiveHalving: after")
 
     def __call__(self, run: Run[Any]) -> None:
         run.end(self.dropped(run.best, run.status, run.count), Status.DROPPED)

@@ -55,9 +55,9 @@ class _Section:
 
     def stretches(self) -> list[list[int]]:
         """Steps in a row that were spent in the chart."""
-        steps = self.here.nonzero().squeeze(1).tolist()
-        starts = [i for i, t in enumerate(steps) if i == 0 or steps[i - 1] != t - 1]
-        return [steps[i:j] for i, j in zip(starts, [*starts[1:], len(steps)], strict=True)]
+        steps = self.here.nonzero().squeeze(1).cpu().numpy()
+        runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        return [run.tolist() for run in runs]
 
     def window(self) -> tuple[Tensor, Tensor]:
         """The latent box, its ends ``(d,)`` each; where that has none, what the path fits in well."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import log, pi, sqrt
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -112,10 +111,6 @@ class TwoPieceNormal(Rows):
     @property
     def _distance(self) -> TruncatedNormal:
         return TruncatedNormal(self.slope, self.curvature)
-
-    def at(self, rows: Tensor, columns: Tensor) -> Self:
-        """Entries of components ``(B, M)``."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows, columns] for f in fields(self)})
 
     def mean(self) -> Tensor:
         """``(..., d)``."""

@@ -163,7 +163,7 @@ class Laplace(Posterior):
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
         prior = self.problem.prior
         rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
-        chart, components = self.chart[rows, modes], self._components.at(rows, modes)
+        chart, components = self.chart[rows, modes], self._components.select((rows, modes))
         z = components.sample(source)
         for _ in range(_REDRAWS):
             inside = in_box(self.problem, chart, z)

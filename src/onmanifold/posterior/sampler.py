@@ -11,7 +11,6 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.errors import InputError
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -80,10 +79,9 @@ def sample_posterior(
         (tensor([True]), torch.Size([1, 3, 2]))
     """
     began = time.perf_counter()
-    for count, name in ((draws, "draws"), (chains, "chains"), (warmup, "warmup")):
-        check_count(count, name)
-    if draws < 4:
-        raise InputError(f"draws has to be at least 4, for R-hat, got {draws}")
+    check_count(draws, "draws", at_least=4)  # for R-hat
+    check_count(chains, "chains")
+    check_count(warmup, "warmup")
     diagnostics()
     problem = converged_problem(solution)
     approximation = laplace(solution) if approximation is None else approximation

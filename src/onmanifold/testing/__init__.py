@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_batch
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.checks import check_batch, check_count
+from onmanifold.errors import InputTypeError
 from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.prior import ManifoldPrior
 from onmanifold.testing import operators, priors
@@ -106,8 +106,7 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
     """
     if not isinstance(prior, ManifoldPrior):
         raise InputTypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
-    if n < 2:
-        raise InputError(f"n has to be at least 2, got {n}")
+    check_count(n, "n", at_least=2)
     checks = CheckReport.of(prior, prior.dtype)
     with torch.no_grad():
         priors.run_checks(checks, prior, n, seed)
