@@ -17,10 +17,10 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
-from onmanifold.prior import evaluation
 from onmanifold.solution import Solution
 
 _CLOUD = 1000  # samples of the prior drawn around a point

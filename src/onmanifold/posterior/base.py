@@ -9,7 +9,8 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
-from onmanifold.prior import Point, evaluation
+from onmanifold.evaluation_mode import evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import UNLIKELY
 
 _PIXELS = 2**12  # sorted at once

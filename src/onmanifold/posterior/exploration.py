@@ -15,6 +15,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, Stop
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import Fidelity
 from onmanifold.initial_points import InitialPoints, objectives
 from onmanifold.operator import OperatorLike
@@ -22,7 +23,7 @@ from onmanifold.posterior.component import TwoPieceNormal, component_at, split_c
 from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
-from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, evaluation
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
 from onmanifold.solution import InconsistentWarning, Solution
 from onmanifold.solve import solve
 from onmanifold.status import Status
