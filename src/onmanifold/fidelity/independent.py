@@ -200,17 +200,7 @@ class StudentT(Independent):
 
 
 def check_entries(value: object, name: str, zero: bool = False) -> None:
-    """Raise unless ``value`` is a number or a tensor whose entries are finite and positive.
-
-    Args:
-        value: what was passed.
-        name: class and argument, for the message.
-        zero: whether 0 is allowed.
-
-    Raises:
-        TypeError: neither a real number nor a tensor of such.
-        ValueError: negative, infinite or NaN.
-    """
+    """Raise unless ``value`` is a number or a tensor, its entries finite and positive, or 0 with ``zero``."""
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
         raise InputTypeError(f"{name} has to be a number or a tensor, got {type(value).__name__}")
     entries = torch.as_tensor(value)

@@ -21,7 +21,7 @@ from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE
-from onmanifold.plot.views import check_index
+from onmanifold.plot.views import check_index, last_step
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -143,7 +143,7 @@ def _sections(solution: Solution, b: int) -> list[_Section]:
         )
     if history.z is None:
         raise InputError("the trajectory was not kept: solve(..., trajectory=True)")
-    stop = min(int(solution.steps[b]), len(history.z) - 1) + 1
+    stop = last_step(solution, b) + 1
     charts = history.chart[:stop, b].cpu().numpy()
     one = problem.select(torch.tensor([b], device=history.chart.device))
     z, objective = _array(history.z[:stop, b]), _array(history.objective[:stop, b])

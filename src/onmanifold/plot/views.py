@@ -125,6 +125,11 @@ def present(solution: Solution) -> Tensor:
     return y if mask is None else torch.where(mask, y, torch.nan)
 
 
+def last_step(solution: Solution, b: int) -> int:
+    """The last step of a descent, after which the history repeats itself."""
+    return min(int(solution.steps[b]), len(solution.history.objective) - 1)
+
+
 def check_index(solution: Solution, measurement: int) -> int:
     """Raise unless ``measurement`` is the number of one, from 0."""
     check_count(measurement, "measurement", at_least=0)

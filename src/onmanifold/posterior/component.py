@@ -183,11 +183,6 @@ def split_component(
     The curvature at the mode may say little of how far the posterior reaches. One evaluation one width
     away, on either side of each axis, says more: along the axis the objective is taken to rise as
     ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2.
-
-    Args:
-        problem: one measurement's.
-        modes: its mode, a single one.
-        component: the normal one of :func:`component_at` there.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes

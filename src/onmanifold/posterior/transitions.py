@@ -70,14 +70,8 @@ def langevin_step(
 
     Source: Girolami and Calderhead, J. R. Stat. Soc. B 73 (2011).
 
-    Args:
-        problem: N members.
-        chains: their states.
-        step: length of each one's step, ``(N,)``.
-        source: of random numbers.
-
     Returns:
-        The chains, and the probability with which each step was accepted, ``(N,)``.
+        The chains, and the probability with which each step of length ``step`` was accepted, ``(N,)``.
     """
     new = (~chains.known).nonzero().squeeze(1)
     if len(new):
