@@ -16,7 +16,7 @@ from onmanifold.geometry import (
     pull_back,
     pullback_metric,
     push_forward,
-    riemannian_gradient,
+    solve_spd,
     transition,
 )
 
@@ -28,7 +28,7 @@ SETUP = {"sphere": ([[1.0, 0, 0]], [[0, 0.6, 0.8]]), "torus": ([[4.0, 0, 0]], [[
 def tangent(prior: ManifoldPrior, point: Point, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The point's x, and the projection of h onto the tangent space: coordinates and vector."""
     x, columns = decode_with_jacobian(prior, point)
-    v = riemannian_gradient(pullback_metric(columns), pull_back(columns, h))
+    v = solve_spd(pullback_metric(columns), pull_back(columns, h))
     return x, v, push_forward(columns, v)
 
 

@@ -42,9 +42,10 @@ def pages():
 def test_examples_in_docstrings(name):
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name in OPTIONAL:
-            pytest.skip(f"{name} needs {error.name}, which is optional")
+    except ImportError as error:
+        missing = getattr(error.__cause__ or error, "name", None)
+        if missing in OPTIONAL:
+            pytest.skip(f"{name} needs {missing}, which is optional")
         raise
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     failed, tried = doctest.testmod(module, optionflags=flags)

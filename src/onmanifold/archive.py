@@ -1,18 +1,17 @@
 """Solutions on disk: ``tensors.safetensors`` and ``solution.json`` in one folder, and never a pickle.
 
-The two hold the fields of the dataclasses, whichever they are: tensors by dotted name, and the rest as
-JSON. The problem is not among them: an operator is code.
+The two hold the fields of the dataclasses: tensors by dotted name, and the rest as JSON. The problem
+is not among them: an operator is code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, fields, is_dataclass, replace
-from enum import Enum
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import torch
 from safetensors.torch import save as write_tensors
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
-from onmanifold.solution import Solution
+from onmanifold.solution import FinalPoints, Solution
+from onmanifold.status import History, Status
 from onmanifold.storage import (
     DamagedFile,
     check_folder,
@@ -33,6 +33,7 @@ SCHEMA = 1
 RECORD, TENSORS = "solution.json", "tensors.safetensors"
 OWN_FIELDS = ("format", "schema", "sha256", "solution")
 FORMAT = "onmanifold.Solution"
+_PARTS = {"history": History, "final_points": FinalPoints}
 
 
 def save_solution(solution: Solution, directory: str | Path) -> None:
@@ -101,7 +102,7 @@ def load_solution(directory: str | Path, problem: Problem | None = None) -> Solu
     device = torch.device("cpu") if problem is None else problem.measurement.device
     tensors = {name: value.to(device) for name, value in tensors.items()}
     try:
-        solution: Solution = _unpack_fields(Solution, record["solution"], "", tensors)
+        solution: Solution = _unpack(Solution, record["solution"], "", tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(
             f"{folder}: {RECORD} and {TENSORS} do not make a solution: {error}"
@@ -113,46 +114,32 @@ def load_solution(directory: str | Path, problem: Problem | None = None) -> Solu
     return replace(solution, problem=problem)
 
 
-def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """What JSON holds of a value; its tensors go to ``tensors``, by dotted name."""
-    if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return f"{value.dtype}".removeprefix("torch.") + f" {tuple(value.shape)}"  # for readers
-    if is_dataclass(value):
-        parts = {f.name: getattr(value, f.name) for f in fields(value)}
-        return {part: _pack(v, f"{name}.{part}".lstrip("."), tensors) for part, v in parts.items()}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, tuple):
-        return [_pack(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which is not stored")
+def _pack(value: Any, prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """What JSON holds of a dataclass; its tensors go to ``tensors``, by dotted name."""
+    tree: dict[str, Any] = {}
+    for field in fields(value):
+        part, name = getattr(value, field.name), prefix + field.name
+        if isinstance(part, Tensor):
+            tensors[name] = part.detach().cpu().contiguous().clone()
+            part = f"{part.dtype}".removeprefix("torch.") + f" {tuple(part.shape)}"  # for readers
+        elif field.name in _PARTS:
+            part = _pack(part, f"{name}.", tensors)
+        elif field.name == "status":
+            part = [status.name for status in part]
+        elif not (part is None or isinstance(part, bool | int | float | str)):
+            raise TypeError(f"{name} is a {type(part).__name__}, which is not stored")
+        tree[field.name] = part
+    return tree
 
 
-def _unpack(hint: Any, tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The value of a type, from what :func:`_pack` made of it."""
-    if name in tensors:
-        return tensors[name]
-    if tree is None:
-        return None
-    options = [hint, *get_args(hint)]  # of ``History | None`` the class is an argument
-    kind = next((o for o in options if isinstance(o, type)), None)
-    if isinstance(tree, dict) and is_dataclass(kind):
-        return _unpack_fields(kind, tree, name, tensors)
-    if isinstance(tree, list):
-        return tuple(_unpack(kind, v, f"{name}.{i}", tensors) for i, v in enumerate(tree))
-    return kind[tree] if isinstance(kind, type) and issubclass(kind, Enum) else tree
-
-
-def _unpack_fields(kind: Any, tree: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
-    """A dataclass; fields that an earlier version did not have keep their default."""
-    hints = get_type_hints(kind, localns={"Problem": Any})
-    values = {}
-    for field in fields(kind):
-        if field.name in tree:
-            part = f"{name}.{field.name}".lstrip(".")
-            values[field.name] = _unpack(hints[field.name], tree[field.name], part, tensors)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise KeyError(f"{kind.__name__}.{field.name} is missing")
+def _unpack(kind: Any, tree: dict[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Any:
+    """A dataclass from what :func:`_pack` made of it; fields that are not there keep their default."""
+    values = dict(tree)
+    for name, value in values.items():
+        if prefix + name in tensors:
+            values[name] = tensors[prefix + name]
+        elif name in _PARTS:
+            values[name] = _unpack(_PARTS[name], value, f"{prefix}{name}.", tensors)
+        elif name == "status":
+            values[name] = tuple(Status[member] for member in value)
     return kind(**values)

@@ -17,7 +17,6 @@ from onmanifold import plugins, pretrained
 from onmanifold.errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from onmanifold.fidelity import Fidelity
@@ -140,11 +139,12 @@ def solve(
 
 
 def _write(output: Path, settings: dict[str, Any], solution: Solution) -> None:
+    from onmanifold.plot.style import png
     from onmanifold.storage import write_folder
 
     files = {
-        "reconstruction.png": _png(solution.plot()),
-        "convergence.png": _png(solution.plot_convergence()),
+        "reconstruction.png": png(solution.plot(), 120),
+        "convergence.png": png(solution.plot_convergence(), 120),
         "numbers.json": _json(settings, solution),
         "arrays.npz": _npz(solution),
     }
@@ -216,12 +216,6 @@ def _measurement(
     if not nan or not bool(missing.any()):
         return y, None
     return torch.nan_to_num(y, nan=0.0), ~missing
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
-    return stream.getvalue()
 
 
 def _json(settings: dict[str, Any], solution: Solution) -> bytes:

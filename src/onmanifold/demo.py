@@ -60,18 +60,16 @@ def noisy_points(seed: int) -> Experiment:
     """Points of two circles, measured with noise: where on the circles are they?"""
     truth, _ = load_dataset("two-circles", noise=0.0).sample(200, _generator(seed))
     operator = as_operator(lambda x: 1.0 * x, x_shape=(2,))
-    return Experiment(
-        "denoising", "two-circles", operator, truth, simulate(operator, truth, 0.15, seed), 0.15
-    )
+    y = simulate(operator, truth, 0.15, seed)
+    return Experiment("denoising", "two-circles", operator, truth, y, 0.15)
 
 
 def blurred_bars(seed: int) -> Experiment:
     """Bars, blurred far beyond their width, with noise."""
     truth, _ = load_dataset("bar").sample(4, _generator(seed))
     operator = load_operator("blur", tuple(truth.shape[1:]), size=40, std=15.0)
-    return Experiment(
-        "deblurring", "bar", operator, truth, simulate(operator, truth, 0.1, seed), 0.1
-    )
+    y = simulate(operator, truth, 0.1, seed)
+    return Experiment("deblurring", "bar", operator, truth, y, 0.1)
 
 
 def balls_by_impedance(seed: int) -> Experiment:
@@ -130,10 +128,11 @@ def demo(
     for make in track(EXPERIMENTS, "solving"):
         experiment = make(seed)
         solution = run(experiment, load_prior(experiment.prior), seed)
-        draw(experiment, solution, output / f"{experiment.prior}.png")
+        count = 1 if experiment.truth.ndim == 2 else min(4, len(solution))
+        draw([(experiment, solution, b) for b in range(count)], output / f"{experiment.prior}.png")
         table.add_row(experiment.name, experiment.prior, *_cells(experiment, solution))
-        solved.append((experiment, solution))
-    overview(solved, output / "overview.png")
+        solved.append((experiment, solution, len(solution) - 1))
+    draw(solved, output / "overview.png")
     Console().print(table)
     print(f"figures: {', '.join(str(file) for file in sorted(output.glob('*.png')))}")
 
@@ -166,25 +165,14 @@ def _cells(experiment: Experiment, solution: Solution) -> list[str]:
     ]
 
 
-def draw(experiment: Experiment, solution: Solution, file: Path) -> None:
-    """Truth | measurement | reconstruction, a row for each of the first measurements."""
+def draw(columns: list[tuple[Experiment, Solution, int]], file: Path) -> None:
+    """Truth, measurement and reconstruction below each other, a column for each measurement."""
     from matplotlib.figure import Figure
 
-    rows = 1 if experiment.truth.ndim == 2 else min(4, len(experiment.truth))
-    figure = Figure(figsize=(9, 2.9 * rows), layout="constrained")
-    for b, axes in enumerate(figure.subplots(rows, 3, squeeze=False)):
+    figure = Figure(figsize=(3.2 * len(columns), 9), layout="constrained")
+    each = figure.subplots(3, len(columns), squeeze=False).T
+    for axes, (experiment, solution, b) in zip(each, columns, strict=True):
         _draw(axes, experiment, solution, b)
-    figure.savefig(file, dpi=110)
-
-
-def overview(solved: list[tuple[Experiment, Solution]], file: Path) -> None:
-    """Truth, measurement and reconstruction below each other, a column for each experiment."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * len(solved), 9), layout="constrained")
-    columns = figure.subplots(3, len(solved), squeeze=False).T
-    for axes, (experiment, solution) in zip(columns, solved, strict=True):
-        _draw(axes, experiment, solution, len(solution) - 1)
         axes[0].set_title(f"{experiment.name}: truth")
     figure.savefig(file, dpi=80)
 

@@ -20,6 +20,7 @@ from onmanifold.autodiff import gradient, gradient_and_hessian
 from onmanifold.prior import ManifoldPrior, Point, charts_overlap, pad_to
 
 _RIM = 0.1  # outermost share of the latent box
+_DAMPING = 1e-3  # at first, as a share of the metric's mean diagonal
 
 
 def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
@@ -88,19 +89,6 @@ def pull_back(columns: Tensor, gradient: Tensor) -> Tensor:
     return (columns.flatten(2) @ flat).squeeze(2)
 
 
-def riemannian_gradient(metric: Tensor, gradient: Tensor) -> Tensor:
-    """Coordinates G^{-1} g of the Riemannian gradient.
-
-    Args:
-        metric: G, shape ``(B, d, d)``; it may be singular to rounding.
-        gradient: partial derivatives g of the objective in the latent coordinates, ``(B, d)``.
-
-    Returns:
-        Shape ``(B, d)``. Pushed forward by J it is the Euclidean gradient's tangential part.
-    """
-    return solve_spd(metric, gradient)
-
-
 def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
     """Vector transport by projection, as matrices ``(B, d, d)`` of latent coordinates.
 
@@ -117,6 +105,9 @@ def transport(metric: Tensor, columns: Tensor, before: Tensor) -> Tensor:
 
 def solve_spd(matrix: Tensor, rhs: Tensor) -> Tensor:
     """Solve positive semidefinite systems, singular ones included: ``(B, d, d) v = (B, d)`` or ``(B, d, m)``.
+
+    With the metric and partial derivatives in the latent coordinates, v are the coordinates of the
+    Riemannian gradient: pushed forward by J it is the Euclidean gradient's tangential part.
 
     The diagonal is raised by the rounding error of the smallest eigenvalues, and by more where
     the factorization still fails. Members do not depend on each other.
@@ -158,9 +149,7 @@ def locate(prior: ManifoldPrior, x: Tensor) -> Point:
 
 
 @torch.no_grad()
-def nearest(
-    prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30, damping: float = 1e-3
-) -> Point:
+def nearest(prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30) -> Point:
     """The point of the manifold nearest to ``x`` ``(B, *x_shape)``, by a local search from ``point``.
 
     Levenberg-Marquardt steps in the chart that each point is in, each followed by the prior's
@@ -171,12 +160,11 @@ def nearest(
         point: the initial points.
         x: the targets.
         steps: maximal number of steps.
-        damping: at first, as a share of the metric's mean diagonal.
     """
     eye = torch.eye(prior.dim, dtype=x.dtype, device=x.device)
     resolution = 10 * torch.finfo(x.dtype).eps
     point = project_codes(prior, point)
-    z, mu = point.z.clone(), x.new_full((len(x),), damping)
+    z, mu = point.z.clone(), x.new_full((len(x),), _DAMPING)
     rows = torch.arange(len(x), device=x.device)  # not yet converged
     for _ in range(steps):
         chart = point.chart[rows]
@@ -230,7 +218,9 @@ def transition(
     moves = best > present + margin
     stuck = (on_border(prior, point).any(dim=1) & ~moves).nonzero().squeeze(1)
     if len(stuck):
-        chart = chart.index_copy(0, stuck, _nearest_other(prior, point.chart[stuck], x[stuck]))
+        own, distances = point.chart[stuck].unsqueeze(1), prior.views(x[stuck])[1]
+        nearest_other = distances.scatter(1, own, torch.inf).argmin(dim=1)
+        chart = chart.index_copy(0, stuck, nearest_other)
         moves = moves.index_fill(0, stuck, True)
     rows = moves.nonzero().squeeze(1)
     if len(rows) == 0:
@@ -243,12 +233,6 @@ def on_border(prior: ManifoldPrior, point: Point, rim: float = 0.0) -> Tensor:
     """Which coordinates are on the border of the box, or in its outermost share ``rim``: ``(B, d)``."""
     box = prior.box_half_width(point.chart, point.z)
     return (point.z.abs() >= (1 - rim) * box) & prior.active(point.chart)
-
-
-def _nearest_other(prior: ManifoldPrior, present: Tensor, x: Tensor) -> Tensor:
-    """The other chart whose projection is nearest to ``x``."""
-    _, distances = prior.views(x)
-    return distances.scatter(1, present.unsqueeze(1), torch.inf).argmin(dim=1)
 
 
 def neighbour(prior: ManifoldPrior, point: Point, seen: Tensor) -> tuple[Point, Tensor]:

@@ -79,7 +79,7 @@ def save_prior(
                 "prior.half().float() and measure the result before you store it so"
             )
         tensors = short
-    weights = write_tensors(tensors)
+    weights, dims = write_tensors(tensors), list(prior.chart_dims)
     full = dict(card or {}) | {
         "schema": SCHEMA,
         "kind": kind_of(type(prior)),
@@ -87,71 +87,12 @@ def save_prior(
         "x_shape": list(prior.x_shape),
         "dim": prior.dim,
         "num_charts": prior.num_charts,
-        **_unequal(prior),
+        **({"chart_dims": dims} if len(set(dims)) > 1 else {}),
         "dtype": str(prior.dtype).removeprefix("torch."),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(full, indent=2, allow_nan=False) + "\n"
     write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
-
-
-def _unequal(prior: ManifoldPrior) -> dict[str, list[int]]:
-    """The card's field ``chart_dims``, where charts differ in dimension."""
-    dims = list(prior.chart_dims)
-    return {} if len(set(dims)) == 1 else {"chart_dims": dims}
-
-
-def read_card(folder: Traversable) -> dict[str, Any]:
-    """The card of a stored prior.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedFile: it is not JSON, or lacks a field.
-        ValueError: it was written by a later version.
-    """
-    card = read_record(folder, CARD, "prior", OWN_FIELDS, SCHEMA)
-    if card["dtype"] not in DTYPES:
-        raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
-    return card
-
-
-def load_prior_folder(
-    directory: str | Path | Traversable,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> ManifoldPrior:
-    """Read a prior that :func:`save_prior` wrote; in evaluation mode, its weights frozen.
-
-    Args:
-        directory: the folder with ``card.json`` and ``weights.safetensors``.
-        device: where to put it; default: the CPU.
-        dtype: in which dtype; default: as stored.
-
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        DamagedFile: a file was truncated or altered, or is of another format.
-        LookupError: no entry point names the card's kind.
-    """
-    folder = Path(directory) if isinstance(directory, str) else directory
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    card = read_card(folder)
-    cls = prior_class(card["kind"])
-    state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
-    try:
-        prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise DamagedFile(
-            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
-        ) from error
-    equal = [card["dim"]] * card["num_charts"]
-    for field in ("x_shape", "dim", "num_charts", "chart_dims"):
-        stated, built = card.get(field, equal), getattr(prior, field)
-        if (tuple(stated) if isinstance(stated, list) else stated) != built:
-            raise DamagedFile(
-                f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
-            )
-    return prior.to(device=device, dtype=dtype)
 
 
 def build(
@@ -185,33 +126,46 @@ def prior_names() -> list[str]:
     return list(_folders())
 
 
-def _folder(name: str | Path) -> Traversable:
+def _folder(name: str | Path | Traversable) -> Traversable:
+    if not isinstance(name, str):
+        return name
     path = Path(name)
-    if isinstance(name, Path) or len(path.parts) != 1 or name.startswith("."):
+    if len(path.parts) != 1 or name.startswith("."):
         return path
     known = _folders()
     if name in known:
         return known[name]
-    if path.joinpath("card.json").is_file():
+    if path.joinpath(CARD).is_file():
         return path
     raise UnknownName("prior", name, known, ", or the folder of a stored prior")
 
 
-def prior_card(name: str | Path) -> dict[str, Any]:
+def prior_card(name: str | Path | Traversable) -> dict[str, Any]:
     """The card of a prior: kind, shapes, value range, training data, metrics, licence.
 
     Args:
         name: one of :func:`prior_names`, or the folder of a stored prior.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is not JSON, or lacks a field.
+        ValueError: it was written by a later version.
     """
-    return read_card(_folder(name))
+    folder = _folder(name)
+    card = read_record(folder, CARD, "prior", OWN_FIELDS, SCHEMA)
+    if card["dtype"] not in DTYPES:
+        raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
+    return card
 
 
 def load_prior(
-    name: str | Path,
+    name: str | Path | Traversable,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> ManifoldPrior:
-    """Load a pretrained prior by its name, or a stored one by its folder.
+    """Load a pretrained prior by its name, or one that :func:`save_prior` wrote by its folder.
+
+    It is in evaluation mode, its weights frozen.
 
     Args:
         name: one of :func:`prior_names`, or a path to a folder.
@@ -219,8 +173,27 @@ def load_prior(
         dtype: in which dtype; default: as stored.
 
     Raises:
-        LookupError: unknown name.
-        FileNotFoundError: no such folder.
-        onmanifold.storage.DamagedFile: its files were truncated or altered.
+        LookupError: unknown name, or no entry point names the card's kind.
+        FileNotFoundError: the folder or one of its files is missing.
+        onmanifold.storage.DamagedFile: a file was truncated or altered, or is of another format.
     """
-    return load_prior_folder(_folder(name), device, dtype)
+    folder = _folder(name)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    card = prior_card(folder)
+    cls = prior_class(card["kind"])
+    state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
+    try:
+        prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise DamagedFile(
+            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
+        ) from error
+    equal = [card["dim"]] * card["num_charts"]
+    for field in ("x_shape", "dim", "num_charts", "chart_dims"):
+        stated, built = card.get(field, equal), getattr(prior, field)
+        if (tuple(stated) if isinstance(stated, list) else stated) != built:
+            raise DamagedFile(
+                f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
+            )
+    return prior.to(device=device, dtype=dtype)

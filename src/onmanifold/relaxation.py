@@ -13,6 +13,7 @@ from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
+from onmanifold.fidelity.independent import bind_entries, check_entries
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -77,25 +78,16 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
         name = type(problem.fidelity).__name__
         raise InputError(f"relax: needs a Gaussian fidelity, the solution has {name}")
     check_count(rounds, "relax: rounds")
-    variance = _variance(std, problem)
+    check_entries(std, "relax: std")
+    variance = bind_entries(std, solution.x[:1], "relax: std")[0].square()  # S, (*x_shape)
     point = Point(solution.chart, solution.z)
     off = torch.zeros_like(solution.x)
     for _ in range(1 if problem.operator.linear else rounds):
         point, off = _round(problem, variance, point, off)
-    return _relaxed(problem, variance, point, off)
-
-
-def _variance(std: float | Tensor, problem: Problem) -> Tensor:
-    """S, ``(*x_shape)``."""
-    example = problem.measurement.new_zeros(problem.prior.x_shape)
-    scale = torch.as_tensor(std).to(example)
-    if not bool(((scale > 0) & torch.isfinite(scale)).all()):
-        raise InputError("relax: std has to be positive and finite")
-    try:
-        return scale.square().expand(example.shape)
-    except RuntimeError:
-        got = tuple(scale.shape)
-        raise InputError(f"relax: std has shape {got}, x {tuple(example.shape)}") from None
+    on = problem.prior.decode(point)
+    misfit = problem.misfit(problem.operator.A(on + off))
+    penalty = 0.5 * (off.square() / variance).flatten(1).sum(1)
+    return Relaxed(on + off, on, off, misfit, misfit + penalty + problem.penalty(point), point)
 
 
 def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tuple[Point, Tensor]:
@@ -121,13 +113,6 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
     gradient = found.problem.fidelity.gradient(problem.operator.A(found.x), target)
     off = -variance * line.vjp(gradient.unsqueeze(1)).squeeze(1)  # the best w for this z
     return Point(found.chart, found.z), off
-
-
-def _relaxed(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> Relaxed:
-    on = problem.prior.decode(point)
-    misfit = problem.misfit(problem.operator.A(on + off))
-    penalty = 0.5 * (off.square() / variance).flatten(1).sum(1)
-    return Relaxed(on + off, on, off, misfit, misfit + penalty + problem.penalty(point), point)
 
 
 def _marginal(problem: Problem, line: Linearization, variance: Tensor) -> Fidelity:

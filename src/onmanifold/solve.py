@@ -13,11 +13,12 @@ from torch import Tensor
 
 from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
-from onmanifold.descent.loop import Descent, descend
+from onmanifold.descent.loop import descend
 from onmanifold.descent.method import State
 from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
 from onmanifold.descent.problem import Problem, build_problem
+from onmanifold.descent.run import Descent
 from onmanifold.errors import InputTypeError
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import Fidelity, p_value

@@ -109,9 +109,7 @@ class ByLCurve(WeightRule):
 
     def __post_init__(self) -> None:
         check_number(self.low, "ByLCurve: low", high=self.high)
-        check_count(self.count, "ByLCurve: count")
-        if self.count < 3:
-            raise InputError(f"ByLCurve: count has to be at least 3, got {self.count}")
+        check_count(self.count, "ByLCurve: count", at_least=3)
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         low, high = math.log10(self.low), math.log10(self.high)
@@ -122,15 +120,11 @@ class ByLCurve(WeightRule):
             fit.append(solution.misfit.clamp(min=torch.finfo(weight.dtype).tiny).log())
             cost.append((solution.objective - solution.misfit) / weight)
         costs = torch.stack(cost)
-        above = costs - costs.amin(dim=0) + _dims(solution).clamp(min=1) / 2
+        assert solution.problem is not None
+        dims = solution.problem.prior.active(solution.chart).sum(1)
+        above = costs - costs.amin(dim=0) + dims.clamp(min=1) / 2
         at = _corner(_scaled(torch.stack(fit)), _scaled(above.log()))
         return weights.to(solution.misfit).index_select(0, at)
-
-
-def _dims(solution: Solution) -> Tensor:
-    """Dimension of the chart that each solution is in, ``(B,)``."""
-    assert solution.problem is not None
-    return solution.problem.prior.active(solution.chart).sum(1)
 
 
 def _scaled(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from analytic_priors import Affine, Circle, Sphere
 from descent_cases import problem_for, randn, simulated
 
 from onmanifold import (
+    LBFGS,
     Discrepancy,
     Gaussian,
     GradientNorm,
@@ -160,7 +161,7 @@ def test_a_users_rule():
         (lambda: Discrepancy(math.nan), ValueError, "Discrepancy: tau"),
         (lambda: LevenbergMarquardt(damping="1"), TypeError, "LevenbergMarquardt: damping"),
         (lambda: LevenbergMarquardt(damping=0), ValueError, "LevenbergMarquardt: damping"),
-        (lambda: RiemannianGradientDescent(shrink=1), ValueError, "Descent: shrink"),
+        (lambda: LBFGS(memory=0), ValueError, "LBFGS: memory has to be at least 1"),
     ],
 )
 def test_bad_options_are_refused_by_name(make, error, message):

@@ -119,7 +119,6 @@ def test_adam_stays_with_the_best_point_it_has_seen():
     assert (state.objective <= problem.at(state.iterate).objective).all()
 
 
-@pytest.mark.parametrize("options", [{"rate": 0.0}, {"betas": (0.9, 1.0)}])
-def test_adams_numbers_are_checked(options):
-    with pytest.raises(ValueError, match="LatentAdam: " + next(iter(options))):
-        LatentAdam(**options)
+def test_adams_rate_is_checked():
+    with pytest.raises(ValueError, match="LatentAdam: rate"):
+        LatentAdam(rate=0.0)

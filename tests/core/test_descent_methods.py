@@ -146,7 +146,7 @@ def test_refused_changes_of_chart_are_tried_ever_more_rarely():
         return trial
 
     start = Point(torch.zeros(1, dtype=torch.long), torch.full((1, 1), 1.5).double())
-    method = RiemannianGradientDescent(sufficient=0.9)  # slow, to see many steps
+    method = RiemannianGradientDescent()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(problem), "after", spy)
         descend(problem, method, MaxSteps(12), start)

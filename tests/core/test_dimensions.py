@@ -230,11 +230,11 @@ def test_cards_name_the_dimensions(tmp_path, monkeypatch):
     pretrained.save_prior(Union(), tmp_path / "union")
     card = json.loads((tmp_path / "union" / "card.json").read_text())
     assert card["chart_dims"] == [1, 2, 0]
-    assert pretrained.load_prior_folder(tmp_path / "union").chart_dims == (1, 2, 0)
+    assert pretrained.load_prior(tmp_path / "union").chart_dims == (1, 2, 0)
     for dims in ([1, 2, 1], [2, 2, 2]):
         (tmp_path / "union" / "card.json").write_text(json.dumps(card | {"chart_dims": dims}))
         with pytest.raises(DamagedFile, match="says chart_dims"):
-            pretrained.load_prior_folder(tmp_path / "union")
+            pretrained.load_prior(tmp_path / "union")
     with pytest.raises(ValueError, match="chart_dims"):
         pretrained.save_prior(Union(), tmp_path / "other", {"chart_dims": [1, 2, 0]})
 

@@ -133,11 +133,6 @@ def pylops():
     )
 
 
-def test_pylops_operators_are_not_scipys(pylops):
-    """Why they need an adapter of their own."""
-    assert not isinstance(pylops.Identity(3), LinearOperator)
-
-
 def operators_of(pylops):
     return [
         pylops.FirstDerivative((4, 6), axis=1),

@@ -16,7 +16,7 @@ from posterior_cases import (
 
 from onmanifold import Gaussian, simulate, solve
 from onmanifold.posterior import laplace
-from onmanifold.posterior.truncated import TruncatedNormal
+from onmanifold.posterior.component import TruncatedNormal
 
 
 def test_laplace_is_exact_where_everything_is_linear_and_normal():

@@ -12,7 +12,7 @@ from posterior_cases import DOUBLE
 
 from onmanifold import Gaussian, MaxSteps, solve
 from onmanifold.posterior import find_posterior, laplace, sample_posterior
-from onmanifold.posterior.intervals import central_interval
+from onmanifold.posterior.base import central_interval
 
 # Intervals ----------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ def test_what_has_no_posterior(ask):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draws": 0}, "draws has to be at least 1, got 0"),
+        ({"draws": 0}, "draws has to be at least 4, got 0"),
         ({"draws": 3}, "draws has to be at least 4"),
         ({"chains": 0}, "chains has to be at least 1"),
         ({"warmup": 0}, "warmup has to be at least 1"),

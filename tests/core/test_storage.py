@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from onmanifold import pretrained, storage
-from onmanifold.pretrained import load_prior_folder, save_prior
+from onmanifold.pretrained import load_prior, save_prior
 from onmanifold.storage import DamagedFile
 from onmanifold.testing import check_prior
 
@@ -28,7 +28,7 @@ def edit_card(folder, **fields):
 
 
 def test_round_trip(folder, third_party):
-    prior = load_prior_folder(folder)
+    prior = load_prior(folder)
     assert isinstance(prior, third_party.Segment)
     assert prior.x_shape == (5,)
     assert prior.slope == 3.0
@@ -61,8 +61,8 @@ def test_dtype(third_party, tmp_path):
     prior = third_party.Segment().double()
     prior.slope.data.fill_(1 / 3)
     save_prior(prior, tmp_path / "double")
-    assert load_prior_folder(tmp_path / "double").slope == prior.slope  # to the last bit
-    assert load_prior_folder(tmp_path / "double", dtype=torch.float32).dtype == torch.float32
+    assert load_prior(tmp_path / "double").slope == prior.slope  # to the last bit
+    assert load_prior(tmp_path / "double", dtype=torch.float32).dtype == torch.float32
     with pytest.raises(TypeError, match="float32 or float64"):
         save_prior(third_party.Segment().half(), tmp_path / "half")
 
@@ -73,7 +73,7 @@ def test_truncated(folder):
     weights.write_bytes(weights.read_bytes()[:-3])
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     with pytest.raises(DamagedFile, match=f"(?s){found}.*{stored}"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 def test_altered(folder):
@@ -82,7 +82,7 @@ def test_altered(folder):
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(DamagedFile, match="truncated or altered"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 class Bomb:
@@ -101,7 +101,7 @@ def test_pickled(folder, writer, hash_fits):
     if hash_fits:  # an attacker would write the card, too
         edit_card(folder, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
     with pytest.raises(DamagedFile, match="never read" if hash_fits else "sha256"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_pickled(folder, writer, hash_fits):
 def test_card_that_does_not_fit(folder, fields, says):
     edit_card(folder, **fields)
     with pytest.raises(DamagedFile, match=says):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 def test_weights_of_another_prior(folder):
@@ -126,34 +126,34 @@ def test_weights_of_another_prior(folder):
     (folder / "weights.safetensors").write_bytes(data)
     edit_card(folder, sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(DamagedFile, match="slope"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", "null", "\x80"])
 def test_damaged_card(folder, text):
     (folder / "card.json").write_bytes(text.encode("latin1"))
     with pytest.raises(DamagedFile, match=r"card\.json"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 def test_other_kind_and_schema(folder):
     edit_card(folder, kind="segmnt")
     with pytest.raises(LookupError, match="unknown kind of prior 'segmnt'; did you mean 'segment'"):
-        load_prior_folder(folder)
+        load_prior(folder)
     edit_card(folder, schema=2)
     with pytest.raises(ValueError, match="schema 2"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 def test_missing_files(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
-        load_prior_folder(tmp_path / "nowhere")
+        load_prior(tmp_path / "nowhere")
     (folder / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="weights.safetensors"):
-        load_prior_folder(folder)
+        load_prior(folder)
     (folder / "card.json").unlink()
     with pytest.raises(FileNotFoundError, match="card.json"):
-        load_prior_folder(folder)
+        load_prior(folder)
 
 
 def test_saving_refuses(third_party, tmp_path):
@@ -200,5 +200,5 @@ def test_a_failed_save_keeps_what_was_there(folder, third_party, monkeypatch):
 def test_saving_over_an_old_prior(folder, third_party):
     (folder / "notes.txt").write_text("mine")
     save_prior(third_party.Segment(9), folder)
-    assert load_prior_folder(folder).x_shape == (9,)
+    assert load_prior(folder).x_shape == (9,)
     assert (folder / "notes.txt").read_text() == "mine"

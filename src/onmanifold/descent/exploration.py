@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.descent.method import State
-from onmanifold.descent.run import Run
+from onmanifold.descent.run import Descent
 from onmanifold.geometry import neighbour
 from onmanifold.operator import OutsideDomain
 from onmanifold.status import Status
@@ -30,7 +30,7 @@ class ChartExploration[S: State]:
     it has led lower than the final point, or has not after 20 steps: then the member returns to that point.
     """
 
-    def __init__(self, run: Run[S]) -> None:
+    def __init__(self, run: Descent[S]) -> None:
         nowhere = torch.zeros_like(run.status, dtype=torch.bool)
         self._exploring = nowhere
         self._origin = run.state  # of members that explore: state and status where they had ended
@@ -38,7 +38,7 @@ class ChartExploration[S: State]:
         self._began = torch.zeros_like(run.state.steps)
         self._visited = nowhere[:, None].repeat(1, run.problem.prior.num_charts)
 
-    def __call__(self, run: Run[S]) -> None:
+    def __call__(self, run: Descent[S]) -> None:
         lower = self._exploring & (run.state.objective < self._origin.objective)
         self._exploring = self._exploring & ~lower
         self._visited = self._visited & ~lower[:, None]
@@ -46,13 +46,13 @@ class ChartExploration[S: State]:
         late = late & self._exploring & (run.status == Status.RUNNING)
         run.status = torch.where(late, self._status, run.status)
         rows = run.moved
-        while len(rows):
+        while len(rows) and run.problem.chart_changes is not None:
             rows = self._explore(run, rows)
         self._return(run)
         rows = self._exploring.nonzero().squeeze(1)
         run.best = run.state.merge(rows, self._origin.select(rows))
 
-    def _explore(self, run: Run[S], rows: Tensor) -> Tensor:
+    def _explore(self, run: Descent[S], rows: Tensor) -> Tensor:
         """Move those of the members ``rows`` that have ended to a neighbouring chart; returns these."""
         rows = rows[torch.stack([run.status[rows] == code for code in _FINAL]).any(0)]
         here = run.state.point.select(rows)
@@ -74,12 +74,12 @@ class ChartExploration[S: State]:
         self._began[rows] = run.state.steps[rows]
         self._exploring[rows] = True
         self._visited[rows] = visited
-        if part.chart_changes is not None:
-            part.chart_changes.reset(part.members)
+        assert part.chart_changes is not None
+        part.chart_changes.reset(part.members)
         run.put(rows, replace(state, steps=run.state.steps[rows] + 1))
         return rows
 
-    def _return(self, run: Run[S]) -> None:
+    def _return(self, run: Descent[S]) -> None:
         """Take members whose explorations have ended back to where they had ended before."""
         rows = (self._exploring & (run.status != Status.RUNNING)).nonzero().squeeze(1)
         origin = replace(self._origin.select(rows), steps=run.state.steps[rows])

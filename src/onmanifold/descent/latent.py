@@ -14,6 +14,8 @@ from onmanifold.descent.model import FirstOrderModel, QuadraticModel
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.prior import Point
 
+_FIRST, _SECOND = 0.9, 0.999  # Adam's running means keep so much of their last values
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -28,7 +30,7 @@ class Latent:
     Example:
         >>> from onmanifold import LBFGS
         >>> Latent(LBFGS())
-        Latent(method=LBFGS(memory=10, sufficient=0.0001))
+        Latent(method=LBFGS(memory=10))
     """
 
     method: Method[Any]
@@ -89,23 +91,19 @@ class LatentAdam:
 
     Args:
         rate: learning rate, in units of latent coordinates.
-        betas: of the running means.
 
     References:
         D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015.
 
     Example:
         >>> LatentAdam(rate=0.03)
-        LatentAdam(rate=0.03, betas=(0.9, 0.999))
+        LatentAdam(rate=0.03)
     """
 
     rate: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
         check_number(self.rate, "LatentAdam: rate")
-        for beta in self.betas:
-            check_number(beta, "LatentAdam: betas", high=1.0)
 
     def init(self, problem: Problem, point: Point) -> AdamState:
         state, gradient = _arrive(problem, problem.at(point))
@@ -113,31 +111,25 @@ class LatentAdam:
         return AdamState(**vars(state), iterate=point, gradient=gradient, mean=zero, square=zero)
 
     def step(self, problem: Problem, state: AdamState) -> AdamState:
-        first, second = self.betas
-        mean = first * state.mean + (1 - first) * state.gradient
-        square = second * state.square + (1 - second) * state.gradient.square()
+        mean = _FIRST * state.mean + (1 - _FIRST) * state.gradient
+        square = _SECOND * state.square + (1 - _SECOND) * state.gradient.square()
         age = (state.steps + 1)[:, None]
-        unbiased = mean / (1 - first**age), square / (1 - second**age)
+        unbiased = mean / (1 - _FIRST**age), square / (1 - _SECOND**age)
         v = -self.rate * unbiased[0] / (unbiased[1].sqrt() + torch.finfo(mean.dtype).eps)
         trial = replace(problem, chart_changes=None).after(state.iterate, v)
         there, gradient = _arrive(problem, trial)
-        better = trial.objective < state.objective
-        there = replace(
-            there, step_length=(trial.point.z - state.point.z).norm(dim=1), steps=state.steps + 1
-        )
-        stay = replace(
-            state,
-            steps=state.steps + 1,
-            step_length=torch.zeros_like(state.step_length),
-            iterate=trial.point,
-            gradient=gradient,
-            mean=mean,
-            square=square,
-        )
-        rows = better.nonzero().squeeze(1)
-        kept = {f.name: getattr(stay, f.name) for f in fields(AdamState)}
-        best = State(**{f.name: kept.pop(f.name) for f in fields(State)})
-        return AdamState(**vars(best.merge(rows, there.select(rows))), **kept)
+        later: dict[str, Any] = {
+            "steps": state.steps + 1,
+            "iterate": trial.point,
+            "gradient": gradient,
+            "mean": mean,
+            "square": square,
+        }
+        stay = replace(state, step_length=torch.zeros_like(state.step_length), **later)
+        moved = (trial.point.z - state.point.z).norm(dim=1)
+        best = AdamState(**vars(there) | later | {"step_length": moved})
+        rows = (trial.objective < state.objective).nonzero().squeeze(1)
+        return stay.merge(rows, best.select(rows))
 
 
 def _arrive(problem: Problem, trial: Trial) -> tuple[State, Tensor]:

@@ -58,7 +58,6 @@ class LevenbergMarquardt:
 
     Args:
         damping: first mu, as a multiple of the misfit's mean curvature, trace(G^{-1} F^T C F) / d.
-        sufficient: share of the predicted reduction that an accepted step achieves.
 
     References:
         K. Madsen, H. B. Nielsen, O. Tingleff, Methods for Non-Linear Least Squares Problems, DTU
@@ -66,20 +65,18 @@ class LevenbergMarquardt:
 
     Example:
         >>> LevenbergMarquardt(damping=1e-2)
-        LevenbergMarquardt(damping=0.01, sufficient=0.0001)
+        LevenbergMarquardt(damping=0.01)
     """
 
     damping: float = 1e-3
-    sufficient: float = 1e-4
 
     def __post_init__(self) -> None:
         check_number(self.damping, "LevenbergMarquardt: damping")
-        check_number(self.sufficient, "LevenbergMarquardt: sufficient", high=1.0)
 
     def init(self, problem: Problem, point: Point) -> LMState:
         trial = problem.at(point)
         model = problem.quadratic_model(trial)
-        scale = _mean_curvature(model, problem.prior.active(point.chart))
+        scale = _mean_curvature(problem, trial, model)
         # Of a misfit without curvature, as a sum of distances, only the gradient says how far to go.
         guess = curvature_guess(arrival(problem, trial, model))
         damping = torch.where(scale > 0, self.damping * scale, guess)
@@ -87,7 +84,7 @@ class LevenbergMarquardt:
 
     def step(self, problem: Problem, state: LMState) -> LMState:
         predicted, metric = state.model_reduction, state.model.metric
-        tried = attempt(problem, state, state.v, metric, predicted, self.sufficient)
+        tried = attempt(problem, state, state.v, metric, predicted)
         stay = tried.rejected(state)
         rejected = (~tried.accepted).nonzero().squeeze(1)
         if len(rejected):
@@ -98,7 +95,8 @@ class LevenbergMarquardt:
             return stay
         part, trial = problem.select(rows), tried.trial.select(rows)
         model = part.quadratic_model(trial)
-        least = _floor(_mean_curvature(model, part.prior.active(trial.point.chart)))
+        scale, limits = _mean_curvature(part, trial, model), torch.finfo(model.metric.dtype)
+        least = scale * limits.eps + limits.tiny
         damping = torch.maximum(state.damping[rows] * _relief(tried)[rows], least)
         return stay.merge(rows, tried.arrived(state, _arrive(part, trial, model, damping)))
 
@@ -133,7 +131,9 @@ def _aim(problem: Problem, state: LMState) -> LMState:
 def _damped(state: LMState, tried: Attempt) -> LMState:
     """``state`` with more damping: half the rejected step at most, or what the parabola through it says."""
     share = parabola(tried.predicted_reduction, tried.actual_reduction).clamp(0.1, 0.5)
-    curvature = _ratio(state.model.misfit_hessian, state.model.metric, state.v)
+    squared = inner(state.model.metric, state.v, state.v)
+    bent = inner(state.model.misfit_hessian, state.v, state.v)
+    curvature = torch.where(squared > 0, bent / squared, 0.0)
     shorter = (curvature + state.damping) / share - curvature
     damping = torch.maximum(state.damping * state.growth, shorter)
     return replace(state, damping=damping, growth=2 * state.growth)
@@ -146,18 +146,8 @@ def _relief(tried: Attempt) -> Tensor:
     return (1 - (2 * ratio.clamp(0.0, 2.0) - 1) ** 3).clamp(min=1 / 3)
 
 
-def _ratio(matrix: Tensor, metric: Tensor, v: Tensor) -> Tensor:
-    """<v, M v> / <v, G v>, (B,); 0 for v = 0."""
-    squared = inner(metric, v, v)
-    return torch.where(squared > 0, inner(matrix, v, v) / squared, 0.0)
-
-
-def _mean_curvature(model: QuadraticModel, active: Tensor) -> Tensor:
+def _mean_curvature(problem: Problem, trial: Trial, model: QuadraticModel) -> Tensor:
     """Of the misfit along unit tangents, trace(G^{-1} F^T C F) / d, whatever the coordinates: ``(B,)``."""
     relative = solve_spd(model.metric, model.misfit_hessian)
+    active = problem.prior.active(trial.point.chart)
     return mean_diagonal(relative, active).clamp(min=0.0).nan_to_num(nan=0.0, posinf=0.0)
-
-
-def _floor(scale: Tensor) -> Tensor:
-    limits = torch.finfo(scale.dtype)
-    return scale * limits.eps + limits.tiny

@@ -12,7 +12,7 @@ from onmanifold.descent.model import (
     FirstOrderModel,
     QuadraticModel,
     Rows,
-    length,
+    inner,
     minimize_on_box,
     model_decrease,
     projected_norm,
@@ -222,7 +222,7 @@ def attempt(
     v: Tensor,
     metric: Tensor,
     predicted_reduction: Tensor,
-    sufficient: float,
+    sufficient: float = 1e-4,
 ) -> Attempt:
     """Try the step ``v``; it is accepted if it achieves the share ``sufficient`` of the predicted reduction.
 
@@ -239,7 +239,8 @@ def attempt(
     if problem.chart_changes is not None:
         problem.chart_changes.record(problem.members, trial.switched, accepted)
     rows = accepted.nonzero().squeeze(1)
-    return Attempt(trial, actual, predicted, length(metric, v), accepted, rows)
+    length = inner(metric, v, v).clamp(min=0.0).sqrt()
+    return Attempt(trial, actual, predicted, length, accepted, rows)
 
 
 def parabola(predicted_reduction: Tensor, actual_reduction: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ Everything is a batch: one row a member.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from onmanifold.geometry import riemannian_gradient, solve_spd, transport
+from onmanifold.geometry import solve_spd, transport
 from onmanifold.prior import Point
 
 
@@ -20,9 +20,11 @@ from onmanifold.prior import Point
 class Rows:
     """A dataclass whose fields hold one row a member: tensors, points, other such objects."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The members ``rows`` (a mask or an index)."""
-        return self._map(lambda v: v[rows] if isinstance(v, Tensor) else v.select(rows))
+    def select(self, rows: Tensor | tuple[Tensor, ...]) -> Self:
+        """The members ``rows`` (a mask or an index, or of more axes a tuple)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()}
+        return replace(self, **parts)
 
     def merge(self, rows: Tensor, part: Self) -> Self:
         """These members, with ``part`` in the place of the members ``rows`` (an index)."""
@@ -32,14 +34,13 @@ class Rows:
         merged = {n: _merge(getattr(self, n), rows, getattr(part, n)) for n in names}
         return replace(self, **merged)
 
-    def _map(self, function: Callable[[Any], Any]) -> Self:
-        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
-
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All members of ``parts`` (of tensors), in order."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
+        """All members of ``parts`` (of tensors and points), in order."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(
+            **{n: (Point if isinstance(c[0], Point) else torch).cat(c) for n, c in columns.items()}
+        )
 
 
 def _merge(value: Any, rows: Tensor, part: Any) -> Any:
@@ -51,25 +52,34 @@ def _merge(value: Any, rows: Tensor, part: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class FirstOrderModel(Rows):
-    """The objective to first order, and the tangent space.
+class Model(Rows):
+    """The objective to first order, and the metric.
 
     Attributes:
         misfit_gradient: ``(B, d)``.
         penalty_gradient: ``(B, d)``.
         metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
-        columns: J, ``(B, d, *x_shape)``.
     """
 
     misfit_gradient: Tensor
     penalty_gradient: Tensor
     metric: Tensor
-    columns: Tensor
 
     @property
     def gradient(self) -> Tensor:
         """Of the objective, ``(B, d)``."""
         return self.misfit_gradient + self.penalty_gradient
+
+
+@dataclass(frozen=True)
+class FirstOrderModel(Model):
+    """The same, and the tangent space.
+
+    Attributes:
+        columns: J, ``(B, d, *x_shape)``.
+    """
+
+    columns: Tensor
 
     @property
     def penalty_hessian(self) -> Tensor:
@@ -79,7 +89,7 @@ class FirstOrderModel(Rows):
     @property
     def natural_gradient(self) -> Tensor:
         """Coordinates of the Riemannian gradient of the misfit, ``(B, d)``."""
-        return riemannian_gradient(self.metric, self.misfit_gradient)
+        return solve_spd(self.metric, self.misfit_gradient)
 
     def transport_from(self, before: FirstOrderModel) -> Tensor:
         """The matrix that carries tangents from ``before`` to here, ``(B, d, d)``."""
@@ -87,27 +97,16 @@ class FirstOrderModel(Rows):
 
 
 @dataclass(frozen=True)
-class QuadraticModel(Rows):
+class QuadraticModel(Model):
     """The objective to second order, and the metric.
 
     Attributes:
-        misfit_gradient: ``(B, d)``.
         misfit_hessian: the Gauss-Newton matrix, ``(B, d, d)``.
-        metric: G = J^T J, regular also where charts have fewer coordinates, ``(B, d, d)``.
-        penalty_gradient: ``(B, d)``.
         penalty_hessian: its positive part, ``(B, d, d)``.
     """
 
-    misfit_gradient: Tensor
     misfit_hessian: Tensor
-    metric: Tensor
-    penalty_gradient: Tensor
     penalty_hessian: Tensor
-
-    @property
-    def gradient(self) -> Tensor:
-        """Of the objective, ``(B, d)``."""
-        return self.misfit_gradient + self.penalty_gradient
 
     @property
     def hessian(self) -> Tensor:
@@ -174,11 +173,6 @@ def times(matrix: Tensor, v: Tensor) -> Tensor:
 def inner(metric: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """<v, w> in the metric ``(B, d, d)``: ``(B,)``."""
     return (times(metric, v) * w).sum(1)
-
-
-def length(metric: Tensor, v: Tensor) -> Tensor:
-    """|v| in the metric ``(B, d, d)``: ``(B,)``."""
-    return inner(metric, v, v).clamp(min=0.0).sqrt()
 
 
 def projected_norm(metric: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""What looks at descents after each step: history, successive halving, progress bar, callback.
-
-An observer takes the :class:`~onmanifold.descent.run.Run`, and may end members.
-"""
+"""What looks at descents after each step, and may end members: successive halving, progress bar."""
 
 from __future__ import annotations
 
@@ -14,41 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
 from onmanifold.descent.method import State
-from onmanifold.descent.run import Run
-from onmanifold.prior import Point
-from onmanifold.status import History, Status
+from onmanifold.descent.run import Descent
+from onmanifold.status import Status
 
 Callback = Callable[[State], object]
 
 _BAR_AFTER = 2.0  # seconds
-
-
-class Recorder:
-    """Records the history, and the points if ``keep_path``."""
-
-    def __init__(self, run: Run[Any], keep_path: bool) -> None:
-        self._rows: list[tuple[Tensor, ...]] = []
-        self._points: list[Point] | None = [] if keep_path else None
-        self(run)
-
-    def __call__(self, run: Run[Any]) -> None:
-        state = run.best
-        length = torch.zeros_like(state.step_length)  # of members that did not move
-        length[run.moved] = state.step_length[run.moved]
-        self._rows.append((state.objective, state.gradient_norm, length, state.point.chart))
-        if self._points is not None:
-            self._points.append(state.point)
-
-    def history(self) -> History:
-        """A row for the initial points and each step."""
-        return History(*(torch.stack(column) for column in zip(*self._rows, strict=True)))
-
-    @property
-    def path(self) -> tuple[Point, ...] | None:
-        """The initial points and those after each step."""
-        return None if self._points is None else tuple(self._points)
 
 
 @dataclass(frozen=True)
@@ -73,11 +42,7 @@ class SuccessiveHalving:
     starts: int
     after: int
 
-    def __post_init__(self) -> None:
-        check_count(self.starts, "SuccessiveHalving: starts")
-        check_count(self.after, "SuccessiveHalving: after")
-
-    def __call__(self, run: Run[Any]) -> None:
+    def __call__(self, run: Descent[Any]) -> None:
         run.end(self.dropped(run.best, run.status, run.count), Status.DROPPED)
 
     def dropped(self, state: State, status: Tensor, steps: int) -> Tensor:
@@ -96,29 +61,8 @@ class SuccessiveHalving:
         return hopeless & (status == Status.RUNNING)
 
 
-class CallbackObserver:
-    """Ends all descents where the user's callback returns something true or raises.
-
-    Attributes:
-        error: what it raised.
-    """
-
-    def __init__(self, callback: Callback | None) -> None:
-        self._callback = callback
-        self.error: Exception | None = None
-
-    def __call__(self, run: Run[Any]) -> None:
-        if self._callback is None:
-            return
-        try:
-            stops = bool(self._callback(run.best))
-        except Exception as error:
-            self.error, stops = error, True
-        run.end(stops, Status.STOPPED_BY_CALLBACK)
-
-
 @contextmanager
-def progress_bar(members: int, wanted: bool) -> Iterator[Callable[[Run[Any]], None]]:
+def progress_bar(members: int, wanted: bool) -> Iterator[Callable[[Descent[Any]], None]]:
     """Yield an observer that shows how many members have ended, once the descent takes a while."""
     if not wanted:
         yield lambda run: None
@@ -130,7 +74,7 @@ def progress_bar(members: int, wanted: bool) -> Iterator[Callable[[Run[Any]], No
     task = bar.add_task("descending", total=members)
     began = time.monotonic()
 
-    def show(run: Run[Any]) -> None:
+    def show(run: Descent[Any]) -> None:
         ended = int((run.status != Status.RUNNING).sum())
         bar.update(task, completed=ended, description=f"descending, step {run.count}")
         if time.monotonic() - began > _BAR_AFTER:

@@ -7,11 +7,9 @@ with the members of :class:`Fidelity`, or a function of ``p`` and ``y``, works a
 
 from onmanifold.fidelity.correlated import CorrelatedGaussian
 from onmanifold.fidelity.function import FunctionFidelity, as_fidelity
-from onmanifold.fidelity.gaussian import Gaussian
-from onmanifold.fidelity.goodness import p_value
+from onmanifold.fidelity.independent import Gaussian, StudentT
 from onmanifold.fidelity.poisson import Poisson
-from onmanifold.fidelity.protocol import Fidelity
-from onmanifold.fidelity.student import StudentT
+from onmanifold.fidelity.protocol import Fidelity, p_value
 
 __all__ = [
     "CorrelatedGaussian",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
-from onmanifold.fidelity.independent import bind_mask, check_mask, count, select_rows
+from onmanifold.fidelity.independent import bind_mask, check_mask, present, select_rows, total
 from onmanifold.fidelity.whitening import (
     DiagonalPlusLowRank,
     Whitening,
@@ -104,7 +105,7 @@ class CorrelatedGaussian:
 
     def expected(self, measurement: Tensor) -> Tensor:
         """Half the number of entries present, shape ``(B,)``."""
-        return 0.5 * count(self.mask, measurement)
+        return 0.5 * total(present(self.mask, torch.ones_like(measurement)))
 
     def deviation(self, measurement: Tensor) -> Tensor:
         """The square root of that: the value is half a chi-square variable. Shape ``(B,)``."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.fidelity.gaussian import Gaussian
 from onmanifold.fidelity.independent import (
+    Gaussian,
     bind_mask,
     check_mask,
     present_tangents,

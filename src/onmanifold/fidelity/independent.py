@@ -1,4 +1,4 @@
-"""Sums over a measurement's entries: what fidelities of independent errors share."""
+"""Independent errors: sums over a measurement's entries."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_number
 from onmanifold.errors import InputError, InputTypeError
 
 
@@ -86,18 +87,120 @@ class Independent(ABC):
         return total(present(self.mask, variance)).sqrt()
 
 
-def check_entries(value: object, name: str, zero: bool = False) -> None:
-    """Raise unless ``value`` is a number or a tensor whose entries are finite and positive.
+@dataclass(frozen=True, eq=False)
+class Gaussian(Independent):
+    """Independent normal errors: Phi(p, y) = sum (p - y)^2 / (2 std^2) over the entries present.
 
     Args:
-        value: what was passed.
-        name: class and argument, for the message.
-        zero: whether 0 is allowed.
+        std: standard deviation of the error, in the measurement's unit: a positive number, or a
+            tensor that broadcasts to ``y_shape`` or to ``(B, *y_shape)``.
+        mask: boolean, True where an entry was measured; broadcasts to ``y_shape``, or is
+            ``(B, *y_shape)`` when each measurement lacks others. A missing entry may hold any
+            finite number: it is never used.
 
     Raises:
-        TypeError: neither a real number nor a tensor of such.
-        ValueError: negative, infinite or NaN.
+        TypeError: if ``std`` is not a number, or ``mask`` is not a boolean tensor.
+        ValueError: if ``std`` is not positive and finite, or (on use) a shape does not fit.
+
+    Example:
+        >>> import torch
+        >>> y = torch.zeros(1, 3)
+        >>> present = torch.tensor([True, True, False])
+        >>> Gaussian(0.5, mask=present).value(torch.ones(1, 3), y)
+        tensor([4.])
     """
+
+    std: float | Tensor = 1.0
+    mask: Tensor | None = None
+
+    def _values(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return 0.5 * ((prediction - measurement) / self.std).square()
+
+    def _slopes(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        return (prediction - measurement) / self.std / self.std
+
+    def _curved(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
+        std = beside(torch.as_tensor(self.std).to(tangents), tangents)
+        return tangents / std / std
+
+    def _moments(self, measurement: Tensor) -> tuple[Tensor, Tensor]:
+        half = measurement.new_tensor(0.5)  # of half a chi-square variable both
+        return half, half
+
+
+@dataclass(frozen=True, eq=False)
+class StudentT(Independent):
+    """Independent errors with heavy tails: a few entries that are far off hardly change the result.
+
+    With ``t = (p - y) / std`` and ``n`` degrees of freedom,
+
+        Phi(p, y) = sum (n + 1) / 2 log(1 + t^2 / n)
+
+    over the entries present: the negative logarithm of Student's density, without its constant. An entry
+    within one or two ``std`` counts about as with :class:`Gaussian`; the influence of one far off falls like
+    1/t.
+
+    Args:
+        std: scale of the error, in the measurement's unit; as for :class:`Gaussian`.
+        mask: True where an entry was measured; as for :class:`Gaussian`.
+        df: n, positive. 1 is Cauchy's distribution, the limit of large n is normal.
+
+    Raises:
+        TypeError: if ``std`` or ``df`` is not a number, or ``mask`` is not a boolean tensor.
+        ValueError: if ``std`` or ``df`` is not positive and finite, or (on use) a shape does not fit.
+
+    Example:
+        >>> import torch
+        >>> StudentT(1.0, df=3).gradient(torch.tensor([[0.1, 1.0, 100.0]]), torch.zeros(1, 3))
+        tensor([[0.1329, 1.0000, 0.0400]])
+    """
+
+    std: float | Tensor = 1.0
+    mask: Tensor | None = None
+    df: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.df, "StudentT: df")
+
+    def _values(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        t = (prediction - measurement) / self.std
+        return 0.5 * (self.df + 1) * (t.square() / self.df).log1p()
+
+    def _slopes(self, prediction: Tensor, measurement: Tensor) -> Tensor:
+        t = (prediction - measurement) / self.std
+        return self._weight(t) * t / self.std
+
+    def _curved(self, prediction: Tensor, measurement: Tensor, tangents: Tensor) -> Tensor:
+        # Not the second derivative, which is negative where |t| > sqrt(n), but that of the parabola
+        # in p that touches Phi here: the logarithm is concave in t^2, so the parabola lies above Phi,
+        # and where it falls Phi falls. Its minimum is the step of iteratively reweighted least squares.
+        weight = self._weight((prediction - measurement) / self.std).unsqueeze(1)
+        std = beside(torch.as_tensor(self.std).to(tangents), tangents)
+        return weight * tangents / std / std
+
+    def _weight(self, t: Tensor) -> Tensor:
+        weight: Tensor = (self.df + 1) / (self.df + t.square())
+        return weight
+
+    def _moments(self, measurement: Tensor) -> tuple[Tensor, Tensor]:
+        scale = (self.df + 1) / 2
+        mean, variance = scale * self._polygamma_fall(0), scale**2 * self._polygamma_fall(1)
+        return measurement.new_tensor(mean), measurement.new_tensor(variance)
+
+    def _polygamma_fall(self, order: int) -> float:
+        """Distance of polygamma at n / 2 and (n + 1) / 2: cumulants of log(1 + t^2 / n).
+
+        Under the noise ``1 / (1 + t^2 / n)`` has the beta distribution of n / 2 and 1 / 2.
+        """
+        halves = torch.tensor([self.df / 2, (self.df + 1) / 2], dtype=torch.float64)
+        low, high = torch.special.polygamma(order, halves).tolist()
+        distance: float = abs(high - low)
+        return distance
+
+
+def check_entries(value: object, name: str, zero: bool = False) -> None:
+    """Raise unless ``value`` is a number or a tensor, its entries finite and positive, or 0 with ``zero``."""
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
         raise InputTypeError(f"{name} has to be a number or a tensor, got {type(value).__name__}")
     entries = torch.as_tensor(value)
@@ -161,11 +264,6 @@ def present_tangents(mask: Tensor | None, tangents: Tensor) -> Tensor:
 def beside(value: Tensor, tangents: Tensor) -> Tensor:
     """A parameter of the entries beside tangents ``(B, T, *y_shape)``, whose axis T it lacks."""
     return value.unsqueeze(1) if value.ndim == tangents.ndim - 1 else value
-
-
-def count(mask: Tensor | None, measurement: Tensor) -> Tensor:
-    """Number of entries present, ``(B,)``."""
-    return total(present(mask, torch.ones_like(measurement)))
 
 
 def total(entries: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,20 +14,41 @@ from onmanifold.fidelity.independent import bind_entries, check_entries
 from onmanifold.prior import by_chart
 
 
-class Whitening(Protocol):
-    """W with ``W^T W = C^-1`` among the entries present, and 0 elsewhere; of each of B members."""
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """W with ``W^T W = C^-1`` among the entries present, and 0 elsewhere; of each of B members.
+
+    Members that share a mask and a covariance form a group and share what was made of them.
+
+    Attributes:
+        masks: which entries are present in each group, ``(K, m)``.
+        number: the group of each member, ``(B,)``.
+        forward: W of the group k times vectors ``(n, T, m)``.
+        backward: the same for ``W^T``.
+    """
+
+    masks: Tensor
+    number: Tensor
+    forward: Callable[[Tensor, int], Tensor]
+    backward: Callable[[Tensor, int], Tensor]
 
     def apply(self, vectors: Tensor) -> Tensor:
         """W times vectors ``(B, T, m)``."""
-        ...
+        return self._by_group(self.forward, vectors)
 
     def transposed(self, vectors: Tensor) -> Tensor:
         """``W^T`` times vectors ``(B, T, m)``."""
-        ...
+        return self._by_group(self.backward, vectors)
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self, rows: Tensor) -> Whitening:
         """The same for the members ``rows`` (an index)."""
-        ...
+        return replace(self, number=self.number[rows])
+
+    def _by_group(self, apply: Callable[[Tensor, int], Tensor], vectors: Tensor) -> Tensor:
+        def among_present(rows: Tensor, k: int) -> Tensor:
+            return torch.where(self.masks[k], apply(torch.where(self.masks[k], rows, 0.0), k), 0.0)
+
+        return by_chart(among_present, vectors, self.number, len(self.masks))
 
 
 def check_covariance(matrix: object, name: str) -> None:
@@ -70,7 +91,16 @@ def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: st
             "eigenvalue of 0 or less. Add the variance of each entry's own noise to the diagonal, or take "
             "CorrelatedGaussian.low_rank(std, factor)"
         )
-    return _Triangular(masks, number, lower.to(measurement.dtype))
+    lower = lower.to(measurement.dtype)  # C = L L^T, W = L^-1
+
+    def solve(vectors: Tensor, k: int, transposed: bool = False) -> Tensor:
+        columns = vectors.flatten(0, 1).mT
+        factor = lower[k].mT if transposed else lower[k]
+        solved = torch.linalg.solve_triangular(factor, columns, upper=transposed)
+        result: Tensor = solved.mT.reshape(vectors.shape)
+        return result
+
+    return Whitening(masks, number, solve, partial(solve, transposed=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,74 +126,19 @@ class DiagonalPlusLowRank:
         basis, size, _ = torch.linalg.svd(scaled, full_matrices=False)
         # (1 + V V^T)^(-1/2) along the basis, less 1. This form of Woodbury's identity loses no digits
         # where the low rank part is much larger than the diagonal.
-        shrink = (1 + size.square()).rsqrt() - 1
-        return _Shrinking(
+        shrink = ((1 + size.square()).rsqrt() - 1).to(measurement.dtype)
+        basis, std = basis.to(measurement.dtype), std.expand(len(masks), -1)
+
+        def shrunk(vectors: Tensor, k: int) -> Tensor:
+            off: Tensor = (vectors @ basis[k] * shrink[k]) @ basis[k].mT
+            return vectors + off
+
+        return Whitening(
             masks,
             number,
-            std.expand(len(masks), -1),
-            basis.to(measurement.dtype),
-            shrink.to(measurement.dtype),
+            lambda vectors, k: shrunk(vectors / std[k], k),
+            lambda vectors, k: shrunk(vectors, k) / std[k],
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Grouped:
-    """Members that share a mask and a covariance share what was made of them.
-
-    Attributes:
-        masks: which entries are present in each group, ``(K, m)``.
-        number: the group of each member, ``(B,)``.
-    """
-
-    masks: Tensor
-    number: Tensor
-
-    def select(self, rows: Tensor) -> Self:
-        return replace(self, number=self.number[rows])
-
-    def _by_group(self, apply: Callable[[Tensor, int], Tensor], vectors: Tensor) -> Tensor:
-        def among_present(rows: Tensor, k: int) -> Tensor:
-            return torch.where(self.masks[k], apply(torch.where(self.masks[k], rows, 0.0), k), 0.0)
-
-        return by_chart(among_present, vectors, self.number, len(self.masks))
-
-
-@dataclass(frozen=True, eq=False)
-class _Triangular(_Grouped):
-    """``W = L^-1`` of Cholesky's ``C = L L^T``, ``(K, m, m)``."""
-
-    lower: Tensor
-
-    def apply(self, vectors: Tensor) -> Tensor:
-        return self._by_group(lambda v, k: _solve(self.lower[k], v, upper=False), vectors)
-
-    def transposed(self, vectors: Tensor) -> Tensor:
-        return self._by_group(lambda v, k: _solve(self.lower[k].mT, v, upper=True), vectors)
-
-
-@dataclass(frozen=True, eq=False)
-class _Shrinking(_Grouped):
-    """``W = (1 + Q diag(shrink) Q^T) / std`` with orthonormal columns Q, ``(K, m, k)``."""
-
-    std: Tensor
-    basis: Tensor
-    shrink: Tensor
-
-    def apply(self, vectors: Tensor) -> Tensor:
-        return self._by_group(lambda v, k: self._shrunk(v / self.std[k], k), vectors)
-
-    def transposed(self, vectors: Tensor) -> Tensor:
-        return self._by_group(lambda v, k: self._shrunk(v, k) / self.std[k], vectors)
-
-    def _shrunk(self, vectors: Tensor, k: int) -> Tensor:
-        return vectors + (vectors @ self.basis[k] * self.shrink[k]) @ self.basis[k].mT
-
-
-def _solve(matrix: Tensor, vectors: Tensor, upper: bool) -> Tensor:
-    """``matrix^-1`` times vectors ``(n, T, m)``, in one go."""
-    columns = vectors.flatten(0, 1).mT
-    solved: Tensor = torch.linalg.solve_triangular(matrix, columns, upper=upper)
-    return solved.mT.reshape(vectors.shape)
 
 
 def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Other libraries, one module for each: their operators as ours, our operators and manifolds as theirs.
+"""Other libraries: their operators as ours, our operators and manifolds as theirs.
 
 ``onmanifold.as_operator`` finds the modules by the entry points of the group ``onmanifold.adapters``. It
 imports a module only when it is given an object of that library.

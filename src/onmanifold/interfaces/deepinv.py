@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from onmanifold.autodiff import jvp, vjp
 from onmanifold.checks import check_shape
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.geometry import locate, nearest
-from onmanifold.interfaces._common import missing
 from onmanifold.operator import ForwardOperator, OperatorLike
 from onmanifold.operator import as_operator as as_forward_operator
 from onmanifold.prior import ManifoldPrior
@@ -24,8 +23,7 @@ try:
     from deepinv.optim import Prior
     from deepinv.physics import LinearPhysics, Physics
 except ImportError as error:
-    raise missing("deepinv", error) from error
-
+    raise MissingPackage(f"this needs deepinv ({error}): install onmanifold[interfaces]") from error
 
 _REFINEMENTS = 5  # steps from the encoder's point to the nearest point of the manifold
 

@@ -20,9 +20,8 @@ from onmanifold.autodiff import gradient, jvp
 from onmanifold.checks import as_generator
 from onmanifold.descent.model import QuadraticModel
 from onmanifold.descent.problem import Trial, build_problem
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.fidelity import Fidelity
-from onmanifold.interfaces._common import missing
 from onmanifold.operator import OperatorLike, OutsideDomain
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import ChartRetraction, Retraction
@@ -31,7 +30,9 @@ try:
     import pymanopt
     from pymanopt.manifolds.manifold import Manifold
 except ImportError as error:
-    raise missing("pymanopt", error) from error
+    raise MissingPackage(
+        f"this needs pymanopt ({error}): install onmanifold[interfaces]"
+    ) from error
 
 type Vector = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         self.chart = chart
         self._retraction = ChartRetraction() if retraction is None else retraction
         self._generator = as_generator(seed)
-        self._frame = lru_cache(_CACHED)(self._differentiate)
+        self._frame_at = lru_cache(_CACHED)(self._differentiate)
 
     def point(self, z: Vector) -> Point:
         """Coordinates ``(d,)`` as a batch of one point, such as ``solve(..., starts=)`` takes."""
@@ -104,7 +105,8 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         self, point: Vector, tangent_vector_a: Vector, tangent_vector_b: Vector
     ) -> float:
         """``v^T G w``."""
-        return float(tangent_vector_a @ self._metric(point) @ tangent_vector_b)
+        metric = self._frame(point)[1][0].cpu().numpy()
+        return float(tangent_vector_a @ metric @ tangent_vector_b)
 
     def norm(self, point: Vector, tangent_vector: Vector) -> float:
         """The length of ``J v`` in the ambient space."""
@@ -122,7 +124,7 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
             sample = self.prior.sample(64, self._generator)
             inside = (sample.chart == self.chart).nonzero().squeeze(1)
             if len(inside):
-                return self._own(self.prior.clamp(sample.select(inside[:1])).z)
+                return _vector(self.prior.clamp(sample.select(inside[:1])).z[:, : self.dim])
         raise RuntimeError(f"6400 samples of the prior, and none lies in chart {self.chart}")
 
     def random_tangent_vector(self, point: Vector) -> Vector:
@@ -145,23 +147,20 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
     def retraction(self, point: Vector, tangent_vector: Vector) -> Vector:
         """Retract a step; the result lies inside the latent box."""
-        v = torch.from_numpy(np.array(tangent_vector)).to(self.prior.device).unsqueeze(0)
-        v = pad_to(v, self.prior.dim)
-        return self._own(self._retraction(self.prior, self.point(point), v).z)
+        v = pad_to(self._row(tangent_vector), self.prior.dim)
+        return _vector(self._retraction(self.prior, self.point(point), v).z[:, : self.dim])
 
     def transport(self, point_a: Vector, point_b: Vector, tangent_vector_a: Vector) -> Vector:
         """``J v``, projected onto the tangent space at the other point."""
-        here, _ = self._frame(_key(point_a))
-        there, metric = self._frame(_key(point_b))
-        v = torch.from_numpy(np.array(tangent_vector_a)).to(here).unsqueeze(0)
-        moved = geometry.pull_back(there, geometry.push_forward(here, v))
-        return _vector(geometry.solve_spd(metric, moved))
+        here, _ = self._frame(point_a)
+        there, metric = self._frame(point_b)
+        pushed = geometry.push_forward(here, self._row(tangent_vector_a))
+        return _vector(geometry.solve_spd(metric, geometry.pull_back(there, pushed)))
 
     def euclidean_to_riemannian_gradient(self, point: Vector, euclidean_gradient: Vector) -> Vector:
         """``G^-1 g`` of the partial derivatives ``g`` in the latent coordinates."""
-        _, metric = self._frame(_key(point))
-        g = torch.from_numpy(np.array(euclidean_gradient)).to(metric).unsqueeze(0)
-        return _vector(geometry.riemannian_gradient(metric, g))
+        _, metric = self._frame(point)
+        return _vector(geometry.solve_spd(metric, self._row(euclidean_gradient)))
 
     def euclidean_to_riemannian_hessian(
         self,
@@ -174,12 +173,9 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
 
         ``Gamma(v)^T g`` is the derivative of ``<J(z) v, J w>`` in the first ``z``, where ``w = G^-1 g``.
         """
-        columns, metric = self._frame(_key(point))
-        g, hv, v = (
-            torch.from_numpy(np.array(a)).to(metric).unsqueeze(0)
-            for a in (euclidean_gradient, euclidean_hessian, tangent_vector)
-        )
-        normal = geometry.push_forward(columns, geometry.riemannian_gradient(metric, g))
+        columns, metric = self._frame(point)
+        g, hv, v = map(self._row, (euclidean_gradient, euclidean_hessian, tangent_vector))
+        normal = geometry.push_forward(columns, geometry.solve_spd(metric, g))
 
         def along(z: Tensor) -> Tensor:
             tangent = jvp(lambda t: self.prior.decode_chart(t, self.chart), z, v)[1]
@@ -188,17 +184,17 @@ class LearnedManifold(Manifold):  # type: ignore[misc]
         correction = gradient(along, self.point(point).z[:, : self.dim])
         return _vector(geometry.solve_spd(metric, hv - correction))
 
-    def _own(self, z: Tensor) -> Vector:
-        """The coordinates of ``z`` ``(1, d)`` that the chart uses."""
-        return _vector(z[:, : self.dim])
+    def _row(self, vector: Vector) -> Tensor:
+        return torch.as_tensor(
+            np.array(vector), dtype=torch.float64, device=self.prior.device
+        ).unsqueeze(0)
 
-    def _metric(self, point: Vector) -> Vector:
-        matrix: Vector = self._frame(_key(point))[1][0].cpu().numpy()
-        return matrix
+    def _frame(self, point: Vector) -> tuple[Tensor, Tensor]:
+        """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``."""
+        return self._frame_at(_key(point))
 
     @torch.no_grad()
     def _differentiate(self, coordinates: bytes) -> tuple[Tensor, Tensor]:
-        """J's columns ``(1, d, *x_shape)`` and G ``(1, d, d)``; a cache takes bytes, no arrays."""
         point = self.point(np.frombuffer(coordinates))
         columns = geometry.jacobian(self.prior, point)[:, : self.dim]
         return columns, geometry.pullback_metric(columns)
@@ -276,7 +272,7 @@ def as_problem(
 
 
 def _key(z: Vector) -> bytes:
-    """The cache key of a point, whatever the precision of the array."""
+    """A point as a cache takes it, whatever the precision of the array."""
     return np.asarray(z, dtype=np.float64).tobytes()
 
 

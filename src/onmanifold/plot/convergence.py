@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from onmanifold.errors import InputError
 from onmanifold.plot.style import INK, STYLE, colours
-from onmanifold.plot.views import check_index
+from onmanifold.plot.views import check_index, last_step
 from onmanifold.solution import Solution
 
 _MOST = 6  # measurements drawn where none are named
@@ -61,7 +61,7 @@ def plot_convergence(solution: Solution, measurements: Sequence[int] | None = No
     axes = figure.subplots(2, 2, sharex=True).flat
     for ax, (name, values) in zip(axes, quantities.items(), strict=True):
         for place, (b, colour) in enumerate(zip(chosen, colours(len(chosen)), strict=True)):
-            steps = range(_last(solution, b) + 1)
+            steps = range(last_step(solution, b) + 1)
             line = values[: len(steps), b].double().cpu()
             if name == "chart":  # side by side where they share a chart
                 line = line + 0.08 * (place - (len(chosen) - 1) / 2)
@@ -87,11 +87,6 @@ def _in_decades(ax: Any) -> None:
     if len(values):
         low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
         ax.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
-
-
-def _last(solution: Solution, b: int) -> int:
-    """The last step of a descent, after which the history repeats itself."""
-    return min(int(solution.steps[b]), len(solution.history.objective) - 1)
 
 
 def _finish(figure: Figure, solution: Solution, chosen: list[int]) -> None:

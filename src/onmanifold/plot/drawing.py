@@ -52,7 +52,8 @@ def draw(
     if values.ndim < 2:
         _draw_curve(ax, values.reshape(-1), min, max)
         return None
-    aspect: Literal["equal", "auto"] = "equal" if _in_proportion(values) else "auto"
+    short, long = sorted(values.shape[-2:])
+    aspect: Literal["equal", "auto"] = "equal" if long <= _LONG * short else "auto"
     ax.set_axis_off()
     if values.ndim == 3 and len(values) == 3:
         ax.imshow(_colour(values, min, max).numpy(), aspect=aspect)
@@ -80,11 +81,6 @@ def _draw_curve(ax: Axes, values: Tensor, low: float | None, high: float | None)
     bottom, top = ends["min"] if low is None else low, ends["max"] if high is None else high
     margin = 0.05 * (top - bottom) or 1.0
     ax.set_ylim(bottom - margin, top + margin)
-
-
-def _in_proportion(values: Tensor) -> bool:
-    height, width = values.shape[-2:]
-    return max(height, width) <= _LONG * min(height, width)
 
 
 def _colour(values: Tensor, low: float | None, high: float | None) -> Tensor:

@@ -12,7 +12,7 @@ from onmanifold.checks import check_count
 from onmanifold.errors import InputError
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
-from onmanifold.plot.views import check_index, views
+from onmanifold.plot.views import check_index, last_step, views
 from onmanifold.solution import Solution
 
 _REST = 2  # seconds for which the last frame stays
@@ -51,7 +51,7 @@ def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: int
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
     check_count(fps, "fps")
-    steps = min(int(solution.steps[b]), len(solution.trajectory) - 1)
+    steps = last_step(solution, b)
     view, x = views(solution)[0], solution.trajectory[: steps + 1, b]
     figure = Figure(figsize=(4.0, 4.0), layout="constrained")
     ax = figure.add_subplot(projection=view.projection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -19,15 +18,8 @@ from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import View, present, views
 from onmanifold.solution import Solution
 
-
-@dataclass(frozen=True)
-class _Panel:
-    """A column of the figure: draws measurement ``b``, returns what a colour bar is made from."""
-
-    title: str
-    view: View
-    draw: Callable[[Any, int], ScalarMappable | None]
-    bar: bool = True
+# A view, and a function that draws measurement b and returns what a colour bar is made from.
+type _Panel = tuple[View, Callable[[Any, int], ScalarMappable | None]]
 
 
 @matplotlib.rc_context(STYLE)
@@ -70,21 +62,23 @@ def plot_solution(
     count = min(rows, len(solution))
     figure = Figure(figsize=(3.1 * len(panels), 2.7 * count + 0.2), layout="constrained")
     for b in range(count):
-        for k, panel in enumerate(panels):
+        for k, (title, (view, draw)) in enumerate(panels.items()):
             place = (count, len(panels), b * len(panels) + k + 1)
-            ax = figure.add_subplot(*place, projection=panel.view.projection)
-            drawn = panel.draw(ax, b)
-            if drawn is not None and panel.bar:
-                label = panel.view.label
+            ax = figure.add_subplot(*place, projection=view.projection)
+            drawn = draw(ax, b)
+            if drawn is not None and title != "truth":  # whose colours are the reconstruction's
                 bar = figure.colorbar(
-                    drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}", label=label
+                    drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}", label=view.label
                 )
                 bar.locator = MaxNLocator(5)
-            ax.set_title(_title(solution, panel, b))
+            status = solution.status[b]
+            failed = title == "reconstruction" and not status.converged
+            ax.set_title("\n".join([title] * (b == 0) + [status.name] * failed))
     return figure
 
 
-def _panels(solution: Solution, truth: Tensor | None, std: Tensor | None) -> list[_Panel]:
+def _panels(solution: Solution, truth: Tensor | None, std: Tensor | None) -> dict[str, _Panel]:
+    """The columns by their titles."""
     x_view, y_view = views(solution)
     x, y = solution.x, present(solution)
     spread = solution.spread() if std is None else std
@@ -92,24 +86,11 @@ def _panels(solution: Solution, truth: Tensor | None, std: Tensor | None) -> lis
     def scale(b: int) -> dict[str, float]:
         return limits(x[b], None if truth is None else truth[b])
 
-    panels = [
-        _Panel("measurement", y_view, lambda ax, b: y_view.draw(ax, y[b])),
-        _Panel("reconstruction", x_view, lambda ax, b: x_view.draw(ax, x[b], **scale(b))),
-        _Panel(
-            "spread of the starts" if std is None else "standard deviation",
-            x_view,
-            lambda ax, b: x_view.draw_std(ax, x[b], spread[b]),
-        ),
-    ]
-    if truth is None:
-        return panels
-    true = _Panel("truth", x_view, lambda ax, b: x_view.draw(ax, truth[b], **scale(b)), bar=False)
-    return [true, *panels]
-
-
-def _title(solution: Solution, panel: _Panel, b: int) -> str:
-    """Above the first row what is drawn, and above any reconstruction that did not converge why."""
-    status = solution.status[b]
-    if panel.title == "reconstruction" and not status.converged:
-        return f"{panel.title}\n{status.name}" if b == 0 else status.name
-    return panel.title if b == 0 else ""
+    panels: dict[str, _Panel] = {}
+    if truth is not None:
+        panels["truth"] = x_view, lambda ax, b: x_view.draw(ax, truth[b], **scale(b))
+    panels["measurement"] = y_view, lambda ax, b: y_view.draw(ax, y[b])
+    panels["reconstruction"] = x_view, lambda ax, b: x_view.draw(ax, x[b], **scale(b))
+    last = "spread of the starts" if std is None else "standard deviation"
+    panels[last] = x_view, lambda ax, b: x_view.draw_std(ax, x[b], spread[b])
+    return panels

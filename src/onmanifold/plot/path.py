@@ -21,7 +21,7 @@ from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE
-from onmanifold.plot.views import check_index
+from onmanifold.plot.views import check_index, last_step
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -45,9 +45,9 @@ class _Section:
 
     problem: Problem
     chart: int
-    z: Tensor
-    objective: Tensor
-    here: Tensor
+    z: Array
+    objective: Array
+    here: NDArray[np.bool_]
 
     @property
     def dim(self) -> int:
@@ -56,24 +56,26 @@ class _Section:
 
     def stretches(self) -> list[list[int]]:
         """Steps in a row that were spent in the chart."""
-        steps = self.here.nonzero().squeeze(1).tolist()
-        starts = [i for i, t in enumerate(steps) if i == 0 or steps[i - 1] != t - 1]
-        return [steps[i:j] for i, j in zip(starts, [*starts[1:], len(steps)], strict=True)]
+        steps = np.flatnonzero(self.here)
+        runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        return [run.tolist() for run in runs]
 
-    def window(self) -> tuple[Tensor, Tensor]:
-        """The latent box, its ends ``(d,)`` each; where that has none, what the path fits in well."""
-        z = self.z[self.here]
-        low, high = z.amin(0), z.amax(0)
-        reach = 0.8 * (high - low).amax()
-        reach = torch.where(reach > 0, reach, 1.0)
-        box = self.problem.prior.box_half_width(torch.tensor(self.chart, device=z.device), z)
-        box = torch.where(box > 0, box, torch.inf)  # of a single point, some room around it
-        bounded, middle = torch.isfinite(box), (low + high) / 2
-        return torch.where(bounded, -box, middle - reach), torch.where(bounded, box, middle + reach)
+    def axis(self, coordinate: int, resolution: int) -> Array:
+        """Even values of a coordinate through its box; where that has none, what the path fits in well."""
+        prior, z = self.problem.prior, self.z[self.here]
+        chart = torch.tensor(self.chart, device=prior.device)
+        box = float(prior.box_half_width(chart, self.problem.measurement)[coordinate])
+        if 0 < box < np.inf:
+            return np.linspace(-box, box, resolution)
+        low, high = z.min(axis=0), z.max(axis=0)  # of a single point, some room around it
+        reach, middle = 0.8 * float((high - low).max()) or 1.0, (low + high)[coordinate] / 2
+        return np.linspace(middle - reach, middle + reach, resolution)
 
-    def objective_at(self, z: Tensor) -> Tensor:
+    def objective_at(self, z: Array) -> Array:
         """``(P, d)`` to ``(P,)``."""
-        return objectives(self.problem, Point(torch.full_like(z[:, 0], self.chart).long(), z))[0]
+        latent = torch.from_numpy(z).to(self.problem.measurement)
+        chart = torch.full((len(z),), self.chart, device=latent.device)
+        return _array(objectives(self.problem, Point(chart, latent))[0])
 
 
 @matplotlib.rc_context(STYLE)
@@ -141,19 +143,18 @@ def _sections(solution: Solution, b: int) -> list[_Section]:
         )
     if history.z is None:
         raise InputError("the trajectory was not kept: solve(..., trajectory=True)")
-    stop = min(int(solution.steps[b]), len(history.z) - 1) + 1
-    charts = history.chart[:stop, b]
-    one = problem.select(torch.tensor([b], device=charts.device))
-    seen = dict.fromkeys(charts.tolist())
-    z, objective = history.z[:stop, b], history.objective[:stop, b]
-    return [_Section(one, k, z, objective, charts == k) for k in seen]
+    stop = last_step(solution, b) + 1
+    charts = history.chart[:stop, b].cpu().numpy()
+    one = problem.select(torch.tensor([b], device=history.chart.device))
+    z, objective = _array(history.z[:stop, b]), _array(history.objective[:stop, b])
+    return [_Section(one, k, z, objective, charts == k) for k in dict.fromkeys(charts.tolist())]
 
 
 def _draw_curve(ax: Any, section: _Section, resolution: int) -> None:
-    z = _axis(section, 0, resolution)
-    place, height = _arrays(z, section.objective_at(z[:, None]))
+    place = section.axis(0, resolution)
+    height = section.objective_at(place[:, None])
     ax.plot(place, height, color=PALETTE[0], linewidth=1.5)
-    steps, reached = _arrays(section.z[:, 0], section.objective)
+    steps, reached = section.z[:, 0], section.objective
     for run in section.stretches():  # along the curve
         way = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(steps[[*run, run[-1]]])])
         ax.plot(way, np.interp(way, place, height), **_WAY)
@@ -169,7 +170,7 @@ def _draw_planes(
     """The objective in shades of one scale, and the path on it."""
     shown = [axes if max(axes) < section.dim else (0, 1) for _, section in panels]
     planes = [_plane(v, pair, resolution) for (_, v), pair in zip(panels, shown, strict=True)]
-    known = [*(values for *_, values in planes), *(_arrays(v.objective)[0] for _, v in panels)]
+    known = [*(values for *_, values in planes), *(v.objective for _, v in panels)]
     finite = np.concatenate([values[np.isfinite(values)] for values in known])
     if len(finite) == 0:
         raise InputError("the objective is finite nowhere in the charts visited: nothing to draw")
@@ -179,7 +180,7 @@ def _draw_planes(
     for (ax, section), axes, (across, up, values) in zip(panels, shown, planes, strict=True):
         gap = np.where(np.isfinite(values), values - least, np.nan).clip(levels[0], levels[-1])
         drawn = ax.contourf(across, up, gap, levels, norm=LogNorm(), cmap=_SHADES)
-        first, second = _arrays(*section.z[:, list(axes)].T)
+        first, second = section.z[:, list(axes)].T
         for run in section.stretches():
             ax.plot(first[run], second[run], **_WAY)
             ax.plot(first[run], second[run], **_STEPS)
@@ -198,20 +199,10 @@ def _draw_planes(
 
 def _plane(section: _Section, axes: tuple[int, int], resolution: int) -> tuple[Array, Array, Array]:
     """Two axes through the box, and the objective on their grid, ``(resolution, resolution)``."""
-    last = section.z[section.here][-1]
-    across, up = (_axis(section, a, resolution) for a in axes)
-    z = last.repeat(resolution**2, 1)
-    z[:, axes[0]] = across.repeat(resolution)
-    z[:, axes[1]] = up.repeat_interleave(resolution)
-    values = section.objective_at(z).view(resolution, resolution)
-    first, second, grid = _arrays(across, up, values)
-    return first, second, grid
-
-
-def _axis(section: _Section, coordinate: int, resolution: int) -> Tensor:
-    """Evenly spaced values of one latent coordinate, through the window."""
-    low, high = (float(end[coordinate]) for end in section.window())
-    return torch.linspace(low, high, resolution).to(section.z)
+    across, up = (section.axis(a, resolution) for a in axes)
+    z = np.tile(section.z[section.here][-1], (resolution**2, 1))
+    z[:, axes[0]], z[:, axes[1]] = np.tile(across, resolution), np.repeat(up, resolution)
+    return across, up, section.objective_at(z).reshape(resolution, resolution)
 
 
 def _mark(ax: Any, run: list[int], across: Array, up: Array) -> None:
@@ -248,5 +239,6 @@ def _legend(figure: Figure, changes: bool) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def _arrays(*values: Tensor) -> tuple[Array, ...]:
-    return tuple(v.detach().double().cpu().numpy() for v in values)
+def _array(values: Tensor) -> Array:
+    result: Array = values.detach().double().cpu().numpy()
+    return result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour blind can tell apart; black and yellow aside
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -29,3 +31,10 @@ def colours(number: int) -> list[Any]:
     if number <= len(PALETTE):
         return list(PALETTE[:number])
     return list(matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, number)))
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """The figure as a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()

@@ -15,7 +15,8 @@ import torch
 from matplotlib.cm import ScalarMappable
 from torch import Tensor
 
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.checks import check_count
+from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
@@ -124,11 +125,15 @@ def present(solution: Solution) -> Tensor:
     return y if mask is None else torch.where(mask, y, torch.nan)
 
 
-def check_index(solution: Solution, measurement: object) -> int:
+def last_step(solution: Solution, b: int) -> int:
+    """The last step of a descent, after which the history repeats itself."""
+    return min(int(solution.steps[b]), len(solution.history.objective) - 1)
+
+
+def check_index(solution: Solution, measurement: int) -> int:
     """Raise unless ``measurement`` is the number of one, from 0."""
-    if isinstance(measurement, bool) or not isinstance(measurement, int):
-        raise InputTypeError(f"measurement has to be an int, got {type(measurement).__name__}")
-    if not 0 <= measurement < len(solution):
+    check_count(measurement, "measurement", at_least=0)
+    if measurement >= len(solution):
         raise InputError(
             f"measurement has to be a number from 0 to {len(solution) - 1}, got {measurement}"
         )

@@ -1,11 +1,10 @@
 """How certain a solution is: the posterior over charts and latent coordinates, approximated and sampled."""
 
-from onmanifold.posterior.exploration import explore
+from onmanifold.posterior.exploration import explore, find_posterior
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.linear import LinearPosterior, linear_posterior
 from onmanifold.posterior.sampler import sample_posterior
 from onmanifold.posterior.samples import NotMixed, PosteriorSamples
-from onmanifold.posterior.search import find_posterior
 
 __all__ = [
     "Laplace",

@@ -1,4 +1,4 @@
-"""What every description of a posterior has."""
+"""What every description of a posterior has, and central credible intervals of many draws."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.prior import Point
 from onmanifold.solution import UNLIKELY
+
+_PIXELS = 2**12  # sorted at once
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,53 @@ class Posterior:
         prior = self.problem.prior
         with torch.no_grad(), evaluation(prior):
             return prior.decode(point).view(len(self), -1, *prior.x_shape)
+
+    def _interval(self, draws: Point, level: float) -> tuple[Tensor, Tensor]:
+        """Intervals of the entries of x, from the same number of draws for each measurement in turn."""
+        prior, sides = self.problem.prior, []
+        for rows in torch.arange(len(draws), device=draws.z.device).view(len(self), -1):
+            with torch.no_grad(), evaluation(prior):
+                x = prior.decode(draws.select(rows)).flatten(1).mT
+            even = x.new_ones(1, len(rows))
+            parts = [torch.stack(central_interval(part, even, level)) for part in x.split(_PIXELS)]
+            sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))
+        low, high = torch.stack(sides, dim=1)
+        return low, high
+
+    def _latent_interval(
+        self, draws: Point, weights: Tensor, level: float
+    ) -> tuple[Tensor, Tensor]:
+        """Intervals of the coordinates in each chart, from weighted draws ``(B, N)`` in turn."""
+        prior = self.problem.prior
+        chart, z = draws.chart.view_as(weights), draws.z.view(*weights.shape, -1)
+        values = z.mT.contiguous()
+        charts = torch.arange(prior.num_charts, device=chart.device)
+        sides = [
+            central_interval(values, torch.where(chart == k, weights, 0.0).unsqueeze(1), level)
+            for k in charts
+        ]
+        low, high = (torch.stack(ends, dim=1) for ends in zip(*sides, strict=True))
+        active = prior.active(charts)
+        return torch.where(active, low, torch.nan), torch.where(active, high, torch.nan)
+
+
+def central_interval(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """Ends of the interval that leaves ``(1 - level) / 2`` of the weight on either side.
+
+    Args:
+        values: draws along the last axis, ``(..., N)``.
+        weights: theirs, broadcasts to the values; no weight at all gives NaN.
+        level: share of the weight inside.
+
+    Returns:
+        Lower and upper ends, ``(...)`` each.
+    """
+    check_number(level, "level", 0.0, 1.0)
+    ordered, order = values.sort(dim=-1)
+    mass = weights.expand_as(values).gather(-1, order).cumsum(-1)
+    total = mass[..., -1:]
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        at = torch.searchsorted(mass, share * total).clamp(max=values.shape[-1] - 1)
+        ends.append(torch.where(total > 0, ordered.gather(-1, at), torch.nan).squeeze(-1))
+    return ends[0], ends[1]

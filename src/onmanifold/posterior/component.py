@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import log, pi, sqrt
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,11 +13,68 @@ from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem
 from onmanifold.initial_points import objectives
 from onmanifold.posterior.target import LocalModel
-from onmanifold.posterior.truncated import TruncatedNormal
 from onmanifold.prior import Point
 
 _THINNEST = 0.01  # width along an axis on which the operator is not defined
+_FAR = 20.0  # standard deviations of the mean beyond the border: there the density is exponential
 _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
+
+
+@dataclass(frozen=True)
+class TruncatedNormal:
+    """The distance t >= 0 from the border, of density proportional to exp(-s t - c t^2 / 2).
+
+    Attributes:
+        slope: s, at least 0: how the objective rises away from the border.
+        curvature: c, positive, of the same shape.
+
+    Example:
+        >>> import torch
+        >>> half = TruncatedNormal(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+        >>> print(f"{half.mean().item():.4f} {half.variance().item():.4f}")
+        0.7979 0.3634
+    """
+
+    slope: Tensor
+    curvature: Tensor
+
+    def log_mass(self) -> Tensor:
+        """Logarithm of the integral of exp(-s t - c t^2 / 2)."""
+        scaled = torch.special.erfcx(self._alpha / sqrt(2))
+        mass: Tensor = 0.5 * log(pi / 2) + scaled.log() - 0.5 * self.curvature.log()
+        return mass
+
+    def mean(self) -> Tensor:
+        alpha = self._alpha
+        far = (1 - 2 / alpha.square()) / alpha
+        return torch.where(alpha > _FAR, far, _hazard(alpha) - alpha) / self.curvature.sqrt()
+
+    def variance(self) -> Tensor:
+        alpha = self._alpha
+        far = (1 - 6 / alpha.square()) / alpha.square()
+        near = 1 - _hazard(alpha) * (_hazard(alpha) - alpha)
+        return torch.where(alpha > _FAR, far, near) / self.curvature
+
+    def quantile(self, upper: Tensor) -> Tensor:
+        """The distance that is exceeded with probability ``upper``, in (0, 1]."""
+        alpha, e = self._alpha, -upper.log()
+        t = 2 * e / (alpha + (alpha.square() + 2 * e).sqrt()).clamp(min=torch.finfo(e.dtype).tiny)
+        goal = torch.special.log_ndtr(-alpha) - e
+        for _ in range(8):  # Newton's method; the logarithm is concave
+            t = (t + (torch.special.log_ndtr(-alpha - t) - goal) / _hazard(alpha + t)).clamp(
+                min=0.0
+            )
+        return t / self.curvature.sqrt()
+
+    @property
+    def _alpha(self) -> Tensor:
+        return self.slope / self.curvature.sqrt()
+
+
+def _hazard(a: Tensor) -> Tensor:
+    """Density over upper tail of the standard normal distribution."""
+    hazard: Tensor = _MEAN / torch.special.erfcx(a / sqrt(2))
+    return hazard
 
 
 @dataclass(frozen=True)
@@ -55,10 +111,6 @@ class TwoPieceNormal(Rows):
     @property
     def _distance(self) -> TruncatedNormal:
         return TruncatedNormal(self.slope, self.curvature)
-
-    def at(self, rows: Tensor, columns: Tensor) -> Self:
-        """Entries of components ``(B, M)``."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows, columns] for f in fields(self)})
 
     def mean(self) -> Tensor:
         """``(..., d)``."""
@@ -99,7 +151,7 @@ def component_at(problem: Problem, modes: LocalModel) -> TwoPieceNormal:
     """Normal components: coordinates on the border are truncated there, the free ones follow them."""
     hessian = modes.hessian
     bound = geometry.on_border(problem.prior, modes.point)
-    kept = problem.prior.active(modes.chart) & ~bound
+    kept = problem.prior.active(modes.point.chart) & ~bound
     both = kept.unsqueeze(1) & kept.unsqueeze(2)
     free = geometry.filled(torch.where(both, hessian, 0.0), kept, size=1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(free))
@@ -109,9 +161,9 @@ def component_at(problem: Problem, modes: LocalModel) -> TwoPieceNormal:
     follow = -inverse @ crossed
     # Schur complement's diagonal
     eased = hessian.diagonal(dim1=1, dim2=2) + (crossed * follow).sum(1)
-    inward = torch.where(bound, -modes.z.double().sign(), 0.0)
+    inward = torch.where(bound, -modes.point.z.double().sign(), 0.0)
     return TwoPieceNormal(
-        mode=modes.z.double(),
+        mode=modes.point.z.double(),
         axes=axes,
         low=torch.ones_like(size),
         high=torch.ones_like(size),
@@ -131,11 +183,6 @@ def split_component(
     The curvature at the mode may say little of how far the posterior reaches. One evaluation one width
     away, on either side of each axis, says more: along the axis the objective is taken to rise as
     ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2.
-
-    Args:
-        problem: one measurement's.
-        modes: its mode, a single one.
-        component: the normal one of :func:`component_at` there.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes
@@ -143,8 +190,8 @@ def split_component(
     if not bool(used.any()):
         return component
     ends = component.mode + torch.cat([axes.mT[used], -axes.mT[used]])
-    chart = modes.chart.expand(len(ends))
-    points = problem.prior.clamp(Point(chart, ends.to(modes.z.dtype)))
+    chart = modes.point.chart.expand(len(ends))
+    points = problem.prior.clamp(Point(chart, ends.to(modes.point.z.dtype)))
     rise = objectives(problem, points)[0].double() - modes.objective
     high, low = (_width(part) for part in rise.chunk(2))
     return replace(

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
+from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, StoppingRule, descend
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import evaluation
-from onmanifold.initial_points import objectives
+from onmanifold.fidelity import Fidelity
+from onmanifold.initial_points import InitialPoints, objectives
+from onmanifold.operator import OperatorLike
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
-from onmanifold.posterior.laplace import Laplace, mixture
+from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
-from onmanifold.prior import Point, ReachedByJumps
-from onmanifold.solution import Solution
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
+from onmanifold.solution import InconsistentWarning, Solution
+from onmanifold.solve import solve
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
@@ -31,6 +35,56 @@ _STEPS = 30  # of the last descent, at most
 _CUTOFF = 30.0  # nats above the best of them and the mode left, after those steps: not followed
 _KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
 _SAME = 0.04  # relative squared distance below which two images count as one
+
+
+def find_posterior(
+    operator: OperatorLike,
+    measurement: Tensor,
+    prior: ManifoldPrior,
+    *,
+    fidelity: Fidelity,
+    starts: InitialPoints | int | Point | None = None,
+    stop: StoppingRule | None = None,
+    seed: int | torch.Generator = 0,
+    patience: int = 3,
+    slack: float = 6.0,
+) -> Laplace:
+    """Solve, look for more modes, and weigh them: the posterior of measurements.
+
+    The same as :func:`onmanifold.solve` and then :func:`explore`, or :func:`laplace` where the prior has no
+    jumps. The first descents may well end in charts that are inconsistent with the data, since jumps lead
+    out of them: only the result is tested for consistency.
+
+    Args:
+        operator: as for :func:`onmanifold.solve`.
+        measurement: y, ``(B, *y_shape)``.
+        prior: the learned manifold.
+        fidelity: what a residual costs, with the noise level.
+        starts: initial points, as for :func:`onmanifold.solve`.
+        stop: when the first descents end.
+        seed: of the initial points.
+        patience: as for :func:`explore`.
+        slack: as for :func:`explore`.
+
+    Warns:
+        InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Gaussian, load_prior
+        >>> y = torch.tensor([[1.5]])  # the first coordinate: a point below, or one above
+        >>> prior = load_prior("two-circles")
+        >>> posterior = find_posterior(lambda x: x[:, :1], y, prior, fidelity=Gaussian(0.05))
+        >>> posterior.x(3, 0).shape, posterior.consistent
+        (torch.Size([1, 3, 2]), tensor([True]))
+    """
+    options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentWarning)
+        solution = solve(operator, measurement, prior, **options)
+    if isinstance(prior, ReachedByJumps):
+        return explore(solution, patience=patience, slack=slack)
+    return laplace(solution)
 
 
 @torch.no_grad()
@@ -173,7 +227,7 @@ class _Search:
     def _new(self, point: Point, objective: Tensor) -> Tensor:
         """Those that are neither near a mode that is known nor near a better one: an index, best first."""
         x = self.problem.prior.decode(point)
-        known = [(int(mode.local.chart), mode.local.x[0]) for mode in self.modes]
+        known = [(int(mode.local.point.chart), mode.local.x[0]) for mode in self.modes]
         kept = []
         for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
             chart = int(point.chart[i])
@@ -207,7 +261,9 @@ class _Search:
     def _add(self, new: _Mode) -> None:
         """Note a mode unless it is known; of two that are the same the better one stays."""
         for i, known in enumerate(self.modes):
-            if int(known.local.chart) == int(new.local.chart) and _same(known.local.x, new.local.x):
+            if int(known.local.point.chart) == int(new.local.point.chart) and _same(
+                known.local.x, new.local.x
+            ):
                 if new.log_evidence > known.log_evidence:
                     self.modes[i] = replace(new, tried=known.tried)
                 return

@@ -15,7 +15,6 @@ from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import p_value
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.component import TwoPieceNormal, component_at
-from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import (
     LocalModel,
@@ -143,10 +142,7 @@ class Laplace(Posterior):
         self, level: float = 0.9, draws: int = 1000, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Central intervals of each entry of x, two ``(B, *x_shape)``, by decoded samples."""
-        check_level(level)
-        with evaluation(self.problem.prior):
-            draw = self.sample(draws, generator)
-            return x_intervals(self.problem.prior, draw, len(self), level)
+        return self._interval(self.sample(draws, generator), level)
 
     @torch.no_grad()
     def latent_interval(
@@ -157,22 +153,18 @@ class Laplace(Posterior):
         By ``draws`` samples of each mode: two ``(B, K, d)``, NaN for charts without a mode and for
         coordinates that a chart does not have.
         """
-        check_level(level)
         check_count(draws, "draws")
-        batch, modes, dim = self.mode.shape
         source = as_generator(generator, self.mode.device)
-        every = torch.arange(modes, device=self.mode.device).repeat_interleave(draws)
-        z = self._draw(every.expand(batch, -1), source).z.view(batch, -1, dim)
+        every = torch.arange(self.mode.shape[1], device=source.device).repeat_interleave(draws)
+        point = self._draw(every.expand(len(self), -1), source)
         share = (self.log_mass - self.log_evidence.gather(1, self.chart)).exp()
-        return latent_intervals(
-            self.problem.prior, self.chart[:, every], z, share[:, every].to(z), level
-        )
+        return self._latent_interval(point, share[:, every].to(point.z), level)
 
     def _draw(self, modes: Tensor, source: torch.Generator) -> Point:
         """A sample of each of the modes ``(B, n)``, drawn again where it falls out of the box."""
         prior = self.problem.prior
         rows = torch.arange(len(modes), device=modes.device).unsqueeze(1)
-        chart, components = self.chart[rows, modes], self._components.at(rows, modes)
+        chart, components = self.chart[rows, modes], self._components.select((rows, modes))
         z = components.sample(source)
         for _ in range(_REDRAWS):
             inside = in_box(self.problem, chart, z)
@@ -205,9 +197,9 @@ def laplace(solution: Solution) -> Laplace:
 
 
 def _check_confined(problem: Problem, modes: LocalModel) -> None:
-    if bool(torch.isfinite(box_of(problem, modes.chart)).all()):
+    if bool(torch.isfinite(box_of(problem, modes.point.chart)).all()):
         return
-    active = problem.prior.active(modes.chart)
+    active = problem.prior.active(modes.point.chart)
     values = torch.linalg.eigvalsh(geometry.filled(modes.hessian, active))
     if bool((values[:, 0] <= 1e-12 * values[:, -1]).any()):
         raise InputError(
@@ -228,7 +220,7 @@ def mixture(
     return Laplace(
         problem=problem,
         p_value=p_value(problem.fidelity, modes.misfit[best], problem.measurement),
-        chart=modes.chart[order],
+        chart=modes.point.chart[order],
         mode=each.mode,
         mean=each.mean(),
         covariance=each.root() @ each.root().mT,

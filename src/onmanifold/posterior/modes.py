@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold.descent.levenberg_marquardt import LevenbergMarquardt, LMState
+from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, descend
 from onmanifold.descent.method import composite_step
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
@@ -13,7 +13,7 @@ from onmanifold.posterior.target import LocalModel, evaluate, local_model
 from onmanifold.prior import Point, charts_overlap
 from onmanifold.solution import Solution
 
-_STEPS = 100
+_STOP = MaxSteps(100) | SmallDecrease(1e-16)  # to the rounding of the objective
 _RESTING = 0.1  # nats by which the objective may still fall at what counts as a mode
 _APART = 2.0  # standard deviations: a mixture of two equal normals that are nearer has one mode
 
@@ -54,9 +54,13 @@ def _views(problem: Problem, modes: LocalModel, owner: Tensor) -> tuple[Point, T
     """Each mode in the coordinates of every other chart."""
     charts = range(problem.prior.num_charts)
     prior = problem.prior
-    points = [prior.clamp(prior.encode(modes.x, torch.full_like(modes.chart, k))) for k in charts]
+    points = [
+        prior.clamp(prior.encode(modes.x, torch.full_like(modes.point.chart, k))) for k in charts
+    ]
     seen = Point.cat(points)
-    other = (seen.chart != modes.chart.repeat(len(points))) & torch.isfinite(seen.z).all(dim=1)
+    other = (seen.chart != modes.point.chart.repeat(len(points))) & torch.isfinite(seen.z).all(
+        dim=1
+    )
     return seen.select(other), owner.repeat(len(points))[other]
 
 
@@ -67,33 +71,22 @@ def _descend_in_chart(
     found = evaluate(problem.select(owner), point) if len(point) else None
     if found is None:
         return None
-    point, owner = point.select(found.rows), owner[found.rows]
-    members = problem.select(owner)
-    method = LevenbergMarquardt()
-    state = method.init(members, point)
-    going = torch.isfinite(state.objective)
-    for _ in range(_STEPS):
-        rows = (going & ~_done(state)).nonzero().squeeze(1)
-        if len(rows) == 0:
-            break
-        state = state.merge(rows, method.step(members.select(rows), state.select(rows)))
-    resting = (going & (state.predicted_reduction <= _RESTING)).nonzero().squeeze(1)
-    if len(resting) == 0:
+    point, owner = point.select(found[0]), owner[found[0]]
+    state = descend(
+        problem.select(owner), LevenbergMarquardt(), _STOP, point, change_charts=False
+    ).state
+    resting = torch.isfinite(state.objective) & (state.predicted_reduction <= _RESTING)
+    if not bool(resting.any()):
         return None
     state, owner = state.select(resting), owner[resting]
     members = problem.select(owner)
     # The rest of the way is below the rounding of the objective; the model still shows it.
     v, _ = composite_step(members, state.point, state.model, state.model.misfit_hessian)
-    last = problem.prior.clamp(state.point.at(state.point.z + v))
-    there = evaluate(members, last)
+    there = evaluate(members, problem.prior.clamp(state.point.at(state.point.z + v)))
     if there is None:
         return None
-    return local_model(members.select(there.rows), there.trial, there.x), owner[there.rows]
-
-
-def _done(state: LMState) -> Tensor:
-    left = torch.minimum(state.decrease, state.predicted_reduction)
-    return state.stalled | (left <= state.resolution)
+    rows, trial, x = there
+    return local_model(members.select(rows), trial, x), owner[rows]
 
 
 def _distinct(modes: LocalModel, owner: Tensor, batch: int) -> tuple[LocalModel, Tensor]:
@@ -103,7 +96,7 @@ def _distinct(modes: LocalModel, owner: Tensor, batch: int) -> tuple[LocalModel,
     modes, owner = modes.select(order), owner[order]
     table = table_of(owner, batch)
     some = table.clamp(min=0)
-    z, chart = modes.z.double()[some], modes.chart[some]
+    z, chart = modes.point.z.double()[some], modes.point.chart[some]
     apart = z.unsqueeze(1) - z.unsqueeze(2)
     squared = torch.einsum("bijd,bide,bije->bij", apart, modes.hessian[some], apart)
     same = (chart.unsqueeze(1) == chart.unsqueeze(2)) & (squared < _APART**2)

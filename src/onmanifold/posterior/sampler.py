@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
 from math import log
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
@@ -83,24 +80,28 @@ def sample_posterior(
         (tensor([True]), torch.Size([1, 3, 2]))
     """
     began = time.perf_counter()
-    for count, name in ((draws, "draws"), (chains, "chains"), (warmup, "warmup")):
-        check_count(count, name)
-    if draws < 4:
-        raise InputError(f"draws has to be at least 4, for R-hat, got {draws}")
+    check_count(draws, "draws", at_least=4)  # for R-hat
+    check_count(chains, "chains")
+    check_count(warmup, "warmup")
     diagnostics()
     problem = converged_problem(solution)
     approximation = laplace(solution) if approximation is None else approximation
     source = as_generator(seed, solution.z.device)
     members = problem.repeat(chains)
     with evaluation(problem.prior):
-        sampler = _Sampler.begin(members, approximation, source)
+        sampler = _Sampler(members, approximation, source)
         sampler.warm_up(warmup)
-        record = _Record.empty(solution, chains, draws)
-        for t in range(draws):
-            sampler.draw(t)
-            record.add(t, sampler.chains)
-    seconds = time.perf_counter() - began
-    samples = record.samples(problem, approximation.p_value, sampler, seconds)
+        kept = _draw_all(sampler, draws, solution.x)
+    samples = PosteriorSamples(
+        problem=problem,
+        p_value=approximation.p_value,
+        **kept,
+        step=sampler.log_step.exp(),
+        local_acceptance=sampler.accepted[0] / sampler.tried[0],
+        global_acceptance=sampler.accepted[1] / sampler.tried[1],
+        operator_calls=members.counts.linearizations.view(len(problem), -1).sum(dim=1),
+        seconds=time.perf_counter() - began,
+    )
     if not bool(samples.mixed.all()):
         which = (~samples.mixed).nonzero().squeeze(1).tolist()
         warnings.warn(
@@ -112,56 +113,65 @@ def sample_posterior(
     return samples
 
 
-def _begun(
-    members: Problem, approximation: Laplace, proposal: StudentMixture, source: torch.Generator
-) -> Chains:
-    """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
-    drawn = members.prior.clamp(proposal.sample(source))
-    each = len(members) // len(approximation)
-    found = evaluate(members, drawn)
-    rows = found.rows if found else torch.empty_like(drawn.chart[:0])
-    chart = approximation.chart[:, 0].repeat_interleave(each)
-    z = approximation.mode[:, 0].repeat_interleave(each, dim=0).to(drawn.z)
-    point = Point(
-        chart.index_copy(0, rows, drawn.chart[rows]), z.index_copy(0, rows, drawn.z[rows])
-    )
-    x = members.prior.decode(point)
-    return Chains.at(members.at(point, x), x)
+def _draw_all(sampler: _Sampler, draws: int, centre: Tensor) -> dict[str, Tensor]:
+    """The fields of :class:`PosteriorSamples` that hold draws of x and z, or moments of x.
+
+    Those are taken about ``centre``, the solution, so that x itself need not be kept.
+    """
+    fixed = as_generator(0, centre.device)
+    directions = centre.new_empty(centre[0].numel(), _PROJECTIONS).normal_(generator=fixed)
+    directions = directions / directions.norm(dim=0)
+    names = ("chart", "z", "log_density", "projections")
+    each: dict[str, list[Tensor]] = {name: [] for name in names}
+    first, second = torch.zeros_like(centre), torch.zeros_like(centre)
+    for t in range(draws):
+        sampler.draw(t)
+        now = sampler.chains
+        off = now.x.unflatten(0, (-1, sampler.each)) - centre.unsqueeze(1)
+        projected = off.flatten(2).flatten(0, 1) @ directions
+        values = (now.point.chart, now.point.z, -now.objective, projected)
+        for name, value in zip(names, values, strict=True):
+            each[name].append(value)
+        first += off.sum(dim=1)
+        second += off.square().sum(dim=1)
+    kept = {n: torch.stack(v, 1).unflatten(0, (-1, sampler.each)) for n, v in each.items()}
+    mean = first / (sampler.each * draws)
+    variance = second / (sampler.each * draws) - mean.square()
+    return kept | {"mean": centre + mean, "std": variance.clamp(min=0.0).sqrt()}
 
 
-@dataclass
 class _Sampler:
     """Moves the chains of B measurements, which lie in a row, C each.
 
     Attributes:
-        members: one for each chain.
         chains: their states.
-        proposal: of the global moves.
-        source: of random numbers.
         log_step: of the local moves' length, ``(B,)``.
         every: a local move precedes each so-many-th draw, ``(B,)``, integer.
         tried: local and global moves so far, ``(2, B)``.
         accepted: of these, the expected number of accepted ones, ``(2, B)``.
     """
 
-    members: Problem
-    chains: Chains
-    proposal: StudentMixture
-    source: torch.Generator
-    log_step: Tensor
-    every: Tensor
-    tried: Tensor
-    accepted: Tensor
+    def __init__(self, members: Problem, approximation: Laplace, source: torch.Generator) -> None:
+        batch, device = len(approximation), members.measurement.device
+        self.members, self.source, self.each = members, source, len(members) // batch
+        self.proposal = StudentMixture(approximation, self.each)
+        self.chains = self._begin(approximation)
+        self.tried = self.accepted = torch.zeros((2, batch), dtype=torch.float64, device=device)
+        self.log_step = self.tried[0]
+        self.every = torch.ones(batch, dtype=torch.long, device=device)
 
-    @classmethod
-    def begin(cls, members: Problem, approximation: Laplace, source: torch.Generator) -> Self:
-        """Chains at their first points."""
-        batch = len(approximation)
-        proposal = StudentMixture.of(approximation, len(members) // batch)
-        zero = torch.zeros((2, batch), dtype=torch.float64, device=members.measurement.device)
-        every = torch.ones(batch, dtype=torch.long, device=zero.device)
-        chains = _begun(members, approximation, proposal, source)
-        return cls(members, chains, proposal, source, zero[0], every, zero, zero)
+    def _begin(self, approximation: Laplace) -> Chains:
+        """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
+        prior = self.members.prior
+        drawn = prior.clamp(self.proposal.sample(self.source))
+        found = evaluate(self.members, drawn)
+        rows = found[0] if found else torch.empty_like(drawn.chart[:0])
+        chart = approximation.chart[:, 0].repeat_interleave(self.each)
+        z = approximation.mode[:, 0].repeat_interleave(self.each, dim=0).to(drawn.z)
+        chart = chart.index_copy(0, rows, drawn.chart[rows])
+        point = Point(chart, z.index_copy(0, rows, drawn.z[rows]))
+        x = prior.decode(point)
+        return Chains.at(self.members.at(point, x), x)
 
     def warm_up(self, draws: int) -> None:
         """Adapt the step's length (Robbins and Monro) and, halfway, how often local moves are made."""
@@ -177,88 +187,20 @@ class _Sampler:
 
     def draw(self, t: int) -> Tensor:
         """Make draw number t; the local moves' acceptance, ``(B,)``, 0 where none was made."""
-        batch, each = len(self.every), len(self.members) // len(self.every)
         local = t % self.every == 0
         local_acceptance = torch.zeros_like(self.log_step)
         if bool(local.any()):
-            rows = local.repeat_interleave(each).nonzero().squeeze(1)
-            step = self.log_step.exp().repeat_interleave(each)[rows]
+            rows = local.repeat_interleave(self.each).nonzero().squeeze(1)
+            step = self.log_step.exp().repeat_interleave(self.each)[rows]
             moved, chance = langevin_step(
                 self.members.select(rows), self.chains.select(rows), step, self.source
             )
             self.chains = self.chains.merge(rows, moved)
-            local_acceptance[local] = chance.view(-1, each).mean(dim=1)
+            local_acceptance[local] = chance.view(-1, self.each).mean(dim=1)
         self.chains, chance = independence_step(
             self.members, self.chains, self.proposal, self.source
         )
-        global_acceptance = chance.view(batch, each).mean(dim=1)
+        global_acceptance = chance.view(-1, self.each).mean(dim=1)
         self.tried = self.tried + torch.stack([local, torch.ones_like(local)])
         self.accepted = self.accepted + torch.stack([local_acceptance, global_acceptance])
         return local_acceptance
-
-
-@dataclass
-class _Record:
-    """What is kept of the draws; moments of x about ``centre``, so that x itself need not be."""
-
-    chart: Tensor
-    z: Tensor
-    log_density: Tensor
-    projections: Tensor
-    directions: Tensor
-    centre: Tensor
-    first: Tensor
-    second: Tensor
-
-    @classmethod
-    def empty(cls, solution: Solution, chains: int, draws: int) -> Self:
-        """No draws yet."""
-        x, z = solution.x, solution.z
-        shape = (len(solution), chains, draws)
-        fixed = as_generator(0, x.device)
-        directions = x.new_empty(x[0].numel(), _PROJECTIONS).normal_(generator=fixed)
-        return cls(
-            chart=torch.zeros(shape, dtype=torch.long, device=x.device),
-            z=z.new_zeros(*shape, z.shape[1]),
-            log_density=torch.zeros(shape, dtype=torch.float64, device=x.device),
-            projections=x.new_zeros(*shape, _PROJECTIONS),
-            directions=directions / directions.norm(dim=0),
-            centre=x,
-            first=torch.zeros_like(x),
-            second=torch.zeros_like(x),
-        )
-
-    def add(self, t: int, chains: Chains) -> None:
-        """Keep draw number t."""
-        batch, each = self.chart.shape[:2]
-        self.chart[:, :, t] = chains.chart.view(batch, each)
-        self.z[:, :, t] = chains.z.view(batch, each, -1)
-        self.log_density[:, :, t] = -chains.objective.view(batch, each)
-        off = chains.x.view(batch, each, *chains.x.shape[1:]) - self.centre.unsqueeze(1)
-        self.projections[:, :, t] = off.flatten(2) @ self.directions
-        self.first += off.sum(dim=1)
-        self.second += off.square().sum(dim=1)
-
-    def samples(
-        self, problem: Problem, p_value: Tensor, sampler: _Sampler, seconds: float
-    ) -> PosteriorSamples:
-        """All of them."""
-        batch, each, draws = self.chart.shape
-        mean = self.first / (each * draws)
-        variance = self.second / (each * draws) - mean.square()
-        local_share, global_share = sampler.accepted / sampler.tried
-        return PosteriorSamples(
-            problem=problem,
-            p_value=p_value,
-            chart=self.chart,
-            z=self.z,
-            log_density=self.log_density,
-            projections=self.projections,
-            mean=self.centre + mean,
-            std=variance.clamp(min=0.0).sqrt(),
-            step=sampler.log_step.exp(),
-            local_acceptance=local_share,
-            global_acceptance=global_share,
-            operator_calls=sampler.members.counts.linearizations.view(batch, -1).sum(dim=1),
-            seconds=seconds,
-        )

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError, MissingPackage
-from onmanifold.evaluation_mode import evaluation
 from onmanifold.posterior.base import Posterior
-from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
 from onmanifold.prior import Point
 
 MIXED = 1.01  # largest R-hat at which chains pass for having mixed
@@ -92,7 +90,6 @@ class PosteriorSamples(Posterior):
         some = torch.linspace(0, chart.shape[1] - 1, n, device=z.device).round().long()
         return Point(chart[:, some].flatten(), z[:, some].flatten(0, 1))
 
-    @torch.no_grad()
     def interval(self, level: float = 0.9, draws: int = 1000) -> tuple[Tensor, Tensor]:
         """Central intervals of each entry of x, two ``(B, *x_shape)``.
 
@@ -100,21 +97,16 @@ class PosteriorSamples(Posterior):
             level: share of the posterior inside.
             draws: how many to decode, all if there are fewer.
         """
-        check_level(level)
         check_count(draws, "draws")
-        point = self.points(min(draws, self.chart[0].numel()))
-        with evaluation(self.problem.prior):
-            return x_intervals(self.problem.prior, point, len(self), level)
+        return self._interval(self.points(min(draws, self.chart[0].numel())), level)
 
     def latent_interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Central intervals of the coordinates in each chart, given that the point lies in it.
 
         Two ``(B, K, d)``, NaN for charts without a draw and for coordinates that a chart does not have.
         """
-        check_level(level)
-        chart, z = self.chart.flatten(1), self.z.flatten(1, 2)
-        even = torch.ones_like(z[..., 0])
-        return latent_intervals(self.problem.prior, chart, z, even, level)
+        point = Point(self.chart.flatten(), self.z.flatten(0, 2))
+        return self._latent_interval(point, torch.ones_like(self.z[..., 0]).flatten(1), level)
 
     def summary(self) -> str:
         """A line for each measurement."""

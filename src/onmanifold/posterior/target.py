@@ -95,8 +95,7 @@ class LocalModel(Rows):
     """The posterior around B points, to second order; derivatives in float64.
 
     Attributes:
-        chart: the chart of each, ``(B,)``, integer.
-        z: latent coordinates, ``(B, d)``.
+        point: where.
         x: decoded, ``(B, *x_shape)``.
         misfit: the fidelity's value, ``(B,)``.
         objective: minus the logarithm of the density, up to a constant, ``(B,)``.
@@ -106,37 +105,21 @@ class LocalModel(Rows):
             chart does not have.
     """
 
-    chart: Tensor
-    z: Tensor
+    point: Point
     x: Tensor
     misfit: Tensor
     objective: Tensor
     gradient: Tensor
     hessian: Tensor
 
-    @property
-    def point(self) -> Point:
-        """Chart and coordinates together."""
-        return Point(self.chart, self.z)
 
+def evaluate(problem: Problem, point: Point) -> tuple[Tensor, Trial, Tensor] | None:
+    """Linearize the operator at those points where it is defined; ``None`` if there are none.
 
-@dataclass(frozen=True)
-class Evaluated:
-    """The points, of those asked for, at which the operator is defined.
-
-    Attributes:
-        rows: which those are, an index.
-        x: decoded, ``(B, *x_shape)``.
-        trial: the operator's linearization, misfit and objective there.
+    Returns:
+        Which points those are, an index; the linearization, misfit and objective there; and the points
+        decoded, ``(B, *x_shape)``.
     """
-
-    rows: Tensor
-    x: Tensor
-    trial: Trial
-
-
-def evaluate(problem: Problem, point: Point) -> Evaluated | None:
-    """Linearize the operator at those points where it is defined; ``None`` if there are none."""
     x = problem.prior.decode(point)
     rows = torch.isfinite(x).flatten(1).all(1).nonzero().squeeze(1)
     while len(rows):
@@ -145,7 +128,7 @@ def evaluate(problem: Problem, point: Point) -> Evaluated | None:
         except OutsideDomain as error:
             rows = rows[~error.members]
             continue
-        return Evaluated(rows, x[rows], trial)
+        return rows, trial, x[rows]
     return None
 
 
@@ -162,11 +145,9 @@ def final_model(problem: Problem, state: LMState) -> LocalModel:
 def _local_model(
     problem: Problem, at: Trial | LMState, x: Tensor, model: QuadraticModel
 ) -> LocalModel:
-    gradient = model.gradient.double()
     hessian = _confined(problem, at.point.chart, model.hessian.double())
-    return LocalModel(
-        at.point.chart, at.point.z, x, at.misfit, at.objective.double(), gradient, hessian
-    )
+    gradient = model.gradient.double()
+    return LocalModel(at.point, x, at.misfit, at.objective.double(), gradient, hessian)
 
 
 def _confined(problem: Problem, chart: Tensor, hessian: Tensor) -> Tensor:
@@ -187,8 +168,9 @@ def _confined(problem: Problem, chart: Tensor, hessian: Tensor) -> Tensor:
 
 def box_of(problem: Problem, chart: Tensor) -> Tensor:
     """Half-widths of the charts' latent boxes, ``(..., d)``, in float64."""
-    like = torch.empty(0, dtype=torch.float64, device=chart.device)
-    return problem.prior.box_half_width(chart, like)
+    return problem.prior.box_half_width(
+        chart, torch.empty(0, dtype=torch.float64, device=chart.device)
+    )
 
 
 def in_box(problem: Problem, chart: Tensor, z: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi
 from typing import Self
 
@@ -13,7 +13,7 @@ from onmanifold import geometry
 from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem, Trial
 from onmanifold.posterior.laplace import Laplace
-from onmanifold.posterior.target import Evaluated, LocalModel, evaluate, in_box, local_model
+from onmanifold.posterior.target import evaluate, in_box, local_model
 from onmanifold.prior import Point
 
 _EVEN = 0.1  # share of the proposals that all modes have alike: a weight may be far too small
@@ -25,8 +25,7 @@ class Chains(Rows):
     """States of N Markov chains.
 
     Attributes:
-        chart: ``(N,)``, integer.
-        z: ``(N, d)``.
+        point: chart and latent coordinates of each.
         x: decoded, ``(N, *x_shape)``.
         objective: minus the logarithm of the posterior's density, ``(N,)``.
         known: whether the following are those of the point, ``(N,)``, boolean; only Langevin steps need them.
@@ -35,36 +34,30 @@ class Chains(Rows):
         drift: ``-M^-1 gradient``, ``(N, d)``.
     """
 
-    chart: Tensor
-    z: Tensor
+    point: Point
     x: Tensor
     objective: Tensor
     known: Tensor
     factor: Tensor
     drift: Tensor
 
-    @property
-    def point(self) -> Point:
-        """Chart and coordinates together."""
-        return Point(self.chart, self.z)
-
     @classmethod
     def at(cls, trial: Trial, x: Tensor) -> Self:
-        """Chains at the points of ``trial``, their metrics not known."""
+        """Chains at the points of ``trial``, decoded ``x``, their metrics not known."""
         z = trial.point.z
         nothing = torch.zeros((*z.shape, z.shape[1]), dtype=torch.float64, device=z.device)
         known = torch.zeros_like(trial.point.chart, dtype=torch.bool)
-        objective = trial.objective.double()
-        return cls(trial.point.chart, z, x, objective, known, nothing, nothing[:, 0])
+        return cls(trial.point, x, trial.objective.double(), known, nothing, nothing[:, 0])
 
     @classmethod
-    def with_metric(cls, problem: Problem, here: LocalModel) -> Self:
-        """Chains at given points, their metrics known."""
-        active = problem.prior.active(here.chart)
+    def with_metric(cls, problem: Problem, trial: Trial, x: Tensor) -> Self:
+        """The same, their metrics known."""
+        here = local_model(problem, trial, x)
+        active = problem.prior.active(here.point.chart)
         factor = torch.linalg.cholesky(geometry.filled(here.hessian, active, size=1.0))
         drift = -torch.cholesky_solve(here.gradient.unsqueeze(2), factor).squeeze(2)
-        known = torch.ones_like(here.chart, dtype=torch.bool)
-        return cls(here.chart, here.z, here.x, here.objective, known, factor, drift)
+        known = torch.ones_like(here.point.chart, dtype=torch.bool)
+        return cls(here.point, here.x, here.objective, known, factor, drift)
 
 
 def langevin_step(
@@ -77,32 +70,25 @@ def langevin_step(
 
     Source: Girolami and Calderhead, J. R. Stat. Soc. B 73 (2011).
 
-    Args:
-        problem: N members.
-        chains: their states.
-        step: length of each one's step, ``(N,)``.
-        source: of random numbers.
-
     Returns:
-        The chains, and the probability with which each step was accepted, ``(N,)``.
+        The chains, and the probability with which each step of length ``step`` was accepted, ``(N,)``.
     """
     new = (~chains.known).nonzero().squeeze(1)
     if len(new):
         members, there = problem.select(new), chains.select(new)
-        now = local_model(members, members.at(there.point, there.x), there.x)
-        chains = chains.merge(new, Chains.with_metric(members, now))
-    noise = _normal(chains.drift.shape, step, source) * problem.prior.active(chains.chart)
+        now = Chains.with_metric(members, members.at(there.point, there.x), there.x)
+        chains = chains.merge(new, now)
+    noise = _normal(chains.drift.shape, step, source) * problem.prior.active(chains.point.chart)
     uniform = torch.empty_like(step).uniform_(generator=source)
     away = torch.linalg.solve_triangular(chains.factor.mT, noise.unsqueeze(2), upper=True)
     target = _mean_step(chains, step) + step.unsqueeze(1) * away.squeeze(2)
-    point = Point(chains.chart, target.to(chains.z))
-    found = _evaluate_in_box(problem, point)
+    found = _evaluate_in_box(problem, chains.point.at(target.to(chains.point.z)))
     if found is None:
         return chains, torch.zeros_like(step)
-    rows, before = found.rows, chains.select(found.rows)
-    members = problem.select(rows)
-    moved = Chains.with_metric(members, local_model(members, found.trial, found.x))
-    odds = _log_step(moved, before.z, step[rows]) - _log_step(before, moved.z, step[rows])
+    rows, before = found[0], chains.select(found[0])
+    moved = Chains.with_metric(problem.select(rows), *found[1:])
+    way_back = _log_step(moved, before.point.z, step[rows])
+    odds = way_back - _log_step(before, moved.point.z, step[rows])
     return _accept(chains, rows, moved, odds, uniform)
 
 
@@ -118,21 +104,17 @@ def independence_step(
     found = _evaluate_in_box(problem, point)
     if found is None:
         return chains, torch.zeros_like(uniform)
+    rows, trial, x = found
     odds = proposal.log_prob(chains.point) - proposal.log_prob(point)
-    return _accept(chains, found.rows, Chains.at(found.trial, found.x), odds[found.rows], uniform)
+    return _accept(chains, rows, Chains.at(trial, x), odds[rows], uniform)
 
 
 def _accept(
     chains: Chains, rows: Tensor, moved: Chains, odds: Tensor, uniform: Tensor
 ) -> tuple[Chains, Tensor]:
-    """The rule of Metropolis and Hastings for the chains ``rows``; the others stay where they are.
+    """The rule of Metropolis and Hastings for the chains ``rows``, which may move to ``moved``.
 
-    Args:
-        chains: N of them.
-        rows: those that may move, an index.
-        moved: where to.
-        odds: log-density of proposing the way back over that of the way there.
-        uniform: random numbers between 0 and 1, ``(N,)``.
+    ``odds`` is the log-density of proposing the way back over that of the way there.
     """
     ratio = chains.objective[rows] - moved.objective + odds
     chance = ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
@@ -141,9 +123,8 @@ def _accept(
     return chains.merge(rows[taken], moved.select(taken)), accepted
 
 
-@dataclass(frozen=True)
 class StudentMixture:
-    """Student's t distributions at the modes of Laplace's approximation, for N chains.
+    """Student's t distributions at the modes of Laplace's approximation, for C chains of each measurement.
 
     Each is a density on the d_k coordinates of its chart; the others are 0.
 
@@ -157,29 +138,17 @@ class StudentMixture:
         dtype: of the points that are drawn.
     """
 
-    chart: Tensor
-    active: Tensor
-    mean: Tensor
-    factor: Tensor
-    log_weight: Tensor
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, approximation: Laplace, chains: int) -> Self:
-        """For so many chains of each measurement, in turn."""
+    def __init__(self, approximation: Laplace, chains: int) -> None:
         weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
         even = real / real.sum(1, keepdim=True)
         rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
         active = approximation.problem.prior.active(approximation.chart)
         unused = torch.diag_embed((~active).to(weights))
-        return cls(
-            approximation.chart[rows],
-            active[rows],
-            approximation.mean[rows],
-            torch.linalg.cholesky(approximation.covariance + unused)[rows],
-            ((1 - _EVEN) * weights + _EVEN * even).log()[rows],
-            approximation.problem.prior.dtype,
-        )
+        self.chart, self.active = approximation.chart[rows], active[rows]
+        self.mean = approximation.mean[rows]
+        self.factor = torch.linalg.cholesky(approximation.covariance + unused)[rows]
+        self.log_weight = ((1 - _EVEN) * weights + _EVEN * even).log()[rows]
+        self.dtype = approximation.problem.prior.dtype
 
     @property
     def df(self) -> Tensor:
@@ -214,17 +183,17 @@ def _normal(shape: tuple[int, ...], like: Tensor, source: torch.Generator) -> Te
     return like.new_empty(shape).normal_(generator=source)
 
 
-def _evaluate_in_box(problem: Problem, point: Point) -> Evaluated | None:
+def _evaluate_in_box(problem: Problem, point: Point) -> tuple[Tensor, Trial, Tensor] | None:
     """What :func:`evaluate` returns for the points that lie in the latent box."""
     inside = in_box(problem, point.chart, point.z).nonzero().squeeze(1)
     if len(inside) == 0:
         return None
     found = evaluate(problem.select(inside), point.select(inside))
-    return None if found is None else replace(found, rows=inside[found.rows])
+    return None if found is None else (inside[found[0]], *found[1:])
 
 
 def _mean_step(chains: Chains, step: Tensor) -> Tensor:
-    return chains.z.double() + 0.5 * step.square().unsqueeze(1) * chains.drift
+    return chains.point.z.double() + 0.5 * step.square().unsqueeze(1) * chains.drift
 
 
 def _log_step(chains: Chains, target: Tensor, step: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_batch
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.checks import check_batch, check_count
+from onmanifold.errors import InputTypeError
 from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.prior import ManifoldPrior
 from onmanifold.testing import operators, priors
-from onmanifold.testing.report import Check, CheckFailed, CheckList, CheckReport
+from onmanifold.testing.report import Check, CheckFailed, CheckReport
 
 __all__ = ["Check", "CheckFailed", "CheckReport", "check_operator", "check_prior"]
 
@@ -71,7 +71,7 @@ def check_operator(
     if x is None:
         x = operators.default_points(operator, seed)
     check_batch(x, operator.x_shape, "x", finite=True)
-    checks = CheckList(operator, x.dtype)
+    checks = CheckReport.of(operator, x.dtype)
     with torch.no_grad():
         operators.run_checks(checks, operator, x, seed)
     return checks.verdict()
@@ -106,9 +106,8 @@ def check_prior(prior: ManifoldPrior, n: int = 8, seed: int = 0) -> CheckReport:
     """
     if not isinstance(prior, ManifoldPrior):
         raise InputTypeError(f"expected a ManifoldPrior, got {type(prior).__name__}")
-    if n < 2:
-        raise InputError(f"n has to be at least 2, got {n}")
-    checks = CheckList(prior, prior.dtype)
+    check_count(n, "n", at_least=2)
+    checks = CheckReport.of(prior, prior.dtype)
     with torch.no_grad():
         priors.run_checks(checks, prior, n, seed)
     return checks.verdict()

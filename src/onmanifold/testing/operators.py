@@ -11,8 +11,9 @@ from onmanifold.checks import as_generator
 from onmanifold.operator import ForwardOperator, linearize
 from onmanifold.testing.report import (
     SLOPE,
-    CheckList,
+    CheckReport,
     distance,
+    fits,
     inner,
     norms,
     randn,
@@ -31,7 +32,7 @@ def default_points(operator: ForwardOperator, seed: int) -> Tensor:
     return (0.5 + u).to(like)
 
 
-def run_checks(checks: CheckList, op: ForwardOperator, x: Tensor, seed: int) -> None:
+def run_checks(checks: CheckReport, op: ForwardOperator, x: Tensor, seed: int) -> None:
     """Do every check at the points ``x``; raise at once if the shapes are wrong."""
     generator = as_generator(seed)
     y = op.A(x)
@@ -47,32 +48,24 @@ def run_checks(checks: CheckList, op: ForwardOperator, x: Tensor, seed: int) -> 
 
 
 def _shapes(
-    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
-    def fits(result: object, shape: tuple[int, ...]) -> bool:
-        return (
-            isinstance(result, Tensor)
-            and result.shape == (len(x), *shape)
-            and result.dtype == x.dtype
-            and result.device == x.device
-            and bool(torch.isfinite(result).all())
-        )
-
-    checks.true("shape and dtype of A(x), finite", fits(y, op.y_shape))
+    x_shape, y_shape = (len(x), *op.x_shape), (len(x), *op.y_shape)
+    checks.true("shape and dtype of A(x), finite", fits(y, y_shape, x))
     checks.true("linear is a bool", isinstance(op.linear, bool))
     checks.verdict()
     before = x.clone()
     v = randn(x, x.shape, generator)
-    u = randn(x, (len(x), *op.y_shape), generator)
+    u = randn(x, y_shape, generator)
     v_before, u_before = v.clone(), u.clone()
-    checks.true("shape and dtype of A_jvp(x, v), finite", fits(op.A_jvp(x, v), op.y_shape))
-    checks.true("shape and dtype of A_vjp(x, u), finite", fits(op.A_vjp(x, u), op.x_shape))
+    checks.true("shape and dtype of A_jvp(x, v), finite", fits(op.A_jvp(x, v), y_shape, x))
+    checks.true("shape and dtype of A_vjp(x, u), finite", fits(op.A_vjp(x, u), x_shape, x))
     same = torch.equal(x, before) and torch.equal(v, v_before) and torch.equal(u, u_before)
     checks.true("arguments are not changed", same)
 
 
 def _dot_test(
-    checks: CheckList, op: ForwardOperator, x: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, generator: torch.Generator
 ) -> None:
     v = randn(x, x.shape, generator)
     forward = op.A_jvp(x, v)
@@ -86,7 +79,7 @@ def _dot_test(
 
 
 def _batch(
-    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     v, u = randn(x, x.shape, generator), randn(x, y.shape, generator)
     jvp, vjp = op.A_jvp(x, v), op.A_vjp(x, u)
@@ -100,7 +93,7 @@ def _batch(
 
 
 def _taylor(
-    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     size = x.abs().mean().clamp(min=1e-30) if bool((x != 0).any()) else x.new_ones(())
     v = size * (2 * torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x) - 1)
@@ -113,7 +106,7 @@ def _taylor(
 
 
 def _linear(
-    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     tol = tolerance(x.dtype)
     other = randn(x, x.shape, generator)
@@ -129,7 +122,7 @@ def _linear(
 
 
 def _linearization(
-    checks: CheckList, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
+    checks: CheckReport, op: ForwardOperator, x: Tensor, y: Tensor, generator: torch.Generator
 ) -> None:
     tol = tolerance(x.dtype)
     tangents = 2

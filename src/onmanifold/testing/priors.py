@@ -16,13 +16,14 @@ from onmanifold.checks import as_generator
 from onmanifold.errors import InputError
 from onmanifold.geometry import locate
 from onmanifold.plugins import kind_of
-from onmanifold.pretrained import build, load_prior_folder, save_prior
+from onmanifold.pretrained import build, load_prior, save_prior
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import ChartRetraction, ProjectionRetraction, Retraction
 from onmanifold.testing.report import (
     SLOPE,
-    CheckList,
+    CheckReport,
     distance,
+    fits,
     norms,
     randn,
     remainder_slope,
@@ -36,7 +37,7 @@ def _inverse_tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-4
 
 
-def run_checks(checks: CheckList, prior: ManifoldPrior, n: int, seed: int) -> None:
+def run_checks(checks: CheckReport, prior: ManifoldPrior, n: int, seed: int) -> None:
     """Do every check; raise at once if samples cannot be drawn, decoded and encoded."""
     dims = prior.chart_dims
     fit = len(dims) == prior.num_charts and min(dims) >= 0 and max(dims) == prior.dim
@@ -56,21 +57,12 @@ def run_checks(checks: CheckList, prior: ManifoldPrior, n: int, seed: int) -> No
     _round_trip(checks, prior, points)
 
 
-def _fits(value: object, shape: tuple[int, ...], prior: ManifoldPrior) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.shape == shape
-        and value.dtype == prior.dtype
-        and bool(torch.isfinite(value).all())
-    )
-
-
-def _sampling(checks: CheckList, prior: ManifoldPrior, points: Point, n: int, seed: int) -> None:
+def _sampling(checks: CheckReport, prior: ManifoldPrior, points: Point, n: int, seed: int) -> None:
     again, other = prior.sample(n, seed), prior.sample(n, seed + 1)
     numbered = not points.chart.is_floating_point() and points.chart.shape == (n,)
     numbered = numbered and bool(((points.chart >= 0) & (points.chart < prior.num_charts)).all())
     checks.true("sample: charts are numbers from 0 to K-1", numbered)
-    checks.true("sample: z of shape (n, d), finite", _fits(points.z, (n, prior.dim), prior))
+    checks.true("sample: z of shape (n, d), finite", fits(points.z, (n, prior.dim), prior))
     sound = all(check.holds for check in checks.checks)
     if sound:
         beyond = points.z[~prior.active(points.chart)]
@@ -81,10 +73,10 @@ def _sampling(checks: CheckList, prior: ManifoldPrior, points: Point, n: int, se
     if not sound:
         return
     x = prior.decode(points)
-    checks.true("decode: (B, *x_shape), finite", _fits(x, (n, *prior.x_shape), prior))
+    checks.true("decode: (B, *x_shape), finite", fits(x, (n, *prior.x_shape), prior))
     for k, d in enumerate(prior.chart_dims):
         z = prior.encode_chart(x, k)
-        checks.true(f"encode: (B, {d}), finite, chart {k}", _fits(z, (n, d), prior))
+        checks.true(f"encode: (B, {d}), finite, chart {k}", fits(z, (n, d), prior))
 
 
 def _finite_box(prior: ManifoldPrior, chart: Tensor, like: Tensor) -> Tensor:
@@ -101,14 +93,14 @@ def _chart_points(prior: ManifoldPrior, points: Point, k: int, n: int, seed: int
     return torch.cat([points.z[points.chart == k], spread])[:, : prior.chart_dims[k]]
 
 
-def _chart(checks: CheckList, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+def _chart(checks: CheckReport, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     if prior.inverse_error == 0:
         _exact_inverse(checks, prior, z, k, seed)
     density = prior.log_prob_chart(z, k)
-    checks.true(f"log_prob: (B,), finite in the box, chart {k}", _fits(density, (len(z),), prior))
+    checks.true(f"log_prob: (B,), finite in the box, chart {k}", fits(density, (len(z),), prior))
 
 
-def _exact_inverse(checks: CheckList, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
+def _exact_inverse(checks: CheckReport, prior: ManifoldPrior, z: Tensor, k: int, seed: int) -> None:
     tol = _inverse_tolerance(prior.dtype)
     x = prior.decode_chart(z, k)
     scale = max(1.0, float(z.abs().max()) if z.numel() else 0.0)
@@ -119,7 +111,7 @@ def _exact_inverse(checks: CheckList, prior: ManifoldPrior, z: Tensor, k: int, s
     checks.at_most(f"D(E(x)) is idempotent, chart {k}", distance(twice, once), 10 * tol)
 
 
-def _learned_inverse(checks: CheckList, prior: ManifoldPrior, seed: int) -> None:
+def _learned_inverse(checks: CheckReport, prior: ManifoldPrior, seed: int) -> None:
     """A learned inverse is as exact as the prior claims, and better than none."""
     points = prior.sample(_MANY, seed)
     x = prior.decode(points)
@@ -134,17 +126,17 @@ def _learned_inverse(checks: CheckList, prior: ManifoldPrior, seed: int) -> None
     checks.at_most("locate is idempotent", _all_but(_misses(prior), twice, once), 1e-3)
 
 
-def _responsibilities(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
+def _responsibilities(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:
     gamma = prior.responsibilities(prior.decode(points))
-    fits = _fits(gamma, (len(points), prior.num_charts), prior)
-    checks.true("responsibilities: (B, K), finite", fits)
-    if fits:
+    sound = fits(gamma, (len(points), prior.num_charts), prior)
+    checks.true("responsibilities: (B, K), finite", sound)
+    if sound:
         checks.true("responsibilities are not negative", bool((gamma >= 0).all()))
         error = float((gamma.sum(dim=1) - 1).abs().max())
         checks.at_most("responsibilities sum to one", error, tolerance(prior.dtype))
 
 
-def _batch(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
+def _batch(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:
     x = prior.decode(points)
     z = prior.encode(x, points.chart).z
     errors = []
@@ -171,7 +163,7 @@ def _all_but(share: float, a: Tensor, b: Tensor) -> float:
     return distance(off, torch.zeros_like(off), scale)
 
 
-def _locate(checks: CheckList, prior: ManifoldPrior, points: Point, seed: int) -> None:
+def _locate(checks: CheckReport, prior: ManifoldPrior, points: Point, seed: int) -> None:
     if _misses(prior) > 0:  # a share of few points says nothing
         points = prior.sample(_MANY, seed)
     x = prior.decode(points)
@@ -188,7 +180,7 @@ def _few(points: Point) -> Point:
     return points.select(torch.cat(rows))
 
 
-def _retractions(checks: CheckList, prior: ManifoldPrior, points: Point, seed: int) -> None:
+def _retractions(checks: CheckReport, prior: ManifoldPrior, points: Point, seed: int) -> None:
     """R_x(0) = x and first-order rigidity of both retractions, on a float64 copy of the prior."""
     exact = copy.deepcopy(prior).double()
     points = _few(points)
@@ -216,7 +208,7 @@ def _retractions(checks: CheckList, prior: ManifoldPrior, points: Point, seed: i
     rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart) - there)
 
 
-def _round_trip(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
+def _round_trip(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:
     try:
         kind_of(type(prior))
     except InputError:  # a class under development: nobody could load it by name yet
@@ -226,7 +218,7 @@ def _round_trip(checks: CheckList, prior: ManifoldPrior, points: Point) -> None:
     else:
         with TemporaryDirectory() as folder:
             save_prior(prior, Path(folder) / "prior")
-            again = load_prior_folder(Path(folder) / "prior", device=prior.device)
+            again = load_prior(Path(folder) / "prior", device=prior.device)
         name = "saved and loaded"
     x = prior.decode(points)
     same = torch.equal(again.decode(points), x)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from onmanifold.prior import ManifoldPrior
 
 SLOPE = 1.8  # what counts as a slope of 2
 NEGLIGIBLE = 1e-6  # a derivative's relative error that the Taylor check does not look for
@@ -42,17 +44,22 @@ class Check:
         return f"{mark}  {self.name:<52} {self.value:9.2e}  {side} {self.bound:.2g}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class CheckReport:
-    """The results of all checks of one plugin.
+    """The results of all checks of one plugin, in the order in which they were measured.
 
     Attributes:
         subject: class of the plugin, and its dtype.
-        checks: the results, in the order in which they were measured.
+        checks: the results.
     """
 
     subject: str
-    checks: tuple[Check, ...]
+    checks: list[Check] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, plugin: object, dtype: torch.dtype) -> CheckReport:
+        """No results yet."""
+        return cls(f"{type(plugin).__name__} in {str(dtype).removeprefix('torch.')}")
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -61,6 +68,22 @@ class CheckReport:
 
     def __str__(self) -> str:
         return "\n".join([self.subject, *(f"  {check}" for check in self.checks)])
+
+    def at_most(self, name: str, error: float, bound: float) -> None:
+        self.checks.append(Check(name, error, bound))
+
+    def at_least(self, name: str, value: float, bound: float) -> None:
+        self.checks.append(Check(name, value, bound, at_least=True))
+
+    def true(self, name: str, fact: bool) -> None:
+        """A check that is met or not: error 0 or infinity."""
+        self.checks.append(Check(name, 0.0 if fact else math.inf, 0.0))
+
+    def verdict(self) -> CheckReport:
+        """The report itself; raises :class:`CheckFailed` if one of the checks so far failed."""
+        if self.failed:
+            raise CheckFailed(self)
+        return self
 
 
 class CheckFailed(AssertionError):
@@ -76,29 +99,15 @@ class CheckFailed(AssertionError):
         super().__init__(f"{report.subject} fails {len(lines)} check(s):\n" + "\n".join(lines))
 
 
-class CheckList:
-    """Collects the results while the checks of a plugin run."""
-
-    def __init__(self, subject: object, dtype: torch.dtype) -> None:
-        self.subject = f"{type(subject).__name__} in {str(dtype).removeprefix('torch.')}"
-        self.checks: list[Check] = []
-
-    def at_most(self, name: str, error: float, bound: float) -> None:
-        self.checks.append(Check(name, error, bound))
-
-    def at_least(self, name: str, value: float, bound: float) -> None:
-        self.checks.append(Check(name, value, bound, at_least=True))
-
-    def true(self, name: str, fact: bool) -> None:
-        """A check that is met or not: error 0 or infinity."""
-        self.checks.append(Check(name, 0.0 if fact else math.inf, 0.0))
-
-    def verdict(self) -> CheckReport:
-        """The report; raises :class:`CheckFailed` if one of the checks so far failed."""
-        report = CheckReport(self.subject, tuple(self.checks))
-        if report.failed:
-            raise CheckFailed(report)
-        return report
+def fits(value: object, shape: tuple[int, ...], like: Tensor | ManifoldPrior) -> bool:
+    """Whether ``value`` is a finite tensor of this shape, in the dtype and on the device of ``like``."""
+    return (
+        isinstance(value, Tensor)
+        and value.shape == shape
+        and value.dtype == like.dtype
+        and value.device == like.device
+        and bool(torch.isfinite(value).all())
+    )
 
 
 def distance(a: Tensor, b: Tensor, scale: float | None = None) -> float:

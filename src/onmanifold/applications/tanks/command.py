@@ -17,7 +17,7 @@ import torch
 import typer
 
 from onmanifold.applications.tanks.cases import Case, read_cases
-from onmanifold.applications.tanks.figures import Result, figure_of, page_of, png
+from onmanifold.applications.tanks.figures import Result, figure_of, page_of
 from onmanifold.applications.tanks.reconstruction import (
     PATIENCE,
     Reconstruction,
@@ -35,6 +35,7 @@ from onmanifold.operators.eit import (
     homogeneous_voltages,
     ktc,
 )
+from onmanifold.plot.style import png
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,13 +59,6 @@ def page_of(results: Sequence[Result]) -> Figure:
             row[1].set_title(f"score {ktc.score(found.labels, case.truth):.3f}", fontsize=7)
     figure.tight_layout()
     return figure
-
-
-def png(figure: Figure, dpi: int) -> bytes:
-    """The figure as a PNG file."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi)
-    return stream.getvalue()
 
 
 def draw(axes: list[Any], result: Result) -> None:
