@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from joblib import Memory
 from numpy.typing import NDArray
 
 from onmanifold.operators.eit import CalibratedTank, Measurement, calibrate_tank, ktc
 from shared.jobs import in_jobs
-from shared.records import Records
 from shared.tables import Table
 from tanks_parts.cases import Case, Labels, components
 from tanks_parts.methods import DATA_TERMS, METHODS, Found
@@ -31,7 +31,7 @@ class Score(NamedTuple):
     score: float  # the challenge's
     counted: bool  # whether it has the right number of objects
     seconds: float
-    bins: list[list[float]]  # of :func:`reliability`
+    bins: NDArray[np.float64]  # of :func:`reliability`
 
 
 def run(
@@ -46,43 +46,27 @@ def run(
 
     With a method come its variants, as ``method-variant``.
     """
-    found: list[Score] = []
-    for method in methods:
-        records = Records(folder / f"{method}-{data_term}.json")
-        missing = [
-            (case, todo)
-            for case in cases
-            if (todo := [level for level in levels if _key(case, level) not in records])
-        ]
-        work = partial(_reconstruct, method, data_term)
-        for (case, _), scores in in_jobs(work, missing, jobs, method):
-            for level, variants in scores.items():
-                records.keep(_key(case, level), [score._asdict() for score in variants])
-        for case, level in product(cases, levels):
-            found += [Score(**score) for score in records[_key(case, level)]]
-    return found
+    cached = Memory(folder, verbose=0).cache(reconstruct, ignore=["case"])
+
+    def on_all_levels(task: tuple[str, Case]) -> list[Score]:
+        method, case = task
+        found = (cached(method, data_term, level, case.name, case) for level in levels)
+        return [score for scores in found for score in scores]
+
+    tasks = list(product(methods, cases))
+    return [score for scores in in_jobs(on_all_levels, tasks, jobs, "tanks") for score in scores]
 
 
-def _key(case: Case, level: int) -> str:
-    return f"{case.name}, level {level}"
-
-
-def _reconstruct(
-    method: str, data_term: str, task: tuple[Case, list[int]]
-) -> dict[int, list[Score]]:
-    """The scores of a method and its variants by level."""
-    case, levels = task
-    scores = {}
-    for level in levels:
-        began, measurement = time.perf_counter(), case.at(level).measurement
-        tank = _calibrated(case.reference)
-        results = METHODS[method](tank, measurement, DATA_TERMS[data_term](tank, measurement))
-        seconds = time.perf_counter() - began
-        scores[level] = [
-            compare(found, case, level, f"{name} ({data_term})", seconds)
-            for name, found in results.items()
-        ]
-    return scores
+def reconstruct(method: str, data_term: str, level: int, name: str, case: Case) -> list[Score]:
+    """The scores of a method and its variants; a case is known by its name."""
+    began, measurement = time.perf_counter(), case.at(level).measurement
+    tank = _calibrated(case.reference)
+    results = METHODS[method](tank, measurement, DATA_TERMS[data_term](tank, measurement))
+    seconds = time.perf_counter() - began
+    return [
+        compare(found, case, level, f"{variant} ({data_term})", seconds)
+        for variant, found in results.items()
+    ]
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
@@ -101,7 +85,7 @@ def compare(found: Found, case: Case, level: int, method: str, seconds: float) -
     else:
         counted = found.objects == case.objects
     score = ktc.score(found.labels, case.truth)
-    bins = reliability(found.probabilities, case.truth).tolist()
+    bins = reliability(found.probabilities, case.truth)
     return Score(method, case.name, case.kind, level, score, counted, seconds, bins)
 
 

@@ -197,7 +197,7 @@ def test_reliability_finds_a_method_that_is_too_sure():
     share = bins[2] / np.maximum(bins[0], 1)
     assert share[[1, 8]] == pytest.approx([0.5, 0.5]) and share[0] == 0
     score = scoring.compare(Found(truth, half), case_of(made()[0]), 1, "half", 0.0)
-    assert scoring.deviation([score._replace(bins=bins.tolist())]) == pytest.approx(0.35)
+    assert scoring.deviation([score._replace(bins=bins)]) == pytest.approx(0.35)
 
 
 def test_a_run_is_taken_up_where_it_ended(tmp_path, capsys, monkeypatch):
