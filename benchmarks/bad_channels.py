@@ -67,7 +67,7 @@ def spoiled_case(cut: Case, kind: str, where: str, seed: list[int]) -> tuple[Cas
     channels = source.choice(good, 2 if kind == "swapped" else 1, replace=False)
     old: Measurement = getattr(cut, where)
     new = torch.where(old.mask, spoil(old.voltages, kind, channels, source), 0.0)
-    return replace(cut, **{where: replace(old, voltages=new)}), set(channels.tolist())
+    return cut._replace(**{where: replace(old, voltages=new)}), set(channels.tolist())
 
 
 def report(table: Table, group: str, cases: Sequence[Case], level: int, faults: int) -> None:

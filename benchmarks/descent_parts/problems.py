@@ -1,7 +1,7 @@
 """The problems of benchmarks/descent.py: operator, measurements, prior, and the initial points."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,29 +37,17 @@ NATS = 1.0  # ... if it is no less likely than by this much: of noisy data, 1 % 
 POLISHED = MaxSteps(200) | SmallDecrease(1e-10) | GradientNorm(1e-9)
 
 
-@dataclass(frozen=True)
-class Race:
-    """B measurements with S starts each, which several methods descend from.
+class Race(NamedTuple):
+    """B measurements with S starts each, which several methods descend from."""
 
-    Attributes:
-        name: of the problem.
-        operator: A.
-        measurement: y, ``(B, *y_shape)``.
-        prior: the manifold.
-        fidelity: of the data, or ``None`` for least squares without a density.
-        starts: S points for each measurement in turn.
-        target: objective at which a descent has succeeded, ``(B,)``.
-        published: steps of fixed length in the paper, 0 where there is none.
-    """
-
-    name: str
+    name: str  # of the problem
     operator: ForwardOperator
-    measurement: Tensor
+    measurement: Tensor  # (B, *y_shape)
     prior: ManifoldPrior
-    fidelity: Fidelity | None
-    starts: Point
-    target: Tensor
-    published: int = 0
+    fidelity: Fidelity | None  # None: least squares without a density
+    starts: Point  # S points for each measurement in turn
+    target: Tensor  # objective at which a descent has succeeded, (B,)
+    published: int = 0  # steps of fixed length in the paper, 0 where there is none
 
     @property
     def each(self) -> int:

@@ -69,9 +69,7 @@ def injections() -> list[tuple[int, float]]:
     return rows
 
 
-def three_dimensions(
-    ranks: int, solver: str = "gamg", size: tuple[str, str] = ("7", "0.0215")
-) -> dict:
+def three_dimensions(ranks: int) -> dict:
     """What :mod:`cylinder` prints on so many ranks, one thread each.
 
     Raises:
@@ -83,7 +81,7 @@ def three_dimensions(
         raise FileNotFoundError("there is no mpirun")
     script = Path(__file__).with_name("cylinder.py")
     done = subprocess.run(
-        [launcher, "-n", str(ranks), sys.executable, str(script), solver, *size],
+        [launcher, "-n", str(ranks), sys.executable, str(script)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,

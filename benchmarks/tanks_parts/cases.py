@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,31 +22,20 @@ SPECK = 60  # pixels: smaller regions of an image count as no object; the smalle
 Labels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A tank to reconstruct.
-
-    Attributes:
-        name: of the case.
-        kind: "apart", "touching", "wall", or "measured".
-        reference: of the tank without objects, complete.
-        measurement: with objects, cut to a level.
-        truth: classes ``(256, 256)``.
-        objects: number of resistive and of conductive ones.
-        bad: patterns of the bad electrode, from 0, which no reconstruction knows.
-    """
+class Case(NamedTuple):
+    """A tank to reconstruct."""
 
     name: str
-    kind: str
-    reference: Measurement
-    measurement: Measurement
-    truth: Labels
-    objects: tuple[int, int]
-    bad: tuple[int, ...]
+    kind: str  # "apart", "touching", "wall", or "measured"
+    reference: Measurement  # of the tank without objects, complete
+    measurement: Measurement  # with objects, cut to a level
+    truth: Labels  # classes (256, 256)
+    objects: tuple[int, int]  # number of resistive and of conductive ones
+    bad: tuple[int, ...]  # patterns of the bad electrode, from 0, which no reconstruction knows
 
     def at(self, level: int) -> "Case":
         """The case as the challenge cuts it at a level."""
-        return replace(self, measurement=cut(self.measurement, level))
+        return self._replace(measurement=cut(self.measurement, level))
 
 
 def components(labels: Labels) -> tuple[int, int]:
@@ -107,7 +96,6 @@ def load_real() -> list[Case]:
     folder = measured_tanks()
     cases, reference = [], ktc.read(folder / "ref.mat")
     for each in read_cases(folder, folder, levels=None):
-        assert each.truth is not None
         about = each.truth, components(each.truth), BAD
         cases.append(Case(f"tank-{each.number}", "measured", reference, each.measurement, *about))
     return cases

@@ -169,9 +169,7 @@ def _misfits(posterior: Laplace) -> Tensor:
 @cache
 def learned() -> Scene:
     """Outlines on a learned manifold."""
-    scene = load_prior("scene")
-    assert isinstance(scene, Scene)
-    return scene
+    return load_prior("scene")
 
 
 @cache
