@@ -58,7 +58,8 @@ def load_cases(folder: Path, numbers: Sequence[int], jobs: int = 1) -> list[Case
     """Simulated scenes by number; voltages that the folder lacks are simulated."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [number for number in numbers if not _file(folder, number).is_file()]
-    in_jobs(partial(_simulate, folder), missing, jobs, "scenes")
+    if missing:
+        in_jobs(partial(_simulate, folder), missing, jobs, "scenes")
     return [_load(folder, number) for number in numbers]
 
 
