@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, calibrate_tank, ktc
+from onmanifold.operators.eit import (
+    EIT,
+    CalibratedTank,
+    Instrument,
+    Labels,
+    Measurement,
+    calibrate,
+    ktc,
+    load_discretization,
+)
 from tanks_parts import cases, scenes, scoring, simulation
 from tanks_parts.methods import Found, independent, linear
 from tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple, spaced
@@ -127,7 +136,10 @@ def test_labels_lie_where_the_voltages_say():
 def test_linear_method_finds_the_objects():
     voltages = [Measurement.from_values(ktc.protocol(), v) for v in ideal_voltages()]
     case = case_of(made()[4], *voltages)
-    tank = calibrate_tank(ktc.tank(), case.reference, longest=0.1)
+    coarse = load_discretization("coarse", ktc.tank())
+    parts = ("conductivity", "common")
+    fitted = calibrate(ktc.tank(), case.reference, mesh=coarse, fit=parts)
+    tank = CalibratedTank(case.reference, fitted, coarse, ())
     found = linear(tank, case.measurement, independent(tank, case.measurement))["linear"]
     assert scoring.compare(found, case, 1, "linear", 0.0).score > 0.5
     assert found.probabilities.sum(axis=0) == pytest.approx(1.0)
