@@ -73,7 +73,7 @@ def continuum() -> list[float]:
     def misfit_and_gradient() -> tuple[float, torch.Tensor]:
         fields = engine.fields(s)
         residual = engine.voltages(fields) - y
-        gradient = engine.vjp_by_solves(fields, residual[:, None])
+        gradient = engine.vjp(fields, residual[:, None])
         return 0.5 * float(residual.square().sum()), gradient
 
     times = side_by_side(one_set_of_solves, both_sets_of_solves, misfit_and_gradient)

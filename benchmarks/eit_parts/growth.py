@@ -37,15 +37,15 @@ def two_dimensions(edges: int, longest: float) -> list[float]:
     assembled = time.perf_counter() - start
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).mul(0.3).exp()
-    field = engine.fields(s)[0]
+    fields = engine.fields(s)
     ds = torch.randn(engine.cells, 16, generator=generator, dtype=torch.float64)
-    u = torch.randn(1, 16, 16, generator=generator, dtype=torch.float64)
+    u = torch.randn(1, 1, 16, 16, generator=generator, dtype=torch.float64)
     return [
         float(engine.cells),
         assembled,
         milliseconds(lambda: engine.fields(s.clone()), 3),
-        milliseconds(lambda: engine.vjp(field, u), 3),
-        milliseconds(lambda: engine.jvp(field, ds), 3),
+        milliseconds(lambda: engine.vjp(fields, u), 3),
+        milliseconds(lambda: engine.jvp(fields[0], ds), 3),
         peak_memory(),
     ]
 
@@ -58,12 +58,12 @@ def injections() -> list[tuple[int, float]]:
     for protocol in (Protocol.opposite(32), Protocol.adjacent(32), ktc.protocol()):
         engine = Engine(d, CompleteElectrodes(tank.impedances, protocol))
         s = torch.ones(1, engine.cells, dtype=torch.float64)
-        u = torch.ones(1, *engine.y_shape, dtype=torch.float64)
+        u = torch.ones(1, 1, *engine.y_shape, dtype=torch.float64)
 
         def work(engine: Engine = engine, s: torch.Tensor = s, u: torch.Tensor = u) -> None:
             fields = engine.fields(s.clone())
             engine.voltages(fields)
-            engine.vjp(fields[0], u)
+            engine.vjp(fields, u)
 
         rows.append((protocol.full_shape[0], milliseconds(work)))
     return rows

@@ -114,7 +114,7 @@ def engine_times(solver: MakeSolver, mesh: str) -> list[float]:
 
     def gradient() -> Tensor:
         fields = engine.fields(s[:1])
-        return engine.vjp(fields[0], engine.voltages(fields))
+        return engine.vjp(fields, engine.voltages(fields)[:, None])
 
     return [
         of_processor(lambda: engine.fields(s[:1])),

@@ -23,14 +23,13 @@ from onmanifold.operators.eit.calibration.tank import (
     calibrate_tank,
     homogeneous_voltages,
 )
-from onmanifold.operators.eit.channels.flags import flag_channels
+from onmanifold.operators.eit.channels.flags import ChannelReport, flag_channels
 from onmanifold.operators.eit.channels.plausibility import (
     Implausible,
     check_against,
     check_reference,
 )
 from onmanifold.operators.eit.channels.reciprocity import Reciprocity, reciprocity
-from onmanifold.operators.eit.channels.report import ChannelReport
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -51,11 +50,10 @@ from onmanifold.operators.eit.measurements.approximation_error import approximat
 from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import fit_noise, noise_std
-from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
 from onmanifold.operators.eit.mesh.files import read_mesh
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
-from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.mesh.polar import electrode_edges, polar_mesh, with_electrode_edges
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol

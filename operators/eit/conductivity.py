@@ -1,4 +1,4 @@
-"""Maps from pixel values to conductivity, each with its derivative."""
+"""Maps from pixel values to conductivity."""
 
 from __future__ import annotations
 
@@ -15,19 +15,14 @@ MATERIALS = ("resistive", "background", "conductive")
 
 
 class ConductivityMap(typing.Protocol):
-    """What :class:`EIT` asks of a map from pixel values to conductivity; both act entry by entry.
+    """What :class:`EIT` asks of a map from pixel values to conductivity: torch operations, entry by entry.
 
-    A map with further unknowns says how many ``channels`` its ``x`` has: both then take
-    ``(..., channels, P)`` for P pixels; the conductivity is ``(..., P)``, its derivative
-    ``(..., channels, P)``.
+    A map with further unknowns says how many ``channels`` its ``x`` has: it then takes
+    ``(..., channels, P)`` for P pixels; the conductivity is ``(..., P)``.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
         """Conductivity, S/m, at pixel values ``x``."""
-        ...
-
-    def derivative(self, x: Tensor) -> Tensor:
-        """Its derivative at ``x``."""
         ...
 
 
@@ -55,9 +50,6 @@ class Affine:
     def __call__(self, x: Tensor) -> Tensor:
         return self.offset + self.slope * x
 
-    def derivative(self, x: Tensor) -> Tensor:
-        return torch.full_like(x, self.slope)
-
 
 @dataclass(frozen=True)
 class Exponential:
@@ -83,9 +75,6 @@ class Exponential:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.background * torch.exp(self.rate * x)
-
-    def derivative(self, x: Tensor) -> Tensor:
-        return self.background * self.rate * torch.exp(self.rate * x)
 
 
 @dataclass(frozen=True)
@@ -132,17 +121,9 @@ class Saturating:
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        p, q = (-x / self.reach).clamp(0, 1), (x / self.reach).clamp(0, 1)
+        t = (x / self.reach).clamp(-1, 1)
         a, b = self.resistive, self.conductive
-        return self.background * (1 - b * p - (a - b) * p**2) / (1 - b * q)
-
-    def derivative(self, x: Tensor) -> Tensor:
-        p, q = (-x / self.reach).clamp(0, 1), (x / self.reach).clamp(0, 1)
-        a, b = self.resistive, self.conductive
-        down = b + 2 * (a - b) * p
-        up = b / (1 - b * q) ** 2
-        slope = torch.where(x < 0, down, up) * self.background / self.reach
-        return torch.where(x.abs() <= self.reach, slope, torch.zeros_like(x))
+        return self.background * torch.where(t < 0, 1 + b * t - (a - b) * t**2, 1 / (1 - b * t))
 
 
 @dataclass(frozen=True)
@@ -195,14 +176,18 @@ class Labels:
         return 1 + len(self.free)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._logarithm(*self._parts(x))[0].exp()
-
-    def derivative(self, x: Tensor) -> Tensor:
-        value, slope, by_material = self._logarithm(*self._parts(x))
-        if not self.free:
-            return value.exp() * slope
-        chosen = [by_material[MATERIALS.index(name)] for name in self.free]
-        return value.exp().unsqueeze(-2) * torch.stack([slope, *chosen], dim=-2)
+        image, (low, middle, high) = self._parts(x)
+        down, up = middle - low, high - middle
+        # The slope at 0 is the harmonic mean of both sides' (Fritsch and Butland): monotone cubics,
+        # and no flat spot at the background, where descents start. At -1 and 1 it is zero.
+        rises = (down > 0) & (up > 0)
+        slope = torch.where(rises, 2 * down * up / torch.where(rises, down + up, 1.0), 0.0)
+        right = image >= 0
+        t = torch.where(right, image, -image).clamp(max=1.0)  # abs() has no derivative at 0
+        step = t**2 * (3 - 2 * t)  # from 0 to 1, flat at 0 and 1
+        bump = t * (1 - t) ** 2  # slope 1 at 0, flat at 1
+        rise = step * torch.where(right, up, down) + bump * slope
+        return (middle + torch.where(right, rise, -rise)).exp()
 
     def _parts(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The image, and the logarithm of each material's conductivity."""
@@ -217,37 +202,6 @@ class Labels:
             k = MATERIALS.index(name)
             levels[k] = levels[k] + x[..., 1 + j, :]
         return image, levels
-
-    def _logarithm(
-        self, image: Tensor, levels: list[Tensor]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Log-conductivity, its derivative by the image and by each material's logarithm."""
-        low, middle, high = levels
-        down, up = middle - low, high - middle
-        # The slope at 0 is the harmonic mean of both sides' (Fritsch and Butland): monotone cubics,
-        # and no flat spot at the background, where descents start. At -1 and 1 it is zero.
-        rises = (down > 0) & (up > 0)
-        total = torch.where(rises, down + up, 1.0)
-        mean = torch.where(rises, 2 * down * up / total, 0.0)
-        by_down = torch.where(rises, 2 * (up / total) ** 2, 0.0)
-        by_up = torch.where(rises, 2 * (down / total) ** 2, 0.0)
-        t = image.abs().clamp(max=1.0)
-        step, step_slope = t**2 * (3 - 2 * t), 6 * t * (1 - t)  # from 0 to 1, flat at 0 and 1
-        bump, bump_slope = t * (1 - t) ** 2, (1 - t) * (1 - 3 * t)  # slope 1 at 0, flat at 1
-        right = image >= 0
-        sign = torch.where(right, 1.0, -1.0).to(image)
-        outer = torch.where(right, up, -down)
-        value = middle + step * outer + sign * bump * mean
-        slope = sign * step_slope * outer + bump_slope * mean
-        slope = torch.where(image.abs() < 1, slope, 0.0)
-        bump = sign * bump
-        left_step, right_step = torch.where(right, 0.0, step), torch.where(right, step, 0.0)
-        by_material = [
-            left_step - bump * by_down,
-            1 - step + bump * (by_down - by_up),
-            right_step + bump * by_up,
-        ]
-        return value, slope, by_material
 
 
 @dataclass(frozen=True)
@@ -287,19 +241,9 @@ class Inclusions:
                 raise InputError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        water, down, up = self._factors(x)
-        return water * down / up
-
-    def derivative(self, x: Tensor) -> Tensor:
-        water, down, up = self._factors(x)
-        by_resistive = -self.resistive * water / up
-        by_conductive = self.conductive * water * down / up**2
-        return torch.stack([by_resistive, by_conductive, water * down / up], dim=-2)
-
-    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Conductivity of the water, and what the two kinds of objects multiply and divide it by."""
         p, q, t = x.unbind(-2)
-        return self.background * t.exp(), 1 - self.resistive * p, 1 - self.conductive * q
+        water = self.background * t.exp()
+        return water * (1 - self.resistive * p) / (1 - self.conductive * q)
 
 
 def channels_of(conductivity: ConductivityMap) -> int:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -135,13 +134,13 @@ def image(truth: ArrayLike, size: int = 64) -> Tensor:
     return avg_pool2d(values[torch.from_numpy(classes.astype(np.int64))][None], SIZE // size)
 
 
-def classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDArray[np.uint8]:
+def classes(x: Tensor) -> NDArray[np.uint8]:
     """Classes ``(256, 256)`` of an image with -1 resistive, 0 water, 1 conductive; outside the tank water.
+
+    Pixels count as resistive below -0.5 and as conductive above 0.5.
 
     Args:
         x: ``(1, H, W)`` or ``(H, W)``; interpolated bilinearly.
-        threshold: how far from 0 a pixel counts as resistive and conductive: one number for
-            both, or one for each.
 
     Example:
         >>> found = classes(-torch.ones(1, 64, 64))
@@ -150,16 +149,13 @@ def classes(x: Tensor, threshold: float | tuple[float, float] = 0.5) -> NDArray[
     """
     if x.ndim not in (2, 3) or x.shape[:-2].numel() != 1:
         raise InputError(f"expected one image (1, H, W) or (H, W), got shape {tuple(x.shape)}")
-    low, high = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    if not (low > 0 and high > 0):
-        raise InputError(f"thresholds have to be positive, got {threshold}")
     coarse = x.detach().to("cpu", torch.float64).reshape(1, 1, *x.shape[-2:])
     fine = interpolate(coarse, (SIZE, SIZE), mode="bilinear")[0, 0].numpy()
     centre = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
     inside = centre[:, None] ** 2 + centre**2 <= 1
     found = np.full((SIZE, SIZE), WATER, np.uint8)
-    found[inside & (fine < -low)] = RESISTIVE
-    found[inside & (fine > high)] = CONDUCTIVE
+    found[inside & (fine < -0.5)] = RESISTIVE
+    found[inside & (fine > 0.5)] = CONDUCTIVE
     return found
 
 
@@ -188,22 +184,10 @@ def score(prediction: ArrayLike, truth: ArrayLike, std: float = 80.0) -> float:
         return 0.0
     if not np.isin(p, (0, 1, 2)).all():
         raise InputError("prediction holds other classes than 0, 1, 2")
-    return float(np.mean([_similarity(p == c, t == c, std) for c in (RESISTIVE, CONDUCTIVE)]))
-
-
-def _similarity(p: NDArray[np.bool_], t: NDArray[np.bool_], std: float) -> float:
-    def window(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return gaussian_filter(values, std, mode="constant", radius=int(2 * std))
-
-    weight = window(np.ones(t.shape))
-    x, y = p.astype(np.float64), t.astype(np.float64)
-    mean_p, mean_t = window(x) / weight, window(y) / weight
-    var_p = window(x * x) / weight - mean_p**2
-    var_t = window(y * y) / weight - mean_t**2
-    covariance = window(x * y) / weight - mean_p * mean_t
-    above = (2 * mean_t * mean_p + 1e-4) * (2 * covariance + 9e-4)
-    below = (mean_t**2 + mean_p**2 + 1e-4) * (var_t + var_p + 9e-4)
-    return float((above / below).mean())
+    pairs = (
+        (torch.from_numpy(x == c).double()[None] for x in (p, t)) for c in (RESISTIVE, CONDUCTIVE)
+    )
+    return float(np.mean([float(_similarities(a, b, std)) for a, b in pairs]))
 
 
 def best_labels(masks: Tensor, std: float = 80.0) -> NDArray[np.uint8]:
@@ -253,11 +237,11 @@ def _resized(masks: Tensor, size: int) -> Tensor:
 
 
 def _similarities(candidates: Tensor, samples: Tensor, std: float) -> Tensor:
-    """The score's similarity of each candidate ``(C, n, n)`` to each sample ``(S, n, n)``: ``(C, S)``."""
-    window = _window(candidates.shape[-1], std)
+    """The score's similarity of each candidate ``(C, H, W)`` to each sample ``(S, H, W)``: ``(C, S)``."""
+    rows, columns = (_window(size, std) for size in candidates.shape[1:])
 
     def mean(image: Tensor) -> Tensor:
-        return window @ image @ window.mT
+        return rows @ image @ columns.mT
 
     p, t = candidates, samples
     mean_p, mean_t = mean(p), mean(t)

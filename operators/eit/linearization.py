@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -44,33 +43,27 @@ class EITLinearization:
         """Map tangents ``(B, T, *x_shape)`` to ``(B, T, *y_shape)``."""
         self._check(v, self.x_shape, "tangents")
         channels = self._double(v).reshape(*v.shape[:2], *self.slope.shape[1:])
-        fields = self._with_sensors
+        fields = self.fields.members()
 
         def change(k: int) -> Tensor:
             pixels = (channels[k] * self.slope[k]).sum(dim=1)
-            return self.engine.own_jvp(fields[k], self.average @ pixels.T.contiguous())
+            return self.engine.jvp(fields[k], self.average @ pixels.T.contiguous())
 
         return self.engine.sum(torch.stack(each(change, len(fields)))).to(v)
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""
         self._check(u, tuple(self.y.shape[1:]), "cotangents")
-        inside = self._double(u)
-        if self.engine.prefers_solves(self.fields, u.shape[1]):
-            cells = self.engine.vjp_by_solves(self.fields, inside)
-        else:
-            fields = self._with_sensors
-            cells = torch.stack(each(lambda k: self.engine.vjp(fields[k], inside[k]), len(fields)))
+        cells = self.engine.vjp(self.fields, self._double(u))
         pixels = self.engine.sum(torch.stack([self.average.adjoint(c).T for c in cells]))
         full = pixels.unsqueeze(2) * self.slope.unsqueeze(1)
         return full.reshape(*u.shape[:2], *self.x_shape).to(u)
 
     def jacobian(self) -> Tensor:
         """The whole derivative, ``(B, *y_shape, *x_shape)``."""
-        fields = self._with_sensors
-        rows = [self.engine.jacobian(fields[k], self.average) for k in range(len(fields))]
-        full = torch.stack(rows).unsqueeze(-2)  # (B, *y_shape, 1, P)
-        slope = self.slope.view(len(fields), *[1] * (self.y.ndim - 1), *self.slope.shape[1:])
+        rows = [self.engine.jacobian(field, self.average) for field in self.fields.members()]
+        full = self.engine.sum(torch.stack(rows)).unsqueeze(-2)  # (B, *y_shape, 1, P)
+        slope = self.slope.view(len(rows), *[1] * (self.y.ndim - 1), *self.slope.shape[1:])
         return (full * slope).reshape(*self.y.shape, *self.x_shape).to(self.y)
 
     def select(self, rows: Tensor) -> EITLinearization:
@@ -85,10 +78,6 @@ class EITLinearization:
             self.fields.select(inside),
         )
 
-    @cached_property
-    def _with_sensors(self) -> Fields:
-        return self.engine.with_sensors(self.fields)
-
     def _double(self, value: Tensor) -> Tensor:
         return value.detach().to(self.engine.device, torch.float64)
 
@@ -101,27 +90,17 @@ class EITLinearization:
         check_batch(value[0], shape, name)
 
 
-def voltages(
-    x: Tensor,
-    value: Callable[[Tensor], Tensor],
-    linearize: Callable[[Tensor], EITLinearization],
-    keep: bool,
-) -> Tensor:
-    """``value(x)`` as an autograd function whose derivative is that of ``linearize(x)``.
+@dataclass
+class Deferred:
+    """The linearization of one call, made when it is first needed.
 
-    Args:
-        x: images.
+    Attributes:
         value: computes the voltages.
         linearize: computes voltages and derivative.
         keep: whether to linearize at once, because a derivative will be asked for; if one is
             asked for without (as ``torch.func`` does), the fields are computed again.
+        made: the linearization, once it is made.
     """
-    return cast(Tensor, _Voltages.apply(x, _Deferred(value, linearize, keep)))
-
-
-@dataclass
-class _Deferred:
-    """The linearization of one call, made when it is first needed."""
 
     value: Callable[[Tensor], Tensor]
     linearize: Callable[[Tensor], EITLinearization]
@@ -139,11 +118,11 @@ class _Deferred:
         return self.made
 
 
-class _Voltages(torch.autograd.Function):
+class Voltages(torch.autograd.Function):
     """x -> A(x)."""
 
     @staticmethod
-    def forward(x: Tensor, deferred: _Deferred) -> Tensor:
+    def forward(x: Tensor, deferred: Deferred) -> Tensor:
         return deferred.y(x)
 
     @staticmethod
@@ -165,7 +144,7 @@ class _Derivative(torch.autograd.Function):
     """v -> A'(x) v, or its adjoint: linear in v; its own derivative by x is not implemented."""
 
     @staticmethod
-    def forward(x: Tensor, v: Tensor, deferred: _Deferred, adjoint: bool) -> Tensor:
+    def forward(x: Tensor, v: Tensor, deferred: Deferred, adjoint: bool) -> Tensor:
         lin = deferred.at(x)
         return (lin.vjp if adjoint else lin.jvp)(v[:, None])[:, 0]
 

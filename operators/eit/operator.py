@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from onmanifold.autodiff import vjp
 from onmanifold.checks import check_batch, check_number, check_shape
 from onmanifold.errors import InputError
 from onmanifold.fidelity import Gaussian
@@ -21,14 +22,14 @@ from onmanifold.operators.eit.conductivity import (
     channels_of,
     masks_of,
 )
-from onmanifold.operators.eit.fem.discretize import MeshLike, discretize, discretize_on_ranks
+from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
+from onmanifold.operators.eit.fem.distributed import discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.geometry.base import Geometry
-from onmanifold.operators.eit.linearization import EITLinearization, voltages
+from onmanifold.operators.eit.linearization import Deferred, EITLinearization, Voltages
 from onmanifold.operators.eit.mesh.pixels import cell_average
-from onmanifold.operators.eit.models.boundary import boundary_loop
-from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.continuum import Continuum, boundary_loop
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
@@ -114,6 +115,8 @@ class EIT:
         self._scale = 1.0  # of the conductivity
         self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
         model = _model(tank, protocol)
+        if comm is not None and comm.size > 1 and isinstance(protocol, Continuum):
+            raise InputError("the continuum model runs on one rank; leave out comm")
         if comm is None:
             self.engine = Engine(discretize(mesh, tank, degree), model, solver or "auto", device)
         else:
@@ -132,7 +135,8 @@ class EIT:
         """Voltages, V: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
         check_batch(x, self.x_shape, "x", finite=True)
         keep = torch.is_grad_enabled() and x.requires_grad
-        return voltages(x, self._value, self.linearize, keep)
+        deferred = Deferred(self._value, self.linearize, keep)
+        return cast(Tensor, Voltages.apply(x, deferred))
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Derivative at ``x`` applied to tangents ``v`` of ``(B, *x_shape)``."""
@@ -149,7 +153,8 @@ class EIT:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         check_batch(x, self.x_shape, "x", finite=True)
         pixels, cells = self._pixels_and_cells(x)
-        slope = self._scale * self.conductivity.derivative(pixels).view(pixels.shape)
+        ones = torch.ones_like(self.conductivity(pixels))
+        slope = self._scale * vjp(self.conductivity, pixels, ones)  # maps act entry by entry
         fields = self.engine.fields(cells)
         y = self.engine.voltages(fields) + self._offset
         return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
@@ -167,18 +172,8 @@ class EIT:
 
     def cell_jacobian(self, x: Tensor) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(B, *y_shape, C)``, float64."""
-        fields = self.engine.with_sensors(self.engine.fields(self.cell_conductivity(x)))
-        return torch.stack([self.engine.jacobian(fields[k]) for k in range(len(x))])
-
-    def with_conductivity(self, conductivity: ConductivityMap) -> Self:
-        """The same operator with another map; mesh, matrices, reference and background are shared.
-
-        A ``background`` that was left to ``x = 0`` stays what it was.
-        """
-        other = copy.copy(self)
-        other.conductivity = conductivity
-        other._check_shape(self.x_shape, len(self.tank.extent[0]))
-        return other
+        fields = self.engine.fields(self.cell_conductivity(x))
+        return torch.stack([self.engine.jacobian(field) for field in fields.members()])
 
     def scaled(self, factor: float) -> Self:
         """The same operator where everything conducts ``factor`` times as well, the reference excepted."""
@@ -187,9 +182,7 @@ class EIT:
         other._scale = factor * self._scale
         return other
 
-    def fit_scale(
-        self, x: Tensor, y: Tensor, std: float | Tensor = 1.0, mask: Tensor | None = None
-    ) -> Tensor:
+    def fit_scale(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The factor ``c`` of :meth:`scaled` with which ``x`` fits the voltages ``y`` best.
 
         Up to the contact impedances ``F(c s) = F(s) / c``, so ``1 / c`` follows from linear least squares.
@@ -197,7 +190,6 @@ class EIT:
         Args:
             x: images, ``(B, *x_shape)``.
             y: measured voltages, V, ``(B, *y_shape)``.
-            std: standard deviation of the voltages, V, broadcasts to ``y_shape``.
             mask: which voltages were measured, bool, broadcasts to ``y_shape``; all if ``None``.
 
         Returns:
@@ -206,11 +198,10 @@ class EIT:
         check_batch(y, self.y_shape, "y", finite=True)
         with torch.no_grad():
             model = self.A(x) - self._offset.to(x)
-        weight = torch.as_tensor(std, dtype=y.dtype, device=y.device).expand(self.y_shape) ** -2
         if mask is not None:
-            weight = weight * mask.to(weight)
+            model = model * mask.to(model)
         wanted = y - self._offset.to(y)
-        return (weight * model**2).flatten(1).sum(1) / (weight * model * wanted).flatten(1).sum(1)
+        return (model**2).flatten(1).sum(1) / (model * wanted).flatten(1).sum(1)
 
     def l2_fidelity(self, std: float = 1.0) -> Gaussian:
         """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.

@@ -20,8 +20,8 @@ from onmanifold.operators.eit.conductivity import (
     Saturating,
     channels_of,
 )
+from onmanifold.operators.eit.fem.assembly import MeshLike
 from onmanifold.operators.eit.fem.discretization import SHIPPED, Discretization
-from onmanifold.operators.eit.fem.discretize import MeshLike
 from onmanifold.operators.eit.geometry.base import MeshGeometry
 from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
@@ -147,7 +147,7 @@ def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
             raise InputError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
-        return MeshGeometry.of(grid), grid
+        return MeshGeometry(grid), grid
     if isinstance(tank, Mapping):
         body = _make({"shape": "tank"} | dict(tank), "shape", _SHAPES)
     elif tank in _TANKS:
@@ -186,9 +186,7 @@ def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | C
         return found
     if isinstance(found, Continuum):
         raise InputError(f"the continuum model ({given}) has no electrodes to drop")
-    return Protocol.from_matrices(
-        found.injections, found.patterns, found.measured, drop_driven=True
-    )
+    return Protocol(found.injections, found.patterns, found.measured, drop_driven=True)
 
 
 def _from_file(

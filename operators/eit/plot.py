@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
 _ELECTRODE, _SHUNTED = "tab:red", "tab:purple"
+_HEIGHTS = np.array([1, 3, 5]) / 6  # of the cuts, in parts of the body's
 
 
 def plot_eit(
@@ -29,31 +29,22 @@ def plot_eit(
     mesh: Mesh | Discretization,
     conductivity: ArrayLike | None = None,
     ax: Axes | None = None,
-    *,
-    lines: bool | None = None,
-    log: bool = False,
-    unit: str = "S/m",
-    slices: int | Sequence[float] = 3,
 ) -> Axes:
-    """Draw the boundary, the electrodes with their numbers, the mesh and the conductivity of its cells.
+    """Draw the boundary, the electrodes with their numbers, and the conductivity of the cells or their edges.
 
-    In three dimensions: the electrodes on the surface, and the conductivity on horizontal cuts.
+    In three dimensions: the electrodes on the surface, and the conductivity on three horizontal cuts.
 
     Args:
         geometry: what was meshed.
         mesh: its mesh, or what :func:`assemble` made of that.
-        conductivity: of each cell, S/m, ``(C,)``; not drawn if ``None``.
+        conductivity: of each cell, S/m, ``(C,)``; if ``None``, the cells' edges are drawn.
         ax: axes to draw on, three-dimensional ones for a three-dimensional body; new ones if ``None``.
-        lines: whether to draw the cells' edges; by default where no conductivity is drawn.
-        log: whether colours follow the logarithm of the conductivity.
-        unit: that the colour bar names.
-        slices: in three dimensions the heights of the cuts, m, or how many to spread over the body's height.
 
     Returns:
         The axes; ``ax.figure`` is the figure, not shown and not saved.
 
     Raises:
-        ValueError: a conductivity for another number of cells, or with ``log`` not positive.
+        ValueError: a conductivity for another number of cells, or not finite.
 
     Example:
         >>> from onmanifold.operators.eit import Tank, load_discretization
@@ -63,17 +54,16 @@ def plot_eit(
     """
     dim = mesh.points.shape[1]
     points, cells = mesh.points, mesh.cells[:, : dim + 1]
-    values = None if conductivity is None else _check_values(conductivity, len(cells), log)
+    values = None if conductivity is None else _check_values(conductivity, len(cells))
     ax = _new_axes(dim) if ax is None else ax
-    lines = values is None if lines is None else lines
     if dim == 2:
-        drawn = _draw_plane(ax, points, cells, values, lines)
+        drawn = _draw_plane(ax, points, cells, values)
     else:
-        drawn = _draw_cuts(ax, points, cells, values, _heights(geometry, slices))
-    _draw_surface(ax, geometry, points, cells, _owner(mesh), lines)
-    if drawn is not None and values is not None:
-        drawn.set(norm=_norm(values, log), cmap="viridis")
-        ax.figure.colorbar(drawn, ax=ax, label=f"conductivity ({unit})", shrink=0.8)
+        low, high = geometry.extent[0][-1], geometry.extent[1][-1]
+        drawn = _draw_cuts(ax, points, cells, values, low + (high - low) * _HEIGHTS)
+    _draw_surface(ax, geometry, points, cells, _owner(mesh), lines=values is None)
+    if drawn is not None:
+        ax.figure.colorbar(drawn, ax=ax, label="conductivity (S/m)", shrink=0.8)
     return ax
 
 
@@ -132,14 +122,14 @@ def _owner(mesh: Mesh | Discretization) -> Index:
     return owner
 
 
-def _draw_plane(ax: Any, points: Array, cells: Index, values: Array | None, lines: bool) -> Any:
-    """Triangles in colour, and their edges; returns what the colours belong to."""
+def _draw_plane(ax: Any, points: Array, cells: Index, values: Array | None) -> Any:
+    """Triangles in colour, or their edges; returns what the colours belong to."""
     x, y = points.T
-    drawn = None if values is None else ax.tripcolor(x, y, cells, facecolors=values)
-    if lines:
-        ax.triplot(x, y, cells, color="0.6", linewidth=0.3)
     ax.set(aspect="equal", xlabel="x (m)", ylabel="y (m)")
-    return drawn
+    if values is not None:
+        return ax.tripcolor(x, y, cells, facecolors=values)
+    ax.triplot(x, y, cells, color="0.6", linewidth=0.3)
+    return None
 
 
 def _draw_cuts(ax: Any, points: Array, cells: Index, values: Array | None, heights: Array) -> Any:
@@ -217,19 +207,6 @@ def _polygons() -> Any:
     return import_module("mpl_toolkits.mplot3d.art3d").Poly3DCollection
 
 
-def _heights(geometry: Geometry, slices: int | Sequence[float]) -> Array:
-    if not isinstance(slices, int):
-        return np.asarray(slices, np.float64)
-    low, high = geometry.extent[0][-1], geometry.extent[1][-1]
-    return low + (high - low) * (np.arange(slices) + 0.5) / slices
-
-
-def _norm(values: Array, log: bool) -> Any:
-    from matplotlib.colors import LogNorm, Normalize
-
-    return (LogNorm if log else Normalize)(float(values.min()), float(values.max()))
-
-
 def _new_axes(dim: int) -> Any:
     from matplotlib.figure import Figure
 
@@ -239,16 +216,15 @@ def _new_axes(dim: int) -> Any:
     return figure.add_subplot(projection="3d", computed_zorder=False)
 
 
-def _check_values(conductivity: ArrayLike, cells: int, log: bool) -> Array:
+def _check_values(conductivity: ArrayLike, cells: int) -> Array:
     values = np.asarray(conductivity, np.float64)
     if values.shape != (cells,):
         raise InputError(
             f"conductivity has to be one number for each of {cells} cells, got shape {values.shape}"
         )
-    bad = np.flatnonzero(~(np.isfinite(values) & ((values > 0) | (not log))))
+    bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise InputError(
             f"the conductivity of cell {bad[0]} is {values[bad[0]]}; it has to be finite"
-            + (" and positive for log" if log else "")
         )
     return values

@@ -20,6 +20,7 @@ from onmanifold.descent import (
     build_problem,
 )
 from onmanifold.errors import InputError
+from onmanifold.examination import DerivativeWarning
 from onmanifold.fidelity import (
     CorrelatedGaussian,
     Fidelity,
@@ -67,6 +68,7 @@ __all__ = [
     "ChartRetraction",
     "ConjugateGradient",
     "CorrelatedGaussian",
+    "DerivativeWarning",
     "Discrepancy",
     "Fidelity",
     "FinalPoints",

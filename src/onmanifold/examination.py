@@ -57,7 +57,7 @@ def examine(operator: ForwardOperator, samples: Tensor) -> None:
         Traceback (most recent call last):
         onmanifold.errors.InputTypeError: the forward function <lambda> does not tell autograd how its ...
     """
-    if hasattr(operator, "linearize"):
+    if hasattr(operator, "linearize") or not bool(torch.isfinite(samples).all()):
         return
     name = describe(operator)
     v = samples[1:] - samples[:1]

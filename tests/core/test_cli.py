@@ -122,11 +122,16 @@ def test_noise_with_outliers(measured, tmp_path, capsys):
 
 
 def test_images_are_measurements_too(third_party, tmp_path, capsys):
-    imsave(tmp_path / "y.png", np.full((3, 5), 0.5), cmap="gray", vmin=0, vmax=1)
     call = ["--operator", "sums", "--prior", "segment", "--measurement", tmp_path / "y.png"]
-    err = refused(capsys, "solve", *call, "--output", tmp_path / "out")
-    assert "(3, 3, 5)" in err  # colours first
-    assert "(B, 2)" in err
+    grey = np.full((3, 5, 3), 0.5)  # stored in colour
+    coloured = grey * [1.0, 0.5, 0.0]  # colours come first
+    for image, shape in ((grey, "(3, 5)"), (coloured, "(3, 3, 5)")):
+        imsave(tmp_path / "y.png", image)
+        err = refused(capsys, "solve", *call, "--output", tmp_path / "out")
+        assert f"an array of shape {shape}" in err
+        assert "(B, 2)" in err
+    imsave(tmp_path / "y.png", np.concatenate([grey, np.full((3, 5, 1), 0.5)], axis=2))
+    assert "transparent" in refused(capsys, "solve", *call, "--output", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

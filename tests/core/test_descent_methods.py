@@ -21,6 +21,7 @@ from onmanifold import (
     Status,
 )
 from onmanifold.descent import build_problem, descend
+from onmanifold.examination import DerivativeWarning
 
 # Methods ------------------------------------------------------------------------------------------
 
@@ -196,6 +197,7 @@ class Counted:
 def test_an_attempted_step_is_one_linearization(method):
     operator, prior = Counted(), Circle()
     problem = build_problem(operator, 3 * randn(6, 2), prior, Gaussian(0.1))
+    operator.points = 0  # its examination called it
     descent = descend(problem, method, MaxSteps(40) | GradientNorm(1e-6), prior.sample(6, 0))
     assert torch.equal(problem.counts.linearizations, descent.state.steps + 1)
     assert torch.equal(problem.counts.evaluations, descent.state.steps + 1)
@@ -245,7 +247,8 @@ def test_a_wrong_derivative_stalls_and_says_so():
             return -v
 
     prior = Circle()
-    problem = build_problem(Wrong(), randn(2, 2), prior, Gaussian(0.1))
+    with pytest.warns(DerivativeWarning):
+        problem = build_problem(Wrong(), randn(2, 2), prior, Gaussian(0.1))
     descent = descend(problem, LevenbergMarquardt(), MaxSteps(200), prior.sample(2, 0))
     assert (descent.status == Status.STALLED).all()
 

@@ -11,14 +11,16 @@ import torch
 from onmanifold.operators.eit import ktc
 from onmanifold.operators.eit.calibration.calibrate import calibrate, calibrate_width
 from onmanifold.operators.eit.calibration.instrument import Instrument
-from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.calibration.reference_fit import (
+    PARTS,
+    ReferenceFit,
+    electrode_engine,
+)
 from onmanifold.operators.eit.conductivity import Saturating
 from onmanifold.operators.eit.fem.discretization import load_discretization
-from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.mesh.polar import polar_mesh
-from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 
@@ -100,15 +102,8 @@ def test_a_simulated_tank_is_found_within_the_standard_errors(
 
 def test_currents_are_found_up_to_their_common_factor(mesh, potentials, truth):
     """All currents and the conductivity times a factor give the same voltages: the prior decides."""
-    found = calibrate(
-        TANK,
-        measured(potentials, truth, PARTS),
-        mesh=mesh,
-        fit=PARTS,
-        std=NOISE,
-        prior={"currents": 0.02},
-    )
-    assert found.errors.conductivity == pytest.approx(CONDUCTIVITY * 0.02 / math.sqrt(32), rel=0.2)
+    found = calibrate(TANK, measured(potentials, truth, PARTS), mesh=mesh, fit=PARTS, std=NOISE)
+    assert found.errors.conductivity == pytest.approx(CONDUCTIVITY * 0.05 / math.sqrt(32), rel=0.2)
     assert abs(found.values.conductivity - CONDUCTIVITY) < 4 * found.errors.conductivity
     got, expected = found.values.currents, truth["currents"]
     torch.testing.assert_close(got - got.mean(), expected - expected.mean(), rtol=0, atol=1e-3)
@@ -119,10 +114,7 @@ def test_currents_are_found_up_to_their_common_factor(mesh, potentials, truth):
 def test_derivatives_by_every_part(mesh, potentials, truth, name):
     protocol = Protocol.skip(32, 7, drop_driven=True)
     reference = measured(potentials, truth, PARTS, protocol)
-    full = Protocol(protocol.injections, torch.eye(32).numpy())
-    engine = Engine(mesh, CompleteElectrodes(TANK.impedances, full))
-    widths = dict.fromkeys(PARTS, 1.0)
-    fit = ReferenceFit(engine, torch.tensor(TANK.impedances), reference, (name,), widths)
+    fit = ReferenceFit(electrode_engine(TANK, protocol, mesh), TANK, reference, (name,))
     theta = fit.origin + 0.1 * normal(len(fit.origin), seed=7)
     jacobian = fit.jacobian(fit.predict(theta))
     v = torch.zeros_like(theta)
@@ -161,22 +153,6 @@ def test_missing_voltages_are_not_used(mesh, potentials, truth):
     assert torch.isfinite(found.voltages).all()
 
 
-def test_outliers_are_survived_with_student_s_t(mesh, potentials, truth):
-    reference = measured(potentials, truth, ("offsets",))
-    wild = reference.voltages.clone()
-    wild[torch.rand(32, 32, generator=torch.Generator().manual_seed(1)) < 0.05] += 0.5
-    reference = replace(reference, voltages=wild)
-    errors = []
-    for df in (None, 3.0):
-        found = calibrate(TANK, reference, mesh=mesh, std=NOISE, df=df)
-        errors.append(abs(found.values.conductivity / CONDUCTIVITY - 1))
-    assert errors[0] > 5e-3 and errors[1] < 5e-4
-    t = deviations(found, truth, ("impedances", "offsets"))
-    assert t.abs().max() < 5 and t.square().mean().sqrt() < 1.5
-    alone = calibrate(TANK, reference, mesh=mesh, df=3.0)
-    assert float(alone.std.mean()) < 2 * NOISE
-
-
 def test_the_result_goes_into_the_operator(mesh, potentials, truth):
     reference = measured(potentials, truth, PARTS)
     found = calibrate(TANK, reference, mesh=mesh, fit=PARTS, std=NOISE)
@@ -184,12 +160,6 @@ def test_the_result_goes_into_the_operator(mesh, potentials, truth):
     x = torch.full((1, 1, 4, 4), found.values.conductivity, dtype=torch.float64)
     predicted = eit.A(x)[0].reshape(32, 32)
     torch.testing.assert_close(predicted + found.values.offsets, found.voltages)
-    corrected = found.correct(reference)
-    torch.testing.assert_close(
-        corrected.voltages + found.values.offsets, reference.voltages, rtol=0, atol=1e-12
-    )
-    with pytest.raises(ValueError, match="another protocol"):
-        found.correct(Measurement.from_values(Protocol.opposite(32), torch.zeros(16, 32)))
     text = found.summary()
     assert "offsets: 32 of 32 determined" in text and "S/m" in text
 
@@ -215,11 +185,8 @@ def test_an_instrument_s_protocol_reads_what_it_reads(potentials, truth, drop):
     ("options", "message"),
     [
         ({"fit": ("water",)}, "fit knows conductivity, impedances, .*; got water"),
-        ({"prior": {"conductivity": 1.0}}, "prior knows impedances, .*; got conductivity"),
-        ({"prior": {"offsets": -1.0}}, "prior offsets has to be positive"),
         ({"std": 0.0}, "std has to be positive"),
         ({"std": torch.ones(5)}, r"std has shape \(5,\), expected .*\(32, 32\)"),
-        ({"conductivity": math.nan}, "conductivity has to be positive"),
         ({"geometry": Tank(electrodes=16)}, "16"),
     ],
 )
@@ -280,8 +247,6 @@ def test_the_width_of_the_electrodes_is_found(small_tank):
     assert found.values.conductivity == pytest.approx(1.5, rel=0.02)
     said = calibrate(small_tank, reference, mesh=polar_mesh(small_tank, 6), fit=("conductivity",))
     assert found.after < 0.2 * said.after
-    with pytest.raises(ValueError, match="0 < low < high < 45 degrees, got 30 and 50"):
-        calibrate_width(small_tank, reference, bounds=(30, 50))
 
 
 def test_a_calibrated_instrument_fits_objects_better(water, shared_data):

@@ -56,10 +56,9 @@ def changed(measurement, channel, change):
 @pytest.mark.parametrize("seed", range(4))
 def test_good_channels_are_not_flagged(clean, name, seed):
     measurement = noisy(clean, name, seed)
-    for report in (flag_channels(measurement), flag_channels(measurement, clean[name])):
-        assert report.bad == () and report.electrodes == () and report.reasons == ()
-        assert report.score.max() < 4
-        assert torch.equal(report.mask(measurement), measurement.mask)
+    report = flag_channels(measurement)
+    assert report.bad == () and report.electrodes == () and report.reasons == ()
+    assert report.score.max() < 4
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -69,12 +68,6 @@ def test_a_dead_channel_is_flagged_alone(clean, name, channel):
     report = flag_channels(measurement)
     assert report.bad == (channel,)
     assert f"channel {channel + 1}: its voltages are" in "\n".join(report.reasons)
-    protocol = measurement.protocol
-    kept = protocol.spread(report.mask(measurement).double())
-    assert (
-        not kept[:, channel].any()
-        and kept.sum() == protocol.mask.sum() - protocol.mask[:, channel].sum()
-    )
 
 
 def test_a_noisy_channel_is_flagged_by_repeats(clean):
@@ -103,13 +96,6 @@ def test_a_wrong_gain_is_flagged_by_reciprocity(clean, name):
     assert report.reciprocity > 10 * flag_channels(noisy(clean, name, offsets=0.0)).reciprocity
 
 
-def test_a_prediction_shows_what_is_off(clean):
-    measurement = changed(noisy(clean, "trigonometric"), 11, lambda v: 1.5 * v)
-    assert flag_channels(measurement).bad == ()
-    report = flag_channels(measurement, clean["trigonometric"])
-    assert report.bad == (11,) and "off the prediction" in report.reasons[0]
-
-
 def test_an_electrode_all_of_whose_channels_are_bad_is_named(clean):
     measurement = noisy(clean, "ktc")
     for channel, sign in ((10, 1), (11, -1)):
@@ -134,16 +120,7 @@ def test_reciprocity_needs_injections_that_are_measured():
     protocol = Protocol.from_pairs(8, [(0, 1), (1, 2)], measure=[(4, 5), (5, 6)])
     report = flag_channels(Measurement.from_values(protocol, np.ones((2, 2))))
     assert np.isnan(report.reciprocity)
-    assert bool(torch.isnan(report.values["reciprocity"]).all())
-    assert bool(torch.isnan(report.values["noise"]).all())
-
-
-def test_predictions_have_to_fit(clean):
-    measurement = noisy(clean, "ktc")
-    with pytest.raises(ValueError, match=r"predicted has shape \(31,\), expected \(76, 31\)"):
-        flag_channels(measurement, torch.zeros(31))
-    with pytest.raises(ValueError, match="predicted holds NaN"):
-        flag_channels(measurement, measurement.voltages * torch.nan)
+    assert report.bad == ()
 
 
 def test_electrode_31_of_the_measured_tank_shows_up(shared_data):

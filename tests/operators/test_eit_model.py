@@ -121,7 +121,7 @@ def test_a_contact_impedance_of_each_electrode_adds_to_its_own_potential(small_m
     high[3] *= 2
     length = np.bincount(small_mesh.electrode, small_mesh.mass)[3]
     drive = np.eye(8)[:, [3]] - np.eye(8)[:, [0]]
-    protocol = Protocol.from_matrices(drive, drive)
+    protocol = Protocol(drive, drive)
     engine = _engine(small_mesh, small_tank, protocol)
     s = torch.ones(2, engine.cells, dtype=torch.float64)
     a, b = engine.voltages(engine.fields(s, torch.from_numpy(np.stack([low, high])))).flatten()

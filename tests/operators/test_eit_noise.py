@@ -79,7 +79,7 @@ def test_noise_is_found_from_repeats_of_the_same_polarity_only():
     pairs = Protocol.from_pairs(16, half * 8)
     injections = pairs.injections * np.linspace(0.8, 1.25, 128)
     injections[:, ::5] *= -1
-    protocol = Protocol.from_matrices(injections, pairs.patterns)
+    protocol = Protocol(injections, pairs.patterns)
     voltages = clean(protocol)
     std = noise_std(voltages, 0.003, 0.0002).numpy()
     noisy = voltages + std * np.random.default_rng(2).standard_normal(std.shape)
@@ -89,9 +89,7 @@ def test_noise_is_found_from_repeats_of_the_same_polarity_only():
 
 def test_missing_voltages_tell_nothing_of_the_noise():
     protocol = Protocol.skip(8, 3)
-    protocol = Protocol.from_matrices(
-        np.tile(protocol.injections, (1, 4)), np.tile(protocol.patterns, (1, 3))
-    )
+    protocol = Protocol(np.tile(protocol.injections, (1, 4)), np.tile(protocol.patterns, (1, 3)))
     voltages = clean(protocol) + 1e-3 * np.random.default_rng(0).standard_normal((32, 24))
     voltages[::3] = np.nan
     found = fit_noise(Measurement.from_values(protocol, voltages))

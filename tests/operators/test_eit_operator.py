@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -47,6 +48,13 @@ def tank():
     return EIT(ktc.tank(), ktc.protocol(), (1, 32, 32), conductivity=Saturating(0.8), mesh="coarse")
 
 
+def with_conductivity(operator, conductivity):
+    """The same with another map of one channel."""
+    other = copy.copy(operator)
+    other.conductivity = conductivity
+    return other
+
+
 def test_it_is_a_forward_operator(small):
     assert isinstance(small, ForwardOperator)
     assert small.y_shape == (4, 8) and small.x_shape == SHAPE and small.linear is False
@@ -58,7 +66,7 @@ def test_it_is_a_forward_operator(small):
     [Affine(0.2, 1.6), Exponential(2.0), Saturating(0.8), Saturating(0.8, reach=0.9)],
 )
 def test_contract(small, conductivity, dtype):
-    operator = small.with_conductivity(conductivity)
+    operator = with_conductivity(small, conductivity)
     x = 0.1 + 0.7 * torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
     check_operator(operator, x.to(dtype))
 
@@ -76,7 +84,7 @@ def test_dot_test_to_rounding(tank):
 
 def test_gradient_by_finite_differences(tank):
     """The derivative is the whole one: the ratio is 1, not 1/2."""
-    tank = tank.with_conductivity(Exponential(0.8, 2.0))
+    tank = with_conductivity(tank, Exponential(0.8, 2.0))
     x, v = 0.2 * _random(1, *tank.x_shape), _random(1, *tank.x_shape, seed=1)
     target = tank.A(torch.zeros_like(x))
 
@@ -90,7 +98,7 @@ def test_gradient_by_finite_differences(tank):
 
 
 def test_taylor_slope_is_two(tank):
-    tank = tank.with_conductivity(Exponential(0.8))
+    tank = with_conductivity(tank, Exponential(0.8))
     x, v = 0.2 * _random(1, *tank.x_shape), _random(1, *tank.x_shape, seed=1)
     lin = tank.linearize(x)
     steps = [0.1 * 2.0**-k for k in range(6)]
@@ -227,7 +235,7 @@ def test_scale_of_the_background_is_found():
     x[0, 0, 8:12, 8:12], x[1, 0, 20:24, 10:16] = -1, 1
     y = operator.scaled(1.08).A(x)
     mask = torch.rand(76, 31, generator=torch.Generator().manual_seed(0)) < 0.8
-    found = operator.fit_scale(x, torch.where(mask, y, 0.0), std=torch.ones(31), mask=mask)
+    found = operator.fit_scale(x, torch.where(mask, y, 0.0), mask)
     torch.testing.assert_close(
         found, torch.full((2,), 1.08, dtype=torch.float64), rtol=1e-4, atol=0
     )
@@ -260,7 +268,7 @@ def test_conductivity_has_to_be_positive(small):
     x = torch.ones(2, *SHAPE)
     x[1, 0, 8, 8] = -5
     with pytest.raises(ValueError, match=r"positive and finite, got -\d.* member 1"):
-        small.with_conductivity(Affine()).A(x)
+        with_conductivity(small, Affine()).A(x)
 
 
 def test_bad_directions(small):

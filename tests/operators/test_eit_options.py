@@ -29,9 +29,7 @@ from onmanifold.operators.eit.options import from_options
         ({"tank": "ktc"}, ktc.protocol()),
         (
             {"tank": "ktc", "drop_driven": True},
-            Protocol.from_matrices(
-                ktc.protocol().injections, ktc.protocol().patterns, drop_driven=True
-            ),
+            Protocol(ktc.protocol().injections, ktc.protocol().patterns, drop_driven=True),
         ),
     ],
 )

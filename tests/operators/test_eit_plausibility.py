@@ -124,7 +124,6 @@ def test_bad_channels_of_a_measurement_are_named_with_a_reason(tanks, kind, leve
     with pytest.warns(Implausible, match=f"data1.mat: .*{message}"):
         report = check_against(water, spoiled(at(tank, level), kind, channels), "data1.mat")
     assert report.bad == tuple(channels)
-    assert int(report.mask(tank).sum()) == 76 * (31 - len(channels))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAULTS if kind not in ("noisy", "saturated")])

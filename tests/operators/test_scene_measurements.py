@@ -15,14 +15,6 @@ from onmanifold.operators.eit import (
 DOUBLE = torch.float64
 
 
-def test_inclusions_derivative():
-    x = torch.rand(3, 3, 50, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    x[:, 2] -= 0.5
-    inclusions = Inclusions(0.8)
-    by_autograd = torch.func.jacrev(lambda t: inclusions(t).sum(0).sum(0))(x)
-    assert torch.allclose(inclusions.derivative(x), by_autograd)
-
-
 @pytest.mark.parametrize("bad", [{"background": 0.0}, {"resistive": 1.0}, {"conductive": -0.1}])
 def test_inclusions_refuse_what_has_no_conductivity(bad):
     with pytest.raises(ValueError):

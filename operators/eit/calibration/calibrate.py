@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
@@ -15,19 +14,20 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.calibration.instrument import Instrument
-from onmanifold.operators.eit.calibration.reference_fit import PARTS, Fitted, ReferenceFit
+from onmanifold.operators.eit.calibration.reference_fit import (
+    PARTS,
+    Fitted,
+    ReferenceFit,
+    electrode_engine,
+)
+from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.discretize import MeshLike, discretize
-from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
-from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
-
-_PRIOR = {"impedances": 3.0, "offsets": 1.0, "common": 1.0, "currents": 0.05}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,6 @@ class Calibration:
         before: relative residual of the reference with the best conductivity alone.
         after: relative residual with all that was fitted.
         std: the noise's standard deviation, V; estimated from the residual where none was given.
-        factorizations: how many it took.
         converged: whether the last step was small.
     """
 
@@ -75,7 +74,6 @@ class Calibration:
     before: float
     after: float
     std: Tensor
-    factorizations: int
     converged: bool
 
     @property
@@ -86,21 +84,13 @@ class Calibration:
         """
         return self.instrument.effective()
 
-    def correct(self, measurement: Measurement) -> Measurement:
-        """A measurement of the same instrument without the offsets."""
-        if measurement.protocol != self.instrument.protocol:
-            raise InputError("the measurement has another protocol than the calibration")
-        offsets = self.instrument.offsets.expand(measurement.protocol.full_shape)
-        clean = measurement.voltages - measurement.protocol.pick(offsets)
-        return replace(measurement, voltages=torch.where(measurement.mask, clean, 0.0))
-
     def summary(self) -> str:
         """What was found, as a text of a few lines."""
         v, e = self.values, self.errors
         lines = [
             f"conductivity {v.conductivity:.4g} +- {e.conductivity:.2g} S/m",
-            f"relative residual {self.before:.4f} before, {self.after:.4f} after "
-            f"{self.factorizations} factorizations" + ("" if self.converged else ", not converged"),
+            f"relative residual {self.before:.4f} before, {self.after:.4f} after"
+            + ("" if self.converged else ", not converged"),
         ]
         for name, unit in (
             ("impedances", "Ohm m^2"),
@@ -124,40 +114,27 @@ def calibrate(
     reference: Measurement,
     *,
     mesh: MeshLike = None,
-    degree: int = 1,
     fit: Sequence[str] = ("conductivity", "impedances", "offsets"),
-    conductivity: float | None = None,
     std: float | ArrayLike | Tensor | None = None,
-    df: float | None = None,
-    prior: dict[str, float] | None = None,
-    steps: int = 60,
-    solver: str = "auto",
 ) -> Calibration:
     """Find conductivity, contact impedances and errors of the instrument from a tank without objects.
 
-    Maximum a posteriori by the Levenberg-Marquardt method, one factorization a step. Conductivity, contact
-    impedances and current factors are fitted by their logarithms. Weak normal priors keep what the
-    measurement does not determine at its initial value, such as the contact of an electrode without current.
+    Maximum a posteriori by nonlinear least squares, one factorization a step. Conductivity, impedances and
+    currents are fitted by their logarithms. Weak normal priors keep what the measurement does not determine
+    at its initial value, such as the contact of an electrode without current. Their standard deviations
+    are 3 of log impedances, the largest voltage of offsets, 1 of common-mode errors, 0.05 of log currents.
 
     Args:
         geometry: the tank; its contact impedances are the fit's initial values and the prior's mean.
         reference: a measurement of the tank without objects.
         mesh: as for :class:`EIT`.
-        degree: of the elements.
         fit: some of "conductivity", "impedances" (L), "offsets" (M), "common" (M: common-mode errors of the
             channels) and "currents" (I: factors of the amplitudes); see :class:`Instrument`.
-        conductivity: S/m; where it is fitted, its initial value. By default the one that fits best.
         std: standard deviation of the voltages' noise, V, broadcasts to the protocol's shape. Where it is
             ``None``, one number is estimated from the residual, which includes the model's error.
-        df: Student's t with so many degrees of freedom instead of a normal distribution, for
-            measurements with outliers.
-        prior: standard deviations other than the default: of log impedances (3), of offsets (in parts of
-            the largest voltage, 1), of common (1) and of log currents (0.05).
-        steps: at most so many.
-        solver: as for :class:`EIT`.
 
     Raises:
-        ValueError: an unknown name in ``fit`` or ``prior``, geometry and protocol for different numbers of
+        ValueError: an unknown name in ``fit``, geometry and protocol for different numbers of
             electrodes, no voltages, numbers that are not positive.
 
     Example:
@@ -167,30 +144,34 @@ def calibrate(
         >>> round(calibrate(eit.tank, water, mesh="coarse").values.conductivity, 3)
         2.0
     """
-    widths = _checked(fit, prior, reference, conductivity)
-    full = Protocol(reference.protocol.injections, np.eye(reference.protocol.electrodes))
-    model = CompleteElectrodes(geometry.impedances, full, geometry.shunted)
-    engine = Engine(discretize(mesh, geometry, degree), model, solver)
-    impedances = torch.tensor(geometry.impedances)
+    return calibration(geometry, *fit_reference(geometry, reference, mesh, fit, std))
+
+
+def fit_reference(
+    geometry: Geometry,
+    reference: Measurement,
+    mesh: MeshLike,
+    fit: Sequence[str],
+    std: float | ArrayLike | Tensor | None = None,
+) -> tuple[ReferenceFit, Fitted, Fitted]:
+    """The problem of :func:`calibrate`, its solution, and that with a conductivity alone."""
+    unknown = [name for name in fit if name not in PARTS]
+    if unknown:
+        raise InputError(f"fit knows {', '.join(PARTS)}; got {', '.join(unknown)}")
+    engine = electrode_engine(geometry, reference.protocol, discretize(mesh, geometry))
     noise = None if std is None else _noise(std, reference)
-
-    def problem(free: Sequence[str]) -> ReferenceFit:
-        return ReferenceFit(engine, impedances, reference, tuple(free), widths)
-
-    first = problem(() if conductivity is not None else ("conductivity",))
+    first = ReferenceFit(engine, geometry, reference, ("conductivity",))
     theta = first.origin.clone()
-    theta[0] = math.log(_best_conductivity(first) if conductivity is None else conductivity)
-    plain = first.solve(theta, noise, df, steps)
-    found = problem(fit)
-    fitted = found.solve(plain.at.theta, noise, df, steps)
-    return _calibration(geometry, found, fitted, plain)
+    theta[0] = math.log(_best_conductivity(first))
+    plain = first.solve(theta, noise)
+    found = ReferenceFit(engine, geometry, reference, fit)
+    return found, found.solve(plain.at.theta, noise), plain
 
 
 def calibrate_width(
     tank: Tank,
     reference: Measurement,
     *,
-    bounds: tuple[float, float] | None = None,
     make_mesh: Callable[[Tank], Mesh | Discretization] = generate_mesh,
     **options: Any,
 ) -> Calibration:
@@ -200,20 +181,15 @@ def calibrate_width(
     About ten meshes are made.
 
     Args:
-        tank: the tank; the width that it says lies between the bounds.
+        tank: the tank; widths from 0.7 to 1.4 times its own are tried, within the gaps.
         reference: a measurement of it without objects.
-        bounds: smallest and largest width, degrees; by default 0.7 and 1.4 times the tank's, within the gaps.
         make_mesh: makes a mesh of a tank; :func:`generate_mesh` needs gmsh, :func:`polar_mesh` does not.
         options: of :func:`calibrate`, ``mesh`` aside.
 
     Returns:
         The calibration whose residual is smallest; ``geometry.width`` is the width.
     """
-    low, high = bounds or (0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing))
-    if not 0 < low < high < tank.spacing:
-        raise InputError(
-            f"bounds have to be 0 < low < high < {tank.spacing:g} degrees, got {low} and {high}"
-        )
+    low, high = 0.7 * tank.width, min(1.4 * tank.width, 0.95 * tank.spacing)
     tried: dict[float, Calibration] = {}
 
     def residual(width: float) -> float:
@@ -225,9 +201,10 @@ def calibrate_width(
     return min(tried.values(), key=lambda calibration: calibration.after)
 
 
-def _calibration(
-    geometry: Geometry, fit: ReferenceFit, fitted: Fitted, first: Fitted
+def calibration(
+    geometry: Geometry, fit: ReferenceFit, fitted: Fitted, plain: Fitted
 ) -> Calibration:
+    """What a fit found, in the units of the parameters."""
     theta, errors = fitted.at.theta, fitted.errors
     found = {name: fit.part(theta, name).clone() for name in PARTS}
     spread = {name: fit.part(errors, name).clone() for name in PARTS}
@@ -244,10 +221,9 @@ def _calibration(
         values=both[0],
         errors=both[1],
         voltages=fitted.at.prediction,
-        before=fit.relative(first.at),
+        before=fit.relative(plain.at),
         after=fit.relative(fitted.at),
         std=fitted.std,
-        factorizations=first.factorizations + fitted.factorizations,
         converged=fitted.converged,
     )
 
@@ -276,35 +252,3 @@ def _noise(std: float | ArrayLike | Tensor, reference: Measurement) -> Tensor:
             f"std has shape {tuple(value.shape)}, expected one that broadcasts to "
             f"{reference.protocol.shape}"
         ) from None
-
-
-def _checked(
-    fit: Sequence[str],
-    prior: dict[str, float] | None,
-    reference: Measurement,
-    conductivity: float | None,
-) -> dict[str, float]:
-    """The prior's standard deviations in the units of the parameters, by part."""
-    for what, given, known in (("fit", fit, PARTS), ("prior", prior or {}, _PRIOR)):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise InputError(f"{what} knows {', '.join(known)}; got {', '.join(unknown)}")
-    if conductivity is not None and not (math.isfinite(conductivity) and conductivity > 0):
-        raise InputError(f"conductivity has to be positive, got {conductivity}")
-    return prior_widths(reference, prior)
-
-
-def prior_widths(reference: Measurement, prior: dict[str, float] | None = None) -> dict[str, float]:
-    """Standard deviations of the normal priors of :func:`calibrate`, by part.
-
-    Raises:
-        ValueError: one that is not positive, or a reference that holds nothing.
-    """
-    widths = _PRIOR | (prior or {})
-    for name, width in widths.items():
-        if not (math.isfinite(width) and width > 0):
-            raise InputError(f"prior {name} has to be positive, got {width}")
-    largest = float(reference.voltages.abs().max())
-    if not largest > 0:
-        raise InputError("the reference holds no voltage other than zero")
-    return widths | {"offsets": widths["offsets"] * largest, "conductivity": math.inf}

@@ -11,19 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.operators.eit.calibration.calibrate import Calibration, calibrate, prior_widths
-from onmanifold.operators.eit.calibration.reference_fit import PARTS, ReferenceFit
+from onmanifold.operators.eit.calibration.calibrate import (
+    Calibration,
+    calibration,
+    fit_reference,
+)
+from onmanifold.operators.eit.calibration.reference_fit import (
+    Evaluation,
+    Fitted,
+    ReferenceFit,
+    electrode_engine,
+)
 from onmanifold.operators.eit.channels.flags import flag_channels
 from onmanifold.operators.eit.fem.assembly import assemble
-from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import noise_std
-from onmanifold.operators.eit.mesh.electrode_edges import electrode_edges, with_electrode_edges
 from onmanifold.operators.eit.mesh.mesh import Mesh
-from onmanifold.operators.eit.mesh.polar import polar_mesh
-from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
-from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.eit.mesh.polar import electrode_edges, polar_mesh, with_electrode_edges
 
 Array = NDArray[np.float64]
 
@@ -80,7 +85,7 @@ def calibrate_electrodes(
         ValueError: as :func:`calibrate`.
 
     Example:
-        >>> from onmanifold.operators.eit import EIT
+        >>> from onmanifold.operators.eit import EIT, Protocol
         >>> tank = Tank(radius=0.1, electrodes=8, width=20)
         >>> eit = EIT(tank, Protocol.skip(8, 2), (1, 4, 4), mesh=polar_mesh(tank, 8, 1.4))
         >>> water = Measurement.from_values(eit.protocol, eit.A(torch.ones(1, 1, 4, 4).double())[0])
@@ -92,16 +97,16 @@ def calibrate_electrodes(
     for value, name in ((spread, "spread"), (error, "error")):
         check_number(value, f"calibrate_electrodes: {name}")
     mesh = (make_mesh or fine_at_wall)(tank)
-    search = _Search(tank, reference, mesh, tuple(fit), spread, _expected_errors(reference, error))
+    problem = _EdgeProblem(tank, reference, mesh, fit, spread, _expected_errors(reference, error))
     room = _ROOM * min(tank.width, tank.spacing - tank.width)
     edges = nominal = electrode_edges(tank)
-    found = search.calibrated(edges)
-    before = found.after
+    here, found, plain = problem.fitted(edges)
+    before = here.relative(found.at)
     for _ in range(rounds):
-        moved = edges + search.step(edges, found) - nominal
+        moved = edges + problem.step(edges, here, found.at) - nominal
         edges = nominal + np.clip(moved, -room, room)
-        found = search.calibrated(edges)
-    return ElectrodeFit(edges, found, before)
+        here, found, plain = problem.fitted(edges)
+    return ElectrodeFit(edges, calibration(tank, here, found, plain), before)
 
 
 def fine_at_wall(tank: Tank, longest: float = 0.25) -> Mesh:
@@ -121,53 +126,37 @@ def _expected_errors(reference: Measurement, error: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Search:
+class _EdgeProblem:
     """The least-squares problem of the edges; ``std`` is what is expected to be left of each voltage, V."""
 
     tank: Tank
     reference: Measurement
     mesh: Mesh
-    fit: tuple[str, ...]
+    fit: Sequence[str]
     spread: float
     std: Tensor
 
-    def calibrated(self, edges: Array) -> Calibration:
+    def fitted(self, edges: Array) -> tuple[ReferenceFit, Fitted, Fitted]:
         """All but the edges."""
         mesh = with_electrode_edges(self.mesh, self.tank, edges)
-        return calibrate(self.tank, self.reference, mesh=mesh, fit=self.fit)
+        return fit_reference(self.tank, self.reference, mesh, self.fit)
 
-    def step(self, edges: Array, found: Calibration) -> Array:
-        """The Gauss-Newton step of the edges ``(L, 2)``; that of all else is left to :meth:`calibrated`."""
-        theta, here = _parameters(found), self._fit(edges, found)
-        state = here.predict(theta)
+    def step(self, edges: Array, here: ReferenceFit, state: Evaluation) -> Array:
+        """The Gauss-Newton step of the edges ``(L, 2)``; that of all else is left to :meth:`fitted`."""
         columns = []
         for k in range(edges.size):
             nudge = np.zeros(edges.size)
             nudge[k] = _NUDGE
-            there = self._fit(edges + nudge.reshape(edges.shape), found)
-            columns.append((there.predict(theta).prediction - state.prediction) / _NUDGE)
+            moved = with_electrode_edges(self.mesh, self.tank, edges + nudge.reshape(edges.shape))
+            engine = electrode_engine(self.tank, self.reference.protocol, assemble(moved))
+            there = ReferenceFit(engine, self.tank, self.reference, self.fit).predict(state.theta)
+            columns.append((there.prediction - state.prediction) / _NUDGE)
         both = torch.cat([torch.stack(columns), here.jacobian(state)])
         mask, own = self.reference.mask, torch.full((edges.size,), self.spread**-2).double()
         weight = torch.cat([own, here.weight])
-        moved = torch.from_numpy((edges - electrode_edges(self.tank)).ravel())
-        off = torch.cat([moved, (theta - here.origin)[here.free]])
+        shift = torch.from_numpy((edges - electrode_edges(self.tank)).ravel())
+        off = torch.cat([shift, (state.theta - here.origin)[here.free]])
         rows = (both / self.std)[:, mask]
         gradient = rows @ (here.residual(state) / self.std[mask]) - weight * off
         step = torch.linalg.solve(rows @ rows.T + weight.diag(), gradient)
         return np.asarray(step[: edges.size].view(edges.shape).numpy())
-
-    def _fit(self, edges: Array, found: Calibration) -> ReferenceFit:
-        protocol = self.reference.protocol
-        full = Protocol(protocol.injections, np.eye(protocol.electrodes))
-        model = CompleteElectrodes(found.geometry.impedances, full, found.geometry.shunted)
-        engine = Engine(assemble(with_electrode_edges(self.mesh, self.tank, edges)), model)
-        impedances, widths = torch.tensor(self.tank.impedances), prior_widths(self.reference)
-        return ReferenceFit(engine, impedances, self.reference, self.fit, widths)
-
-
-def _parameters(found: Calibration) -> Tensor:
-    """What a calibration found, as :class:`ReferenceFit` counts it."""
-    values = found.values
-    logs = torch.tensor([values.conductivity]).double().log(), values.impedances.log()
-    instrument = (getattr(found.instrument, name) for name in PARTS[2:])
-    return torch.cat([*logs, *instrument])

@@ -49,10 +49,6 @@ class Instrument:
         zeros = torch.zeros(patterns, dtype=torch.float64)
         return cls(protocol, zeros, zeros, torch.zeros(injections, dtype=torch.float64))
 
-    def differences(self, potentials: Tensor) -> Tensor:
-        """What the channels should read: ``(..., I, L)`` to ``(..., I, M)``."""
-        return potentials @ torch.tensor(self.protocol.patterns)
-
     def heights(self, potentials: Tensor) -> Tensor:
         """How far each pattern's electrodes lie above the sink: ``(..., I, L)`` to ``(..., I, M)``."""
         sink = potentials[..., torch.arange(len(self.sinks)), torch.tensor(self.sinks)]
@@ -60,7 +56,9 @@ class Instrument:
 
     def read(self, potentials: Tensor, offsets: bool = True) -> Tensor:
         """What the channels read: ``(..., I, L)`` to ``(..., I, M)``; for changes leave offsets out."""
-        clean = self.differences(potentials) + self.common * self.heights(potentials)
+        clean = potentials @ torch.tensor(self.protocol.patterns) + self.common * self.heights(
+            potentials
+        )
         scaled = self.currents.exp()[:, None] * clean
         return scaled + self.offsets if offsets else scaled
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
+import numpy as np
 import torch
+from scipy.optimize import least_squares
 from torch import Tensor
 
-from onmanifold.fidelity import Gaussian, StudentT
+from onmanifold.errors import InputError
 from onmanifold.operators.eit.calibration.instrument import Instrument
+from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.fem.engine import Engine, Field
+from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 
 PARTS = ("conductivity", "impedances", "offsets", "common", "currents")
-_LONGEST = 2.0  # a step in a logarithm
-_ENOUGH = 1e-3  # a decrease of the negative log-density that nobody can see in the data
+# standard deviation of each part's normal prior; of offsets in parts of the largest voltage
+_PRIOR = (math.inf, 3.0, 1.0, 1.0, 0.05)
+_ENOUGH = 1e-6  # relative decrease of the objective that nobody can see in the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,51 +52,58 @@ class Fitted:
         at: parameters and predictions.
         std: of the noise, V, the protocol's shape.
         errors: standard errors of ``theta``, infinite where undetermined, ``(n,)``.
-        factorizations: how many it took.
-        converged: whether the last step's predicted reduction was next to nothing.
+        converged: whether the last step's reduction was next to nothing.
     """
 
     at: Evaluation
     std: Tensor
     errors: Tensor
-    factorizations: int
     converged: bool
+
+
+def electrode_engine(
+    geometry: Geometry, protocol: Protocol, discretization: Discretization
+) -> Engine:
+    """The model of the potentials of all electrodes in each injection, ``(I, L)``."""
+    full = Protocol(protocol.injections, np.eye(protocol.electrodes))
+    model = CompleteElectrodes(geometry.impedances, full, geometry.shunted)
+    return Engine(discretization, model)
 
 
 class ReferenceFit:
     """A tank of one conductivity, with unknown contacts and an instrument with unknown errors.
 
     Args:
-        engine: predicts the potentials of all electrodes, ``(I, L)``.
-        impedances: contact impedances of the prior, Ohm m^2, ``(L,)``.
+        engine: :func:`electrode_engine`.
+        geometry: its contact impedances are the prior's.
         reference: the measurement to fit.
-        free: names among ``PARTS`` of what is fitted.
-        widths: standard deviation of the normal prior of each part in ``theta``, by name.
+        fit: names among ``PARTS`` of what is fitted.
+
+    Raises:
+        ValueError: a reference that holds nothing.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        impedances: Tensor,
-        reference: Measurement,
-        free: tuple[str, ...],
-        widths: dict[str, float],
+        self, engine: Engine, geometry: Geometry, reference: Measurement, fit: Sequence[str]
     ) -> None:
         self.engine, self.reference = engine, reference
         self.protocol: Protocol = reference.protocol
+        largest = float(reference.voltages.abs().max())
+        if not largest > 0:
+            raise InputError("the reference holds no voltage other than zero")
         injections, patterns = self.protocol.full_shape
-        sizes = (1, len(impedances), patterns, patterns, injections)
-        self.origin = torch.zeros(sum(sizes), dtype=torch.float64)
-        self.slices: dict[str, slice] = {}
-        self.width = torch.zeros_like(self.origin)
-        self.free = torch.zeros(len(self.origin), dtype=torch.bool)
-        for name, size in zip(PARTS, sizes, strict=True):
-            begin = sum(s.stop - s.start for s in self.slices.values())
-            self.slices[name] = part = slice(begin, begin + size)
-            self.width[part] = widths[name]
-            self.free[part] = name in free
-        self.origin[self.slices["impedances"]] = impedances.log()
-        self.factorizations = 0
+        sizes = (1, geometry.electrodes, patterns, patterns, injections)
+        ends = np.cumsum(sizes).tolist()
+        self.slices = {
+            name: slice(end - size, end) for name, size, end in zip(PARTS, sizes, ends, strict=True)
+        }
+        self.origin = torch.zeros(ends[-1], dtype=torch.float64)
+        self.origin[self.slices["impedances"]] = torch.tensor(geometry.impedances).log()
+        width = torch.tensor(_PRIOR, dtype=torch.float64).repeat_interleave(torch.tensor(sizes))
+        width[self.slices["offsets"]] *= largest
+        named = torch.tensor([name in fit for name in PARTS])
+        self.free = named.repeat_interleave(torch.tensor(sizes))
+        self.weight = width[self.free] ** -2  # inverse variances of the free parameters' prior
 
     # The model ------------------------------------------------------------------------------------
 
@@ -102,7 +117,6 @@ class ReferenceFit:
 
     def predict(self, theta: Tensor) -> Evaluation:
         """Solve the model: one factorization."""
-        self.factorizations += 1
         s = self.part(theta, "conductivity").exp().expand(1, self.engine.cells)
         fields = self.engine.fields(s.contiguous(), self.part(theta, "impedances").exp())
         potentials = self.engine.voltages(fields)[0]
@@ -140,13 +154,6 @@ class ReferenceFit:
 
     # The fit --------------------------------------------------------------------------------------
 
-    @cached_property
-    def weight(self) -> Tensor:
-        """Inverse variances of the prior, of the free parameters; none for the conductivity."""
-        weight = self.width**-2
-        weight[self.slices["conductivity"]] = 0.0
-        return weight[self.free]
-
     def residual(self, state: Evaluation) -> Tensor:
         """Measured minus predicted voltages, V, of those that are there."""
         return (self.reference.voltages - state.prediction)[self.reference.mask]
@@ -156,79 +163,56 @@ class ReferenceFit:
         voltages = self.reference.voltages[self.reference.mask]
         return float(self.residual(state).norm() / voltages.norm())
 
-    def solve(self, theta: Tensor, std: Tensor | None, df: float | None, steps: int) -> Fitted:
+    def solve(self, theta: Tensor, std: Tensor | None) -> Fitted:
         """Fit from ``theta``; where ``std`` is ``None``, it is estimated in turns with the parameters."""
         state, converged = self.predict(theta), True
-        scale = self._scale(state, df) if std is None else std
+        scale = self._scale(state) if std is None else std
         for _ in range(6 if bool(self.free.any()) else 0):
-            state, converged = self._descend(state, scale, df, steps)
+            state, converged = self._best(state, scale)
             if std is not None:
                 break
-            before, scale = scale, self._scale(state, df)
+            before, scale = scale, self._scale(state)
             if bool((before / scale - 1).abs().max() < 0.01):
                 break
-        errors = self._errors(state, scale, df)
-        return Fitted(state, scale, errors, self.factorizations, converged)
+        return Fitted(state, scale, self._errors(state, scale), converged)
 
-    def _descend(
-        self, state: Evaluation, std: Tensor, df: float | None, steps: int
-    ) -> tuple[Evaluation, bool]:
-        """Levenberg-Marquardt steps at a given noise level."""
-        shared = std[None], self.reference.mask[None]
-        fidelity = Gaussian(*shared) if df is None else StudentT(*shared, df)
-        measured = self.reference.voltages[None]
-        damping = 1e-3
+    def _best(self, start: Evaluation, std: Tensor) -> tuple[Evaluation, bool]:
+        """The mode at a given noise level, and whether the search converged."""
+        mask, root = self.reference.mask, self.weight.sqrt()
 
-        def objective(at: Evaluation) -> float:
-            prior = 0.5 * (self.weight * (at.theta - self.origin)[self.free] ** 2).sum()
-            return float(fidelity.value(at.prediction[None], measured)[0] + prior)
+        @lru_cache(maxsize=2)
+        def at(free: bytes) -> Evaluation:
+            theta = start.theta.clone()
+            theta[self.free] = torch.from_numpy(np.frombuffer(free).copy())
+            return self.predict(theta)
 
-        value = objective(state)
-        for _ in range(steps):
-            j, p = self.jacobian(state), state.prediction[None]
-            curved = fidelity.curvature(p, measured, j[None])[0].flatten(1)
-            hessian = curved @ j.flatten(1).T + self.weight.diag()
-            gradient = j.flatten(1) @ fidelity.gradient(p, measured)[0].flatten()
-            gradient = gradient + self.weight * (state.theta - self.origin)[self.free]
-            while True:
-                step = -torch.linalg.solve(hessian + damping * hessian.diag().diag(), gradient)
-                predicted = -float(gradient @ step + 0.5 * step @ hessian @ step)
-                if predicted < _ENOUGH or damping > 1e12:
-                    return state, predicted < _ENOUGH
-                trial = self.predict(self._moved(state.theta, step))
-                reached = objective(trial)
-                if reached < value:
-                    break
-                damping *= 10
-            state, value, damping = trial, reached, damping / 10
-        return state, False
+        def rest(free: np.ndarray) -> np.ndarray:
+            state = at(free.tobytes())
+            prior = root * (self.origin - state.theta)[self.free]
+            return torch.cat([self.residual(state) / std[mask], prior]).numpy()
 
-    def _moved(self, theta: Tensor, step: Tensor) -> Tensor:
-        moved = torch.zeros_like(theta)
-        moved[self.free] = step
-        for name in ("conductivity", "impedances"):
-            self.part(moved, name).clamp_(-_LONGEST, _LONGEST)
-        return theta + moved
+        def slope(free: np.ndarray) -> np.ndarray:
+            rows = self.jacobian(at(free.tobytes()))[:, mask] / std[mask]
+            return -torch.cat([rows, root.diag()], dim=1).T.numpy()
 
-    def _scale(self, state: Evaluation, df: float | None) -> Tensor:
-        """The residual's scale as one number, by maximum likelihood, in the protocol's shape."""
+        initial = start.theta[self.free].numpy()
+        found = least_squares(rest, initial, slope, method="lm", x_scale="jac", ftol=_ENOUGH)
+        return at(found.x.tobytes()), bool(found.status > 0)
+
+    def _scale(self, state: Evaluation) -> Tensor:
+        """The residual's scale as one number, in the protocol's shape."""
         r = self.residual(state)
         spare = max(1, len(r) - int(self.free.sum()))
         floor = 1e-9 * float(self.reference.voltages.abs().max())
-        square = r.square().sum() / spare
-        if df is not None:
-            for _ in range(100):
-                weight = (df + 1) / (df + r.square() / square.clamp(min=floor**2))
-                square = (weight * r.square()).sum() / spare
-        return square.sqrt().clamp(min=floor).expand(self.protocol.shape)
+        scale = (r.square().sum() / spare).sqrt().clamp(min=floor)
+        return scale.expand(self.protocol.shape)
 
-    def _errors(self, state: Evaluation, std: Tensor, df: float | None) -> Tensor:
+    def _errors(self, state: Evaluation, std: Tensor) -> Tensor:
         """Standard errors: of the posterior, infinite where it hardly differs from the prior."""
         if not bool(self.free.any()):
             return torch.zeros_like(state.theta)
         scaled = (self.jacobian(state) / std)[:, self.reference.mask]
-        fisher = 1.0 if df is None else (df + 1) / (df + 3)
-        information = fisher * scaled @ scaled.T + self.weight.diag()
+        information = scaled @ scaled.T + self.weight.diag()
         variance = torch.linalg.inv(information).diagonal()
         unknown = variance * self.weight > 0.5
         errors = torch.zeros_like(state.theta)

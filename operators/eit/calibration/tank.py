@@ -23,8 +23,7 @@ from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import noise_std
-from onmanifold.operators.eit.mesh.electrode_edges import with_electrode_edges
-from onmanifold.operators.eit.mesh.polar import polar_mesh
+from onmanifold.operators.eit.mesh.polar import polar_mesh, with_electrode_edges
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 

@@ -13,9 +13,14 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.channels.faults import gross_faults, nonlinear_changes
-from onmanifold.operators.eit.channels.flags import channel_findings
+from onmanifold.operators.eit.channels.flags import (
+    FAR,
+    Array,
+    ChannelReport,
+    Flags,
+    channel_findings,
+)
 from onmanifold.operators.eit.channels.reciprocity import reciprocity
-from onmanifold.operators.eit.channels.report import FAR, Array, ChannelReport, Flags
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import matrix_of
 from onmanifold.operators.eit.models.protocol import Protocol
@@ -74,7 +79,7 @@ def check_reference(
     scale = _check_scale(expected, reference, name, "what the model of the tank says")
     (model, _), (voltages, mask) = matrix_of(expected), matrix_of(reference)
     pairs = reciprocity(reference)
-    findings = channel_findings(reference, None, pairs)
+    findings = channel_findings(reference, pairs)
     findings += gross_faults(scale * model, voltages, mask, reference.protocol, "the model")
     report = ChannelReport.of(reference.protocol, findings, pairs.error)
     _warn_channels(report, name)

@@ -18,13 +18,11 @@ class Reciprocity:
     """Pairs of injections whose fields were measured along each other.
 
     Attributes:
-        injections: numbers of the two, from 0, ``(n, 2)``.
         forward: the second's power against the first's field for unit currents, V, ``(n,)``.
         backward: the first's against the second's field, V, ``(n,)``; the same without errors.
         channels: how much each pattern takes part in a pair, squared, ``(n, M)``.
     """
 
-    injections: NDArray[np.intp]
     forward: Array
     backward: Array
     channels: Array
@@ -77,7 +75,7 @@ def reciprocity(measurement: Measurement) -> Reciprocity:
     length = np.linalg.norm(currents, axis=0)
     known &= np.abs(currents.T @ currents)[a, b] < (1 - 1e-9) * length[a] * length[b]
     a, b = a[known], b[known]
-    return Reciprocity(np.stack([a, b], axis=1), power[a, b], power[b, a], use[a, b] + use[b, a])
+    return Reciprocity(power[a, b], power[b, a], use[a, b] + use[b, a])
 
 
 def _combinations(patterns: Array, currents: Array) -> Array:

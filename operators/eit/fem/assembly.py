@@ -1,4 +1,4 @@
-"""From a mesh to element matrices and electrode blocks, by dolfinx."""
+"""From what a user passes as mesh to element matrices and electrode blocks, by dolfinx."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from onmanifold.errors import InputError, MissingPackage
-from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.errors import InputError, InputTypeError, MissingPackage
+from onmanifold.operators.eit.fem.discretization import (
+    Discretization,
+    is_shipped_disk,
+    load_discretization,
+)
+from onmanifold.operators.eit.geometry.base import Geometry
+from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
 Array = NDArray[np.float64]
@@ -20,6 +26,57 @@ Index = NDArray[np.int32]
 
 _CELLS = ("", "interval", "triangle", "tetrahedron")
 _BLOCK = 2000  # cells that dolfinx gets at a time
+
+
+MeshLike = str | Mesh | Discretization | None
+
+
+def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretization:
+    """Make a discretization of a mesh.
+
+    Args:
+        mesh: name of a shipped one, a mesh of the tank in m, or a discretization, which is returned as
+            it is. With ``None`` the shipped medium mesh where it fits the tank, else what gmsh makes by
+            default.
+        tank: the geometry.
+        degree: of the potential's elements, 1 or 2.
+
+    Raises:
+        TypeError: ``mesh`` is something else.
+        ValueError: a shipped mesh does not fit the tank or the degree, or a mesh's electrodes lie elsewhere.
+    """
+    if mesh is None:
+        shipped = degree == 1 and is_shipped_disk(tank)
+        mesh = "medium" if shipped else generate_mesh(tank, order=degree)
+    if isinstance(mesh, str):
+        if degree != 1:
+            raise InputError("shipped meshes have elements of degree 1; for others pass a Mesh")
+        return load_discretization(mesh, tank)
+    if isinstance(mesh, Mesh):
+        mesh = assemble(mesh, degree)
+    if not isinstance(mesh, Discretization):
+        raise InputTypeError(
+            f"mesh has to be a name, a Mesh or a Discretization, got {type(mesh).__name__}"
+        )
+    _check_place(mesh, tank)
+    return mesh
+
+
+def _check_place(d: Discretization, tank: Geometry) -> None:
+    """Refuse a mesh of another place, size (mm for m) or sense of rotation than the tank's."""
+    if d.electrodes != tank.electrodes:
+        return  # the model says so
+    total = np.bincount(d.electrode, d.mass)
+    sums = [np.bincount(d.electrode, d.mass * x) for x in d.nodes[d.rows].T]
+    off = np.linalg.norm(np.stack(sums, axis=1) / total[:, None] - tank.centres, axis=1)
+    lower, upper = np.array(tank.extent)
+    worst = int(off.argmax())
+    # the middle of a wide electrode lies well inside the body, but never this far from its centre
+    if off[worst] > np.linalg.norm(upper - lower) / 4:
+        raise InputError(
+            f"the mesh is not one of this tank: its electrode {worst + 1} is {off[worst]:.3g} m off "
+            "where the tank has it"
+        )
 
 
 def assemble(mesh: Mesh, degree: int = 1) -> Discretization:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.fem.assembly import MeshLike, discretize, require_dolfinx
 from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.solvers import Solver
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
 
@@ -41,11 +43,6 @@ class Share(Discretization):
     grounded: int | None
     number: int
     comm: Any
-
-    @property
-    def ranks(self) -> int:
-        """Number of processes that share the mesh."""
-        return int(self.comm.size)
 
     @property
     def electrodes(self) -> int:
@@ -75,6 +72,25 @@ class Share(Discretization):
             return PetscSolver(indptr, indices, dimension, numbering, constant, self.comm, method)
 
         return make
+
+
+def discretize_on_ranks(mesh: MeshLike, tank: Geometry, degree: int, comm: Any) -> Share:
+    """What :func:`discretize` makes on rank 0, shared out among the ranks of a communicator of mpi4py.
+
+    Raises:
+        RuntimeError: on all ranks, if it fails on rank 0; it says why.
+    """
+    require_dolfinx()  # PETSc starts on all ranks together
+    whole, problem = None, None
+    if comm.rank == 0:
+        try:
+            whole = discretize(mesh, tank, degree)
+        except Exception as error:  # the others must not wait for what never comes
+            problem = error
+    problem = comm.bcast(problem)
+    if problem is not None:
+        raise RuntimeError(f"rank 0 could not discretize the tank: {problem}") from problem
+    return distribute(whole, comm)
 
 
 def distribute(discretization: Discretization | None, comm: Any) -> Share:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -38,15 +39,10 @@ _CHUNK = 128  # cells whose products of gradients are formed at a time: they sta
 
 
 class Field(NamedTuple):
-    """Potentials at one conductivity.
-
-    Attributes:
-        w: of the sources, ``(n, k)``.
-        q: of the sensors, ``(n, m)``; None where they were not needed so far.
-    """
+    """Potentials at one conductivity: of the sources, ``(n, k)``, and of the sensors, ``(n, m)``."""
 
     w: Tensor
-    q: Tensor | None
+    q: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +51,47 @@ class Fields:
 
     Attributes:
         w: potentials of the sources, V, ``(B, n, k)``.
-        q: potentials of the sensors, ``(B, n, m)``; ``w`` where they are the sources, None if unknown so far.
-        factor: the matrices' factorizations, where more solutions may be asked for; else None.
+        factor: the matrices' factorizations; None where the sensors are the sources.
+        sensors: right-hand sides of the sensors, ``(n, m)`` or ``(B, n, m)``; None likewise.
     """
 
     w: Tensor
-    q: Tensor | None
-    factor: Factor | None
+    factor: Factor | None = None
+    sensors: Tensor | None = None
+
+    @cached_property
+    def q(self) -> Tensor:
+        """Potentials of the sensors, ``(B, n, m)``, solved for when they are first asked for."""
+        if self.factor is None or self.sensors is None:
+            return self.w
+        q = self.factor.solve(self.sensors)
+        with one_thread():
+            return q.contiguous()
+
+    @property
+    def solved(self) -> bool:
+        """Whether the potentials of the sensors are known."""
+        return self.factor is None or "q" in vars(self)
 
     def __len__(self) -> int:
         return len(self.w)
 
     def __getitem__(self, member: int) -> Field:
         w = self.w[member]
-        if self.q is self.w:
-            return Field(w, w)
-        return Field(w, None if self.q is None else self.q[member])
+        return Field(w, w if self.factor is None else self.q[member])
+
+    def members(self) -> list[Field]:
+        """All members one by one."""
+        return [self[k] for k in range(len(self))]
 
     def select(self, rows: Tensor) -> Fields:
         """The members ``rows``, a mask or an index."""
-        w = self.w[rows]
-        q = w if self.q is self.w else None if self.q is None else self.q[rows]
-        return Fields(w, q, None if self.factor is None else self.factor.select(rows))
+        if self.factor is None:
+            return Fields(self.w[rows])
+        part = Fields(self.w[rows], self.factor.select(rows), self.sensors)
+        if self.solved:
+            vars(part)["q"] = self.q[rows]
+        return part
 
 
 class Engine:
@@ -115,8 +130,9 @@ class Engine:
         self._slabs = gradient_slabs(discretization, system, self.device)
         self._solver: Solver = make_solver(solver, indptr, indices, system.places, self.device)
         self._sources = self._tensor(system.sources.toarray())
-        self._sensors = None if system.sensors is None else SparseMatrix(system.sensors.T, device)
-        self._reader = self._sensors or SparseMatrix(system.sources.T, device)
+        own = system.sensors  # None where the sources serve
+        self._sensors = None if own is None else self._tensor(own.toarray())
+        self._reader = SparseMatrix((system.sources if own is None else own).T, device)
         self._drive, self._sense = self._tensor(system.drive), self._tensor(system.sense)
         self._measured = None if system.measured is None else self._tensor(system.measured)
         injections, measurements = system.drive.shape[1], system.sense.shape[1]
@@ -138,16 +154,8 @@ class Engine:
         with one_thread():
             w = w.contiguous()
         if self._sensors is None:  # the factorization has done its work
-            return Fields(w, w, None)
-        return Fields(w, None, factor)
-
-    def with_sensors(self, fields: Fields) -> Fields:
-        """The same with the potentials of the sensors; solves only where they are not the sources."""
-        if fields.q is not None or self._sensors is None or fields.factor is None:
-            return fields
-        eye = torch.eye(self._sensors.shape[0], dtype=torch.float64, device=self.device)
-        right = self._sensors.adjoint(eye)
-        return Fields(fields.w, fields.factor.solve(right), fields.factor)
+            return Fields(w)
+        return Fields(w, factor, self._sensors)
 
     def voltages(self, fields: Fields) -> Tensor:
         """Measured voltages, V, ``(B, *y_shape)``."""
@@ -161,11 +169,10 @@ class Engine:
     # Derivatives: cells are shared out among torch's threads -----------------------------------------
 
     def jvp(self, field: Field, ds: Tensor) -> Tensor:
-        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``."""
-        return self.sum(self.own_jvp(field, ds))
+        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``.
 
-    def own_jvp(self, field: Field, ds: Tensor) -> Tensor:
-        """What this process's cells contribute to :meth:`jvp`; may run on threads beside others."""
+        On several ranks what this one's cells contribute: :meth:`sum` adds them up.
+        """
         k, m = self._shape
 
         def change(share: list[Slab]) -> Tensor:
@@ -177,10 +184,26 @@ class Engine:
 
         return self._measure(self._total(change).T.reshape(-1, k, m))
 
-    def vjp(self, field: Field, du: Tensor) -> Tensor:
-        """Adjoint of :meth:`jvp`: T cotangents ``(T, *y_shape)`` to ``(C, T)``."""
-        weights = self._spread(du)
-        result = du.new_empty(self.cells, len(du))
+    def vjp(self, fields: Fields, du: Tensor) -> Tensor:
+        """Adjoint of :meth:`jvp` for all members: cotangents ``(B, T, *y_shape)`` to ``(B, C, T)``.
+
+        Where the sensors' potentials are not known, and are more, by a solve for each source and cotangent.
+        """
+        weights = self._spread(du)  # (B, T, k, m)
+        (k, m), count = self._shape, du.shape[1]
+        if self._sensors is not None and not fields.solved and count * k < m:
+            with one_thread():
+                right = self._sensors @ weights.flatten(1, 2).mT
+            fields = Fields(
+                fields.w, fields.factor, right
+            )  # its sensors are what the cotangents drive
+            eye = torch.eye(count * k, dtype=du.dtype, device=du.device)
+            weights = eye.view(1, count, k, -1).expand(len(du), -1, -1, -1)
+        members = fields.members()
+        return torch.stack(each(lambda b: self._vjp(members[b], weights[b]), len(members)))
+
+    def _vjp(self, field: Field, weights: Tensor) -> Tensor:
+        result = weights.new_empty(self.cells, len(weights))
 
         def fill(share: list[Slab]) -> Tensor:
             for start, g, h in self._gradients(field, share):
@@ -192,52 +215,21 @@ class Engine:
         self._in_shares(fill)
         return result
 
-    def vjp_by_solves(self, fields: Fields, du: Tensor) -> Tensor:
-        """:meth:`vjp` of all members, by a solve for each source and cotangent.
-
-        Args:
-            fields: B members.
-            du: cotangents ``(B, T, *y_shape)``.
-
-        Returns:
-            ``(B, C, T)``.
-        """
-        assert self._sensors is not None and fields.factor is not None
-        batch, directions = du.shape[:2]
-        with one_thread():
-            weights = self._spread(du.flatten(0, 1)).flatten(0, 1)  # (B T k, m)
-            right = self._sensors.adjoint(weights.T.contiguous())
-            right = right.unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
-        adjoint = fields.factor.solve(right)
-        with one_thread():
-            adjoint = adjoint.contiguous()
-        result = du.new_empty(batch, self.cells, directions)
-
-        def fill(share: list[Slab]) -> Tensor:
-            for b in range(batch):
-                for start, g, h in self._gradients(Field(fields.w[b], adjoint[b]), share):
-                    for t, part in enumerate(h.chunk(directions, dim=2)):
-                        result[b, start : start + len(g), t] = -(g * part).sum(dim=(1, 2))
-            return result
-
-        self._in_shares(fill)
-        return result
-
     def jacobian(self, field: Field, average: SparseMatrix | None = None) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(*y_shape, C)``.
 
         Args:
             field: potentials.
-            average: pixels to cells, ``(C, P)``: the derivative by each pixel, ``(*y_shape, P)``.
+            average: pixels to cells, ``(C, P)``: the derivative by each pixel, ``(*y_shape, P)``; on
+                several ranks what this one's cells contribute.
         """
         if average is not None:
             return self._pixel_jacobian(field, average)
         full = field.w.new_empty(*self.y_shape, self.cells)
 
         def fill(share: list[Slab]) -> Tensor:
-            for i, products in self._products(field, share, 1024, self._drive, self._sense):
-                part = products if self._measured is None else products[:, self._measured]
-                full[..., i : i + len(part)] = -part.movedim(0, -1)
+            for i, products in self._products(field, share, 1024):
+                full[..., i : i + len(products)] = -self._measure(products).movedim(0, -1)
             return full
 
         self._in_shares(fill)
@@ -252,8 +244,7 @@ class Engine:
                 total -= average.rows(i, i + len(products)).adjoint(products.flatten(1))
             return total
 
-        total = self.sum(self._total(change))
-        return self._measure(total.unflatten(1, (k, m))).movedim(0, -1)
+        return self._measure(self._total(change).unflatten(1, (k, m))).movedim(0, -1)
 
     def impedance_derivative(self, field: Field, impedances: Tensor | None = None) -> Tensor:
         """Derivative of the voltages by each contact impedance, V/(Ohm m^2), ``(L, *y_shape)``.
@@ -264,17 +255,11 @@ class Engine:
         k, m = self._shape
         change = z.new_zeros(len(z), k * m)
         mass, contact = self._tensor(system.mass), self._tensor(system.contact)
-        w, q = _potentials(field)
-        p, q = w[system.rows], q[system.columns]
+        p, q = field.w[system.rows], field.q[system.columns]
         for rows in torch.arange(len(mass), device=self.device).split(4096):
             drops = p[rows].unsqueeze(2) * (mass[rows, None] * q[rows]).unsqueeze(1)
             change.index_add_(0, contact[rows], drops.flatten(1))
         return self._measure((self.sum(change) / z[:, None] ** 2).view(-1, k, m))
-
-    def prefers_solves(self, fields: Fields, directions: int) -> bool:
-        """Whether the adjoint in so many directions is cheaper by solves than by the sensors' potentials."""
-        sources, sensors = self._shape
-        return fields.q is None and sources * directions < sensors
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all parts of a mesh that is distributed over several processes."""
@@ -314,10 +299,10 @@ class Engine:
         return voltages if self._measured is None else voltages[..., self._measured]
 
     def _spread(self, du: Tensor) -> Tensor:
-        """Adjoint of :meth:`_measure`: ``(T, *y_shape)`` to ``(T, k, m)``."""
+        """Adjoint of :meth:`_measure`: ``(..., *y_shape)`` to ``(..., k, m)``."""
         if self._measured is not None:
-            full = du.new_zeros(len(du), *self._measured.shape)
-            full[:, self._measured] = du
+            full = du.new_zeros(*du.shape[:-1], *self._measured.shape)
+            full[..., self._measured] = du
             du = full
         return self._drive @ du @ self._sense.T
 
@@ -325,6 +310,9 @@ class Engine:
         """Call ``work`` with the slabs of each thread."""
         count = torch.get_num_threads() if self.device.type == "cpu" else 1
         shares = [self._slabs[k::count] for k in range(min(count, len(self._slabs)))]
+        if len(shares) == 1:
+            with one_thread():
+                return [work(shares[0])]
         return each(lambda k: work(shares[k]), len(shares))
 
     def _total(self, work: Callable[[list[Slab]], Tensor]) -> Tensor:
@@ -335,33 +323,13 @@ class Engine:
 
     def _gradients(self, field: Field, share: list[Slab]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """First cell and ``g``, ``h`` with ``int_c grad w_a . grad q_b = sum_r g[c, r, a] h[c, r, b]``."""
-        w, q = _potentials(field)
+        w, q = field
         for start, count, gradient in share:
             g = (gradient @ w).view(count, -1, w.shape[1])
             yield start, g, g if q is w else (gradient @ q).view(count, -1, q.shape[1])
 
-    def _products(
-        self,
-        field: Field,
-        share: list[Slab],
-        size: int,
-        left: Tensor | None = None,
-        right: Tensor | None = None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """``int_c grad w_a . grad q_b`` of ``size`` cells at a time: first cell, ``(c, k, m)``.
-
-        Of combinations of the sources and sensors, where ``left`` ``(k, I)`` and ``right`` ``(m, M)``
-        are given.
-        """
+    def _products(self, field: Field, share: list[Slab], size: int) -> Iterator[tuple[int, Tensor]]:
+        """``int_c grad w_a . grad q_b`` of ``size`` cells at a time: first cell, ``(c, k, m)``."""
         for start, g, h in self._gradients(field, share):
             for i in range(0, len(g), size):
-                a, b = g[i : i + size], h[i : i + size]
-                a = a if left is None else a @ left
-                b = b if right is None else b @ right
-                yield start + i, torch.bmm(a.transpose(1, 2), b)
-
-
-def _potentials(field: Field) -> tuple[Tensor, Tensor]:
-    if field.q is None:
-        raise InputError("the sensors' potentials are missing: call with_sensors first")
-    return field.w, field.q
+                yield start + i, torch.bmm(g[i : i + size].transpose(1, 2), h[i : i + size])

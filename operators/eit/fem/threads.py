@@ -13,10 +13,12 @@ def each[T](work: Callable[[int], T], count: int) -> list[T]:
     """``work(0)``, ..., ``work(count - 1)``, on as many threads as torch may use, one for each member.
 
     The products are small: torch's own threads would mostly wait for each other, above all where
-    other programs use the same cores.
+    other programs use the same cores. A member alone may share out its own work.
     """
+    if count == 1:
+        return [work(0)]
     with one_thread() as threads:
-        if min(count, threads) <= 1:
+        if threads == 1:
             return [work(k) for k in range(count)]
         with ThreadPoolExecutor(min(count, threads)) as pool:
             return list(pool.map(work, range(count)))

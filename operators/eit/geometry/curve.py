@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import BSpline, CubicSpline, make_interp_spline
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.geometry.base import check_contacts, one_each
+from onmanifold.operators.eit.geometry.base import Geometry
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class BoundaryCurve:
+class BoundaryCurve(Geometry):
     """A polygon, or a smooth closed curve, with electrodes along it.
 
     Places along the curve are counted in arc length from the first point, in the order of the points.
@@ -84,9 +84,7 @@ class BoundaryCurve:
             raise InputError(f"a boundary curve needs at least 2 electrodes, got {self.electrodes}")
         _check_simple(self._curve.corners)
         self._check_widths()
-        object.__setattr__(
-            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
-        )
+        self._check_contacts()
 
     @property
     def length(self) -> float:
@@ -99,16 +97,12 @@ class BoundaryCurve:
         return self._curve.place(self._middles)
 
     @property
-    def impedances(self) -> Array:
-        """Contact impedance of each electrode, Ohm m, ``(L,)``."""
-        return one_each(self.contact_impedance, self.electrodes)
-
-    @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Lower left and upper right corner of the smallest square around the curve, m."""
-        (left, low), (right, high) = _box(self._curve.corners)
-        x, y, half = (left + right) / 2, (low + high) / 2, max(right - left, high - low) / 2
-        return (x - half, y - half), (x + half, y + half)
+        corners = self._curve.corners
+        middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0).max() / 2
+        (left, low), (right, high) = (middle - half).tolist(), (middle + half).tolist()
+        return (left, low), (right, high)
 
     def pieces(self) -> list[Piece]:
         """The curve cut at the edges of the electrodes: electrode, gap, electrode, gap, ..."""
@@ -124,9 +118,7 @@ class BoundaryCurve:
 
     @cached_property
     def _curve(self) -> _ArcLengthCurve:
-        return (
-            _smooth(np.asarray(self.points)) if self.smooth else _polygon(np.asarray(self.points))
-        )
+        return (_smooth if self.smooth else _polygon)(np.asarray(self.points))
 
     @cached_property
     def _widths(self) -> Array:
@@ -185,12 +177,12 @@ class _ArcLengthCurve:
     Attributes:
         corners: the corners of a polygon, or dense samples of a smooth curve, ``(K, 2)``.
         arc: the arc length at each, and the whole length, ``(K + 1,)``.
-        spline: the curve over arc length; None for a polygon.
+        spline: the curve over arc length, of degree 1 for a polygon.
     """
 
     corners: Array
     arc: Array
-    spline: CubicSpline | None = None
+    spline: BSpline | CubicSpline
 
     @property
     def length(self) -> float:
@@ -198,17 +190,13 @@ class _ArcLengthCurve:
 
     def place(self, arc: Array) -> Array:
         """The point at each arc length, ``(K,)`` to ``(K, 2)``."""
-        arc = arc % self.length
-        if self.spline is not None:
-            return np.asarray(self.spline(arc))
-        closed = np.vstack([self.corners, self.corners[:1]])
-        return np.stack([np.interp(arc, self.arc, axis) for axis in closed.T], axis=1)
+        return np.asarray(self.spline(arc % self.length))
 
     def between(self, start: float, end: float) -> Array:
         """Start, all corners between, and end, ``(K, 2)``; the arc lengths may exceed the curve's."""
         arcs = np.concatenate([self.arc[:-1] + turn * self.length for turn in (-1, 0, 1)])
         inside = arcs[(arcs > start + 1e-9 * self.length) & (arcs < end - 1e-9 * self.length)]
-        if self.spline is not None:  # evenly, at least as dense
+        if isinstance(self.spline, CubicSpline):  # evenly, at least as dense
             inside = np.linspace(start, end, max(9, len(inside) + 2))[1:-1]
         return self.place(np.concatenate([[start], inside, [end]]))
 
@@ -224,14 +212,20 @@ class _ArcLengthCurve:
 
 
 def _polygon(points: Array) -> _ArcLengthCurve:
-    sides = np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
-    return _ArcLengthCurve(points, np.concatenate([[0.0], np.cumsum(sides)]))
+    closed = np.vstack([points, points[:1]])
+    arc = _chords(closed)
+    return _ArcLengthCurve(points, arc, make_interp_spline(arc, closed, k=1))
+
+
+def _chords(closed: Array) -> Array:
+    """Length of the polygon up to each of its corners, ``(K,)``."""
+    return np.append(0.0, np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1)))
 
 
 def _smooth(points: Array) -> _ArcLengthCurve:
     """The periodic cubic spline through the points, its parameter near the arc length."""
     closed = np.vstack([points, points[:1]])
-    knots = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    knots = _chords(closed)
     raw = CubicSpline(knots, closed, bc_type="periodic")
     fine = np.interp(np.arange(_DENSE * len(points) + 1) / _DENSE, np.arange(len(knots)), knots)
     x, weight = np.polynomial.legendre.leggauss(5)
@@ -241,10 +235,6 @@ def _smooth(points: Array) -> _ArcLengthCurve:
     places = raw(fine)
     places[-1] = places[0]
     return _ArcLengthCurve(places[:-1], arc, CubicSpline(arc, places, bc_type="periodic"))
-
-
-def _box(points: Array) -> tuple[list[float], list[float]]:
-    return points.min(axis=0).tolist(), points.max(axis=0).tolist()
 
 
 def _check_points(given: ArrayLike) -> Array:

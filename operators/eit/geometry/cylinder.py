@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
+from onmanifold.operators.eit.geometry.base import Geometry, check_positive
 from onmanifold.operators.eit.geometry.tank import Tank
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cylinder:
+class Cylinder(Geometry):
     """An upright cylinder with rings of rectangular electrodes, numbered ring by ring.
 
     The axis is the z axis, the bottom at z = 0; angles are counted counterclockwise, seen from above, from
@@ -58,9 +58,7 @@ class Cylinder:
     def __post_init__(self) -> None:
         check_positive(height=self.height, electrode_height=self.electrode_height)
         self._check_rings(self.base)  # the disk refuses what is wrong within a ring
-        object.__setattr__(
-            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
-        )
+        self._check_contacts()
 
     @property
     def electrodes(self) -> int:
@@ -75,20 +73,10 @@ class Cylinder:
         )
 
     @property
-    def angles(self) -> Array:
-        """Angle of the centre of each electrode of a ring, degrees, ``(per_ring,)``."""
-        return self.base.angles
-
-    @property
     def centres(self) -> Array:
         """Centre of each electrode, m, ``(L, 3)``."""
         ring = np.tile(self.base.centres, (len(self.rings), 1))
         return np.column_stack([ring, np.repeat(np.asarray(self.rings, np.float64), self.per_ring)])
-
-    @property
-    def impedances(self) -> Array:
-        """Contact impedance of each electrode, Ohm m^2, ``(L,)``."""
-        return one_each(self.contact_impedance, self.electrodes)
 
     @property
     def extent(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

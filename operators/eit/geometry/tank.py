@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.geometry.base import check_contacts, check_positive, one_each
+from onmanifold.operators.eit.geometry.base import Geometry, check_positive
 
 
 @dataclass(frozen=True)
-class Tank:
+class Tank(Geometry):
     """A disk of radius R with L evenly spaced electrodes of equal width.
 
     Coordinates are x to the right and y up, the origin at the centre; angles are counted
@@ -64,9 +64,7 @@ class Tank:
             )
         if not np.isfinite(self.first_angle):
             raise InputError(f"first_angle has to be finite, got {self.first_angle}")
-        object.__setattr__(
-            self, "shunted", check_contacts(self.contact_impedance, self.shunted, self.electrodes)
-        )
+        self._check_contacts()
 
     @classmethod
     def unit(cls, contact_impedance: float = 1e-2) -> Tank:
@@ -89,11 +87,6 @@ class Tank:
         """Centre of each electrode, m, ``(L, 2)``."""
         phi = np.deg2rad(self.angles)
         return self.radius * np.stack([np.cos(phi), np.sin(phi)], axis=1)
-
-    @property
-    def impedances(self) -> NDArray[np.float64]:
-        """Contact impedance of each electrode, Ohm m^2 or Ohm m, ``(L,)``."""
-        return one_each(self.contact_impedance, self.electrodes)
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:

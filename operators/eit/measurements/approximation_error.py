@@ -11,6 +11,7 @@ from torch import Tensor
 from onmanifold.fidelity import CorrelatedGaussian
 from onmanifold.operators.eit.measurements.measurement import Measurement
 
+_FLOOR, _INFLATION = 0.3, 6.0
 RANK = 1e-6  # relative size below which combinations of the currents count as zero
 
 
@@ -18,17 +19,15 @@ def approximation_error_fidelity(
     difference: Measurement,
     noise: Tensor,
     share: float = 0.1,
-    floor: float = 0.3,
     rest: float = 0.02,
     unreliable: Tensor | None = None,
-    inflation: float = 6.0,
 ) -> CorrelatedGaussian:
     r"""A data term with the covariance of noise and of model errors that are linear in the currents.
 
     Voltages are ``V = I Z`` with the injected currents I and the transfer impedances Z, so whatever is
     wrong with geometry, contacts or conductivities is an error of Z, shared by all injections that use
     the same electrodes. Each entry of Z is taken to be wrong by ``share`` of the measured change there,
-    or of ``floor`` times the typical change, independently. So injections that repeat each other hold no
+    or of 0.3 times the typical change, independently. So injections that repeat each other hold no
     more information together than one of them. What is not linear in the currents, noise aside, is
     ``rest`` of a voltage's change or of the typical one.
 
@@ -36,10 +35,8 @@ def approximation_error_fidelity(
         difference: measured voltages minus those of the reference, V.
         noise: standard deviation of the measurement's noise, V, the protocol's shape.
         share: relative error of the model's changes of Z.
-        floor: of the typical change.
         rest: relative error of single voltages.
-        unreliable: measurement patterns that are known to be bad, from 0.
-        inflation: by how much the errors of these are larger.
+        unreliable: measurement patterns that are known to be bad, from 0: six times as wrong.
 
     Returns:
         The fidelity, with the mask of ``difference``.
@@ -53,12 +50,12 @@ def approximation_error_fidelity(
     transfer = change.new_zeros(currents.shape[1], change.shape[1])
     transfer[:, columns] = torch.linalg.pinv(currents[rows], rtol=RANK) @ change[rows][:, columns]
     typical = transfer[:, columns].square().mean().sqrt()
-    std = share * (transfer.square() + (floor * typical) ** 2).sqrt()
+    std = share * (transfer.square() + (_FLOOR * typical) ** 2).sqrt()
     size = (change.square().sum() / mask.sum()).sqrt()
     own = (noise.square() + rest**2 * (change.square() + size**2)).sqrt()
     if unreliable is not None:
-        std[:, unreliable] *= inflation
-        own[:, unreliable] *= inflation
+        std[:, unreliable] *= _INFLATION
+        own[:, unreliable] *= _INFLATION
     patterns = torch.arange(change.shape[1])
     factor = change.new_zeros(*change.shape, currents.shape[1], change.shape[1])
     factor[:, patterns, :, patterns] = (currents[:, None] * std.T).transpose(0, 1)

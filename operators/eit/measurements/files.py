@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.measurements.matlab import (
     challenge_measurement,
+    challenge_names,
     dense,
-    is_challenge,
     load_mat,
     mat_protocol,
 )
@@ -207,7 +207,7 @@ def _text_protocol(
     mask = _beside(file, "measured")
     measured = read_table(mask) == 1 if own and mask.is_file() else None
     with named(f"{paths[0]} and {paths[1]}"):
-        return Protocol.from_matrices(tables[0], tables[1], measured)
+        return Protocol(tables[0], tables[1], measured)
 
 
 # Binary ------------------------------------------------------------------------------------------
@@ -232,9 +232,7 @@ def _read_npz(
         )
     if protocol is None:
         with named(file):
-            protocol = Protocol.from_matrices(
-                content["injections"], content["patterns"], content.get("measured")
-            )
+            protocol = Protocol(content["injections"], content["patterns"], content.get("measured"))
     values = dense(content[variable], f"{file}: {variable}")
     return _placed(protocol, values, None, f"{file}: {variable}", content.get("mask"), frame)
 
@@ -243,7 +241,7 @@ def _read_mat(
     file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
 ) -> Measurement:
     content = load_mat(file)
-    if protocol is None and variable is None and is_challenge(content):
+    if protocol is None and variable is None and challenge_names(content):
         return challenge_measurement(file, content)
     order = None
     if protocol is None:

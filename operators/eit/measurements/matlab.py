@@ -78,17 +78,17 @@ def mat_protocol(
     if names == _MATRICES[0]:
         patterns = patterns.T
     with named(path):
-        return Protocol.from_matrices(injections, patterns), None
+        return Protocol(injections, patterns), None
 
 
-def is_challenge(content: Mapping[str, Any]) -> bool:
-    """Whether a file's variables are those of the Kuopio challenge."""
-    return any(all(k in content for k in names) for names in _CHALLENGE)
+def challenge_names(content: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Names of injections, patterns and voltages in a file of the Kuopio challenge; ``None`` in others."""
+    return next((names for names in _CHALLENGE if all(k in content for k in names)), None)
 
 
 def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measurement:
     """The measurement in the variables of a file of the Kuopio challenge; ``path`` is for messages."""
-    names = next((n for n in _CHALLENGE if all(k in content for k in n)), None)
+    names = challenge_names(content)
     if names is None:
         raise InputError(
             f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "
@@ -96,7 +96,7 @@ def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measu
         )
     injections, patterns, values = (dense(content[k], f"{path}: {k}") for k in names)
     with named(path):
-        protocol = Protocol.from_matrices(injections, patterns)
+        protocol = Protocol(injections, patterns)
     with named(f"{path}: {names[2]}"):
         return Measurement.from_values(protocol, values)
 
@@ -153,7 +153,7 @@ def _union(
     for i, those in enumerate(measured):
         mask[i, those] = True
     with named(where):
-        protocol = Protocol.from_matrices(np.stack(currents, axis=1), patterns, mask)
+        protocol = Protocol(np.stack(currents, axis=1), patterns, mask)
     injection = np.repeat(np.arange(len(measured)), [len(those) for those in measured])
     pattern = np.concatenate([np.array(those, dtype=int) for those in measured])
     order = np.lexsort((pattern, injection))

@@ -11,12 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
-from onmanifold.operators.eit.mesh.mesh import Mesh, boundary_facets, facet_keys, oriented
+from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
 
 Names = Mapping[str | int, int]
 
@@ -133,23 +132,9 @@ def _read_xdmf(dolfinx: Any, path: Path, electrodes: Names | None) -> Mesh:
     return Mesh(
         places[:, :dim],
         oriented(places[:, :dim], nodes),
-        _with_all_nodes(facets[:, :dim], nodes, dim),
+        facets,
         np.array([numbers[value] for value in tags.values[chosen].tolist()]),
     )
-
-
-def _with_all_nodes(facets: NDArray[Any], cells: NDArray[Any], dim: int) -> NDArray[Any]:
-    """The boundary facets with these vertices, with the nodes on their edges."""
-    outer = boundary_facets(cells, dim)[0]
-    count = int(cells.max()) + 1
-    keys = facet_keys(outer[:, :dim], count)
-    order = np.argsort(keys)
-    own = facet_keys(facets, count)
-    place = order[np.searchsorted(keys[order], own).clip(max=len(keys) - 1)]
-    lost = np.flatnonzero(keys[place] != own)
-    if len(lost):
-        raise InputError(f"{len(lost)} facets of electrodes are not on the boundary")
-    return np.asarray(outer[place])
 
 
 def _grids(path: Path) -> tuple[str, str, int]:

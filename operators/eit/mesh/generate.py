@@ -156,7 +156,7 @@ def _draw_cylinder(gmsh: ModuleType, tank: Cylinder) -> Drawing:
     half, height = np.deg2rad(tank.width) / 2, tank.electrode_height / tank.radius
     patches = []
     for z in tank.rings:
-        for phi in np.deg2rad(tank.angles):
+        for phi in np.deg2rad(tank.base.angles):
             low = z / tank.radius - height / 2
             arc = occ.addCircle(0, 0, low, 1, angle1=phi - half, angle2=phi + half)
             patches += [e for e in occ.extrude([(1, arc)], 0, 0, height) if e[0] == 2]

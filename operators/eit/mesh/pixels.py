@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.mesh.mesh import EDGES
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -70,13 +71,10 @@ def cell_average(
 
 def _parts(points: Array, cells: NDArray[np.int32], extent: Box, shape: Sequence[int]) -> Index:
     """Into how many parts to cut an edge of each cell: 1 for cells within a pixel, ``(C,)``."""
-    lower, upper = points[cells[:, 0]], points[cells[:, 0]]
-    longest = np.zeros(len(cells))
-    for k in range(1, cells.shape[1]):
-        corner = points[cells[:, k]]
-        lower, upper = np.minimum(lower, corner), np.maximum(upper, corner)
-        for i in range(k):
-            longest = np.maximum(longest, np.linalg.norm(corner - points[cells[:, i]], axis=1))
+    corners = points[cells]
+    lower, upper = corners.min(axis=1), corners.max(axis=1)
+    start, end = np.array(EDGES[points.shape[1]]).T
+    longest = np.linalg.norm(corners[:, end] - corners[:, start], axis=2).max(axis=1)
     side = (np.subtract(extent[1], extent[0]) / shape[::-1]).min()
     parts = np.maximum(_COARSEST[points.shape[1]], np.ceil(2 * longest / side).astype(np.int64))
     # the box around a cell has its corners with the smallest and the largest pixel number here

@@ -1,17 +1,20 @@
-"""Meshes of round tanks by rings: no mesh generator, and the same after a turn by one electrode."""
+"""Meshes of round tanks by rings: no mesh generator, and the same after a turn by one electrode.
+
+And such meshes with each electrode between other angles.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.mesh.extrusion import extrude, layers
-from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, with_middles
+from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, oriented, with_middles
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -65,8 +68,8 @@ def polar_mesh(
         numbers = -numbers % base.electrodes
     electrode = np.repeat(numbers, len(facets) // base.electrodes)
     if isinstance(tank, Cylinder):
-        heights, ring = layers(tank, edges, growth, longest, halvings)
-        points, cells, facets, electrode = extrude(points, cells, facets, electrode, heights, ring)
+        heights, ring = _layers(tank, edges, growth, longest, halvings)
+        points, cells, facets, electrode = _extrude(points, cells, facets, electrode, heights, ring)
     if order == 2:
         points, (cells, facets) = _curved(points, cells, facets)
     turn = np.deg2rad(tank.first_angle)
@@ -195,3 +198,131 @@ def _curved(points: Array, cells: Index, facets: Index) -> tuple[Array, list[Ind
         direction /= np.where(length > 0, length, 1)
         points[middle, :2] = 0.5 * (radius[a] + radius[b]) * direction
     return points, [cells, facets]
+
+
+# Cylinders: layers of prisms over a disk, each cut into three tetrahedra ----------------------
+
+
+def _layers(
+    tank: Cylinder, edges: int, growth: float, longest: float, halvings: int
+) -> tuple[Array, Index]:
+    """Heights of the layers' borders, in radii, ``(K + 1,)``, and the ring of each layer, -1 for none."""
+    high = tank.electrode_height / tank.radius
+    size = min(high / edges, longest)
+    order = np.argsort(tank.rings)
+    heights, ring = [0.0], []
+    for k, number in enumerate([*order.tolist(), None]):
+        start = heights[-1]
+        end = (
+            tank.height / tank.radius
+            if number is None
+            else tank.rings[number] / tank.radius - high / 2
+        )
+        steps = _steps(end - start, size, growth, longest, both=0 < k < len(order))
+        heights += (start + np.cumsum(steps[::-1] if k == 0 else steps)).tolist()
+        ring += [-1] * len(steps)
+        if number is not None:
+            heights += (end + high * np.arange(1, edges + 1) / edges).tolist()
+            ring += [number] * edges
+    parts = 2**halvings
+    fine = np.interp(np.arange(parts * len(ring) + 1) / parts, np.arange(len(heights)), heights)
+    return fine, np.repeat(np.array(ring, np.int32), parts)
+
+
+def _extrude(
+    points: Array, cells: Index, facets: Index, electrode: Index, heights: Array, ring: Index
+) -> tuple[Array, Index, Index, Index]:
+    """Points, tetrahedra, electrode triangles and electrodes of a body of layers over a disk.
+
+    The cut of a prism follows an order of its triangle's vertices: from outside to inside, then
+    counterclockwise. Neighbours agree on it, and so do cells that a rotation maps to each other.
+    """
+    count, each = len(points), int(electrode.max()) + 1
+    body = np.concatenate([np.hstack([points, np.full((count, 1), z)]) for z in heights])
+    prisms = np.hstack([_outside_first(points, cells), _outside_first(points, cells) + count])
+    walls = np.hstack([facets, facets + count])
+    tetrahedra = prisms[:, [[0, 1, 2, 5], [0, 1, 4, 5], [0, 3, 4, 5]]].reshape(-1, 4)
+    triangles = walls[:, [[0, 1, 3], [0, 3, 2]]].reshape(-1, 3)
+    tetrahedra = oriented(body, tetrahedra.astype(np.int32))
+    shift = count * np.arange(len(ring), dtype=np.int32)[:, None, None]
+    on = np.flatnonzero(ring >= 0)
+    owner = each * ring[on, None] + np.repeat(electrode, 2)
+    return (
+        body,
+        (tetrahedra + shift).reshape(-1, 4),
+        (triangles + shift[on]).reshape(-1, 3),
+        owner.ravel().astype(np.int32),
+    )
+
+
+def _steps(length: float, size: float, growth: float, longest: float, both: bool) -> Array:
+    """Heights of layers that grow from the start, or from both ends, and fill ``length``."""
+    if length <= 1e-9:
+        return np.zeros(0)
+    steps: list[float] = []
+    while sum(steps) < length / (1 + both):
+        steps.append(size)
+        size = min(size * growth, longest)
+    full = np.array(steps + steps[::-1] if both else steps)
+    return np.asarray(full * (length / full.sum()))
+
+
+def _outside_first(points: Array, cells: Index) -> Index:
+    """Vertices of each triangle from outside to inside, those of one radius counterclockwise."""
+    radius = np.linalg.norm(points, axis=1)[cells]
+    odd = np.abs(radius - np.median(radius, axis=1, keepdims=True)).argmax(axis=1)
+    row = np.arange(len(cells))
+    turned = cells[row[:, None], (odd[:, None] + [1, 2, 0]) % 3]  # the odd vertex last
+    inside = radius[row, odd] < np.median(radius, axis=1)
+    return np.asarray(np.where(inside[:, None], turned, turned[:, ::-1]), np.int32)
+
+
+# Other electrode edges: nodes near the wall are turned, cells stay as they are -----------------
+
+
+def electrode_edges(tank: Tank) -> Array:
+    """Angles between which each electrode of a tank lies, degrees, counterclockwise: ``(L, 2)``."""
+    half = tank.width / 2
+    return np.stack([tank.angles - half, tank.angles + half], axis=1)
+
+
+def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float = 0.3) -> Mesh:
+    """The mesh with each electrode between other angles.
+
+    Nodes on the wall turn with the electrode edges next to them, those further in by less, those
+    deeper than ``depth`` not at all.
+
+    Args:
+        mesh: of the tank with evenly spaced electrodes of one width.
+        tank: that tank.
+        edges: angles at which each electrode starts and ends, degrees, counterclockwise, ``(L, 2)``.
+        depth: in radii.
+
+    Raises:
+        ValueError: not two angles for each electrode, or electrodes that overlap or are turned inside out.
+
+    Example:
+        >>> tank = Tank(electrodes=4, width=30)
+        >>> moved = with_electrode_edges(polar_mesh(tank), tank, electrode_edges(tank) + 2)
+        >>> tip = moved.points[moved.facets[0, 0]]
+        >>> round(float(np.rad2deg(np.arctan2(tip[1], tip[0]))), 6)
+        -13.0
+    """
+    edges, nominal = np.asarray(edges, np.float64), electrode_edges(tank)
+    if edges.shape != nominal.shape:
+        raise InputError(f"edges has shape {edges.shape}, expected {nominal.shape}")
+    order = np.argsort(nominal.ravel() % 360)
+    shift = ((edges - nominal + 180) % 360 - 180).ravel()[order]
+    at = (nominal.ravel() % 360)[order]
+    gaps = np.diff(np.append(at + shift, at[0] + shift[0] + 360))
+    if not (gaps > 0).all():
+        number = order[int(gaps.argmin())] // 2 + 1
+        raise InputError(f"electrode {number} overlaps another one, or ends before it starts")
+    radius = np.linalg.norm(mesh.points, axis=1) / tank.radius
+    angle = np.rad2deg(np.arctan2(mesh.points[:, 1], mesh.points[:, 0])) % 360
+    near = np.clip(1 - (1 - radius) / depth, 0, 1)
+    share = near**2 * (3 - 2 * near)
+    around = np.concatenate([at - 360, at, at + 360])
+    turned = np.deg2rad(angle + share * np.interp(angle, around, np.tile(shift, 3)))
+    points = (radius * tank.radius)[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1)
+    return replace(mesh, points=points)

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import depth_first_order
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.models.boundary import BoundaryLoop, boundary_loop
+from onmanifold.operators.eit.mesh.mesh import boundary_facets, facet_keys
 from onmanifold.operators.eit.models.system import System
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 _GAUSS = np.polynomial.legendre.leggauss(4)
 
 
@@ -57,11 +60,6 @@ class Continuum:
                 f"currents has to map (P,) to (I, P); for one place it gave shape {values.shape}"
             )
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(I, P): number of current patterns, number of potentials measured for each."""
-        return len(self.currents(np.zeros(1))), int(self.points)
-
     @classmethod
     def walsh(cls, arcs: int = 16, points: int = 128) -> Continuum:
         """The ``arcs - 1`` Walsh functions: +1 or -1 on equal arcs, of total mass 1 A, orthogonal.
@@ -73,10 +71,9 @@ class Continuum:
             arcs: a power of two.
             points: measured potentials.
         """
-        _require_power_of_two(arcs)
-        signs = np.ones((1, 1))
-        while len(signs) < arcs:
-            signs = np.block([[np.kron(signs, [1, 1])], [np.kron(signs, [1, -1])]])
+        if arcs < 2 or arcs & (arcs - 1):
+            raise InputError(f"arcs has to be a power of two, got {arcs}")
+        signs = hadamard(arcs, float)
         changes = (np.diff(signs, axis=1) != 0).sum(axis=1)
         return cls.piecewise(signs[np.argsort(changes)][1:], points)
 
@@ -122,10 +119,8 @@ class Continuum:
 
         Raises:
             ValueError: the mesh is not two-dimensional, its boundary is not one closed curve, or the currents
-                of a pattern do not sum to zero; or the mesh is shared out among ranks of MPI.
+                of a pattern do not sum to zero.
         """
-        if discretization.ranks > 1:
-            raise InputError("the continuum model runs on one rank; leave out comm")
         loop = boundary_loop(discretization)
         n = discretization.size
         loads = self._loads(loop, n)
@@ -173,16 +168,104 @@ class Continuum:
         return csr_array(loop.shapes(places, size).T - everywhere)
 
 
+@dataclass(frozen=True, eq=False)
+class BoundaryLoop:
+    """Boundary edges in counterclockwise order.
+
+    Places are ``t`` in [0, 1), the part of the boundary's length from the positive x axis.
+
+    Attributes:
+        dofs: degrees of freedom of each edge: start, end and, for second-order elements, middle, ``(F,
+            2 or 3)``.
+        start: t of each edge's start, ascending, ``(F,)``.
+        length: of the boundary, m.
+    """
+
+    dofs: Index
+    start: Array
+    length: float
+
+    def shapes(self, t: Array, size: int) -> csr_array:
+        """The shape functions' values at ``t`` of ``(P,)``: ``(P, size)``."""
+        # -1: the last edge, which reaches over t = 0
+        edge = np.searchsorted(self.start, t, side="right") - 1
+        width = np.diff(self.start, append=self.start[0] + 1)
+        x = (t - self.start[edge] + (edge < 0)) / width[edge]
+        if self.dofs.shape[1] == 2:
+            values = np.stack([1 - x, x], axis=1)
+        else:
+            values = np.stack([(1 - x) * (1 - 2 * x), x * (2 * x - 1), 4 * x * (1 - x)], axis=1)
+        rows = np.repeat(np.arange(len(t)), values.shape[1])
+        entries = (values.ravel(), (rows, self.dofs[edge].ravel()))
+        return coo_array(entries, shape=(len(t), size)).tocsr()
+
+
+def boundary_loop(discretization: Discretization) -> BoundaryLoop:
+    """Walk once around the boundary.
+
+    Raises:
+        ValueError: the mesh is not two-dimensional, or its boundary is not one closed curve.
+    """
+    d = discretization
+    if d.cells.shape[1] != 3:
+        raise InputError("the continuum model is for two-dimensional meshes")
+    dofs = _walk(d)
+    lengths = _lengths(d.nodes, dofs)
+    total = float(lengths.sum())
+    start = np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) / total
+    start = (start - _origin(d.nodes, dofs, start, lengths / total)) % 1
+    first = int(np.argmin(start))
+    return BoundaryLoop(np.roll(dofs, -first, axis=0), np.roll(start, -first), total)
+
+
+def _walk(d: Discretization) -> Index:
+    """Edges of one cell only as they follow each other counterclockwise: start, end, perhaps middle."""
+    edges = boundary_facets(d.dofs, 2)[0]
+    graph = coo_array((np.ones(len(edges)), edges[:, :2].T), shape=(d.size, d.size))
+    nodes = depth_first_order(graph, edges[0, 0], directed=False, return_predecessors=False)
+    if len(nodes) != len(edges):
+        raise InputError(
+            "the mesh's boundary falls into several curves; the continuum model needs one"
+        )
+    x, y = d.nodes[nodes].T
+    if x @ np.roll(y, -1) < y @ np.roll(x, -1):  # the area inside is negative
+        nodes = nodes[::-1]
+    dofs = np.stack([nodes, np.roll(nodes, -1)], axis=1)
+    keys, wanted = facet_keys(edges[:, :2], d.size), facet_keys(dofs, d.size)
+    order = np.argsort(keys)
+    middles = edges[order[np.searchsorted(keys[order], wanted)], 2:]
+    return np.hstack([dofs, middles]).astype(np.int64)
+
+
+def _lengths(nodes: Array, dofs: Index) -> Array:
+    """Length of each edge, m, ``(F,)``; of second-order edges along their parabola."""
+    a, b = nodes[dofs[:, 0]], nodes[dofs[:, 1]]
+    if dofs.shape[1] == 2:
+        return np.asarray(np.linalg.norm(b - a, axis=1))
+    c = nodes[dofs[:, 2]]
+    x, weight = np.polynomial.legendre.leggauss(5)
+    x = ((x + 1) / 2)[:, None, None]
+    speed = (4 * x - 3) * a + (4 * x - 1) * b + (4 - 8 * x) * c
+    return np.asarray((weight / 2) @ np.linalg.norm(speed, axis=2))
+
+
+def _origin(nodes: Array, dofs: Index, start: Array, width: Array) -> float:
+    """Where the boundary crosses the positive x axis, seen from the middle of its box."""
+    rim = nodes[dofs[:, 0]]
+    middle = (rim.min(axis=0) + rim.max(axis=0)) / 2
+    (x1, y1), (x2, y2) = (rim - middle).T, (nodes[dofs[:, 1]] - middle).T
+    crossing = np.flatnonzero((y1 <= 0) & (y2 > 0) & (x1 + x2 > 0))
+    if len(crossing) == 0:
+        return 0.0
+    k = crossing[np.argmax(x1[crossing] + x2[crossing])]
+    return float(start[k] + width[k] * -y1[k] / (y2[k] - y1[k]))
+
+
 def _quadrature(cuts: Array) -> tuple[Array, Array]:
     """Places and weights of Gauss' rule on each interval between neighbouring cuts, ``(P,)`` each."""
     x, weight = _GAUSS
     width = np.diff(cuts)[:, None]
     return (cuts[:-1, None] + width * (x + 1) / 2).ravel(), (width * weight / 2).ravel()
-
-
-def _require_power_of_two(arcs: int) -> None:
-    if arcs < 2 or arcs & (arcs - 1):
-        raise InputError(f"arcs has to be a power of two, got {arcs}")
 
 
 def _check_balance(total: Array, mass: Array) -> None:

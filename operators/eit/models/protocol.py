@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +32,9 @@ class Protocol:
         measured: which pattern is measured in which injection, bool, ``(I, M)``; ``None`` where all
             are.
 
+    Args:
+        drop_driven: leave out voltages at electrodes that carry the injection's current.
+
     Raises:
         ValueError: matrices that do not fit together, entries that are not finite, a column of
             ``injections`` that is zero or does not sum to zero, a column of ``patterns`` that is zero,
@@ -47,8 +50,9 @@ class Protocol:
     injections: Array
     patterns: Array
     measured: NDArray[np.bool_] | None = None
+    drop_driven: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, drop_driven: bool) -> None:
         for name in ("injections", "patterns"):
             matrix = np.array(getattr(self, name), dtype=np.float64)
             if matrix.ndim != 2 or 0 in matrix.shape:
@@ -66,17 +70,18 @@ class Protocol:
                 f"the currents of injection {wrong[0] + 1} (of {self.injections.shape[1]}) sum to "
                 f"{self.injections[:, wrong[0]].sum():.6g}; what flows in has to flow out"
             )
-        object.__setattr__(self, "measured", self._checked(self.measured))
+        object.__setattr__(self, "measured", self._checked(self.measured, drop_driven))
 
-    def _checked(self, measured: ArrayLike | None) -> NDArray[np.bool_] | None:
-        if measured is None:
-            return None
-        mask = np.array(measured)
+    def _checked(self, measured: ArrayLike | None, drop_driven: bool) -> NDArray[np.bool_] | None:
+        mask = np.ones(self.full_shape, bool) if measured is None else np.array(measured)
         if mask.dtype != np.bool_ or mask.shape != self.full_shape:
             raise InputError(
                 f"measured has to be boolean with one row for each injection and one column for each "
                 f"pattern, {self.full_shape}; got {mask.dtype} {mask.shape}"
             )
+        if drop_driven:
+            touches = (self.injections != 0).T.astype(int) @ (self.patterns != 0).astype(int)
+            mask &= touches == 0
         if not mask.any():
             raise InputError("nothing is measured: no pattern is left in any injection")
         return None if mask.all() else mask  # writable: torch shares no other arrays
@@ -130,69 +135,17 @@ class Protocol:
         Args:
             electrodes: from 0. A voltage involves those of its pattern and those that carry current.
         """
-        gone = self._numbers(electrodes)
-        injections = ~(self.injections[gone] != 0).any(axis=0)
-        patterns = ~(self.patterns[gone] != 0).any(axis=0)
-        return self.mask & np.outer(injections, patterns)
-
-    def without(self, electrodes: Iterable[int]) -> Self:
-        """The protocol without the injections and patterns that use these electrodes.
-
-        The electrodes stay in the tank: they have rows of zeros here, and still shunt current.
-
-        Args:
-            electrodes: from 0.
-
-        Raises:
-            ValueError: an electrode that does not exist, or no voltage is left.
-
-        Example:
-            >>> Protocol.adjacent(8).without([3]).shape
-            (6, 6)
-        """
-        gone = self._numbers(electrodes)
-        kept = self.free_of(gone)
-        i, m = kept.any(axis=1), kept.any(axis=0)
-        if not kept.any():
-            named = ", ".join(str(e + 1) for e in gone)
-            raise InputError(f"no voltage is left without electrodes {named}")
-        return type(self)(self.injections[:, i], self.patterns[:, m], kept[np.ix_(i, m)])
-
-    def _numbers(self, electrodes: Iterable[int]) -> list[int]:
-        numbers = sorted({int(e) for e in electrodes})
-        beyond = [e for e in numbers if not 0 <= e < self.electrodes]
+        gone = sorted({int(e) for e in electrodes})
+        beyond = [e for e in gone if not 0 <= e < self.electrodes]
         if beyond:
             raise InputError(
                 f"there is no electrode {beyond[0]} (counted from 0) among {self.electrodes}"
             )
-        return numbers
+        injections = ~(self.injections[gone] != 0).any(axis=0)
+        patterns = ~(self.patterns[gone] != 0).any(axis=0)
+        return self.mask & np.outer(injections, patterns)
 
     # Ways to make one ----------------------------------------------------------------------------
-
-    @classmethod
-    def from_matrices(
-        cls,
-        injections: ArrayLike,
-        patterns: ArrayLike,
-        measured: ArrayLike | None = None,
-        *,
-        drop_driven: bool = False,
-    ) -> Self:
-        """A protocol from matrices ``(L, I)`` and ``(L, M)``.
-
-        Args:
-            injections: A.
-            patterns: weights.
-            measured: bool, ``(I, M)``; all if ``None``.
-            drop_driven: leave out voltages at electrodes that carry the injection's current.
-        """
-        currents = np.asarray(injections, np.float64)
-        weights = np.asarray(patterns, np.float64)
-        made = cls(currents, weights, None if measured is None else np.asarray(measured))
-        if not drop_driven:
-            return made
-        touches = (currents != 0).T.astype(int) @ (weights != 0).astype(int)
-        return cls(currents, weights, made.mask & (touches == 0))
 
     @classmethod
     def from_pairs(
@@ -221,7 +174,7 @@ class Protocol:
             measure = _neighbours(electrodes)
         injections = current * _differences(electrodes, drive, "injection", "drives")
         patterns = _differences(electrodes, measure, "pattern", "measures at")
-        return cls.from_matrices(injections, patterns, drop_driven=drop_driven)
+        return cls(injections, patterns, None, drop_driven)
 
     @classmethod
     def adjacent(cls, electrodes: int, current: float = 1.0, *, drop_driven: bool = False) -> Self:
@@ -299,7 +252,7 @@ class Protocol:
         sines = [np.sin(k * angle) for k in range(1, (electrodes - 1) // 2 + 1)]
         waves = np.stack(cosines + sines, axis=1)
         waves[np.abs(waves) < 1e-12] = 0.0
-        return cls.from_matrices(current * waves, np.eye(electrodes), drop_driven=drop_driven)
+        return cls(current * waves, np.eye(electrodes), None, drop_driven)
 
     def __eq__(self, other: Any) -> bool:
         return (

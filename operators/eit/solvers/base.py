@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,70 +62,6 @@ class Solver(ABC):
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all ranks of an MPI run; ``value`` itself where there is one."""
         return value
-
-
-class OneAtATime(Solver):
-    """A solver that holds the factorization of one matrix at a time.
-
-    The members of a batch are factorized while they are solved for, so that the memory does not grow with the
-    batch. The last one is kept.
-
-    Args:
-        size: number of unknowns n.
-        count: number of entries of a matrix.
-    """
-
-    def __init__(self, size: int, count: int) -> None:
-        self.size, self.count = size, count
-        self.lock = threading.Lock()
-        self.held: tuple[object, int] | None = None  # the factor's key and the member
-
-    def factorize(self, entries: Tensor) -> Factor:
-        self.check(lambda: check_entries(entries, self.count))
-        return _DeferredFactor(self, entries)
-
-    @abstractmethod
-    def set_matrix(self, entries: Array) -> bool:
-        """Factorize the matrix with these entries, ``(nnz,)``; False where it is not positive definite."""
-
-    @abstractmethod
-    def prepare(self, right: Array) -> Any:
-        """Right-hand sides ``(n, k)`` as :meth:`substitute` takes them."""
-
-    @abstractmethod
-    def substitute(self, prepared: Any, result: Array) -> None:
-        """Solve with the present factorization; solutions are the rows of ``result``, ``(k, n)``."""
-
-    def check(self, test: Callable[[], None]) -> None:
-        """Call a test that raises ``ValueError`` where the input is wrong."""
-        test()
-
-
-class _DeferredFactor:
-    """The matrices of a batch, factorized one after the other when a solution is asked for."""
-
-    def __init__(self, solver: OneAtATime, entries: Tensor) -> None:
-        self._solver, self._entries = solver, entries
-        self._key = object()
-
-    def solve(self, right: Tensor) -> Tensor:
-        solver, entries = self._solver, self._entries
-        solver.check(lambda: check_right(right, len(entries), solver.size))
-        result = np.empty((len(entries), right.shape[-1], solver.size))
-        given, matrices = to_numpy(right), to_numpy(entries)
-        with solver.lock:
-            shared = solver.prepare(given) if right.ndim == 2 else None
-            for b, row in enumerate(result):
-                if solver.held != (self._key, b):
-                    solver.held = None
-                    if not solver.set_matrix(matrices[b]):
-                        raise not_positive_definite(b)
-                    solver.held = (self._key, b)
-                solver.substitute(solver.prepare(given[b]) if shared is None else shared, row)
-        return torch.from_numpy(result).transpose(1, 2).to(entries.device)
-
-    def select(self, rows: Tensor) -> Factor:
-        return _DeferredFactor(self._solver, self._entries[rows])
 
 
 def check_entries(entries: Tensor, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,24 +13,33 @@ from torch import Tensor
 
 from onmanifold.errors import InputError, MissingPackage
 from onmanifold.operators.eit.fem.assembly import require_dolfinx
-from onmanifold.operators.eit.solvers.base import Array, Index, OneAtATime
+from onmanifold.operators.eit.solvers.base import (
+    Array,
+    Index,
+    Solver,
+    check_entries,
+    check_right,
+    not_positive_definite,
+    to_numpy,
+)
 
 METHODS = ("gamg", "hypre", "mumps")
 _TOLERANCE = 1e-12  # of the residual, so that voltages do not depend on the number of ranks
 _ITERATIONS = 1000
 _AMF, _METIS = 2, 5  # MUMPS' numbers of orderings (its control parameter 7)
 _NEGATIVE_PIVOTS = 12  # of its global information
-_SPARSE = (
-    0.1  # with a smaller share of rows that are not zero, right-hand sides are given as sparse
-)
+_SPARSE = 0.1  # right-hand sides with a smaller share of rows that are not zero are given as sparse
 
 
-class PetscSolver(OneAtATime):
+class PetscSolver(Solver):
     """Cholesky factorization by MUMPS, or conjugate gradients with algebraic multigrid.
 
-    The symbolic analysis is done once. On several ranks every one holds some of the cells, numbers the
-    unknowns that these touch, and gives what its cells contribute to the matrix and its right-hand sides
-    at these unknowns; unknowns on the interface belong to several ranks. Then all calls are collective.
+    The symbolic analysis is done once. One matrix is held at a time: the members of a batch are factorized
+    while they are solved for, so that the memory does not grow with the batch.
+
+    On several ranks every one holds some of the cells, numbers the unknowns that these touch, and gives what
+    its cells contribute to the matrix and its right-hand sides at these unknowns; unknowns on the interface
+    belong to several ranks. Then all calls are collective.
 
     Args:
         indptr: row pointers of this rank's pattern in compressed rows, both triangles, ``(n + 1,)``.
@@ -56,7 +66,9 @@ class PetscSolver(OneAtATime):
         comm: Any = None,
         method: str = "mumps",
     ) -> None:
-        super().__init__(len(indptr) - 1, len(indices))
+        self.size, self.count = len(indptr) - 1, len(indices)
+        self.lock = threading.Lock()
+        self.held: tuple[object, int] | None = None  # batch and member that are factorized
         require_dolfinx()
         self._petsc: Any = import_module("petsc4py.PETSc")
         if method not in METHODS:
@@ -82,8 +94,11 @@ class PetscSolver(OneAtATime):
             self._matrix.setNearNullSpace(kernel)
         self._ksp = self._new_solver(method, dimension)
 
+    def factorize(self, entries: Tensor) -> PetscFactor:
+        self.check(lambda: check_entries(entries, self.count))
+        return PetscFactor(self, entries)
+
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over all ranks."""
         if self._comm.size == 1:
             return value
         total = value.detach().cpu().contiguous().numpy().copy()
@@ -102,6 +117,7 @@ class PetscSolver(OneAtATime):
             raise InputError(messages[0])
 
     def set_matrix(self, entries: Array) -> bool:
+        """Factorize the matrix with these entries, ``(nnz,)``; False where it is not positive definite."""
         self._matrix.setValuesCOO(entries)
         if not self._direct and self._matrix.getDiagonal().min()[1] <= 0:
             return False  # iterations do not always notice
@@ -135,6 +151,7 @@ class PetscSolver(OneAtATime):
         return self._petsc.Mat().createTranspose(transposed)
 
     def substitute(self, prepared: Any, result: Array) -> None:
+        """Solve with the present factorization; solutions are the rows of ``result``, ``(k, n)``."""
         if self._direct and self._comm.size == 1:
             x = self._dense(result.T)
             self._ksp.getPC().getFactorMatrix().matSolve(prepared, x)
@@ -203,6 +220,35 @@ class PetscSolver(OneAtATime):
         """A dense matrix of PETSc over an array of this rank's rows, in columns."""
         sizes = ((len(own), self._matrix.getSize()[0]), (None, own.shape[1]))
         return self._petsc.Mat().createDense(sizes, array=own, comm=self._comm)
+
+
+class PetscFactor:
+    """The matrices of a batch, factorized one after the other when a solution is asked for."""
+
+    def __init__(self, solver: PetscSolver, entries: Tensor) -> None:
+        self._solver, self._entries = solver, entries
+        self._key = object()
+
+    def solve(self, right: Tensor) -> Tensor:
+        """See :meth:`Factor.solve`."""
+        solver, entries = self._solver, self._entries
+        solver.check(lambda: check_right(right, len(entries), solver.size))
+        result = np.empty((len(entries), right.shape[-1], solver.size))
+        given, matrices = to_numpy(right), to_numpy(entries)
+        with solver.lock:
+            shared = solver.prepare(given) if right.ndim == 2 else None
+            for b, row in enumerate(result):
+                if solver.held != (self._key, b):
+                    solver.held = None
+                    if not solver.set_matrix(matrices[b]):
+                        raise not_positive_definite(b)
+                    solver.held = (self._key, b)
+                solver.substitute(solver.prepare(given[b]) if shared is None else shared, row)
+        return torch.from_numpy(result).transpose(1, 2).to(entries.device)
+
+    def select(self, rows: Tensor) -> PetscFactor:
+        """See :meth:`Factor.select`."""
+        return PetscFactor(self._solver, self._entries[rows])
 
 
 def _ownership(numbering: Index, comm: Any) -> tuple[Index, range]:
