@@ -5,8 +5,7 @@ mesh, both with noise of 0.1 %. The coarse mesh, whose nodes and cells are other
 differences.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import typer
@@ -21,23 +20,14 @@ from shared.tables import Table
 NOISE = 0.001
 
 
-@dataclass(frozen=True)
-class Balls:
-    """Images of two balls, and what electrodes measured of them.
+class Balls(NamedTuple):
+    """Images of two balls, and what electrodes measured of them."""
 
-    Attributes:
-        truth: the images ``(B, 1, 128, 128)``.
-        operator: inverts the voltages, as differences to those of the empty disk.
-        measurement: voltages of the images.
-        noise: standard deviation of a difference, by the noise of the two that it is made of.
-        std: the same with the differences between the meshes.
-    """
-
-    truth: Tensor
-    operator: EIT
-    measurement: Tensor
-    noise: Tensor
-    std: Tensor
+    truth: Tensor  # the images (B, 1, 128, 128)
+    operator: EIT  # inverts the voltages, as differences to those of the empty disk
+    measurement: Tensor  # voltages of the images
+    noise: Tensor  # standard deviation of a difference, by the noise of the two that it is made of
+    std: Tensor  # the same with the differences between the meshes
 
     @classmethod
     def make(cls, n: int, seed: int, mesh: str = "coarse") -> Self:

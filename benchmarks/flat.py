@@ -28,7 +28,6 @@ import typer
 from torch import Tensor
 
 from onmanifold import load_prior
-from onmanifold.pretrained import prior_names
 from onmanifold.priors.autoencoder import Autoencoder
 from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs
@@ -63,9 +62,7 @@ def shortened(name: str, steps: int | None) -> Recipe:
 def trained(recipe: Recipe) -> Autoencoder:
     """What a recipe trains."""
     with TemporaryDirectory() as folder:
-        prior = train(recipe, folder, progress=False)
-    assert isinstance(prior, Autoencoder)
-    return prior
+        return train(recipe, folder, progress=False)
 
 
 def encoder_alone(name: str, steps: int | None, **changes: float) -> Autoencoder:
@@ -79,19 +76,13 @@ def encoder_alone(name: str, steps: int | None, **changes: float) -> Autoencoder
 
 
 def flat(name: str, steps: int | None) -> Autoencoder:
-    """The flat autoencoder: pretrained, if there is one and no other number of steps is asked for."""
-    if steps is None and name in prior_names():
-        prior = load_prior(name)
-        assert isinstance(prior, Autoencoder)
-        return prior
-    return trained(shortened(name, steps))
+    """The flat autoencoder: pretrained, if no other number of steps is asked for."""
+    return load_prior(name) if steps is None else trained(shortened(name, steps))
 
 
 def loaded(name: str) -> GeodesicDataset:
     """The recipe's data manifold."""
-    data = Recipe.read(name).load_data()
-    assert isinstance(data, GeodesicDataset)
-    return data
+    return Recipe.read(name).load_data()
 
 
 @torch.no_grad()

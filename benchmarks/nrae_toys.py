@@ -18,8 +18,7 @@ takes others.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import typer
@@ -44,31 +43,18 @@ from shared.tables import Table
 ORDERED = 0.99  # rank correlation from which on an order is correct
 
 
-@dataclass(frozen=True)
-class Toy:
-    """A data set, and what every method gets to learn it.
+class Toy(NamedTuple):
+    """A data set, and what every method gets to learn it."""
 
-    Attributes:
-        data: from a seed.
-        figures: what is measured of a trained method.
-        titles: of these figures.
-        linear: neighbours and kernel of NRAE-L, of which a step draws two.
-        quadratic: the same of NRAE-Q.
-        hidden: width of the dense networks.
-        depth: number of their hidden layers.
-        steps: of Adam, with 32 examples each.
-        rate: largest learning rate.
-    """
-
-    data: Callable[[int], Any]
-    figures: Callable[[AutoencoderTraining], tuple[float, ...]]
-    titles: tuple[str, ...]
-    linear: tuple[int, float]
-    quadratic: tuple[int, float]
-    hidden: int
-    depth: int
-    steps: int
-    rate: float
+    data: Callable[[int], Any]  # from a seed
+    figures: Callable[[AutoencoderTraining], tuple[float, ...]]  # of a trained method
+    titles: tuple[str, ...]  # of these figures
+    linear: tuple[int, float]  # neighbours and kernel of NRAE-L, of which a step draws two
+    quadratic: tuple[int, float]  # the same of NRAE-Q
+    hidden: int  # width of the dense networks
+    depth: int  # number of their hidden layers
+    steps: int  # of Adam, with 32 examples each
+    rate: float  # largest learning rate
 
     @property
     def methods(self) -> dict[str, tuple[type[AutoencoderTraining], Any]]:
@@ -144,24 +130,23 @@ def curve_errors(method: AutoencoderTraining) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def order(method: AutoencoderTraining, x: Tensor, coordinate: Tensor) -> float:
+def order(method: AutoencoderTraining, x: Tensor, coordinate: Tensor) -> tuple[float]:
     """Absolute rank correlation of the codes of ``x`` with their coordinate."""
     codes = method.model.encoder(x)
-    return abs(float(spearmanr(codes.squeeze(1), coordinate).statistic))
+    return (abs(float(spearmanr(codes.squeeze(1), coordinate).statistic)),)
 
 
 def spiral_order(method: AutoencoderTraining) -> tuple[float]:
     """:func:`order` along the noise-free curve."""
     data: Any = method.data
     coordinate = torch.linspace(*data.ends, 1000)
-    return (order(method, data.points(coordinate[:, None]), coordinate),)
+    return order(method, data.points(coordinate[:, None]), coordinate)
 
 
 def digit_order(method: AutoencoderTraining) -> tuple[float]:
     """:func:`order` of the images."""
-    data: Any = method.data
-    part = data.part("train")
-    return (order(method, part.x, part.numbers),)
+    part = method.data.part("train")
+    return order(method, part.x, part.numbers)
 
 
 ORDER = "rank correlation"

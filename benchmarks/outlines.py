@@ -64,12 +64,13 @@ def recipe_for(method: str, dim: int, steps: int) -> Recipe:
     shipped = Recipe.read("outline")
     schedule = shipped.schedule | {"length": steps, "examples": 10_000}
     recipe = replace(shipped, method=method, schedule=schedule, model=shipped.model | {"dim": dim})
-    if method == "vae":
-        return recipe
-    if method == "nrae-l":
-        return replace(recipe, loss={"neighbours": 5, "kernel": 0.1, "drawn": 1})
-    if method == "ae":
-        return replace(recipe, loss={})
+    losses = {
+        "ae": {},
+        "vae": shipped.loss,
+        "nrae-l": {"neighbours": 5, "kernel": 0.1, "drawn": 1},
+    }
+    if method in losses:
+        return replace(recipe, loss=losses[method])
     chart = {"network": "dense", "options": shipped.model["options"]}
     noise = {"sigma_x": 0.03, "sigma_z": 0.01}
     model = {"dim": dim, "charts": 1, **noise, "flow": {"layers": 2}, "chart": chart}

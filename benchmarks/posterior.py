@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from math import pi
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import typer
@@ -121,7 +121,6 @@ def deblurred(n: int) -> tuple[Tensor, Tensor, Solution]:
 def grid_mass(solution: Solution, cells: int = 1500) -> Tensor:
     """The posterior's mass of curves in even cells of each chart, by integration: ``(B, K, cells)``."""
     problem = solution.problem
-    assert problem is not None
     prior = problem.prior
     edges = torch.linspace(-1, 1, cells + 1) * float(prior.box)
     z = (0.5 * (edges[1:] + edges[:-1])).unsqueeze(1)
@@ -224,7 +223,9 @@ SettingName = one_of(SETTINGS)
 
 
 def main(
-    part: Literal["coverage", "circle", "modes", "moves", "figure"],
+    part: Annotated[
+        Literal["coverage", "circle", "modes", "moves", "figure"], typer.Argument()
+    ] = "coverage",
     settings: list[SettingName] = tuple(SettingName),
     problems: int = 200,
     output: Path = Path("docs/uncertainty.png"),

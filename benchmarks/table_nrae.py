@@ -1,4 +1,4 @@
-"""Table 1 of the NRAE paper: ``python benchmarks/table_nrae.py [--output table.json] [--jobs 2]``.
+"""Table 1 of the NRAE paper: ``python benchmarks/table_nrae.py [--output FOLDER] [--jobs 2]``.
 
 Eleven autoencoders learn digits (MNIST) and clothes (Fashion-MNIST) from few (S) and many (L) images, with
 the same networks, batches and number of steps. The table has the mean squared error per pixel of the 10 000
@@ -9,43 +9,33 @@ validation images are measured; test images choose nothing.
 One number of each method is chosen on the validation images, from three values, in trainings of half the
 length with a seed that the table does not use. ``CHOSEN`` has the choice of
 
-    python benchmarks/table_nrae.py --choose --output choice.json
+    python benchmarks/table_nrae.py --choose
 
-The data are found in $ONMANIFOLD_DATA. A call that was interrupted goes on where it stopped.
+The data are found in $ONMANIFOLD_DATA. Results are kept in the folder, so that a call that was interrupted
+goes on where it stopped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
-from tempfile import gettempdir
 from typing import Annotated
 
 import typer
+from joblib import Memory
 
 from shared.jobs import in_jobs
 from shared.options import one_of
-from shared.records import Records
 from shared.tables import Table
 from table_parts.designs import BLOCKS, CHOSEN, GRIDS, METHODS, NEIGHBORHOOD, PUBLISHED
 from table_parts.fitting import STEPS, Training, fit
 
 CHOICE_SEED = 100
-OUTPUT = Path(gettempdir()) / "onmanifold-table.json"
+OUTPUT = Path(__file__).resolve().parents[1] / "runs" / "table-nrae"
 Result = dict[str, float]
+Results = Callable[[list[Training]], dict[Training, Result]]
 
 
-def results_of(
-    records: Records, trainings: Iterable[Training], jobs: int
-) -> dict[Training, Result]:
-    """The results of trainings; those that there are no records of are made."""
-    wanted = list(trainings)
-    missing = [training for training in wanted if str(training) not in records]
-    for training, result in in_jobs(fit, missing, jobs, "trainings"):
-        records.keep(str(training), result)
-    return {training: records[str(training)] for training in wanted}
-
-
-def choose(records: Records, blocks: list[str], methods: list[str], jobs: int) -> None:
+def choose(results_of: Results, blocks: list[str], methods: list[str]) -> None:
     """Try every value of every method, AE's learning rates first, and print the best."""
     chosen: dict[str, dict[str, float]] = {}
     for group in (["ae"], [method for method in methods if method != "ae"]):
@@ -56,7 +46,7 @@ def choose(records: Records, blocks: list[str], methods: list[str], jobs: int) -
             for value in GRIDS[method][1]
             for rate in [chosen["ae"][block] if chosen else value]
         ]
-        found = results_of(records, tried, jobs)
+        found = results_of(tried)
         for method in group:
             chosen[method] = {}
             for block in blocks:
@@ -109,10 +99,14 @@ def main(
     methods: list[MethodName] = tuple(MethodName),
     choose_numbers: Annotated[bool, typer.Option("--choose")] = False,
 ) -> None:
-    """Train what is missing in the file of results and print the table, or choose each method's number."""
-    records = Records(output)
+    """Train what is missing in the folder of results and print the table, or choose each method's number."""
+    cached = Memory(output, verbose=0).cache(fit)
+
+    def results_of(trainings: list[Training]) -> dict[Training, Result]:
+        return dict(zip(trainings, in_jobs(cached, trainings, jobs, "trainings"), strict=True))
+
     if choose_numbers:
-        choose(records, blocks, methods, jobs)
+        choose(results_of, blocks, methods)
         return
     plan = {
         (block, method): [
@@ -122,7 +116,7 @@ def main(
         for block in blocks
         for method in methods
     }
-    found = results_of(records, (t for trainings in plan.values() for t in trainings), jobs)
+    found = results_of([training for trainings in plan.values() for training in trainings])
     for block in blocks:
         rows = {method: [found[t] for t in plan[block, method]] for method in methods}
         print_block(block, rows)

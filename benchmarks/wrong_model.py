@@ -125,7 +125,6 @@ def report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentWarning)
         solution = solve(operator, y, prior, fidelity=fidelity, starts=starts)
-    assert solution.problem is not None
     deviation = solution.problem.fidelity.deviation(y)
     excess = ((solution.misfit - solution.expected_misfit) / deviation).median()
     ratio = (solution.misfit / solution.expected_misfit).median()

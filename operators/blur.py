@@ -52,7 +52,7 @@ class Blur(nn.Module):
         method: how to compute. ``separable``: a matrix for each axis, for a kernel of rank one.
             ``spatial``: sums over the taps. ``fft``: a product in the Fourier domain. ``auto`` takes
             ``separable`` where it needs fewer operations than ``fft``, ``spatial`` for at most 9 taps on
-            a small image, else ``fft``; ``benchmarks/blur.py`` compares their times.
+            a small image, else ``fft``.
 
     Raises:
         ValueError: a kernel that is empty, not two-dimensional or not finite; an unknown boundary or

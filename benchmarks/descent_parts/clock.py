@@ -1,18 +1,18 @@
 """Where the time of a descent goes: operator, networks, everything else."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from torch import Tensor
-
-from onmanifold import ForwardOperator, ManifoldPrior, geometry
-from onmanifold.operator import Linearization, linearize
+from onmanifold import ForwardOperator, ManifoldPrior, Point, geometry
+from onmanifold.operator import linearize
 
 NETWORK = ("decode", "encode", "log_prob", "responsibilities", "project_code")
 DERIVATIVES = ("decode_with_jacobian", "log_prob_gradient", "log_prob_derivatives")
+OPERATOR = ("A", "A_jvp", "A_vjp", "linearize")
+LINEARIZATION = ("jvp", "vjp", "select")
 
 
 class Clock:
@@ -37,40 +37,22 @@ class Clock:
 
         return wrapped
 
-    @contextmanager
-    def networks(self, prior: ManifoldPrior) -> Iterator[None]:
-        """Put the prior's networks, and their derivatives, on the clock."""
-        functions = {name: self.timed(getattr(geometry, name)) for name in DERIVATIVES}
-        with patch.multiple(geometry, **functions):
-            for name in NETWORK:
-                setattr(prior, name, self.timed(getattr(prior, name)))
-            try:
-                yield
-            finally:
-                for name in NETWORK:
-                    delattr(prior, name)
 
-
-class TimedLinearization:
-    """A linearization on a clock."""
-
-    def __init__(self, at: Linearization, clock: Clock) -> None:
-        self.at, self.clock, self.y = at, clock, at.y
-        self.jvp, self.vjp = clock.timed(at.jvp), clock.timed(at.vjp)
-
-    def select(self, rows: Tensor) -> "TimedLinearization":
-        return TimedLinearization(self.clock.timed(self.at.select)(rows), self.clock)
-
-
-class TimedOperator:
-    """An operator on a clock."""
-
-    def __init__(self, operator: ForwardOperator, clock: Clock) -> None:
-        self.operator, self.clock = operator, clock
-        self.x_shape, self.y_shape = operator.x_shape, operator.y_shape
-        self.linear = operator.linear
-        self.A = clock.timed(operator.A)
-        self.A_jvp, self.A_vjp = clock.timed(operator.A_jvp), clock.timed(operator.A_vjp)
-
-    def linearize(self, x: Tensor) -> TimedLinearization:
-        return TimedLinearization(self.clock.timed(linearize)(self.operator, x), self.clock)
+@contextmanager
+def clock_on(operator: ForwardOperator, prior: ManifoldPrior, start: Point) -> Iterator[Clock]:
+    """A clock on an operator, on its linearizations (as at a start), and on a prior's networks."""
+    clock = Clock()
+    linearization = type(linearize(operator, prior.decode(start.select([0]))))
+    timed: list[tuple[object, Sequence[str]]] = [
+        (operator, OPERATOR),
+        (linearization, LINEARIZATION),
+        (prior, NETWORK),
+        (geometry, DERIVATIVES),
+    ]
+    with ExitStack() as patches:
+        for owner, names in timed:
+            for name in names:
+                if hasattr(owner, name):
+                    slow = clock.timed(getattr(owner, name))
+                    patches.enter_context(patch.object(owner, name, slow))
+        yield clock

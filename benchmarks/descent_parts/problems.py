@@ -1,9 +1,7 @@
 """The problems of benchmarks/descent.py: operator, measurements, prior, and the initial points."""
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,37 +27,27 @@ from onmanifold.descent import build_problem, descend
 from onmanifold.descent.problem import Problem
 from onmanifold.geometry import locate
 from onmanifold.initial_points import choose_initial_points
+from onmanifold.operators.eit import EIT, flag_channels, ktc
+from tanks_parts.cases import load_real, measured_tanks
+from tanks_parts.methods import noise, offset_images, saturating
 from toys import TOYS
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARE = 0.01  # above the best known objective: still a success, ...
 NATS = 1.0  # ... if it is no less likely than by this much: of noisy data, 1 % hides a wrong answer
 POLISHED = MaxSteps(200) | SmallDecrease(1e-10) | GradientNorm(1e-9)
 
 
-@dataclass(frozen=True)
-class Race:
-    """B measurements with S starts each, which several methods descend from.
+class Race(NamedTuple):
+    """B measurements with S starts each, which several methods descend from."""
 
-    Attributes:
-        name: of the problem.
-        operator: A.
-        measurement: y, ``(B, *y_shape)``.
-        prior: the manifold.
-        fidelity: of the data, or ``None`` for least squares without a density.
-        starts: S points for each measurement in turn.
-        target: objective at which a descent has succeeded, ``(B,)``.
-        published: steps of fixed length in the paper, 0 where there is none.
-    """
-
-    name: str
+    name: str  # of the problem
     operator: ForwardOperator
-    measurement: Tensor
+    measurement: Tensor  # (B, *y_shape)
     prior: ManifoldPrior
-    fidelity: Fidelity | None
-    starts: Point
-    target: Tensor
-    published: int = 0
+    fidelity: Fidelity | None  # None: least squares without a density
+    starts: Point  # S points for each measurement in turn
+    target: Tensor  # objective at which a descent has succeeded, (B,)
+    published: int = 0  # steps of fixed length in the paper, 0 where there is none
 
     @property
     def each(self) -> int:
@@ -71,9 +59,9 @@ class Race:
         """Steps that a method may take."""
         return self.published or 200
 
-    def problem(self, operator: ForwardOperator) -> Problem:
+    def problem(self) -> Problem:
         """The objective of each start."""
-        one = build_problem(operator, self.measurement, self.prior, self.fidelity)
+        one = build_problem(self.operator, self.measurement, self.prior, self.fidelity)
         return one.repeat(self.each)
 
 
@@ -108,23 +96,23 @@ def balls(count: int, starts: int) -> Race:
 
 
 def tanks(starts: int, levels: tuple[int, ...] = (1, 7)) -> Iterator[Race]:
-    """Measured water tanks, cut to a level of the challenge; the data are in $ONMANIFOLD_DATA."""
-    from onmanifold.priors.nuisance import BackgroundOffset
-    from tanks_parts.cases import load_real
-    from tanks_parts.data_terms import WATER, noise, nominal_operator, saturating
-    from tanks_parts.methods import WATER_STD
-
-    folder = Path(os.environ.get("ONMANIFOLD_DATA", ROOT.parent / "shared" / "data"))
-    folder = folder / "ktc2023" / "training"
-    if not folder.is_dir():
-        print(f"tanks: no measured data in {folder}, set ONMANIFOLD_DATA: skipped")
+    """Measured water tanks as they are described, cut to a level of the challenge."""
+    if not measured_tanks().is_dir():
+        print(f"tanks: no measured data in {measured_tanks()}, set ONMANIFOLD_DATA: skipped")
         return
-    cases, prior = load_real(folder), BackgroundOffset(load_prior("tank"), WATER_STD)
+    cases, prior = load_real(), offset_images()
     reference = cases[0].reference
-    operator = nominal_operator(reference, saturating(WATER), prior.x_shape)
+    operator = EIT(
+        ktc.tank(),
+        reference.protocol,
+        prior.x_shape,
+        conductivity=saturating(ktc.WATER_CONDUCTIVITY),
+        reference=reference.voltages,
+    )
+    bad = flag_channels(reference).bad
     for level in levels:
         measured = [case.at(level).measurement for case in cases]
-        std = torch.stack([noise(reference, m.voltages, m.mask) for m in measured])
+        std = torch.stack([noise(reference, m, bad) for m in measured])
         y = torch.stack([m.voltages for m in measured]).to(prior.dtype)
         fidelity = Gaussian(std.to(prior.dtype), mask=torch.stack([m.mask for m in measured]))
         yield _race(f"tanks, level {level}", operator, y, prior, fidelity, starts, 0)

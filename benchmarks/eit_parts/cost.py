@@ -21,6 +21,7 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.tables import Table
 from shared.timing import milliseconds, side_by_side
 
 
@@ -155,27 +156,21 @@ def _rows_of_pyeit(protocol: object) -> np.ndarray:
 def main() -> None:
     """Print all of it."""
     print(f"76 injections, 31 voltages, 64 x 64 pixels; {torch.get_num_threads()} threads; ms")
-    print("mesh     cells     A  linearize  jvp (48)  vjp (1)  Jacobian")
+    times = dict.fromkeys(["A", "linearize", "jvp (48)", "vjp (1)", "Jacobian"], ".0f")
+    table = Table({"mesh": "<6", "cells": ".0f"} | times)
     for mesh in ("coarse", "medium", "fine"):
-        cells, *times = shipped(mesh)
-        print(
-            f"{mesh:8s} {cells:5.0f} " + "{:5.0f} {:10.0f} {:9.0f} {:8.0f} {:9.0f}".format(*times)
-        )
+        table.row(mesh, *shipped(mesh))
     cells, one, both, all_of_it = continuum()
-    print(f"\ncontinuum model, 15 Walsh patterns, {cells:.0f} cells; ms")
-    print(f"  factorization and 15 solves             {one:6.1f}")
-    print(f"  with the 15 adjoint solves              {both:6.1f}")
-    print(
-        f"  misfit and gradient                     {all_of_it:6.1f}   ratio {all_of_it / one:.2f} to the "
-        f"first, {all_of_it / both:.2f} to the second"
-    )
+    print(f"\ncontinuum model, 15 Walsh patterns, {cells:.0f} cells")
+    table = Table({"": "<44", "ms": ".1f", "misfit and gradient over it": ".2f"})
+    table.row("factorization and 15 solves", one, all_of_it / one)
+    table.row("factorization, 15 solves and 15 adjoint ones", both, all_of_it / both)
+    table.row("misfit and gradient", all_of_it, 1.0)
     try:
         cells, slow, fast, voltages, jacobian = pyeit()
     except ImportError:
         print("\npyEIT is not installed: no comparison with it")
         return
     print(f"\nJacobian of 208 voltages, 16 electrodes, adjacent, {cells:.0f} cells")
-    print(f"  pyEIT {slow:.2f} s, this {1000 * fast:.1f} ms: {slow / fast:.0f} times faster")
-    print(
-        f"  largest difference of voltages {voltages:.1e}, of the Jacobian {jacobian:.1e}, relative"
-    )
+    print(f"pyEIT {slow:.2f} s, this {1000 * fast:.1f} ms: {slow / fast:.0f} times faster")
+    print(f"largest relative difference of voltages {voltages:.1e}, of the Jacobian {jacobian:.1e}")

@@ -18,8 +18,10 @@ from eit_parts.cylinder import peak_memory
 from onmanifold.operators.eit import Protocol, Tank, assemble, ktc, polar_mesh
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from shared.tables import Table
 from shared.timing import milliseconds
 
+TIMES = ("ready", "potentials", "gradient")  # of a cylinder
 # Boundary edges on each of 16 electrodes, and the longest edge in radii.
 SIZES = ((4, 0.055), (8, 0.0275), (16, 0.0138), (32, 0.0069), (64, 0.0035))
 
@@ -67,9 +69,7 @@ def injections() -> list[tuple[int, float]]:
     return rows
 
 
-def three_dimensions(
-    ranks: int, solver: str = "gamg", size: tuple[str, str] = ("7", "0.0215")
-) -> dict:
+def three_dimensions(ranks: int) -> dict:
     """What :mod:`cylinder` prints on so many ranks, one thread each.
 
     Raises:
@@ -81,7 +81,7 @@ def three_dimensions(
         raise FileNotFoundError("there is no mpirun")
     script = Path(__file__).with_name("cylinder.py")
     done = subprocess.run(
-        [launcher, "-n", str(ranks), sys.executable, str(script), solver, *size],
+        [launcher, "-n", str(ranks), sys.executable, str(script)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
@@ -98,13 +98,11 @@ def print_three_dimensions() -> None:
         print(f"\nno comparison of ranks: {error}")
         return
     print("\ncylinder in 3D, 32 electrodes, 31 solves by conjugate gradients with multigrid")
-    print("ranks  unknowns    cells  ready s  potentials s  gradient s  peak GB of each rank")
+    sizes = {"ranks": "d", "unknowns": "8d", "cells": "8d"}
+    table = Table(sizes | {f"{name} s": ".1f" for name in TIMES} | {"peak GB of each rank": ""})
     for run in (one, two):
-        memory = "  ".join(f"{gb:.1f}" for gb in run["memory"])
-        print(
-            f"{run['ranks']:5d} {run['unknowns']:9d} {run['cells']:8d} {run['ready']:8.0f} "
-            f"{run['potentials']:13.0f} {run['gradient']:11.1f}  {memory}"
-        )
+        memory = ", ".join(f"{gb:.1f}" for gb in run["memory"])
+        table.row(*(run[name] for name in (*sizes, *TIMES)), memory)
     a, b = (np.array(run["voltages"]) for run in (one, two))
     print(f"largest difference of voltages {np.abs(a - b).max() / np.abs(a).max():.1e}, relative")
 
@@ -112,17 +110,18 @@ def print_three_dimensions() -> None:
 def main() -> None:
     """Print all of it."""
     print("growth in 2D, 16 electrodes: 15 solves serve 16 injections")
-    print("   cells  assemble s  potentials ms  gradient ms  16 directions ms  peak GB")
-    rows = []
+    works = ("potentials", "gradient", "16 directions")
+    columns = {"cells": "7.0f", "assemble s": ".2f"} | {f"{work} ms": ".1f" for work in works}
+    table, rows = Table(columns | {"peak GB": ".2f"}), []
     for size in SIZES:
         rows.append(two_dimensions(*size))
-        print("{:8.0f} {:11.2f} {:14.1f} {:12.1f} {:17.1f} {:8.2f}".format(*rows[-1]))
+        table.row(*rows[-1])
         gc.collect()
     cells, times = np.array(rows)[:, 0], np.array(rows)[:, 2:5]
-    names = ("potentials", "gradient", "16 directions", "all three")
-    columns = [*times.T, times.sum(axis=1)]
-    fits = (np.polyfit(np.log(cells), np.log(column), 1)[0] for column in columns)
-    print("exponents: " + "  ".join(f"{n} {e:.2f}" for n, e in zip(names, fits, strict=True)))
+    measured = [*times.T, times.sum(axis=1)]
+    fits = (np.polyfit(np.log(cells), np.log(ms), 1)[0] for ms in measured)
+    named = zip((*works, "all three"), fits, strict=True)
+    print("exponents: " + "  ".join(f"{name} {exponent:.2f}" for name, exponent in named))
     print("\nvoltages and gradient by number of injections, same mesh; ms")
     print("  " + "  ".join(f"{count}: {ms:.1f}" for count, ms in injections()))
     print_three_dimensions()

@@ -1,18 +1,15 @@
-"""Makes the shipped meshes: ``python benchmarks/eit_parts/shipped_meshes.py [FOLDER]``.
+"""Makes the shipped meshes: ``python benchmarks/eit_parts/shipped_meshes.py [--folder FOLDER]``.
 
 Needs gmsh and dolfinx.
 """
 
-from __future__ import annotations
-
-import argparse
-import logging
 from pathlib import Path
+
+import typer
 
 from onmanifold.operators.eit import Tank, assemble, generate_mesh
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "operators" / "eit" / "mesh" / "shipped"
+SHIPPED = Path(__file__).resolve().parents[2] / "operators" / "eit" / "mesh" / "shipped"
 # Length at an electrode's edge, its growth, longest edge; in radii of the tank.
 SETTINGS = {
     "coarse": (0.0085, 0.3, 0.09),
@@ -21,20 +18,14 @@ SETTINGS = {
 }
 
 
-def main() -> None:
+def main(folder: Path = SHIPPED) -> None:
     """Mesh and assemble the unit disk with 32 electrodes of 5.625 degrees, at every shipped size."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=SHIPPED)
-    folder = parser.parse_args().folder
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (edge, growth, interior) in SETTINGS.items():
-        discretization = assemble(generate_mesh(Tank.unit(), edge, growth, interior))
-        path = folder / f"{name}.npz"
-        discretization.save(path, single=True)
-        size = path.stat().st_size / 1000
-        logging.info("%s: %d cells, %.0f kB", path.name, len(discretization.cells), size)
+    for name, lengths in SETTINGS.items():
+        discretization = assemble(generate_mesh(Tank.unit(), *lengths))
+        discretization.save(folder / f"{name}.npz", single=True)
+        print(f"{name}: {len(discretization.cells)} cells")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

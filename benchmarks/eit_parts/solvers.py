@@ -7,7 +7,7 @@ are those of the processor, on one thread: other programs disturb them less than
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
@@ -28,29 +28,39 @@ from onmanifold.operators.eit import (
     load_discretization,
     polar_mesh,
 )
-from onmanifold.operators.eit.solvers import Factor, Solver
+from onmanifold.operators.eit.solvers import Solver
+from shared.tables import Table
+from shared.timing import milliseconds
 
-Makers = dict[str, str | Callable[..., Solver]]
+Solve = Callable[[np.ndarray], np.ndarray]
+MakeSolver = str | Callable[..., Solver]
+of_processor = partial(milliseconds, clock=time.process_time)
 
 
 class Elsewhere(Solver):
-    """A solver of another library: ``factorize_one`` gives what maps right-hand sides to solutions."""
+    """A solver of another library, for any pattern.
 
-    def __init__(self, indptr: np.ndarray, indices: np.ndarray, coordinates: np.ndarray) -> None:
-        self.pattern = indices.astype(np.int32), indptr.astype(np.int32)
-        self.size = len(indptr) - 1
+    ``prepare`` takes the pattern of a matrix, and gives what makes its entries a map from right-hand sides
+    to solutions.
+    """
 
-    def factorize(self, entries: Tensor) -> Factor:
+    def __init__(
+        self,
+        prepare: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], Solve]],
+        indptr: np.ndarray,
+        indices: np.ndarray,
+        coordinates: np.ndarray,
+    ) -> None:
+        self.factorize_one = prepare(indices.astype(np.int32), indptr.astype(np.int32))
+
+    def factorize(self, entries: Tensor) -> Parts:
         return Parts([self.factorize_one(row) for row in entries.numpy()])
-
-    def factorize_one(self, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        raise NotImplementedError
 
 
 class Parts:
     """The factorizations of a batch, one by one."""
 
-    def __init__(self, parts: list[Callable[[np.ndarray], np.ndarray]]) -> None:
+    def __init__(self, parts: list[Solve]) -> None:
         self.parts = parts
 
     def solve(self, right: Tensor) -> Tensor:
@@ -62,30 +72,21 @@ class Parts:
         return Parts([self.parts[k] for k in torch.arange(len(self.parts))[rows].tolist()])
 
 
-class Cholmod(Elsewhere):
-    """By scikit-sparse, with one symbolic analysis."""
+def scikit_sparse(*pattern: np.ndarray) -> Callable[[np.ndarray], Solve]:
+    """One symbolic analysis for all matrices."""
+    from sksparse.cholmod import analyze
 
-    def __init__(self, *pattern: np.ndarray) -> None:
-        from sksparse.cholmod import analyze
-
-        super().__init__(*pattern)
-        self.symbolic = analyze(self._matrix(np.ones(len(self.pattern[0]))))
-
-    def factorize_one(self, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        return self.symbolic.cholesky(self._matrix(entries))
-
-    def _matrix(self, entries: np.ndarray) -> csc_array:
-        return csc_array((entries, *self.pattern), shape=(self.size, self.size))
+    symbolic = analyze(csc_array((np.ones(len(pattern[0])), *pattern)))
+    return lambda entries: symbolic.cholesky(csc_array((entries, *pattern)))
 
 
-class Cholespy(Elsewhere):
-    """By cholespy, which analyses each matrix anew."""
+def cholespy(indices: np.ndarray, indptr: np.ndarray) -> Callable[[np.ndarray], Solve]:
+    """Each matrix is analysed anew."""
+    from cholespy import CholeskySolverD, MatrixType
 
-    def factorize_one(self, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        from cholespy import CholeskySolverD, MatrixType
-
-        indices, indptr = self.pattern
-        made = CholeskySolverD(self.size, indptr, indices, entries.copy(), MatrixType.CSC)
+    def factorize(entries: np.ndarray) -> Solve:
+        size = len(indptr) - 1
+        made = CholeskySolverD(size, indptr, indices, entries.copy(), MatrixType.CSC)
 
         def substitute(right: np.ndarray) -> np.ndarray:
             x = np.zeros_like(right)
@@ -94,29 +95,17 @@ class Cholespy(Elsewhere):
 
         return substitute
 
-
-def makers() -> Makers:
-    """The solvers that can be had here, by name."""
-    found: Makers = {"mumps": "mumps", "superlu": "superlu", "torch": "torch"}
-    if find_spec("sksparse"):
-        found["scikit-sparse"] = Cholmod
-    if find_spec("cholespy"):
-        found["cholespy"] = Cholespy
-    return found
+    return factorize
 
 
-def milliseconds(work: Callable[[], object], repeats: int = 9) -> float:
-    """The shortest processor time of ``work``, after one call to warm up, in ms."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return 1000 * min(times)
+SOLVERS: dict[str, MakeSolver] = {"mumps": "mumps", "superlu": "superlu", "torch": "torch"}
+if find_spec("sksparse"):
+    SOLVERS["scikit-sparse"] = partial(Elsewhere, scikit_sparse)
+if find_spec("cholespy"):
+    SOLVERS["cholespy"] = partial(Elsewhere, cholespy)
 
 
-def engine_times(solver: str | Callable[..., Solver], mesh: str) -> Iterator[float]:
+def engine_times(solver: MakeSolver, mesh: str) -> list[float]:
     """Ms a member: potentials of one and of 16 conductivities, misfit and gradient of one."""
     d, tank = load_discretization(mesh, ktc.tank()), ktc.tank()
     engine = Engine(d, CompleteElectrodes(tank.impedances, ktc.protocol()), solver)
@@ -127,45 +116,34 @@ def engine_times(solver: str | Callable[..., Solver], mesh: str) -> Iterator[flo
         fields = engine.fields(s[:1])
         return engine.vjp(fields, engine.voltages(fields)[:, None])
 
-    yield milliseconds(lambda: engine.fields(s[:1]))
-    yield milliseconds(lambda: engine.fields(s), 3) / len(s)
-    yield milliseconds(gradient)
+    return [
+        of_processor(lambda: engine.fields(s[:1])),
+        of_processor(lambda: engine.fields(s), 3) / len(s),
+        of_processor(gradient),
+    ]
 
 
-def reconstruction(problem: Balls, solver: str | Callable[..., Solver]) -> tuple[float, float]:
-    """Processor seconds and relative error of two balls from the voltages, 32 samples and 4 descents.
-
-    The shorter of two times.
-    """
+def reconstruction(problem: Balls, solver: MakeSolver) -> float:
+    """Processor seconds of two balls from the voltages, 32 samples and 4 descents."""
     operator = problem.operator
     model = CompleteElectrodes(operator.tank.impedances, operator.protocol)
     operator.engine = Engine(operator.engine.discretization, model, solver)
-    prior, times = load_prior("two-balls"), []
-    for _ in range(2):
-        start = time.process_time()
-        solution = solve(
-            operator,
-            problem.measurement,
-            prior,
-            fidelity=Gaussian(problem.std),
-            starts=InitialPoints(32, 4),
-            seed=0,
-        )
-        times.append(time.process_time() - start)
-    return min(times), float((solution.x - problem.truth).norm() / problem.truth.norm())
+    prior, fidelity = load_prior("two-balls"), Gaussian(problem.std)
+    options = {"fidelity": fidelity, "starts": InitialPoints(32, 4), "seed": 0}
+    return of_processor(lambda: solve(operator, problem.measurement, prior, **options), 1) / 1000
 
 
-def cylinder_times() -> tuple[int, dict[str, float]]:
-    """Unknowns of a small cylinder, and ms of its potentials by MUMPS and by SuperLU."""
+def print_cylinder() -> None:
+    """Print times of the potentials in a small cylinder, by MUMPS and by SuperLU."""
     tank = Cylinder(rings=(0.3, 0.7), per_ring=8, width=20, electrode_height=0.15)
     d = assemble(polar_mesh(tank, 2, 1.3, 0.14))
     model = CompleteElectrodes(tank.impedances, Protocol.adjacent(16))
-    times = {}
+    print(f"\na cylinder with {d.size} unknowns")
+    table = Table({"solver": "<", "potentials, ms": ".1f"})
     for name in ("mumps", "superlu"):
         engine = Engine(d, model, name)
         s = torch.ones(1, engine.cells, dtype=torch.float64)
-        times[name] = milliseconds(partial(engine.fields, s), 3)
-    return d.size, times
+        table.row(name, of_processor(partial(engine.fields, s), 3))
 
 
 def main() -> None:
@@ -173,14 +151,12 @@ def main() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     problem = Balls.make(1, 0)
-    print("one thread, processor time; meshes coarse and medium; ms a member, s a reconstruction")
-    print("                 potentials        of 16 at once     misfit, gradient  two balls  error")
-    for name, solver in makers().items():
-        coarse, medium = (list(engine_times(solver, mesh)) for mesh in ("coarse", "medium"))
-        seconds, error = reconstruction(problem, solver)
-        pairs = "  ".join(f"{a:7.1f} {b:7.1f} " for a, b in zip(coarse, medium, strict=True))
-        print(f"{name:15s} {pairs} {seconds:9.1f} {error:6.4f}", flush=True)
-    size, times = cylinder_times()
-    print(f"a cylinder with {size} unknowns, potentials in ms:", end=" ")
-    print(", ".join(f"{name} {ms:.1f}" for name, ms in times.items()))
+    print("one thread, processor time; meshes coarse and medium; ms a member")
+    titles = dict.fromkeys(["potentials", "of 16 at once", "misfit, gradient"], "14")
+    table = Table({"solver": "<14"} | titles | {"two balls, s": ".1f"})
+    for name, solver in SOLVERS.items():
+        pairs = zip(*(engine_times(solver, mesh) for mesh in ("coarse", "medium")), strict=True)
+        cells = (f"{coarse:.1f}, {medium:.1f}" for coarse, medium in pairs)
+        table.row(name, *cells, reconstruction(problem, solver))
+    print_cylinder()
     torch.set_num_threads(threads)

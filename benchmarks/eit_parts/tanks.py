@@ -7,10 +7,8 @@ water) are fitted to the difference of its voltages to those of the tank without
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from scipy.optimize import least_squares
 
 from onmanifold.operators.eit import (
     EIT,
-    Calibration,
     Discretization,
     Labels,
     Measurement,
@@ -35,179 +32,104 @@ from onmanifold.operators.eit import (
     with_electrode_edges,
 )
 from onmanifold.operators.eit.conductivity import MATERIALS
+from shared.tables import Table
+from tanks_parts.cases import BAD, Case, load_real, measured_tanks
 
-TANKS = (1, 2, 3, 4)
-BAD = (29, 30)  # patterns of their bad electrode, from 0
-
-
-@dataclass(frozen=True)
-class Residual:
-    """What is left of a tank's difference voltages.
-
-    Attributes:
-        whole: relative residual.
-        good: the same without the bad electrode's patterns.
-        conductivities: of the resistive objects, the water, the conductive objects, S; NaN where absent.
-    """
-
-    whole: float
-    good: float
-    conductivities: tuple[float, float, float]
+FITTED = (  # to the tank without objects, beside its conductivity
+    (),
+    ("impedances",),
+    ("offsets",),
+    ("common",),
+    ("common", "currents"),
+    ("impedances", "common", "currents"),
+)
 
 
-def mesh_of(tank: Tank) -> Discretization:
+def mesh_of(tank: Tank, longest: float = 0.03) -> Mesh:
     """Linear cells, 12 edges on each electrode, and no gmsh."""
-    return assemble(_mesh(tank))
-
-
-def _mesh(tank: Tank, longest: float = 0.03) -> Mesh:
     return polar_mesh(tank, 12, 1.3, longest)
 
 
-def tank_residuals(
-    folder: Path, calibration: Calibration, mesh: str | Discretization
-) -> list[Residual]:
-    """Residuals of the four tanks with three fitted numbers each.
+def truth_residual(operator: EIT, case: Case) -> tuple[float, float]:
+    """The relative residual under the true image when the materials' conductivities are fitted.
 
     Args:
-        folder: with ``ref.mat``, ``data1.mat``, ``true1.mat`` and so on.
-        calibration: of ``ref.mat``: contacts, instrument, conductivity of the reference.
-        mesh: of ``calibration.geometry``.
+        operator: images ``(4, 256, 256)`` to voltages: classes, and three materials' conductivities.
+        case: a measured tank.
+
+    Returns:
+        That of all differences to the reference, and without the bad electrode's patterns.
     """
-    reference = ktc.read(folder / "ref.mat").voltages
-    operator = free_materials(calibration, mesh, reference)
-    return [
-        truth_residual(
-            operator,
-            reference,
-            ktc.read(folder / f"data{k}.mat").voltages,
-            ktc.read_truth(folder / f"true{k}.mat"),
-            BAD,
-        )
-        for k in TANKS
-    ]
+    image, y = ktc.image(case.truth, ktc.SIZE), case.measurement.voltages
+    change = y - case.reference.voltages
+    there = [bool((image == value).any()) for value in (-1, 0, 1)]  # in the order of MATERIALS
 
-
-def free_materials(
-    calibration: Calibration, mesh: str | Discretization, reference: torch.Tensor
-) -> EIT:
-    """The calibrated model of images ``(4, 256, 256)``: classes, and three materials' conductivities."""
-    water = calibration.values.conductivity
-    return EIT(
-        calibration.geometry,
-        calibration.protocol,
-        (4, 256, 256),
-        conductivity=Labels(0.02 * water, water, 50 * water, free=MATERIALS),
-        mesh=mesh,
-        reference=reference.flatten(),
-    )
-
-
-def truth_residual(
-    operator: EIT,
-    reference: torch.Tensor,
-    y: torch.Tensor,
-    truth: np.ndarray,
-    bad: Sequence[int],
-) -> Residual:
-    """The relative residual under a true image when the materials' conductivities are fitted.
-
-    Args:
-        operator: of :func:`free_materials`.
-        reference: voltages without objects, ``(76, 31)``.
-        y: with objects.
-        truth: classes ``(256, 256)``.
-        bad: patterns to leave out of ``good``, from 0.
-    """
-    image = ktc.image(truth, 256)
-    change = y - reference
-    free = [j for j, value in enumerate((-1, 0, 1)) if bool((image == value).any())]
-
-    def at(theta: np.ndarray) -> torch.Tensor:
-        channels = torch.zeros(3, dtype=torch.float64)
-        channels[free] = torch.from_numpy(theta)
-        return torch.cat([image, channels[:, None, None].expand(3, 256, 256)])[None]
-
-    def rest(theta: np.ndarray) -> np.ndarray:
-        return ((y.flatten() - operator.A(at(theta)).flatten()) / change.norm()).numpy()
-
-    def slope(theta: np.ndarray) -> np.ndarray:
-        directions = torch.zeros(1, len(free), *operator.x_shape, dtype=torch.float64)
-        for t, j in enumerate(free):
-            directions[0, t, 1 + j] = 1.0
-        moved = operator.linearize(at(theta)).jvp(directions)[0].flatten(1)
-        return -(moved / change.norm()).T.numpy()
+    def residual(theta: np.ndarray) -> np.ndarray:
+        channels = torch.zeros(len(MATERIALS), dtype=torch.float64)
+        channels[there] = torch.from_numpy(theta)
+        x = torch.cat([image, channels[:, None, None].expand(-1, *image.shape[1:])])
+        return ((y.flatten() - operator.A(x[None]).flatten()) / change.norm()).numpy()
 
     # beyond factors of 0.01 and 1000 the voltages hardly change
-    found = least_squares(rest, np.zeros(len(free)), slope, bounds=(-3, 3), xtol=1e-4, ftol=1e-6)
-    left = torch.from_numpy(rest(found.x)).reshape(76, 31) * change.norm()
-    labels = operator.conductivity
-    assert isinstance(labels, Labels)
-    numbers = [float("nan")] * 3
-    for j, theta in zip(free, found.x, strict=True):
-        numbers[j] = getattr(labels, MATERIALS[j]) * float(np.exp(theta))
-    kept = [k for k in range(31) if k not in bad]
-    good = float(left[:, kept].norm() / change[:, kept].norm())
-    whole = float(left.norm() / change.norm())
-    return Residual(whole, good, (numbers[0], numbers[1], numbers[2]))
+    found = least_squares(residual, np.zeros(sum(there)), bounds=(-3, 3), xtol=1e-4, ftol=1e-6)
+    left = torch.from_numpy(found.fun).view_as(change) * change.norm()
+    good = [k for k in range(change.shape[1]) if k not in BAD]
+    return float(left.norm() / change.norm()), float(left[:, good].norm() / change[:, good].norm())
 
 
-def table(folder: Path) -> list[str]:
-    """A line for each model: residual of the reference, then of each tank, without patterns 30 and 31."""
-    reference = ktc.read(folder / "ref.mat")
-    lines = ["model".ljust(50) + "reference  " + "  ".join(f"tank {k}".ljust(13) for k in TANKS)]
-    wider = calibrate_width(
-        ktc.tank(), reference, make_mesh=mesh_of, fit=("conductivity", "common")
-    ).geometry
+def models(reference: Measurement) -> dict[str, tuple[Tank, Discretization]]:
+    """The tank as it is described, with wider electrodes, and with each of them where it is."""
+    described, fit = ktc.tank(), ("conductivity", "common")
+    wider = calibrate_width(described, reference, make_mesh=mesh_of, fit=fit).geometry
     assert isinstance(wider, Tank)
-    fitted = ("conductivity", "common", "currents")
-    placed = calibrate_electrodes(
-        wider, reference, make_mesh=partial(_mesh, longest=0.2), fit=fitted
-    )
-    elsewhere = assemble(with_electrode_edges(_mesh(wider), wider, placed.edges))
-    for tank, mesh, title in (
-        (ktc.tank(), mesh_of(ktc.tank()), "electrodes of {:.2f} degrees"),
-        (wider, mesh_of(wider), "electrodes of {:.2f} degrees"),
-        (wider, elsewhere, "each electrode where it is"),
-    ):
-        lines.append(f"{title.format(tank.width)}, {len(mesh.cells)} cells")
-        for parts in (
-            (),
-            ("impedances",),
-            ("offsets",),
-            ("common",),
-            ("common", "currents"),
-            ("impedances", "common", "currents"),
-        ):
-            calibration = calibrate(tank, reference, mesh=mesh, fit=("conductivity", *parts))
-            residuals = tank_residuals(folder, calibration, mesh)
-            name = "  three numbers" + "".join(f" + {part}" for part in parts)
-            lines.append(
-                name.ljust(50)
-                + f"{calibration.after:.4f}     "
-                + "  ".join(f"{r.whole:.3f} ({r.good:.3f})" for r in residuals)
-            )
-    return lines
+    coarse = partial(mesh_of, longest=0.2)
+    placed = calibrate_electrodes(wider, reference, make_mesh=coarse, fit=(*fit, "currents"))
+    elsewhere = assemble(with_electrode_edges(mesh_of(wider), wider, placed.edges))
+    return {
+        f"{described.width:.2f} degrees": (described, assemble(mesh_of(described))),
+        f"{wider.width:.2f} degrees": (wider, assemble(mesh_of(wider))),
+        "each where it is": (wider, elsewhere),
+    }
 
 
-def channels(measurement: Measurement) -> list[str]:
-    """What the measurement says of its own channels, without any model."""
+def print_residuals(cases: list[Case]) -> None:
+    """Print a row for each model: residual of the reference, then of each tank."""
+    reference = cases[0].reference
+    columns = {"electrodes": "<16", "fitted": "<30", "reference": ".4f"}
+    table = Table(columns | {case.name: "13" for case in cases})
+    for (title, (tank, mesh)), parts in product(models(reference).items(), FITTED):
+        found = calibrate(tank, reference, mesh=mesh, fit=("conductivity", *parts))
+        water = found.values.conductivity
+        operator = EIT(
+            found.geometry,
+            found.protocol,
+            (1 + len(MATERIALS), ktc.SIZE, ktc.SIZE),
+            conductivity=Labels(0.02 * water, water, 50 * water, free=MATERIALS),
+            mesh=mesh,
+            reference=reference.voltages.flatten(),
+        )
+        residuals = (truth_residual(operator, case) for case in cases)
+        cells = (f"{whole:.3f} ({good:.3f})" for whole, good in residuals)
+        table.row(title, ", ".join(parts), found.after, *cells)
+
+
+def print_channels(measurement: Measurement) -> None:
+    """Print what the measurement says of its own channels, without any model."""
     report = flag_channels(measurement)
     relative, floor = fit_noise(measurement)
-    return [
-        f"noise between repeats: {100 * relative:.2g} % of each voltage, {100 * floor:.2g} % of the largest",
-        f"reciprocity holds to {100 * report.reciprocity:.1f} %",
-        *report.reasons,
-    ]
+    print("\nthe reference measurement's channels")
+    print(f"noise between repeats: {relative:.2%} of each voltage, {floor:.2%} of the largest")
+    print(f"reciprocity holds to {report.reciprocity:.1%}")
+    print("\n".join(report.reasons))
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Print both."""
-    if not folder.is_dir():
-        print(f"no measured tanks: there is no folder {folder}")
+    if not measured_tanks().is_dir():
+        print(f"no measured tanks: there is no folder {measured_tanks()}, set ONMANIFOLD_DATA")
         return
     print("relative residual of the difference voltages under the true images")
     print("(in brackets without patterns 30 and 31); offsets cancel in differences")
-    print("\n".join(table(folder)))
-    print("\nthe reference measurement's channels")
-    print("\n".join(channels(ktc.read(folder / "ref.mat"))))
+    cases = load_real()
+    print_residuals(cases)
+    print_channels(cases[0].reference)

@@ -2,9 +2,6 @@
 
 from typing import Any, NamedTuple
 
-METHODS = (
-    "ae", "vae", "wae", "dae", "cae", "grae", "spae", "nrae-l", "nrae-q", "topo-ae", "witness-ae"
-)  # fmt: skip
 NEIGHBORHOOD = ("nrae-l", "nrae-q")
 
 
@@ -57,6 +54,7 @@ GRIDS: dict[str, tuple[str, tuple[float, float, float]]] = {
     "topo-ae": ("weight", (1e-3, 1e-2, 1e-1)),
     "witness-ae": ("weight", (1e-3, 1e-2, 1e-1)),
 }
+METHODS = tuple(GRIDS)
 FIXED: dict[str, dict[str, Any]] = {
     "nrae-l": {"neighbours": 5, "drawn": 1},
     "nrae-q": {"neighbours": 5, "drawn": 1},

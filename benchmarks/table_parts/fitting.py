@@ -59,7 +59,6 @@ def fit(training: Training) -> dict[str, float]:
         the test images with the same weights; ``best``: the step that reached them; ``preparation``: seconds
         before the first step (neighbours, embeddings); ``seconds`` of the steps.
     """
-    torch.set_num_threads(1)
     began = time.process_time()
     torch.manual_seed(training.seed)
     module = training.recipe().prepare()

@@ -1,54 +1,41 @@
 """Tanks to reconstruct: simulated ones, kept in a folder, and measured ones."""
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
+from onmanifold.applications.tanks import cut, read_cases
 from onmanifold.operators.eit import Measurement, ktc
 from shared.jobs import in_jobs
-from tanks_parts.scenes import CONDUCTIVE, RESISTIVE, make_scene
+from tanks_parts.scenes import make_scene
 from tanks_parts.simulation import make_tank, simulate_scene
 
-SCENES = 60
+SIMULATED = Path(__file__).resolve().parents[2] / "runs" / "tanks"
+BAD = (29, 30)  # patterns of the measured tanks' bad electrode
 SPECK = 60  # pixels: smaller regions of an image count as no object; the smallest object has 1000
 Labels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A tank to reconstruct.
-
-    Attributes:
-        name: of the case, and of its files.
-        kind: "apart", "touching", "wall", or "measured".
-        reference: of the tank without objects, complete.
-        measurement: with objects, cut to a level.
-        truth: classes ``(256, 256)``.
-        objects: number of resistive and of conductive ones.
-        bad: patterns of the bad electrode, from 0, which no reconstruction knows.
-    """
+class Case(NamedTuple):
+    """A tank to reconstruct."""
 
     name: str
-    kind: str
-    reference: Measurement
-    measurement: Measurement
-    truth: Labels
-    objects: tuple[int, int]
-    bad: tuple[int, ...]
+    kind: str  # "apart", "touching", "wall", or "measured"
+    reference: Measurement  # of the tank without objects, complete
+    measurement: Measurement  # with objects, cut to a level
+    truth: Labels  # classes (256, 256)
+    objects: tuple[int, int]  # number of resistive and of conductive ones
+    bad: tuple[int, ...]  # patterns of the bad electrode, from 0, which no reconstruction knows
 
     def at(self, level: int) -> "Case":
         """The case as the challenge cuts it at a level."""
-        whole = self.measurement
-        mask = whole.mask & ktc.level_mask(level, whole.protocol)
-        voltages = torch.where(mask, whole.voltages, 0.0)
-        return replace(self, measurement=replace(whole, voltages=voltages, mask=mask))
+        return self._replace(measurement=cut(self.measurement, level))
 
 
 def components(labels: Labels) -> tuple[int, int]:
@@ -61,63 +48,55 @@ def components(labels: Labels) -> tuple[int, int]:
         >>> components(image)
         (2, 0)
     """
-    sizes = (np.bincount(label(labels == kind)[0].ravel())[1:] for kind in (RESISTIVE, CONDUCTIVE))
+    kinds = (ktc.RESISTIVE, ktc.CONDUCTIVE)
+    sizes = (np.bincount(label(labels == kind)[0].ravel())[1:] for kind in kinds)
     resistive, conductive = (int((size >= SPECK).sum()) for size in sizes)
     return resistive, conductive
 
 
-def scene_file(folder: Path, number: int) -> Path:
-    """Where a simulated scene is kept."""
-    return folder / f"scene-{number:03d}.npz"
-
-
-def make_cases(folder: Path, scenes: int = SCENES, jobs: int = 1) -> None:
-    """Simulate the scenes that the folder lacks."""
+def load_cases(folder: Path, numbers: Sequence[int], jobs: int = 1) -> list[Case]:
+    """Simulated scenes by number; voltages that the folder lacks are simulated."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [k for k in range(scenes) if not scene_file(folder, k).is_file()]
-    for _ in in_jobs(partial(make_case, folder), missing, jobs, "scenes"):
-        pass
+    missing = [number for number in numbers if not _file(folder, number).is_file()]
+    if missing:
+        in_jobs(partial(_simulate, folder), missing, jobs, "scenes")
+    return [_load(folder, number) for number in numbers]
 
 
-def make_case(folder: Path, number: int) -> None:
-    """Simulate a scene and write it, complete or not at all."""
-    scene, tank = make_scene(number), make_tank(number)
-    voltages = (v.numpy() for v in simulate_scene(scene, tank))
-    arrays = dict(zip(("reference", "measured"), voltages, strict=True))
-    about = {"kind": scene.kind, "objects": scene.counts, "bad": (tank.bad - 1, tank.bad)}
-    file = scene_file(folder, number)
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"scene-{number:03d}.npy"
+
+
+def _simulate(folder: Path, number: int) -> None:
+    """Write the voltages without and with the objects, complete or not at all."""
+    file = _file(folder, number)
     unfinished = file.with_name(f".{file.name}")
-    np.savez_compressed(unfinished, truth=scene.labels(), about=json.dumps(about), **arrays)
+    np.save(unfinished, np.stack(simulate_scene(make_scene(number), make_tank(number))))
     unfinished.replace(file)
 
 
-def load_cases(folder: Path, numbers: Iterable[int]) -> list[Case]:
-    """Simulated scenes by number.
-
-    Raises:
-        FileNotFoundError: one was not made yet.
-    """
-    cases = []
-    for file in (scene_file(folder, number) for number in numbers):
-        with np.load(file) as arrays:
-            about, truth = json.loads(str(arrays["about"])), arrays["truth"]
-            both = arrays["reference"], arrays["measured"]
-        measurements = (Measurement.from_values(ktc.protocol(), values) for values in both)
-        objects, bad = tuple(about["objects"]), tuple(about["bad"])
-        cases.append(Case(file.stem, about["kind"], *measurements, truth, objects, bad))
-    return cases
+def _load(folder: Path, number: int) -> Case:
+    scene, bad, file = make_scene(number), make_tank(number).bad, _file(folder, number)
+    reference, measurement = (Measurement.from_values(ktc.protocol(), v) for v in np.load(file))
+    about = scene.labels(), scene.counts, (bad - 1, bad)
+    return Case(file.stem, scene.kind, reference, measurement, *about)
 
 
-def load_real(folder: Path) -> list[Case]:
-    """The measured tanks of a folder with ``ref.mat``, ``data1.mat``, ``true1.mat`` and so on.
+def measured_tanks() -> Path:
+    """The folder of the challenge's tanks: below $ONMANIFOLD_DATA, or in ../shared/data."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(os.environ.get("ONMANIFOLD_DATA", beside)) / "ktc2023" / "training"
+
+
+def load_real() -> list[Case]:
+    """The measured tanks.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    reference = ktc.read(folder / "ref.mat")
-    cases = []
-    for file in sorted(folder.glob("data*.mat")):
-        truth = ktc.read_truth(folder / file.name.replace("data", "true"))
-        name, objects = file.stem.replace("data", "tank-"), components(truth)
-        cases.append(Case(name, "measured", reference, ktc.read(file), truth, objects, (29, 30)))
+    folder = measured_tanks()
+    cases, reference = [], ktc.read(folder / "ref.mat")
+    for each in read_cases(folder, folder, levels=None):
+        about = each.truth, components(each.truth), BAD
+        cases.append(Case(f"tank-{each.number}", "measured", reference, each.measurement, *about))
     return cases

@@ -1,187 +1,186 @@
-"""Methods of reconstruction: a data term makes one, a reference and a measurement are its arguments."""
+"""Methods of reconstruction, and what the errors of voltages cost them."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
+from skimage.filters import threshold_multiotsu
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import InitialPoints, MaxSteps, Point, SmallDecrease, Solution, load_prior, solve
-from onmanifold.applications.tanks import (
-    describe,
-    linear_image,
-    tank_posterior,
-    tank_prior,
+from onmanifold import (
+    Fidelity,
+    Gaussian,
+    InitialPoints,
+    MaxSteps,
+    Point,
+    SmallDecrease,
+    load_prior,
+    solve,
 )
-from onmanifold.operators.eit import Inclusions, Measurement, ktc
+from onmanifold.applications.tanks import describe, linear_image, tank_posterior, tank_prior
+from onmanifold.operators.eit import CalibratedTank, Inclusions, Measurement, Saturating, ktc
 from onmanifold.posterior import Laplace
 from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
-from tanks_parts.data_terms import DATA_TERMS, X_SHAPE, MakeDataTerm, saturating
-from tanks_parts.thresholds import otsu, water_is_most
 
-WATER_STD = 0.05  # of the water's conductivity from one measurement to the next
-TEMPERATURE = 20.0  # objective above the best one at which a final point still counts
+X_SHAPE = (1, 64, 64)
 
 
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """What a method finds in a tank.
+class Found(NamedTuple):
+    """What a method finds in a tank."""
 
-    Attributes:
-        labels: classes ``(256, 256)``: 0 water, 1 resistive, 2 conductive, row 0 on top.
-        probabilities: of the three classes, ``(3, 256, 256)``, if the method knows.
-        objects: how many there are, or how many resistive and conductive ones, if the method knows.
-        seconds: how long it took, the data term included.
-        variants: results of the same search with a part of the method switched off, by name.
+    labels: NDArray[
+        np.uint8
+    ]  # classes (256, 256): 0 water, 1 resistive, 2 conductive, row 0 on top
+    probabilities: NDArray[np.floating] | None = None  # of them, (3, 256, 256), if the method knows
+    objects: tuple[int, ...] | None = None  # how many of both kinds, if the method knows
+
+
+# Results by name: that of the method, and what it would be with a part of it switched off.
+Results = Mapping[str, Found]
+Method = Callable[[CalibratedTank, Measurement, Fidelity], Results]
+
+
+def saturating(water: float) -> Saturating:
+    """Conductivity by one number a pixel: -1 resistive, 0 water, 1 conductive.
+
+    Objects conduct 50 times better or worse than water; more makes no difference.
     """
-
-    labels: NDArray[np.uint8]
-    probabilities: NDArray[np.floating] | None = None
-    objects: int | tuple[int, int] | None = None
-    seconds: float = float("nan")
-    variants: Mapping[str, "Reconstruction"] = field(default_factory=dict)
+    return Saturating(water, conductive=0.98, resistive=0.98, reach=0.9)
 
 
-class Linear:
+def offset_images() -> BackgroundOffset:
+    """Images of whole tanks, with the drift of the water."""
+    return BackgroundOffset(load_prior("tank"), std=0.05)
+
+
+# Data terms -----------------------------------------------------------------------------------------
+
+
+def noise(reference: Measurement, measurement: Measurement, bad: tuple[int, ...]) -> Tensor:
+    """Standard deviation of voltage differences, V, mostly error of the model.
+
+    A true image has a relative residual of about 0.1 in the difference signal, in proportion to the signal
+    and spread over all electrodes. Bad channels have a sixteenth of the weight of the others.
+    """
+    difference = (measurement.voltages - reference.voltages) * measurement.mask
+    typical = (difference.square().sum() / measurement.mask.sum()).sqrt()
+    parts = 0.1 * difference, 0.05 * typical, 0.001 * reference.voltages
+    std = sum(part**2 for part in parts).sqrt()
+    std[:, list(bad)] *= 4
+    return std
+
+
+def independent(tank: CalibratedTank, measurement: Measurement) -> Gaussian:
+    """Errors as large as those of the calibrated tank's model, but independent in each voltage."""
+    std = noise(tank.reference, measurement, tank.unreliable)
+    return Gaussian(std.flatten(), mask=measurement.mask.flatten())
+
+
+DATA_TERMS: dict[str, Callable[[CalibratedTank, Measurement], Fidelity]] = {
+    "transfer": CalibratedTank.fidelity,
+    "calibrated": independent,
+}
+
+
+# Methods --------------------------------------------------------------------------------------------
+
+
+def linear(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -> Results:
     """Smoothness prior, one linear step from water, Otsu's two thresholds.
 
     The method of the challenge's organisers, with one change: how far conductivities spread is not given
     but found for each measurement, as the value under which its voltages are likeliest.
     """
-
-    def __init__(self, data_term: MakeDataTerm) -> None:
-        self.data_term = data_term
-
-    def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
-        began = time.perf_counter()
-        data = self.data_term(reference, measurement)
-        operator = data.operator(saturating(data.water), X_SHAPE)
-        mean, std = (
-            interpolate(image[None, None], (256, 256), mode="bilinear")[0, 0].numpy()
-            for image in linear_image(operator, data.y, data.fidelity)
-        )
-        std = std.clip(1e-12)  # outside of the tank it is zero
-        resistive, conductive = water_is_most(mean, *otsu(mean))
-        labels = np.where(mean < resistive, 1, np.where(mean > conductive, 2, 0)).astype(np.uint8)
-        below, above = ndtr((resistive - mean) / std), ndtr((mean - conductive) / std)
-        probabilities = np.stack([1 - below - above, below, above])
-        return Reconstruction(labels, probabilities, seconds=time.perf_counter() - began)
+    operator = tank.operator(saturating(tank.background), X_SHAPE)
+    mean, std = (
+        interpolate(image[None, None], (ktc.SIZE, ktc.SIZE), mode="bilinear")[0, 0].numpy()
+        for image in linear_image(operator, measurement.voltages.flatten(), fidelity)
+    )
+    limits = np.array([-np.inf, *threshold_multiotsu(mean, classes=3), np.inf])
+    water = np.bincount(np.digitize(mean, limits[1:3]).ravel()).argmax()  # the largest class
+    low, high = limits[water : water + 2]
+    labels = np.where(mean < low, ktc.RESISTIVE, np.where(mean > high, ktc.CONDUCTIVE, ktc.WATER))
+    std = std.clip(1e-12)  # outside of the tank it is zero
+    below, above = ndtr((low - mean) / std), ndtr((mean - high) / std)
+    probabilities = np.stack([1 - below - above, below, above])
+    return {"linear": Found(labels.astype(np.uint8), probabilities)}
 
 
-class WholeImage:
+def image(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -> Results:
     """Levenberg-Marquardt along one manifold of images of whole tanks: no list of objects."""
-
-    def __init__(self, data_term: MakeDataTerm) -> None:
-        self.data_term = data_term
-        self.prior = BackgroundOffset(load_prior("tank"), WATER_STD)
-
-    def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
-        began = time.perf_counter()
-        data = self.data_term(reference, measurement)
-        solution = solve(
-            data.operator(saturating(data.water), X_SHAPE),
-            data.y[None].to(self.prior.dtype),
-            self.prior,
-            fidelity=data.fidelity,
-            starts=InitialPoints(pool=96, keep=6),
-            stop=MaxSteps(40) | SmallDecrease(1e-3),
-        )
-        labels = self.classes(solution.x[0], solution.z[0])
-        probabilities = self.probabilities(solution)
-        return Reconstruction(labels, probabilities, seconds=time.perf_counter() - began)
-
-    def classes(self, x: Tensor, z: Tensor) -> NDArray[np.uint8]:
-        """Classes of an image without the water's change, ``(256, 256)``; z's last entry is that change."""
-        centre = (torch.arange(x.shape[-1]) + 0.5) * 2 / x.shape[-1] - 1
-        tank = torch.hypot(centre[:, None], centre) <= 1
-        return ktc.classes((x - self.prior.std * z[-1]) * tank.float())
-
-    def probabilities(self, solution: Solution) -> NDArray[np.float64]:
-        """Share of each class among the final points, better ones with more weight, ``(3, 256, 256)``."""
-        final = solution.final_points
-        above = torch.nan_to_num(final.objective[0] - final.objective[0, 0], nan=torch.inf)
-        weights = torch.softmax(-above / TEMPERATURE, dim=0)
-        share = np.zeros((3, 256, 256))
-        for weight, x, z in zip(weights.tolist(), final.x[0], final.z[0], strict=True):
-            if weight > 0:
-                share += weight * (self.classes(x, z) == np.arange(3)[:, None, None])
-        return share
+    prior = offset_images()
+    solution = solve(
+        tank.operator(saturating(tank.background), X_SHAPE),
+        measurement.voltages.flatten()[None].to(prior.dtype),
+        prior,
+        fidelity=fidelity,
+        starts=InitialPoints(pool=96, keep=6),
+        stop=MaxSteps(40) | SmallDecrease(1e-3),
+    )
+    without_drift, _ = prior.split(solution.x)
+    return {"image": Found(ktc.classes(without_drift[0]))}
 
 
-class LearnedOutlines:
-    """Scenes of outlines on a learned manifold, their number by evidence, as ``onmanifold tank``."""
-
-    def __init__(self, data_term: MakeDataTerm) -> None:
-        self.data_term = data_term
-        self.scenes = self.make()
-        self.prior = tank_prior(self.scenes)
-
-    def make(self) -> Scene:
-        """The prior of scenes."""
-        scene = load_prior("scene")
-        assert isinstance(scene, Scene)
-        return scene
-
-    def __call__(self, reference: Measurement, measurement: Measurement) -> Reconstruction:
-        began = time.perf_counter()
-        data = self.data_term(reference, measurement)
-        operator = data.operator(Inclusions(data.water), self.prior.x_shape)
-        posterior = tank_posterior(operator, data.y, data.fidelity, self.prior)
-        found = describe(posterior, time.perf_counter() - began)
-        variants = {
-            "misfit": self._one(posterior, int(_misfits(posterior).argmin())),
-            "mode": self._one(posterior, int(posterior.log_mass[0].argmax())),
-        }
-        counted = next(iter(found.counts))
-        return Reconstruction(found.labels, found.probabilities, counted, found.seconds, variants)
-
-    def _one(self, posterior: Laplace, number: int) -> Reconstruction:
-        """One mode, as it is."""
-        chart, z = posterior.chart[:1, number], posterior.mode[:1, number].to(self.prior.dtype)
-        with torch.no_grad():
-            resistive, conductive, _ = self.prior.decode(Point(chart, z))[0]
-        counts = self.scenes.counts[int(chart[0])]
-        labels = ktc.classes((conductive - resistive)[None])
-        return Reconstruction(labels, objects=(counts[0], counts[1]))
+def objects(
+    name: str,
+    make_scene: Callable[[], Scene],
+    tank: CalibratedTank,
+    measurement: Measurement,
+    fidelity: Fidelity,
+) -> Results:
+    """Scenes of outlines, their number by evidence, as ``onmanifold tank``."""
+    scene = make_scene()
+    prior = tank_prior(scene)
+    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
+    y = measurement.voltages.flatten()
+    posterior = tank_posterior(operator, y, fidelity, prior)
+    found = describe(posterior)
+    return {
+        name: Found(found.labels, found.probabilities, next(iter(found.counts))),
+        f"{name}-misfit": _mode(posterior, scene, int(_misfits(posterior).argmin())),
+        f"{name}-mode": _mode(posterior, scene, int(posterior.log_mass[0].argmax())),
+    }
 
 
-class FourierOutlines(LearnedOutlines):
-    """Scenes of star-shaped outlines by five orders of a Fourier series: nothing is learned."""
+@torch.no_grad()
+def _mode(posterior: Laplace, scene: Scene, number: int) -> Found:
+    """One mode, as it is."""
+    prior = posterior.problem.prior
+    chart, z = posterior.chart[:1, number], posterior.mode[:1, number].to(prior.dtype)
+    resistive, conductive, _ = prior.decode(Point(chart, z))[0]
+    return Found(ktc.classes(conductive - resistive), objects=scene.counts[int(chart[0])])
 
-    def make(self) -> Scene:
-        return Scene(RadialOutlines(), kinds=2)
 
-
+@torch.no_grad()
 def _misfits(posterior: Laplace) -> Tensor:
     """Each mode's misfit, ``(M,)``."""
     problem = posterior.problem
     chart, z = posterior.chart[0], posterior.mode[0].to(problem.prior.dtype)
-    with torch.no_grad():
-        y = problem.operator.A(problem.prior.decode(Point(chart, z)))
-        return problem.select(torch.zeros(len(z), dtype=torch.long)).misfit(y)
+    y = problem.operator.A(problem.prior.decode(Point(chart, z)))
+    return problem.select(torch.zeros(len(z), dtype=torch.long)).misfit(y)
 
 
-METHODS = {
-    "linear": Linear,
-    "image": WholeImage,
-    "scene": LearnedOutlines,
-    "fourier": FourierOutlines,
+@cache
+def learned() -> Scene:
+    """Outlines on a learned manifold."""
+    return load_prior("scene")
+
+
+@cache
+def fourier() -> Scene:
+    """Star-shaped outlines by five orders of a Fourier series: nothing is learned."""
+    return Scene(RadialOutlines(), kinds=2)
+
+
+METHODS: dict[str, Method] = {
+    "linear": linear,
+    "image": image,
+    "scene": partial(objects, "scene", learned),
+    "fourier": partial(objects, "fourier", fourier),
 }
-
-
-@cache  # one of a kind in each process
-def tank_method(name: str, data_term: str) -> Any:
-    """A method of :data:`METHODS`, or ``module:class``, with a data term of :data:`DATA_TERMS`."""
-    if name in METHODS:
-        return METHODS[name](DATA_TERMS[data_term])
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)(DATA_TERMS[data_term])

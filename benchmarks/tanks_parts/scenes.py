@@ -1,15 +1,14 @@
 """Scenes: objects at places in a tank. Lengths are in radii of the tank, x to the right and y up."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import bisect
 
+from onmanifold.operators.eit.ktc import CONDUCTIVE, RESISTIVE, SIZE
 from tanks_parts.shapes import FAMILIES, UNSEEN, Shape, Source, gap, inside, make_shape
 
-SIZE = 256  # rows and columns of the challenge's images
-RESISTIVE, CONDUCTIVE = 1, 2
 KINDS = ("apart", "apart", "close")  # in a third of the scenes objects touch each other or the wall
 APART = 0.05  # smallest gap in the others
 FILM = 0.004  # water between objects that touch: half a millimetre, half a pixel
@@ -118,24 +117,14 @@ def _to_wall(body: Body, source: Source) -> Body:
     """The object, pushed towards the wall until a small gap is left."""
     way = np.exp(1j * source.uniform(0, 2 * np.pi))
     wanted = 1 - source.uniform(*REACH)
-    return body.moved(_bisected(lambda t: body.moved(t * way).reach < wanted, 1.5) * way)
+    return body.moved(bisect(lambda t: body.moved(t * way).reach - wanted, 0.0, 1.5) * way)
 
 
 def _to_contact(body: Body, other: Body, source: Source) -> Body:
     """The object, pushed from far against another until a film of water is left."""
     way, middle = np.exp(1j * source.uniform(0, 2 * np.pi)), other.rings[0].mean()
-    far = 3.0  # from there it comes
 
-    def free(t: float) -> bool:
-        return gap(body.moved(middle + (far - t) * way).rings, other.rings) > FILM
+    def room(t: float) -> float:
+        return gap(body.moved(middle + (3.0 - t) * way).rings, other.rings) - FILM
 
-    return body.moved(middle + (far - _bisected(free, far)) * way)
-
-
-def _bisected(holds: Callable[[float], bool], high: float) -> float:
-    """The largest t up to which something holds that does at 0 and not at ``high``."""
-    low = 0.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return body.moved(middle + (3.0 - bisect(room, 0.0, 3.0)) * way)

@@ -1,20 +1,21 @@
 """Methods run on cases, their scores, and the tables of them."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+import time
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from joblib import Memory
 from numpy.typing import NDArray
 
-from onmanifold.operators.eit import ktc
+from onmanifold.operators.eit import CalibratedTank, Measurement, calibrate_tank, ktc
 from shared.jobs import in_jobs
-from shared.records import Records
 from shared.tables import Table
 from tanks_parts.cases import Case, Labels, components
-from tanks_parts.methods import Reconstruction, tank_method
+from tanks_parts.methods import DATA_TERMS, METHODS, Found
 
 EDGES = np.linspace(0, 1, 11)  # of the bins of probabilities
 RARE = 1e-3  # share of all entries below which a bin's deviation means nothing
@@ -30,7 +31,7 @@ class Score(NamedTuple):
     score: float  # the challenge's
     counted: bool  # whether it has the right number of objects
     seconds: float
-    bins: list[list[float]]  # of :func:`reliability`
+    bins: NDArray[np.float64]  # of :func:`reliability`
 
 
 def run(
@@ -45,44 +46,35 @@ def run(
 
     With a method come its variants, as ``method-variant``.
     """
-    found: list[Score] = []
-    for method in methods:
-        records = Records(folder / f"{method.replace(':', '.')}-{data_term}.json")
-        missing = [
-            (case, todo)
-            for case in cases
-            if (todo := [level for level in levels if _key(case, level) not in records])
-        ]
-        work = partial(_reconstruct, method, data_term)
-        for (case, _), scores in in_jobs(work, missing, jobs, method):
-            for level, variants in scores.items():
-                records.keep(_key(case, level), [score._asdict() for score in variants])
-        scores = {key: records[key] for key in (_key(*pair) for pair in product(cases, levels))}
-        for variant in range(len(next(iter(scores.values())))):
-            keys = (_key(case, level) for level in levels for case in cases)
-            found += [Score(**scores[key][variant]) for key in keys]
-    return found
+    cached = Memory(folder, verbose=0).cache(reconstruct, ignore=["case"])
+
+    def on_all_levels(task: tuple[str, Case]) -> list[Score]:
+        method, case = task
+        found = (cached(method, data_term, level, case.name, case) for level in levels)
+        return [score for scores in found for score in scores]
+
+    tasks = list(product(methods, cases))
+    return [score for scores in in_jobs(on_all_levels, tasks, jobs, "tanks") for score in scores]
 
 
-def _key(case: Case, level: int) -> str:
-    return f"{case.name}, level {level}"
+def reconstruct(method: str, data_term: str, level: int, name: str, case: Case) -> list[Score]:
+    """The scores of a method and its variants; a case is known by its name."""
+    began, measurement = time.perf_counter(), case.at(level).measurement
+    tank = _calibrated(case.reference)
+    results = METHODS[method](tank, measurement, DATA_TERMS[data_term](tank, measurement))
+    seconds = time.perf_counter() - began
+    return [
+        compare(found, case, level, f"{variant} ({data_term})", seconds)
+        for variant, found in results.items()
+    ]
 
 
-def _reconstruct(
-    method: str, data_term: str, task: tuple[Case, list[int]]
-) -> dict[int, list[Score]]:
-    """The scores of a method and its variants by level."""
-    case, levels = task
-    scores = {}
-    for level in levels:
-        cut = case.at(level)
-        found = tank_method(method, data_term)(cut.reference, cut.measurement)
-        named = {method: found} | {f"{method}-{k}": v for k, v in found.variants.items()}
-        scores[level] = [compare(v, case, level, f"{k} ({data_term})") for k, v in named.items()]
-    return scores
+@lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
+def _calibrated(reference: Measurement) -> CalibratedTank:
+    return calibrate_tank(ktc.tank(), reference)
 
 
-def compare(found: Reconstruction, case: Case, level: int, method: str) -> Score:
+def compare(found: Found, case: Case, level: int, method: str, seconds: float) -> Score:
     """A reconstruction's score.
 
     Where a method does not know how many objects there are, the regions of its image are compared with
@@ -90,13 +82,11 @@ def compare(found: Reconstruction, case: Case, level: int, method: str) -> Score
     """
     if found.objects is None:
         counted = components(found.labels) == components(case.truth)
-    elif isinstance(found.objects, int):
-        counted = found.objects == sum(case.objects)
     else:
-        counted = tuple(found.objects) == case.objects
+        counted = found.objects == case.objects
     score = ktc.score(found.labels, case.truth)
-    bins = reliability(found.probabilities, case.truth).tolist()
-    return Score(method, case.name, case.kind, level, score, counted, found.seconds, bins)
+    bins = reliability(found.probabilities, case.truth)
+    return Score(method, case.name, case.kind, level, score, counted, seconds, bins)
 
 
 def reliability(probabilities: NDArray[np.floating] | None, truth: Labels) -> NDArray[np.float64]:
@@ -119,44 +109,27 @@ def deviation(scores: Sequence[Score]) -> float:
     return float(off.max()) if there.any() else float("nan")
 
 
-def _groups(scores: Sequence[Score], *names: str) -> Iterator[tuple[Any, list[Score]]]:
-    """Scores by the values of some of their fields, in the order of their first one."""
-
-    def key(score: Score) -> tuple[Any, ...]:
-        return tuple(getattr(score, name) for name in names)
-
-    for values in dict.fromkeys(map(key, scores)):
-        yield values, [score for score in scores if key(score) == values]
-
-
 def summary(scores: Sequence[Score]) -> None:
-    """Print a row for each method and level."""
-    statistics = {"score": ".3f", "median": ".3f", "10 %": ".3f", "counted": ".0%"}
-    times = {"deviation": ".3f", "seconds": "7.1f", "90 %": "5.1f"}
-    table = Table({"method": "<28", "level": "d", "cases": "d"} | statistics | times)
-    for (method, level), own in _groups(scores, "method", "level"):
-        score, seconds = ([getattr(s, name) for s in own] for name in ("score", "seconds"))
-        quality = np.mean(score), np.median(score), np.quantile(score, 0.1)
-        counted, spent = np.mean([s.counted for s in own]), np.quantile(seconds, [0.5, 0.9])
-        table.row(method, level, len(own), *quality, counted, deviation(own), *spent)
-
-
-def by_kind(scores: Sequence[Score]) -> None:
-    """Print mean score and share with the right number of objects, by method and kind of case."""
-    kinds = list(dict.fromkeys(score.kind for score in scores))
-    table = Table({"method": "<28", "level": "d"} | dict.fromkeys(kinds, "12"))
-    for (method, level), own in _groups(scores, "method", "level"):
-        cells = [
-            f"{np.mean([s.score for s in part]):.3f} {np.mean([s.counted for s in part]):5.0%}"
-            for _, part in _groups(sorted(own, key=lambda s: kinds.index(s.kind)), "kind")
-        ]
-        table.row(method, level, *cells)
+    """Print mean scores, all and by kind of case, right counts and times, by method and level."""
+    methods, levels, kinds = (
+        dict.fromkeys(getattr(score, name) for score in scores)
+        for name in ("method", "level", "kind")
+    )
+    columns = {"method": "<26", "level": "d", "cases": "d", "score": ".3f", "counted": ".0%"}
+    by_kind = dict.fromkeys(kinds, ".3f")
+    table = Table(columns | by_kind | {"deviation": ".3f", "seconds": ".1f"})
+    for method, level in product(methods, levels):
+        own = [s for s in scores if (s.method, s.level) == (method, level)]
+        parts = [own, *([s for s in own if s.kind == kind] for kind in kinds)]
+        mean, *means = (np.mean([s.score for s in part]) for part in parts)
+        counted, seconds = np.mean([s.counted for s in own]), np.median([s.seconds for s in own])
+        table.row(method, level, len(own), mean, counted, *means, deviation(own), seconds)
 
 
 def calibration(scores: Sequence[Score]) -> None:
     """Print how often entries are right by the probability that a method gives them."""
-    table = Table({"method": "<28"} | {f"{a:.1f}-{b:.1f}": ".3f" for a, b in pairwise(EDGES)})
-    for (method,), own in _groups(scores, "method"):
-        entries, _, hits = np.sum([score.bins for score in own], axis=0)
+    table = Table({"method": "<26"} | {f"{a:.1f}-{b:.1f}": ".3f" for a, b in pairwise(EDGES)})
+    for method in dict.fromkeys(score.method for score in scores):
+        entries, _, hits = np.sum([s.bins for s in scores if s.method == method], axis=0)
         if np.isfinite(entries).all():
             table.row(method, *(hits / np.maximum(entries, 1)))

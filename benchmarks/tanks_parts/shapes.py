@@ -8,10 +8,13 @@ random.
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
+from torch import Tensor
+
+from onmanifold.priors.datasets import polygon
 
 Ring = NDArray[np.complex128]
 Shape = tuple[Ring, ...]
@@ -159,7 +162,7 @@ def make_shape(family: str, source: Source) -> Shape:
     mirror = source.choice([-1.0, 1.0]) < 0
     turn = scale * np.exp(1j * source.uniform(0, 2 * np.pi))
     placed = [turn * (ring - centre) for ring in rings]
-    return tuple(_spaced(ring.conj() if mirror else ring) for ring in placed)
+    return tuple(spaced(ring.conj() if mirror else ring) for ring in placed)
 
 
 # Polygons -------------------------------------------------------------------------------------------
@@ -167,25 +170,57 @@ def make_shape(family: str, source: Source) -> Shape:
 
 def inside(shape: Shape, points: Ring) -> NDArray[np.bool_]:
     """Which of the points ``(n,)`` lie within the outline and in none of the holes, ``(n,)``."""
-    within = np.zeros(len(points), bool)
-    for ring in shape:
-        closed = np.append(ring, ring[0])
-        path = Path(np.stack([closed.real, closed.imag], axis=1), closed=True)
-        within ^= path.contains_points(np.stack([points.real, points.imag], axis=1))
-    return within
-
-
-def simple(outline: Ring) -> bool:
-    """Whether no two edges of a closed polygon cross."""
-    return not bool(_crossings(outline, outline).any())
+    return np.logical_xor.reduce([_depth(ring, points) > 0 for ring in shape])
 
 
 def gap(first: Shape, second: Shape) -> float:
-    """Distance between the outlines of two shapes; -1 if they overlap, holes counted as filled."""
+    """Distance between the outlines of two shapes; negative if they overlap, holes counted as filled.
+
+    No part of either may be thinner than its corners are apart.
+    """
     a, b = first[0], second[0]
-    if inside((a,), b[:1])[0] or inside((b,), a[:1])[0] or _crossings(a, b).any():
-        return -1.0
-    return float(min(_distances(a, b).min(), _distances(b, a).min()))
+    return -float(max(_depth(a, b).max(), _depth(b, a).max()))
+
+
+def spaced(ring: Ring, step: float = 0.1) -> Ring:
+    """The same polygon with corners at most ``step`` apart."""
+    following = _following(ring)
+    parts = np.ceil(np.abs(following - ring) / step).astype(int).clip(1)
+    edges = zip(ring, following, parts, strict=True)
+    return np.concatenate([a + (b - a) * np.arange(n) / n for a, b, n in edges])
+
+
+def simple(outline: Ring) -> bool:
+    """Whether no two edges of a closed polygon cross; common corners do not count."""
+    a, b = outline[:, None], _following(outline)[:, None]
+    c, d = a.T, b.T
+    one = _cross(b - a, c - a) * _cross(b - a, d - a) < 0
+    return not bool((one & (_cross(d - c, a - c) * _cross(d - c, b - c) < 0)).any())
+
+
+def _cross(a: Ring, b: Ring) -> NDArray[np.float64]:
+    """Cross products of vectors: positive where b is on the left of a, exactly 0 where they are equal."""
+    return a.real * b.imag - a.imag * b.real
+
+
+def _depth(ring: Ring, points: Ring) -> NDArray[np.float64]:
+    """Distance of points to the edges of a closed polygon, positive inside."""
+    parts = _corners(points)[0].split(2000)  # they stay in the cache
+    return torch.cat([polygon.signed_distance(_corners(ring), p)[0] for p in parts]).numpy()
+
+
+def _corners(ring: Ring) -> Tensor:
+    """A batch of one polygon, ``(1, K, 2)``."""
+    return torch.view_as_real(torch.from_numpy(ring))[None]
+
+
+def _area(ring: Ring) -> float:
+    """Positive where the ring runs counterclockwise."""
+    return float(polygon.area(_corners(ring)))
+
+
+def _centroid(ring: Ring) -> complex:
+    return complex(*polygon.centroid(_corners(ring))[0].tolist())
 
 
 def _following(ring: Ring) -> Ring:
@@ -197,41 +232,3 @@ def _arc(start: float, end: float) -> Ring:
     """A part of the unit circle."""
     corners = int(np.ceil(abs(end - start) / (2 * np.pi) * ROUND)) + 1
     return np.exp(1j * np.linspace(start, end, corners))
-
-
-def _spaced(ring: Ring, step: float = 0.1) -> Ring:
-    """The same polygon with corners at most ``step`` apart."""
-    following = _following(ring)
-    parts = np.ceil(np.abs(following - ring) / step).astype(int).clip(1)
-    edges = zip(ring, following, parts, strict=True)
-    return np.concatenate([a + (b - a) * np.arange(n) / n for a, b, n in edges])
-
-
-def _cross(a: Ring, b: Ring) -> NDArray[np.float64]:
-    """Cross products of vectors: positive where b is on the left of a, exactly 0 where they are equal."""
-    return a.real * b.imag - a.imag * b.real
-
-
-def _crossings(first: Ring, second: Ring) -> NDArray[np.bool_]:
-    """Which edges of two closed polygons cross, ``(n, m)``; common corners do not count."""
-    a, b = first[:, None], _following(first)[:, None]
-    c, d = second[None], _following(second)[None]
-    one = _cross(b - a, c - a) * _cross(b - a, d - a) < 0
-    return one & (_cross(d - c, a - c) * _cross(d - c, b - c) < 0)
-
-
-def _distances(corners: Ring, ring: Ring) -> NDArray[np.float64]:
-    """Distance of each corner to each edge of a closed polygon, ``(n, m)``."""
-    edge, there = _following(ring) - ring, corners[:, None] - ring
-    along = ((edge.conj() * there).real / np.abs(edge) ** 2).clip(0, 1)
-    return np.abs(there - along * edge)
-
-
-def _area(ring: Ring) -> float:
-    """Positive where the ring runs counterclockwise."""
-    return float(_cross(ring, _following(ring)).sum() / 2)
-
-
-def _centroid(ring: Ring) -> complex:
-    weight = _cross(ring, _following(ring))
-    return complex((weight * (ring + _following(ring)) / 3).sum() / weight.sum())

@@ -39,10 +39,8 @@ CURRENT_STD = 0.025  # error of a source electrode's current
 INJECTION_STD = 0.004  # error of each injection's
 OFFSET_STD = 0.006  # V
 BAD_COMMON = 0.04  # common-mode error of the bad electrode's two channels, of opposite signs
-BAD_JUMP, BAD_SHARE = (
-    0.12,
-    0.15,
-)  # V that its contact may take, share of its injections where it does
+BAD_JUMP = 0.12  # V that its contact may take
+BAD_SHARE = 0.15  # of its injections where it does
 
 # electrodes that are never the sink of many injections
 SOURCES = [k for k in range(0, 32, 2) if k % 8]

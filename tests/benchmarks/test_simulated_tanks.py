@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-import tanks as command
-from onmanifold.operators.eit import EIT, Instrument, Labels, Measurement, ktc
+from onmanifold.operators.eit import (
+    EIT,
+    CalibratedTank,
+    Instrument,
+    Labels,
+    Measurement,
+    calibrate,
+    ktc,
+    load_discretization,
+)
 from tanks_parts import cases, scenes, scoring, simulation
-from tanks_parts.data_terms import nominal
-from tanks_parts.methods import Linear, Reconstruction
-from tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple
-from tanks_parts.thresholds import otsu, water_is_most
+from tanks_parts.methods import Found, independent, linear
+from tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple, spaced
 
 NUMBERS = range(24)  # each number of objects with each kind of scene, twice
 
@@ -44,10 +48,9 @@ def test_shapes_are_simple_of_the_disks_area_and_centred(family):
 def test_gap_of_polygons():
     square = np.array([0, 1, 1 + 1j, 1j])
     assert gap((square,), (square + 1.5 + 0.2j,)) == pytest.approx(0.5)
-    assert gap((square,), (0.2 * square + 0.4 + 0.4j,)) == -1.0  # within
-    centred = square - 0.5 - 0.5j
-    bars = [w * centred.real + 1j * h * centred.imag for w, h in ((3.0, 0.2), (0.2, 3.0))]
-    assert gap((bars[0],), (bars[1],)) == -1.0  # crossing, no corner of one within the other
+    assert gap((square,), (0.2 * square + 0.4 + 0.4j,)) == pytest.approx(-0.4)  # within
+    bar = spaced(3.0 * (square.real - 0.5) + 0.2j * (square.imag - 0.5))
+    assert gap((bar,), (1j * bar,)) == pytest.approx(-0.1)  # crossing
 
 
 # Scenes -------------------------------------------------------------------------------------------
@@ -133,8 +136,12 @@ def test_labels_lie_where_the_voltages_say():
 def test_linear_method_finds_the_objects():
     voltages = [Measurement.from_values(ktc.protocol(), v) for v in ideal_voltages()]
     case = case_of(made()[4], *voltages)
-    found = Linear(nominal)(case.reference, case.measurement)
-    assert scoring.compare(found, case, 1, "linear").score > 0.5
+    coarse = load_discretization("coarse", ktc.tank())
+    parts = ("conductivity", "common")
+    fitted = calibrate(ktc.tank(), case.reference, mesh=coarse, fit=parts)
+    tank = CalibratedTank(case.reference, fitted, coarse, ())
+    found = linear(tank, case.measurement, independent(tank, case.measurement))["linear"]
+    assert scoring.compare(found, case, 1, "linear", 0.0).score > 0.5
     assert found.probabilities.sum(axis=0) == pytest.approx(1.0)
     assert found.probabilities.min() >= 0
     swapped = np.array([0, 2, 1])[found.labels]
@@ -160,9 +167,8 @@ def case_of(scene, reference=None, measured=None):
 def test_cases_are_kept_and_cut_to_levels(tmp_path, monkeypatch):
     voltages = torch.arange(76 * 31, dtype=torch.float64).view(76, 31)
     monkeypatch.setattr(cases, "simulate_scene", lambda scene, tank: (voltages, 2 * voltages))
-    cases.make_cases(tmp_path, 2)
+    cases.load_cases(tmp_path, range(2))
     monkeypatch.setattr(cases, "simulate_scene", None)  # nothing is made twice
-    cases.make_cases(tmp_path, 2)
     first, second = cases.load_cases(tmp_path, range(2))
     assert first.name == "scene-000" and second.objects == made()[1].counts
     assert np.array_equal(second.truth, made()[1].labels())
@@ -177,10 +183,9 @@ def test_the_truth_scores_one_and_water_does_not():
     for scene in made()[:12]:
         case = case_of(scene)
         right = np.eye(3)[case.truth].transpose(2, 0, 1)
-        found = Reconstruction(case.truth, right, scene.counts)
-        score = scoring.compare(found, case, 1, "truth")
+        score = scoring.compare(Found(case.truth, right, scene.counts), case, 1, "truth", 0.0)
         assert score.score == 1.0 and score.counted and scoring.deviation([score]) == 0.0
-        water = scoring.compare(Reconstruction(0 * case.truth), case, 1, "water")
+        water = scoring.compare(Found(0 * case.truth), case, 1, "water", 0.0)
         assert water.score < 0.9 and not water.counted and np.isnan(scoring.deviation([water]))
 
 
@@ -188,14 +193,12 @@ def test_objects_are_counted_as_the_method_says():
     touching = next(s for s in made() if s.kind == "touching" and len(s.bodies) > 2)
     case = case_of(touching)
     for objects, right in (
-        (len(touching.bodies), True),
         (touching.counts, True),
         (touching.counts[::-1], touching.counts[0] == touching.counts[1]),
-        (len(touching.bodies) + 1, False),
         (None, True),  # components, which are those of the truth
     ):
-        found = Reconstruction(case.truth, objects=objects)
-        assert scoring.compare(found, case, 1, "some").counted == right
+        found = Found(case.truth, objects=objects)
+        assert scoring.compare(found, case, 1, "some", 0.0).counted == right
 
 
 def test_reliability_finds_a_method_that_is_too_sure():
@@ -205,63 +208,28 @@ def test_reliability_finds_a_method_that_is_too_sure():
     bins = scoring.reliability(half, truth)
     share = bins[2] / np.maximum(bins[0], 1)
     assert share[[1, 8]] == pytest.approx([0.5, 0.5]) and share[0] == 0
-    score = scoring.compare(Reconstruction(truth, half), case_of(made()[0]), 1, "half")
-    assert scoring.deviation([score._replace(bins=bins.tolist())]) == pytest.approx(0.35)
+    score = scoring.compare(Found(truth, half), case_of(made()[0]), 1, "half", 0.0)
+    assert scoring.deviation([score._replace(bins=bins)]) == pytest.approx(0.35)
 
 
-class Counting:
-    """A method that says it is all water, and counts how often it was asked."""
+def test_a_run_is_taken_up_where_it_ended(tmp_path, capsys, monkeypatch):
+    asked = []
 
-    calls = 0
+    def water(tank, measurement, fidelity):
+        asked.append(int(measurement.mask.sum()))
+        found = Found(np.zeros((256, 256), np.uint8))
+        return {"water": found, "water-other": found}
 
-    def __init__(self, data_term):
-        pass
-
-    def __call__(self, reference, measurement):
-        Counting.calls += 1
-        water = Reconstruction(
-            np.zeros((256, 256), np.uint8), seconds=float(measurement.mask.sum())
-        )
-        return replace(water, variants={"other": water})
-
-
-def test_a_run_is_taken_up_where_it_ended(tmp_path, capsys):
-    sys.modules["counting"] = sys.modules[__name__]
-    case = case_of(made()[0])
-    options = (["counting:Counting"], "nominal", [case])
-    for levels, calls in (([1, 7], 2), ([1, 4, 7], 3), ([1, 4, 7], 3)):
+    monkeypatch.setitem(scoring.METHODS, "water", water)
+    monkeypatch.setitem(scoring.DATA_TERMS, "none", lambda tank, measurement: None)
+    monkeypatch.setattr(scoring, "_calibrated", lambda reference: None)
+    options = (["water"], "none", [case_of(made()[0])])
+    for levels, sizes in (([1, 7], [2356, 513]), ([1, 4, 7], [1200]), ([1, 4, 7], [])):
+        asked.clear()
         found = scoring.run(tmp_path, *options, levels, 1)
-        assert Counting.calls == calls and [r.level for r in found] == 2 * levels
-    assert [r.seconds for r in found] == 2 * [2356, 1200, 513]
-    names = {"counting:Counting (nominal)", "counting:Counting-other (nominal)"}
-    assert {r.method for r in found} == names
+        assert asked == sizes and [r.level for r in found] == [n for n in levels for _ in range(2)]
+    assert {r.method for r in found} == {"water (none)", "water-other (none)"}
     capsys.readouterr()
     scoring.summary(found)
-    scoring.by_kind(found)
     scoring.calibration(found)
-    assert capsys.readouterr().out.count("counting:Counting (nominal)") == 6
-
-
-def test_bad_options_are_refused(capsys):
-    for arguments, message in (
-        (["run", "linear", "--levels", "9"], "levels are 1 to 7, got 9"),
-        (["run", "line"], "methods are linear, image, scene, fourier or MODULE:CLASS, got line"),
-    ):
-        with pytest.raises(SystemExit):
-            command.parse(arguments)
-        assert message in capsys.readouterr().err
-
-
-# The linear step ----------------------------------------------------------------------------------
-
-
-def test_thresholds_part_three_classes():
-    source = np.random.default_rng(0)
-    image = np.concatenate(
-        [source.normal(mean, 0.05, size) for mean, size in ((-1, 50), (0, 900), (1, 50))]
-    )
-    low, high = otsu(image)
-    assert -0.85 < low < -0.15 and 0.15 < high < 0.85
-    assert water_is_most(image, low, high) == (low, high)
-    assert water_is_most(image, 0.5, 2.0) == (-np.inf, 0.5)  # the lowest class is water
-    assert water_is_most(image, -2.0, -0.5) == (-0.5, np.inf)  # the highest is
+    assert capsys.readouterr().out.count("water (none)") == 3

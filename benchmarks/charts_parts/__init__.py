@@ -1,1 +1,0 @@
-"""The paper's charts, and how benchmarks/charts.py trains and measures designs."""
