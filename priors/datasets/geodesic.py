@@ -14,12 +14,7 @@ from onmanifold.priors.datasets.base import Examples
 
 @runtime_checkable
 class GeodesicDataset(Protocol):
-    """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``.
-
-    Attributes:
-        x_shape: shape of one example.
-        injectivity_radius: points closer than that have one shortest geodesic between them.
-    """
+    """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``."""
 
     @property
     def x_shape(self) -> tuple[int, ...]:

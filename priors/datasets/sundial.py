@@ -51,17 +51,13 @@ class Sundial(SquareImages, GeodesicDataset):
     width: float = 0.07
     opacity: float = 20.0
     elevation: float = 30.0
+    injectivity_radius = pi  # that of the unit sphere
 
     def __post_init__(self) -> None:
         check_count(self.size, "Sundial: size")
         for name in ("height", "width", "opacity"):
             check_number(getattr(self, name), f"Sundial: {name}")
         check_number(self.elevation, "Sundial: elevation", high=90.0)
-
-    @property
-    def injectivity_radius(self) -> float:
-        """That of the unit sphere."""
-        return pi
 
     @property
     def _lowest(self) -> float:

@@ -37,16 +37,12 @@ class TorusDisk(SquareImages, GeodesicDataset):
     size: int = 32
     radius: float = 1.0
     edge: float = 0.4
+    injectivity_radius = pi  # half the way around
 
     def __post_init__(self) -> None:
         check_count(self.size, "TorusDisk: size")
         check_number(self.edge, "TorusDisk: edge")
         check_number(self.radius, "TorusDisk: radius", high=pi - 2 * self.edge)
-
-    @property
-    def injectivity_radius(self) -> float:
-        """Half the way around."""
-        return pi
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 2)``: the centre, from ``-pi`` to ``pi``."""

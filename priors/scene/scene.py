@@ -13,12 +13,11 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_batch
 from onmanifold.geometry import nearest
 from onmanifold.plugins import built, kind_of
-from onmanifold.prior import ManifoldPrior, Point, by_chart, pad_to
+from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.layout import Layout
 from onmanifold.priors.scene.moves import jumps
-from onmanifold.priors.scene.regrouping import regrouped
-from onmanifold.priors.scene.segmentation import chart_of, segment
+from onmanifold.priors.scene.recognition import objects_in, regrouped, segment
 
 _REFINED = 8  # Gauss-Newton steps of the encoder
 _LOCATED = 50  # before objects are regrouped
@@ -128,7 +127,8 @@ class Scene(ManifoldPrior):
     @torch.no_grad()
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         """Objects read off the image, then moved to where its masks are nearest."""
-        start = Point(torch.full((len(x),), chart, device=x.device), self._segment(x, chart))
+        z = pad_to(segment(self.layout, x, chart), self.dim)
+        start = Point(torch.full((len(x),), chart, device=x.device), z)
         return nearest(self, start, x, _REFINED).z[:, : self.chart_dims[chart]]
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
@@ -190,11 +190,8 @@ class Scene(ManifoldPrior):
     def segment(self, x: Tensor) -> Point:
         """The connected regions of images ``(B, C, size, size)`` as objects: quick initial points."""
         check_batch(x, self.x_shape, "x")
-        chart = chart_of(self.layout, x)
-        return Point(chart, by_chart(self._segment, x, chart, self.num_charts))
-
-    def _segment(self, x: Tensor, chart: int) -> Tensor:
-        return pad_to(segment(self.layout, x, chart), self.dim)
+        found = self.layout.points(objects_in(self.layout, x))
+        return Point(found.chart.to(x.device), found.z.to(x))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)

@@ -14,7 +14,7 @@ from onmanifold.posterior import explore, find_posterior, laplace
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene, count_probabilities
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.regrouping import split_at_necks
+from onmanifold.priors.scene.recognition import split_at_necks
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64

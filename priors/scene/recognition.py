@@ -1,4 +1,4 @@
-"""The scene nearest to an image whose regions are not its objects.
+"""Scenes recognized in images: their regions as objects, and other objects for the same regions.
 
 Objects that touch are one region; an object that another one crosses is two.
 """
@@ -15,9 +15,55 @@ from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.scene.layout import Layout, Objects
 from onmanifold.priors.scene.moves import masks_of, plain, regroupings, replaced
 
+FINER = 4  # contours are found on so many times as many pixels
+_SMALLEST = -3.0  # size coordinate of an object that the image does not show
 ACCEPTED = 0.1  # relative residual below which the objects are the right ones
 REDUCTION = 0.7  # of the residual that a regrouping has to reach; better outlines reach more
 TRIED, KEPT = 10, 30  # steps towards the image, of every regrouping and of the one that is kept
+
+
+def segment(layout: Layout, x: Tensor, chart: int) -> Tensor:
+    """Coordinates ``(B, d_k)`` of the largest connected regions of each kind, largest first.
+
+    Missing ones become small disks in the middle.
+    """
+    missing = layout.new_block(t=_SMALLEST)
+    rows = []
+    for regions in regions_of(x):
+        blocks = [missing[:0]]
+        for count, own in zip(layout.counts[chart], regions, strict=True):
+            blocks += [layout.fit(region) for region in own[:count]]
+            blocks += [missing] * (count - len(own[:count]))
+        rows.append(torch.cat(blocks))
+    return torch.stack(rows).to(x)
+
+
+def objects_in(layout: Layout, x: Tensor) -> list[Objects]:
+    """The regions of each image as objects, the largest first; at most as many as fit."""
+    found = []
+    for regions in regions_of(x):
+        every = [(kind, region) for kind, own in enumerate(regions) for region in own]
+        every.sort(key=lambda one: (int(one[1].sum()), one[0]), reverse=True)
+        found.append([(kind, layout.fit(region)) for kind, region in every[: layout.most]])
+    return found
+
+
+def regions_of(x: Tensor) -> list[list[list[np.ndarray]]]:
+    """Of each image and kind the connected regions, largest first, on a finer grid."""
+    fine = torch.nn.functional.interpolate(
+        x.detach().cpu().double(), scale_factor=FINER, mode="bilinear"
+    )
+    return [[connected(mask) for mask in image] for image in (fine > 0.5).numpy()]
+
+
+def connected(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected regions of a mask, largest first."""
+    numbered, count = label(mask)
+    regions = [numbered == k + 1 for k in range(count)]
+    return sorted(regions, key=lambda region: -int(region.sum()))
+
+
+# Objects regrouped ---------------------------------------------------------------------------------
 
 
 def relative_residual(prior: ManifoldPrior, point: Point, x: Tensor) -> Tensor:
