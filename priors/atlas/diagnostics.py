@@ -260,9 +260,7 @@ def held_out(data: Any, n: int, seed: int = 0) -> Tensor:
     return examples
 
 
-def chart_samples(
-    prior: ManifoldPrior, n: int, seed: torch.Generator | int | None = 0
-) -> list[Tensor]:
+def chart_samples(prior: ManifoldPrior, n: int, seed: int = 0) -> list[Tensor]:
     """Latent samples of each chart, brought into its box: K tensors ``(n, d)``.
 
     A chart of tiny weight may get fewer, after samples for a hundred charts of average weight.

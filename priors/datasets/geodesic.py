@@ -47,7 +47,11 @@ class GeodesicDataset(Protocol):
         return self.geodesic(a, b, 0.5)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it."""
+        """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it.
+
+        Raises:
+            ValueError: ``eps`` is not positive, or above the injectivity radius.
+        """
         ...
 
 

@@ -68,11 +68,7 @@ class RotatingObject(SquareImages, GeodesicDataset):
         return Examples(self.render(quaternion), quaternion)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` rotations and to each another one at most ``eps`` radians from it, both ``(n, 4)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` rotations and to each another one at most ``eps`` radians from it, both ``(n, 4)``."""
         check_eps(eps, self.injectivity_radius)
         a = _quaternions(n, generator)
         return a, product(quaternion_of(ball(n, 3, eps, generator)), a)

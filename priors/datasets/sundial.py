@@ -78,11 +78,7 @@ class Sundial(SquareImages, GeodesicDataset):
         return torch.stack([flat * around.cos(), flat * around.sin(), up], dim=1)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` directions and to each another one at most ``eps`` radians from it, both ``(n, 3)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` directions and to each another one at most ``eps`` radians from it, both ``(n, 3)``."""
         check_eps(eps, self.injectivity_radius)
         a = self._lights(n, generator)
         b = sphere_step(a, ball(n, 2, eps, generator))

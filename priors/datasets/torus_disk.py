@@ -51,11 +51,7 @@ class TorusDisk(SquareImages, GeodesicDataset):
         return Examples(self.render(centre), centre)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` centres and to each another one at most ``eps`` from it, both ``(n, 2)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` centres and to each another one at most ``eps`` from it, both ``(n, 2)``."""
         check_eps(eps, self.injectivity_radius)
         a = uniform((n, 2), -pi, pi, generator)
         return a, _wrapped(a + ball(n, 2, eps, generator))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmanifold.geometry import nearest
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.scene.layout import Layout, Objects
+from onmanifold.priors.scene.layout import Objects, SceneCharts
 from onmanifold.priors.scene.moves import masks_of, plain, regroupings, replaced
 
 FINER = 4  # contours are found on so many times as many pixels
@@ -22,29 +22,29 @@ REDUCTION = 0.7  # of the residual that a regrouping has to reach; better outlin
 TRIED, KEPT = 10, 30  # steps towards the image, of every regrouping and of the one that is kept
 
 
-def segment(layout: Layout, x: Tensor, chart: int) -> Tensor:
+def segment(scene: SceneCharts, x: Tensor, chart: int) -> Tensor:
     """Coordinates ``(B, d_k)`` of the largest connected regions of each kind, largest first.
 
     Missing ones become small disks in the middle.
     """
-    missing = layout.new_block(t=_SMALLEST)
+    missing = scene.new_block(t=_SMALLEST)
     rows = []
     for regions in regions_of(x):
         blocks = [missing[:0]]
-        for count, own in zip(layout.counts[chart], regions, strict=True):
-            blocks += [layout.fit(region) for region in own[:count]]
+        for count, own in zip(scene.counts[chart], regions, strict=True):
+            blocks += [scene.fit(region) for region in own[:count]]
             blocks += [missing] * (count - len(own[:count]))
         rows.append(torch.cat(blocks))
     return torch.stack(rows).to(x)
 
 
-def objects_in(layout: Layout, x: Tensor) -> list[Objects]:
+def objects_in(scene: SceneCharts, x: Tensor) -> list[Objects]:
     """The regions of each image as objects, the largest first; at most as many as fit."""
     found = []
     for regions in regions_of(x):
         every = [(kind, region) for kind, own in enumerate(regions) for region in own]
         every.sort(key=lambda one: (int(one[1].sum()), one[0]), reverse=True)
-        found.append([(kind, layout.fit(region)) for kind, region in every[: layout.most]])
+        found.append([(kind, scene.fit(region)) for kind, region in every[: scene.most]])
     return found
 
 
@@ -73,21 +73,21 @@ def relative_residual(prior: ManifoldPrior, point: Point, x: Tensor) -> Tensor:
     return relative
 
 
-def regrouped(scene: ManifoldPrior, layout: Layout, point: Point, x: Tensor) -> Point:
+def regrouped(scene: SceneCharts, point: Point, x: Tensor) -> Point:
     """Points ``(B)`` near images ``x`` ``(B, C, size, size)``; of those too far away, objects regrouped."""
     far = (relative_residual(scene, point, x) > ACCEPTED).nonzero().squeeze(1)
     chart, z = point.chart.clone(), point.z.clone()
     for i in far:
-        found = _regrouped(scene, layout, point.select(i[None]), x[i][None])
+        found = _regrouped(scene, point.select(i[None]), x[i][None])
         chart[i], z[i] = found.chart[0], found.z[0]
     return Point(chart, z)
 
 
-def _regrouped(scene: ManifoldPrior, layout: Layout, point: Point, x: Tensor) -> Point:
+def _regrouped(scene: SceneCharts, point: Point, x: Tensor) -> Point:
     """One point, its objects regrouped as long as that brings it much nearer to ``x`` ``(1, C, S, S)``."""
     residual = float(relative_residual(scene, point, x))
-    while residual > ACCEPTED and (lists := _candidates(layout, point, x[0])):
-        tried = layout.points(lists)
+    while residual > ACCEPTED and (lists := _candidates(scene, point, x[0])):
+        tried = scene.points(lists)
         images = x.expand(len(tried), *x.shape[1:])
         tried = nearest(scene, tried, images, TRIED)
         best = relative_residual(scene, tried, images).argmin()
@@ -99,24 +99,24 @@ def _regrouped(scene: ManifoldPrior, layout: Layout, point: Point, x: Tensor) ->
     return point
 
 
-def _candidates(layout: Layout, point: Point, x: Tensor) -> list[Objects]:
-    objects = layout.objects(point.z[0], int(point.chart[0]))
-    masks = masks_of(layout, objects)
+def _candidates(scene: SceneCharts, point: Point, x: Tensor) -> list[Objects]:
+    objects = scene.objects(point.z[0], int(point.chart[0]))
+    masks = masks_of(scene, objects)
     lists = [
         plain(objects),
-        *regroupings(layout, objects, masks).values(),
-        cut_at_necks(layout, objects, masks, x),
+        *regroupings(scene, objects, masks).values(),
+        cut_at_necks(scene, objects, masks, x),
     ]
-    return [other for some in lists for other in some if len(other) <= layout.most]
+    return [other for some in lists for other in some if len(other) <= scene.most]
 
 
-def cut_at_necks(layout: Layout, objects: Objects, masks: Tensor, x: Tensor) -> list[Objects]:
+def cut_at_necks(scene: SceneCharts, objects: Objects, masks: Tensor, x: Tensor) -> list[Objects]:
     """Each object's share of an image ``(C, S, S)``, cut where erosion parts it."""
     found = []
     for i, (kind, _) in enumerate(objects):
         alike = [other for other, (k, _) in enumerate(objects) if k == kind]
         own = (x[kind] > 0.5) & (masks[i] >= masks[alike].amax(0))
-        parts = [(kind, layout.fit(part)) for part in split_at_necks(own.cpu().numpy())]
+        parts = [(kind, scene.fit(part)) for part in split_at_necks(own.cpu().numpy())]
         if parts:
             found.append(replaced(objects, i, *parts))
     return found

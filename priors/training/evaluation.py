@@ -17,6 +17,9 @@ from onmanifold.priors.datasets import Dataset, stream
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.run import Checkpoints
 
+DRAWS = 4  # samples of the encoders' noise that a bound of the likelihood is the mean of
+CHUNK = 100  # examples whose likelihood is computed at once
+
 
 def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
     """Write a trained prior and its card, in 16 bits; the card's metrics are those after rounding."""
@@ -119,9 +122,7 @@ def _coverage(prior: ManifoldPrior, data: Dataset, seed: int) -> dict[str, float
 
 
 @torch.no_grad()
-def log_likelihood(
-    atlas: Atlas, x: Tensor, generator: torch.Generator, draws: int = 4, chunk: int = 100
-) -> Tensor:
+def log_likelihood(atlas: Atlas, x: Tensor, generator: torch.Generator) -> Tensor:
     """A lower bound of the log-likelihood of examples ``(B, *x_shape)`` in nats, ``(B,)``.
 
     log sum_k alpha_k exp(ELBO_k): each chart's evidence lower bound, constants included, so that atlases
@@ -131,16 +132,14 @@ def log_likelihood(
         atlas: the mixture.
         x: examples.
         generator: of the encoders' noise.
-        draws: samples of the noise that each bound is the mean of.
-        chunk: examples computed at once.
     """
     config = atlas.settings
     size = x[0].numel()
     constant = config.dim * (math.log(2 * math.pi) + 1) / 2
     constant -= size * math.log(2 * math.pi * config.sigma_x**2) / 2
     bounds = []
-    for part in x.split(chunk):
-        noise = torch.randn((draws, len(part), config.dim), generator=generator).to(x)
+    for part in x.split(CHUNK):
+        noise = torch.randn((DRAWS, len(part), config.dim), generator=generator).to(x)
         energy = torch.stack([atlas.energies(part, each) for each in noise]).mean(dim=0)
         bounds.append((atlas.log_weights - energy + constant).logsumexp(dim=1))
     return torch.cat(bounds)
