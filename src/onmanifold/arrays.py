@@ -18,8 +18,8 @@ def read_array(path: Path, key: str | None = None) -> Array:
     """Read one numeric array.
 
     Args:
-        path: ``.npy``, ``.npz``, ``.mat`` or ``.png``. Grey values of an image are
-            scaled to ``[0, 1]``, and its colours come first, ``(C, H, W)``.
+        path: ``.npy``, ``.npz``, ``.mat`` or ``.png``. Values of an image are scaled to ``[0, 1]``. One
+            whose colours are all grey is ``(H, W)``, any other ``(3, H, W)``.
         key: name of the variable in a ``.npz`` or ``.mat`` file with more than one.
 
     Raises:
@@ -73,7 +73,13 @@ def _read_png(path: Path) -> Array:
     from matplotlib.image import imread
 
     image: Array = imread(path)
-    return image if image.ndim == 2 else np.moveaxis(image[..., :3], -1, 0)
+    if image.ndim == 2:
+        return image
+    if image.shape[-1] == 4 and not (image[..., 3] == 1).all():
+        raise InputError("it has transparent pixels, whose values are unknown")
+    colours = np.moveaxis(image[..., :3], -1, 0)
+    grey = (colours == colours[:1]).all()  # stored in colour, as screenshots and plots are
+    return colours[0] if grey else colours
 
 
 def _pick(path: Path, content: Mapping[str, Array], key: str | None) -> Array:

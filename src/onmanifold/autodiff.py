@@ -1,4 +1,4 @@
-"""Derivatives by torch, without its noise and its slow starts.
+"""Derivatives by torch, without its noise and its slow starts, and safe in threads.
 
 ``torch.func.grad`` and ``torch.func.vjp`` import torch's compiler on first use, which takes seconds;
 plain autograd does not.
@@ -6,6 +6,8 @@ plain autograd does not.
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -14,13 +16,57 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+# Torch counts the levels of forward differentiation for the whole process: a thread that ends its own
+# also ends those of others, whose derivatives become zero. One thread at a time, then. A user's own
+# `torch.func.jvp` in another thread has to hold this lock, too.
+forward_mode = threading.RLock()
+
+
+def _forget_threads() -> None:
+    # A forked process has one thread, and no other will ever release the lock there.
+    global forward_mode
+    forward_mode = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
 
 def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """``f(x)`` and its derivative applied to ``tangent``."""
-    _load()
     # forward mode refuses tensors whose entries share memory, as expanded ones do
     primal, tangent = x.contiguous(), tangent.contiguous()
-    return cast(tuple[Tensor, Tensor], torch.func.jvp(function, (primal,), (tangent,)))
+    with forward_mode:
+        _load()
+        return cast(tuple[Tensor, Tensor], torch.func.jvp(function, (primal,), (tangent,)))
+
+
+def directional_derivative(
+    function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor
+) -> Tensor:
+    """The derivative of a user's function at ``x`` applied to ``tangent``.
+
+    Forward where all its operations can; else by two backward passes (J v is the derivative of J^T u in u).
+    """
+    try:
+        return jvp(function, x, tangent)[1]
+    except RuntimeError as error:
+        try:
+            return _by_two_backward_passes(function, x, tangent)
+        except RuntimeError:
+            raise error from None
+
+
+def _by_two_backward_passes(
+    function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor
+) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x)
+        u = torch.zeros_like(y, requires_grad=True)
+        (pulled,) = torch.autograd.grad(y, x, u, create_graph=True)
+        (pushed,) = torch.autograd.grad(pulled, u, tangent, materialize_grads=True)
+    return pushed.detach()
 
 
 def vjp(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:

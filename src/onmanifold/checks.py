@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -49,15 +50,15 @@ def as_generator(
     """A generator on ``device``: the given one, or a new one from a seed (``None`` means 0)."""
     if isinstance(seed, torch.Generator):
         return seed
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
         raise InputTypeError(
             f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}"
         )
-    return torch.Generator(device=device).manual_seed(0 if seed is None else seed)
+    return torch.Generator(device=device).manual_seed(0 if seed is None else int(seed))
 
 
-def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> None:
-    """Raise unless ``value`` is a real number with ``low < value < high``.
+def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> float:
+    """``value`` as a float if it is a real number, also one of numpy's, with ``low < value < high``.
 
     Args:
         value: what was passed.
@@ -69,10 +70,12 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = float
         TypeError: not a number.
         ValueError: outside the limits, or NaN.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputTypeError(f"{name} has to be a number, got {type(value).__name__}")
-    if not low < value < high:
+    number = float(value)
+    if not low < number < high:
         raise InputError(f"{name} has to be above {low:g} and below {high:g}, got {value}")
+    return number
 
 
 def check_callable(value: object, name: str, example: str) -> None:
@@ -82,9 +85,29 @@ def check_callable(value: object, name: str, example: str) -> None:
         raise InputTypeError(f"{name} has to be one such as {example}, got {got}")
 
 
-def check_count(value: object, name: str, at_least: int = 1) -> None:
-    """Raise unless ``value`` is an int of at least so many."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_count(value: object, name: str, at_least: int = 1) -> int:
+    """``value`` as an int if it is one, also one of numpy's, of at least so many; else raise."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputTypeError(f"{name} has to be an int, got {type(value).__name__}")
-    if value < at_least:
-        raise InputError(f"{name} has to be at least {at_least}, got {value}")
+    count = int(value)
+    if count < at_least:
+        raise InputError(f"{name} has to be at least {at_least}, got {count}")
+    return count
+
+
+def check_field(owner: object, name: str, check: Callable[..., object], **limits: float) -> None:
+    """Replace a dataclass's field by what ``check`` makes of it, such as :func:`check_number`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Rule:
+        ...     steps: int
+        ...     def __post_init__(self):
+        ...         check_field(self, "steps", check_count)
+        >>> Rule(0)
+        Traceback (most recent call last):
+        onmanifold.errors.InputError: Rule: steps has to be at least 1, got 0
+    """
+    value = check(getattr(owner, name), f"{type(owner).__name__}: {name}", **limits)
+    object.__setattr__(owner, name, value)  # frozen ones, too

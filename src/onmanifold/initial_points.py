@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
+from onmanifold.checks import check_count, check_field
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
@@ -43,10 +43,10 @@ class InitialPoints:
     also: Point | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_count(self.pool, "InitialPoints: pool")
-        check_count(self.keep, "InitialPoints: keep")
+        check_field(self, "pool", check_count)
+        check_field(self, "keep", check_count)
         if self.halve_after is not None:
-            check_count(self.halve_after, "InitialPoints: halve_after")
+            check_field(self, "halve_after", check_count)
         if self.keep > self.pool:
             raise InputError(f"InitialPoints: cannot keep {self.keep} of a pool of {self.pool}")
 
@@ -57,7 +57,7 @@ def as_initial_points(starts: InitialPoints | int | Point | None) -> InitialPoin
         return InitialPoints()
     if isinstance(starts, InitialPoints | Point):
         return starts
-    check_count(starts, "starts")
+    starts = check_count(starts, "starts")
     return InitialPoints(pool=max(64, starts), keep=starts)
 
 

@@ -14,10 +14,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from onmanifold.autodiff import jvp, vjp
+from onmanifold.autodiff import directional_derivative, vjp
 from onmanifold.checks import as_generator, check_batch, check_shape
 from onmanifold.entry_points import ADAPTERS, plugins
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import evaluation
 
 Shape = tuple[int, ...]
 
@@ -139,7 +140,11 @@ def linearize(operator: ForwardOperator, x: Tensor) -> Linearization:
 class Autodiff:
     """Mixin that derives ``A_jvp`` and ``A_vjp`` of an ``A`` made of torch operations.
 
-    ``A`` must treat the members of a batch independently, as every operator does.
+    ``A`` must treat the members of a batch independently, as every operator does. Where it uses an
+    operation without a forward derivative, two backward passes give it.
+
+    Attributes:
+        constant: whether the values do not depend on ``x``. Anything else without a derivative is refused.
 
     Example:
         >>> import torch
@@ -153,12 +158,13 @@ class Autodiff:
     """
 
     linear: bool
+    constant: bool = False
 
     def A(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has to define A(x)")
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        return jvp(self.A, x, v)[1]
+        return directional_derivative(self.A, x, v)
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         return vjp(self.A, x, u)
@@ -168,11 +174,16 @@ class CallableOperator(Autodiff):
     """A bare callable ``(B, *x_shape) -> (B, *y_shape)`` as an operator."""
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], x_shape: Shape, example: Tensor
+        self,
+        function: Callable[[Tensor], Tensor],
+        x_shape: Shape,
+        example: Tensor,
+        constant: bool = False,
     ) -> None:
         self.function = function
         self.x_shape = x_shape
-        y = function(example)
+        self.constant = constant
+        y = self.A(example)
         if not isinstance(y, Tensor) or y.ndim < 1 or len(y) != len(example):
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise InputError(
@@ -183,7 +194,8 @@ class CallableOperator(Autodiff):
         self.linear = False  # nothing tells; nonlinear is always right
 
     def A(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        with evaluation(self.function):
+            return self.function(x)
 
 
 def as_operator(
@@ -192,17 +204,20 @@ def as_operator(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    constant: bool = False,
 ) -> ForwardOperator:
     """Make a :class:`ForwardOperator` of ``operator``.
 
     Args:
         operator: an object with the protocol's members (returned as it is); a callable made of
-            torch operations that maps ``(B, *x_shape)`` to ``(B, *y_shape)``; a matrix ``(m, n)``, as
+            torch operations that maps ``(B, *x_shape)`` to ``(B, *y_shape)`` (a network is called in
+            evaluation mode); a matrix ``(m, n)``, as
             tensor, numpy array or scipy sparse matrix; a linear operator of scipy or pylops; a
             deepinv ``Physics``.
         x_shape: shape of one unknown; needed for a callable, and where ``(n,)`` is not meant.
         dtype: dtype in which a callable is tried once, to learn ``y_shape``, and of a matrix.
         device: device for that trial.
+        constant: whether a callable's values do not depend on x.
 
     Raises:
         TypeError: if it is none of these, or lacks a part of the protocol.
@@ -234,7 +249,7 @@ def as_operator(
     if x_shape is None:
         raise InputError("a callable says nothing of its input: pass x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
-    return CallableOperator(operator, check_shape(x_shape, "x_shape"), example)
+    return CallableOperator(operator, check_shape(x_shape, "x_shape"), example, constant)
 
 
 def _adapters(foreign: object) -> Iterator[Callable[..., ForwardOperator | None]]:

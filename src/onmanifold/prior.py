@@ -12,8 +12,7 @@ first ``d_k`` of d coordinates. In a batch the others are there, and are 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -238,19 +237,6 @@ class ReachedByJumps(Protocol):
 def charts_overlap(prior: ManifoldPrior) -> bool:
     """Whether a descent may pass from one chart to another."""
     return prior.num_charts > 1 and not isinstance(prior, ReachedByJumps)
-
-
-@contextmanager
-def evaluation(prior: ManifoldPrior) -> Iterator[None]:
-    """Hold ``prior`` in evaluation mode, and leave it as it was."""
-    training = getattr(prior, "training", False)
-    if training:
-        prior.eval()
-    try:
-        yield
-    finally:
-        if training:
-            prior.train()
 
 
 def pad_to(value: Tensor, *sizes: int) -> Tensor:

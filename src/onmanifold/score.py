@@ -8,10 +8,11 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
-from onmanifold.prior import Point, evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
 _BUDGET = 2**23  # numbers in the tangents that the operator sees at once

@@ -61,7 +61,7 @@ class Solution:
         status: why each descent ended, B of them.
         steps: steps attempted by the best descent, ``(B,)``, integer.
         operator_calls: evaluations of the operator, pool and all descents together, ``(B,)``,
-            integer.
+            integer. What its examination before the first step takes, is not among them.
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
         history: the best descent, step by step.

@@ -15,13 +15,15 @@ from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
 from onmanifold.descent.loop import Descent, descend
 from onmanifold.descent.method import State
+from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
 from onmanifold.descent.problem import Problem, build_problem
 from onmanifold.errors import InputTypeError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
-from onmanifold.prior import ManifoldPrior, Point, evaluation
+from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.retraction import Retraction
 from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.status import History, Status
@@ -127,7 +129,7 @@ def solve(
             halve = None if each == 1 else halve_after
             descent = descend(
                 members,
-                LevenbergMarquardt() if method is None else method,
+                Normalized(LevenbergMarquardt() if method is None else method),
                 MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
                 point,
                 callback=callback,

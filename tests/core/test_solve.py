@@ -78,8 +78,9 @@ def test_operator_calls_are_counted_honestly():
     _, y = measured(prior, n=4)
     seen = 0
     s = solve(counted, y, prior, fidelity=Gaussian(0.05), starts=InitialPoints(100, 3))
-    pool, trial = 100, 1  # the pool once for all, and one call to learn the operator's y_shape
-    assert seen == trial + pool + int(s.linearizations.sum())
+    # the pool once for all, one call to learn the operator's y_shape, and its examination
+    pool, trial, examination = 100, 1, 6 + 2 + 2 + 1
+    assert seen == trial + examination + pool + int(s.linearizations.sum())
     assert torch.equal(s.operator_calls, s.linearizations + pool)
 
 
@@ -327,8 +328,17 @@ def spoilt(value):
         (torch.zeros(4).double(), ValueError, "add a batch axis"),
         (torch.zeros(0, 4).double(), ValueError, "measurement is an empty batch"),
         (torch.zeros(2, 4), TypeError, r"measurement is torch.float32, the prior torch.float64"),
-        (torch.zeros(2, 4, dtype=torch.long), TypeError, "floating-point dtype, got torch.int64"),
-        ([[0.0] * 4], TypeError, "measurement has to be a torch.Tensor, got list"),
+        (
+            torch.zeros(2, 4, dtype=torch.bool),
+            TypeError,
+            "measurement cannot be used: it is boolean",
+        ),
+        (
+            torch.zeros(2, 4, dtype=torch.cfloat),
+            TypeError,
+            "measurement cannot be used: it is complex",
+        ),
+        ([["0"] * 4], TypeError, "measurement cannot be used: it holds text"),
         (torch.zeros(2, 4, device="meta").double(), ValueError, "on meta, the prior on cpu"),
     ],
 )

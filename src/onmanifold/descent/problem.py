@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,10 @@ from onmanifold.descent.model import (
     magnitude,
 )
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import evaluation
+from onmanifold.examination import check_values, describe, examine
 from onmanifold.fidelity import Fidelity, as_fidelity
+from onmanifold.fidelity.scaled import ScaledFidelity
 from onmanifold.operator import (
     ForwardOperator,
     Linearization,
@@ -31,6 +35,7 @@ from onmanifold.operator import (
 )
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import ChartRetraction, Retraction
+from onmanifold.tensors import as_real
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
 
@@ -116,6 +121,7 @@ class Problem:
         chart_changes: when steps may lead to another chart; ``None`` keeps them in theirs.
         members: each row's number among the N that the counts are kept for, ``(B,)``.
         counts: operator calls so far.
+        unit: size of the objective, a power of two, ``(B,)``.
         noise_known: whether the fidelity was given; without, its scale means nothing.
     """
 
@@ -127,6 +133,7 @@ class Problem:
     retraction: Retraction
     members: Tensor = field(repr=False)
     counts: Counts = field(repr=False)
+    unit: Tensor = field(repr=False)
     noise_known: bool = True
     chart_changes: ChartChanges | None = field(default=None, repr=False)
 
@@ -141,6 +148,16 @@ class Problem:
             fidelity=self.fidelity.select(rows),
             prior_weight=self.prior_weight[rows],
             members=self.members[rows],
+            unit=self.unit[rows],
+        )
+
+    def normalized(self) -> Problem:
+        """The same with the objective divided by its unit; the counts stay shared."""
+        return replace(
+            self,
+            fidelity=ScaledFidelity(self.fidelity, 1 / self.unit),
+            prior_weight=self.prior_weight / self.unit,
+            unit=torch.ones_like(self.unit),
         )
 
     def repeat(self, starts: int) -> Problem:
@@ -237,6 +254,7 @@ class Problem:
 
     def _trial(self, point: Point, x: Tensor, switched: Tensor) -> Trial:
         linearization = linearize(self.operator, x)
+        check_values(linearization.y, x, tuple(self.operator.y_shape), describe(self.operator))
         once = torch.ones_like(self.members)
         self.counts.evaluations.index_add_(0, self.members, once)
         self.counts.linearizations.index_add_(0, self.members, once)
@@ -357,48 +375,63 @@ def build_problem(
     """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
     if not isinstance(prior, ManifoldPrior):
         raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
+    if prior.dtype not in (torch.float32, torch.float64):
+        raise InputTypeError(
+            f"the prior is {prior.dtype}: descent needs float32 or float64, prior.float()"
+        )
     operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
     if tuple(operator.x_shape) != tuple(prior.x_shape):
         raise InputError(
             f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
             f"{tuple(prior.x_shape)}"
         )
+    measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
     _check_measurement(measurement, tuple(operator.y_shape), prior)
+    with evaluation(prior):
+        examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
     if prior_weight is None:
         prior_weight = 0.0 if fidelity is None else 1.0
     weight = _weights(prior_weight, measurement)
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
+    bound = as_fidelity(fidelity).bind(measurement)
     return Problem(
         operator,
         measurement,
         prior,
-        as_fidelity(fidelity).bind(measurement),
+        bound,
         weight,
         ChartRetraction() if retraction is None else retraction,
         members,
         _no_counts(members),
+        _unit(bound, measurement),
         noise_known=fidelity is not None,
     )
 
 
+def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
+    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
+    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
+    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
+    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
+
+
 def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     """One weight a measurement, ``(B,)``."""
-    if isinstance(prior_weight, Tensor):
-        weight = prior_weight.to(measurement)
+    if np.ndim(prior_weight) > 0:
+        weight = as_real(prior_weight, "prior_weight").to(measurement)
         if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
             raise InputError(
                 f"prior_weight has to hold {len(measurement)} numbers of at least 0, one a measurement; "
                 f"got shape {tuple(weight.shape)}"
             )
         return weight
-    if prior_weight != 0:
-        check_number(prior_weight, "prior_weight")
-    return measurement.new_full((len(measurement),), prior_weight)
+    number = 0.0 if prior_weight == 0 else check_number(prior_weight, "prior_weight")
+    return measurement.new_full((len(measurement),), number)
 
 
 def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
-    if isinstance(measurement, Tensor) and tuple(measurement.shape) == y_shape:
+    if tuple(measurement.shape) == y_shape:
         raise InputError(
             f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
             "measurement.unsqueeze(0)"

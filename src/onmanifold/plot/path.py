@@ -18,10 +18,11 @@ from torch import Tensor
 from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE
 from onmanifold.plot.views import check_index
-from onmanifold.prior import Point, evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
 Array = NDArray[np.float64]

@@ -16,10 +16,10 @@ from matplotlib.cm import ScalarMappable
 from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
-from onmanifold.prior import evaluation
 from onmanifold.solution import Solution
 
 _CLOUD = 1000  # samples of the prior drawn around a point

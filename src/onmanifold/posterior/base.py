@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from onmanifold.descent.problem import Problem
-from onmanifold.prior import Point, evaluation
+from onmanifold.evaluation_mode import evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import UNLIKELY
 
 

@@ -14,12 +14,13 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, desc
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.initial_points import objectives
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
-from onmanifold.prior import Point, ReachedByJumps, evaluation
+from onmanifold.prior import Point, ReachedByJumps
 from onmanifold.solution import Solution
 from onmanifold.status import Status
 

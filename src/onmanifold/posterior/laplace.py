@@ -11,6 +11,7 @@ from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.fidelity import p_value
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.component import TwoPieceNormal, component_at
@@ -23,7 +24,7 @@ from onmanifold.posterior.target import (
     in_box,
     warn_inconsistent,
 )
-from onmanifold.prior import Point, evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
 _REDRAWS = 20  # of samples that fell out of the latent box

@@ -14,6 +14,7 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -23,7 +24,7 @@ from onmanifold.posterior.transitions import (
     independence_step,
     langevin_step,
 )
-from onmanifold.prior import Point, evaluation
+from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
 _TARGET = 0.574  # acceptance at which Langevin steps do best (Roberts and Rosenthal, 1998)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError, MissingPackage
+from onmanifold.evaluation_mode import evaluation
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.intervals import check_level, latent_intervals, x_intervals
-from onmanifold.prior import Point, evaluation
+from onmanifold.prior import Point
 
 MIXED = 1.01  # largest R-hat at which chains pass for having mixed
 
