@@ -28,8 +28,7 @@ from onmanifold import (
     load_prior,
     solve,
 )
-from onmanifold.priors.atlas.diagnostics import coverage
-from onmanifold.priors.atlas.probes import chart_distances
+from onmanifold.priors.atlas.diagnostics import chart_distances, coverage
 from onmanifold.priors.datasets import Bar, stream
 from shared.options import one_of
 from shared.tables import Table
@@ -75,7 +74,7 @@ def psnr(distance: Tensor) -> Tensor:
 
 def reconstruction_psnr(prior: ManifoldPrior, x: Tensor) -> Tensor:
     """PSNR of D(E(x)), ``(B,)``."""
-    return psnr(torch.cat([chart_distances(prior, part)[1].amin(dim=1) for part in x.split(100)]))
+    return psnr(torch.cat([chart_distances(prior, part).amin(dim=1) for part in x.split(100)]))
 
 
 def bars(figure: Path | None) -> None:

@@ -30,9 +30,9 @@ from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.loss import (
     AutoencoderSchedule,
     AutoencoderTraining,
-    NoOptions,
+    LossOptions,
 )
-from onmanifold.priors.baselines.ae import AE
+from onmanifold.priors.baselines.losses import AE
 from onmanifold.priors.datasets import Sine, Spiral
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.nrae import NRAEL, NRAEQ, NRAEOptions
@@ -60,7 +60,7 @@ class Toy(NamedTuple):
     def methods(self) -> dict[str, tuple[type[AutoencoderTraining], Any]]:
         """Name, class and options of the methods that are compared."""
         return {
-            "ae": (AE, NoOptions()),
+            "ae": (AE, LossOptions()),
             "nrae-l": (NRAEL, NRAEOptions(*self.linear, drawn=2)),
             "nrae-q": (NRAEQ, NRAEOptions(*self.quadratic, drawn=2)),
         }

@@ -19,7 +19,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.datasets import OutlineImages, stream
 from onmanifold.priors.scene import Scene
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.regrouping import relative_residual
+from onmanifold.priors.scene.recognition import relative_residual
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors" / "pretrained" / "scene"
 KINDS = 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +32,7 @@ def train_command(
     nodes: Annotated[int, typer.Option(help="Number of machines, with torchrun.")] = 1,
 ) -> None:
     """Train a prior from a recipe, and store it with a card of held-out metrics."""
-    from onmanifold.priors.training.card import store
+    from onmanifold.priors.training.evaluation import store
     from onmanifold.priors.training.run import train
 
     chosen = _chosen(recipe, data)
@@ -69,7 +68,7 @@ def choose_command(
     from rich.console import Console
     from rich.table import Table
 
-    from onmanifold.priors.atlas.selection import Candidate, compare_charts
+    from onmanifold.priors.atlas.selection import compare_charts
     from onmanifold.priors.datasets import part_of, stream
     from onmanifold.priors.training.dimension import dimension_by_scale
     from onmanifold.priors.training.recipe import Recipe
@@ -82,15 +81,14 @@ def choose_command(
     table.add_row("dimension", *(f"{d:.2f}" for d in dimensions.values()))
     console.print(table)
     found = compare_charts(chosen, charts or [1, 2, 4], output, share=share, examples=examples)
-    names = [field.name for field in fields(Candidate)]
-    table = Table(*(name.replace("_", " ") for name in names), title="held-out examples")
+    table = Table(*(name.replace("_", " ") for name in found[0]), title="held-out examples")
     for candidate in found:
-        table.add_row(*(f"{value:.4g}" for value in asdict(candidate).values()))
+        table.add_row(*(f"{value:.4g}" for value in candidate.values()))
     console.print(table)
     with open(output / "charts.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
-        writer.writerows(map(asdict, found))
+        writer.writerows(found)
 
 
 def report_command(
@@ -110,7 +108,7 @@ def report_command(
     from rich.console import Console
     from rich.table import Table
 
-    from onmanifold.priors.atlas.report import atlas_report
+    from onmanifold.priors.atlas.report import AtlasReport
     from onmanifold.priors.atlas.report_figures import write_report
 
     check_folder(output)
@@ -118,7 +116,7 @@ def report_command(
     learned = card.get("recipe", {}).get("data") if data is None else {"name": data}
     if not learned:
         raise InputError(f"the card of {prior!r} does not say what it learned: give --data")
-    report = atlas_report(
+    report = AtlasReport(
         load_prior(prior), load_dataset(**learned), card, samples=samples, seed=seed
     )
     write_report(report, output)

@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.func import vmap
 
 from onmanifold.autodiff import jvp
-from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
-from onmanifold.priors.autoencoder.loss import AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderTraining, LossOptions
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
 
 
 @dataclass(frozen=True)
-class NRAEOptions:
+class NRAEOptions(LossOptions):
     """The numbers in the loss.
 
     Attributes:
@@ -28,15 +27,14 @@ class NRAEOptions:
             takes time in proportion, and the loss stays the same in the mean.
     """
 
+    or_zero = ("drawn",)
+
     neighbours: int = 5
     kernel: float = 0.5
     drawn: int = 0
 
     def __post_init__(self) -> None:
-        check_count(self.neighbours, "loss: neighbours")
-        check_number(self.kernel, "loss: kernel")
-        if self.drawn:
-            check_count(self.drawn, "loss: drawn")
+        super().__post_init__()
         if self.drawn > self.neighbours:
             raise InputError(
                 f"loss: drawn has to be at most neighbours, {self.neighbours}; got {self.drawn}"

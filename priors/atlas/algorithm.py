@@ -8,20 +8,19 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
 from onmanifold.priors.training.dimension import features
-from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
+from onmanifold.priors.training.method import Schedule, Table, TrainingMethod, check_examples
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,11 @@ class AtlasSchedule(Schedule):
         pool: examples among which the centres are chosen.
     """
 
+    or_zero = (
+        *("seeding", "joint", "overlap", "hidden_from"),
+        *("lipschitz", "lipschitz_for", "hidden", "dead"),
+    )
+
     seeding: int = 0
     joint: int = 0
     overlap: int = 0
@@ -58,16 +62,6 @@ class AtlasSchedule(Schedule):
     refresh: int = 500
     dead: float = 0.1
     pool: int = 2000
-
-    def __post_init__(self) -> None:
-        for name in ("refresh", "pool"):
-            check_count(getattr(self, name), f"schedule: {name}")
-        check_number(self.stretch, "schedule: stretch")
-        lengths = ("seeding", "joint", "overlap", "hidden_from")
-        for name in (*lengths, "lipschitz", "lipschitz_for", "hidden", "dead"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"schedule: {name} is negative: {getattr(self, name)}")
-        super().__post_init__()
 
     @property
     def steps(self) -> int:
@@ -101,22 +95,15 @@ class AtlasTraining(TrainingMethod):
         )
 
     @classmethod
-    def prepare(
-        cls,
-        data: Dataset,
-        model: dict[str, Any],
-        schedule: dict[str, Any],
-        loss: dict[str, Any],
-        seed: int,
-    ) -> Self:
+    def prepare(cls, data: Dataset, model: Table, schedule: Table, loss: Table, seed: int) -> Self:
         if loss:
             raise InputError(f"the atlas has no [loss] to choose: {', '.join(loss)}")
         atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **model))
         return cls(atlas, data, AtlasSchedule(**schedule), seed)
 
     @classmethod
-    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
-        chart: dict[str, Any] = default_network(x[0].shape)
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
+        chart = default_network(x[0].shape)
         spread = float(x.std(dim=0).norm())
         return {
             "model": {"dim": dim, "charts": 4, "sigma_x": 0.02 * spread, "chart": chart},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch import Tensor
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.atlas import diagnostics, probes
+from onmanifold.priors.atlas import diagnostics
 from onmanifold.priors.datasets import Dataset
 
 COVERED = 0.99  # share within the tolerance that a good atlas reaches, both ways
-EXACT = {"as stored": 1e-4, "float64": 1e-10}  # largest |E(D(z)) - z|
+EXACT = {"as_stored": 1e-4, "float64": 1e-10}  # largest |E(D(z)) - z|
 EXPLAINS = 0.01  # of the examples; a chart that explains fewer is dead
 OUTSIDE = 0.1  # share of a chart's codes outside its box from which on the box is too small
 SHOWN = 4000  # points in a scatter plot
@@ -39,147 +40,8 @@ class Finding:
     passed: bool | None = None
 
 
-@dataclass(frozen=True)
 class AtlasReport:
-    """All that is known of an atlas, see :mod:`onmanifold.priors.atlas.diagnostics`.
-
-    Attributes:
-        name: name of the atlas.
-        about: what its card says (description, data, sha256), and the seed of the report.
-        prior: the atlas.
-        examples: held-out examples ``(n, *x_shape)``.
-        samples: samples of the atlas ``(m, *x_shape)``, for the figures.
-        sample_chart: their charts, ``(m,)``.
-        overlap: which charts share how much.
-        coverage: distances of data and atlas.
-        distortion: of each chart.
-        usage: of each chart's latent box.
-        responsibilities: which charts explain the examples.
-        exactness: of the encoders.
-    """
-
-    name: str
-    about: dict[str, Any]
-    prior: ManifoldPrior
-    examples: Tensor
-    samples: Tensor
-    sample_chart: Tensor
-    overlap: diagnostics.Overlap
-    coverage: diagnostics.Coverage
-    distortion: tuple[diagnostics.Distortion, ...]
-    usage: tuple[diagnostics.LatentUsage, ...]
-    responsibilities: diagnostics.Responsibilities
-    exactness: diagnostics.Exactness
-
-    @property
-    def of_points(self) -> bool:
-        """Whether examples are vectors, not images."""
-        return len(self.prior.x_shape) == 1
-
-    @property
-    def components(self) -> tuple[tuple[int, ...], ...]:
-        """Connected components of the overlap graph."""
-        return diagnostics.components(self.overlap.shares)
-
-    def findings(self) -> list[Finding]:
-        """The main numbers, and whether they are what a good atlas gives."""
-        return [*self._data_findings(), *self._chart_findings()]
-
-    def _data_findings(self) -> list[Finding]:
-        found, lines = self.coverage, []
-        shares = {"data near the atlas": found.covered, "atlas near the data": found.on_manifold}
-        for name, share in shares.items():
-            if share is not None:
-                within = f"{_percent(share)} within {found.tolerance:.3g}"
-                lines.append(Finding(name, within, f"at least {COVERED:.0%}", share >= COVERED))
-        middle, high = probes.quantiles(found.relative, (0.5, 0.95)).tolist()
-        error = f"median {100 * middle:.2f} %, 95 % below {100 * high:.2f} %"
-        return [*lines, Finding("relative distance to the atlas", error)]
-
-    def _chart_findings(self) -> list[Finding]:
-        usage = self.responsibilities.usage
-        dead = [k for k, share in enumerate(usage.tolist()) if share < EXPLAINS]
-        unused = [f"{i} of chart {k}" for k, own in enumerate(self.usage) for i in own.unused]
-        total = self.prior.dim * self.prior.num_charts
-        few = _listed(unused) if len(unused) < 4 else f"{len(unused)} of {total}"
-        outside = max(own.outside for own in self.usage)
-        condition = torch.cat([d.condition for d in self.distortion])
-        exact = dict(zip(EXACT, (self.exactness.as_stored, self.exactness.float64), strict=True))
-        groups = " | ".join(" ".join(map(str, group)) for group in self.components)
-        return [
-            Finding("connected components", f"{len(self.components)}, of charts {groups}"),
-            Finding("dead charts", _listed(dead), "none", not dead),
-            Finding("unused latent coordinates", few, "none", not unused),
-            Finding(
-                "codes outside the box", f"at most {_percent(outside)} in a chart",
-                f"at most {OUTSIDE:.0%}", outside <= OUTSIDE,
-            ),
-            Finding("condition of J", f"median {float(probes.quantiles(condition, (0.5,))):.3g}"),
-            *(
-                Finding(f"|E(D(z)) - z|, {how}", f"{exact[how]:.1e}", f"at most {limit:.0e}",
-                        exact[how] <= limit)
-                for how, limit in EXACT.items()
-            ),
-        ]  # fmt: skip
-
-    def as_dict(self) -> dict[str, Any]:
-        """Every number, JSON-able."""
-        found, shares = self.coverage, self.responsibilities
-        return {
-            "name": self.name,
-            **self.about,
-            "overlap": {
-                "tolerance": self.overlap.tolerance,
-                "shares": self.overlap.shares.tolist(),
-                "components": [list(group) for group in self.components],
-            },
-            "coverage": {
-                "tolerance": found.tolerance,
-                "diameter": found.diameter,
-                "data_near_atlas": found.covered,
-                "atlas_near_data": found.on_manifold,
-                "data_to_atlas": _spread(found.to_atlas),
-                "relative": _spread(found.relative),
-                "atlas_to_data": None if found.to_data is None else _spread(found.to_data),
-            },
-            "responsibilities": {
-                "mean_entropy": float(shares.entropy.mean()),
-                "shared": float((shares.largest < 0.9).double().mean()),
-            },
-            "exactness": vars(self.exactness),
-            "charts": [self._chart(k) for k in range(self.prior.num_charts)],
-            "checks": [vars(finding) for finding in self.findings()],
-        }
-
-    def _chart(self, k: int) -> dict[str, Any]:
-        """The numbers of one chart."""
-        own, distortion = self.usage[k], self.distortion[k]
-        return {
-            "weight": float(self.responsibilities.weights[k]),
-            "mean_responsibility": float(self.responsibilities.usage[k]),
-            "examples": len(own.codes),
-            "codes_outside_box": own.outside,
-            "code_std": own.std.tolist(),
-            "latent_std": own.reference.tolist(),
-            "code_quantiles": _spread(own.codes),
-            "effect": own.effect.tolist(),
-            "unused_coordinates": list(own.unused),
-            "largest_singular_value": _spread(distortion.singular_values[:, 0]),
-            "smallest_singular_value": _spread(distortion.singular_values[:, -1]),
-            "condition": _spread(distortion.condition),
-            "log_volume_std": float(probes.deviation(distortion.log_volume)),
-        }
-
-
-def atlas_report(
-    prior: ManifoldPrior,
-    data: Dataset,
-    card: dict[str, Any] | None = None,
-    *,
-    samples: int | None = None,
-    seed: int = 0,
-) -> AtlasReport:
-    """Measure an atlas against the data that it learned.
+    """An atlas measured against the data that it learned, see :mod:`onmanifold.priors.atlas.diagnostics`.
 
     Args:
         prior: the atlas.
@@ -194,53 +56,170 @@ def atlas_report(
 
     Example:
         >>> from onmanifold import load_dataset, load_prior
-        >>> report = atlas_report(load_prior("two-circles"), load_dataset("two-circles"), samples=500)
+        >>> report = AtlasReport(load_prior("two-circles"), load_dataset("two-circles"), samples=500)
         >>> report.components
         ((0, 3), (1, 2))
         >>> all(finding.passed is not False for finding in report.findings())
         True
     """
-    points = len(prior.x_shape) == 1
-    n = (10_000 if points else 1000) if samples is None else samples
-    check_count(n, "samples")
-    if tuple(data.x_shape) != tuple(prior.x_shape):
-        raise InputError(
-            f"the data have shape {tuple(data.x_shape)}, the prior decodes to {prior.x_shape}: "
-            "give the data that it learned"
-        )
-    card = card or {}
-    x = probes.held_out(data, n, seed).to(prior.device, prior.dtype)
-    shown = prior.sample(SHOWN, seed) if points else _of_every_chart(prior, seed)
-    few = min(n, 1000 if points else 200)
-    source = str(data) if is_dataclass(data) else type(data).__name__
-    about = {key: card[key] for key in ("description", "sha256") if key in card}
-    tolerance = diagnostics.overlap_tolerance(prior, x)
-    return AtlasReport(
-        name=card.get("name", type(prior).__name__),
-        about=about | {"data": source, "samples": n, "seed": seed},
-        prior=prior,
-        examples=x,
-        samples=probes.decoded(prior, shown),
-        sample_chart=shown.chart,
-        overlap=diagnostics.overlap_graph(prior, tolerance, few, seed),
-        coverage=diagnostics.coverage(prior, data, n, seed),
-        distortion=diagnostics.distortion(prior, few, seed),
-        usage=diagnostics.latent_usage(prior, x, few),
-        responsibilities=diagnostics.responsibilities(prior, x, seed),
-        exactness=diagnostics.exactness(prior, few, seed),
-    )
+
+    def __init__(
+        self,
+        prior: ManifoldPrior,
+        data: Dataset,
+        card: dict[str, Any] | None = None,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.prior, card = prior, card or {}
+        n = (10_000 if self.of_points else 1000) if samples is None else samples
+        check_count(n, "samples")
+        if tuple(data.x_shape) != tuple(prior.x_shape):
+            raise InputError(
+                f"the data have shape {tuple(data.x_shape)}, the prior decodes to {prior.x_shape}: "
+                "give the data that it learned"
+            )
+        source = str(data) if is_dataclass(data) else type(data).__name__
+        self.name = card.get("name", type(prior).__name__)
+        about = {key: text for key, text in card.items() if key in ("description", "sha256")}
+        self.about = about | {"data": source, "samples": n, "seed": seed}
+        few = min(n, 1000 if self.of_points else 200)
+        x = diagnostics.held_out(data, n, seed).to(prior.device, prior.dtype)
+        shown = prior.sample(SHOWN, seed) if self.of_points else _of_every_chart(prior, seed)
+        drawn = torch.bincount(prior.sample(10_000, seed).chart, minlength=prior.num_charts)
+        self.examples, self.sample_chart = x, shown.chart
+        self.samples = diagnostics.decoded(prior, shown)  # of the atlas, for the figures
+        self.weights = drawn / drawn.sum()  # share of the atlas's samples from each chart
+        self.tolerance = diagnostics.overlap_tolerance(prior, x)
+        self.shares = diagnostics.overlap_graph(prior, self.tolerance, few, seed)
+        self.coverage = diagnostics.coverage(prior, data, n, seed)
+        self.distortion = diagnostics.distortion(prior, few, seed)
+        self.usage = diagnostics.latent_usage(prior, x, few)
+        self.responsibilities = diagnostics.responsibilities(prior, x)
+        self.exactness = {
+            "as_stored": diagnostics.decode_encode(prior, few, seed),
+            "float64": diagnostics.decode_encode(copy.deepcopy(prior).double(), few, seed),
+        }
+
+    @property
+    def of_points(self) -> bool:
+        """Whether examples are vectors, not images."""
+        return len(self.prior.x_shape) == 1
+
+    @property
+    def components(self) -> tuple[tuple[int, ...], ...]:
+        """Connected components of the overlap graph."""
+        return diagnostics.components(self.shares)
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy of each example's responsibilities, in nats, ``(n,)``; 0: a single chart."""
+        gamma = self.responsibilities
+        entropy: Tensor = -torch.special.xlogy(gamma, gamma).sum(dim=1)
+        return entropy.clamp(min=0)
+
+    def findings(self) -> list[Finding]:
+        """The main numbers, and whether they are what a good atlas gives."""
+        return [*self._data_findings(), *self._chart_findings()]
+
+    def _data_findings(self) -> list[Finding]:
+        found, lines = self.coverage, []
+        shares = {"data near the atlas": found.covered, "atlas near the data": found.on_manifold}
+        for name, share in shares.items():
+            if share is not None:
+                within = f"{_percent(share)} within {found.tolerance:.3g}"
+                lines.append(Finding(name, within, f"at least {COVERED:.0%}", share >= COVERED))
+        middle, high = diagnostics.quantiles(found.relative, (0.5, 0.95)).tolist()
+        error = f"median {100 * middle:.2f} %, 95 % below {100 * high:.2f} %"
+        return [*lines, Finding("relative distance to the atlas", error)]
+
+    def _chart_findings(self) -> list[Finding]:
+        explained = self.responsibilities.mean(dim=0).tolist()
+        dead = [k for k, share in enumerate(explained) if share < EXPLAINS]
+        unused = [f"{i} of chart {k}" for k, own in enumerate(self.usage) for i in own.unused]
+        total = self.prior.dim * self.prior.num_charts
+        few = _listed(unused) if len(unused) < 4 else f"{len(unused)} of {total}"
+        outside = max(own.outside for own in self.usage)
+        condition = torch.cat([diagnostics.condition(values) for values in self.distortion])
+        groups = " | ".join(" ".join(map(str, group)) for group in self.components)
+        return [
+            Finding("connected components", f"{len(self.components)}, of charts {groups}"),
+            Finding("dead charts", _listed(dead), "none", not dead),
+            Finding("unused latent coordinates", few, "none", not unused),
+            Finding(
+                "codes outside the box", f"at most {_percent(outside)} in a chart",
+                f"at most {OUTSIDE:.0%}", outside <= OUTSIDE,
+            ),
+            Finding("condition of J", f"median {float(diagnostics.quantiles(condition, (0.5,))):.3g}"),
+            *(
+                Finding(f"|E(D(z)) - z|, {how.replace('_', ' ')}", f"{error:.1e}",
+                        f"at most {EXACT[how]:.0e}", error <= EXACT[how])
+                for how, error in self.exactness.items()
+            ),
+        ]  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every number, JSON-able."""
+        found = self.coverage
+        return {
+            "name": self.name,
+            **self.about,
+            "overlap": {
+                "tolerance": self.tolerance,
+                "shares": self.shares.tolist(),
+                "components": [list(group) for group in self.components],
+            },
+            "coverage": {
+                "tolerance": found.tolerance,
+                "diameter": found.diameter,
+                "data_near_atlas": found.covered,
+                "atlas_near_data": found.on_manifold,
+                "data_to_atlas": _spread(found.to_atlas),
+                "relative": _spread(found.relative),
+                "atlas_to_data": None if found.to_data is None else _spread(found.to_data),
+            },
+            "responsibilities": {
+                "mean_entropy": float(self.entropy.mean()),
+                "shared": float((self.responsibilities.amax(dim=1) < 0.9).double().mean()),
+            },
+            "exactness": self.exactness,
+            "charts": [self._chart(k) for k in range(self.prior.num_charts)],
+            "checks": [vars(finding) for finding in self.findings()],
+        }
+
+    def _chart(self, k: int) -> dict[str, Any]:
+        """The numbers of one chart."""
+        own, singular_values = self.usage[k], self.distortion[k]
+        return {
+            "weight": float(self.weights[k]),
+            "mean_responsibility": float(self.responsibilities[:, k].mean()),
+            "examples": len(own.codes),
+            "codes_outside_box": own.outside,
+            "code_std": own.std.tolist(),
+            "latent_std": own.reference.tolist(),
+            "code_quantiles": _spread(own.codes),
+            "effect": own.effect.tolist(),
+            "unused_coordinates": list(own.unused),
+            "largest_singular_value": _spread(singular_values[:, 0]),
+            "smallest_singular_value": _spread(singular_values[:, -1]),
+            "condition": _spread(diagnostics.condition(singular_values)),
+            "log_volume_std": float(diagnostics.deviation(singular_values.log().sum(dim=1))),
+        }
 
 
 def _of_every_chart(prior: ManifoldPrior, seed: int) -> Point:
     """Some samples of every chart, also of one that is seldom drawn."""
-    codes = probes.chart_samples(prior, IMAGES, seed)
+    codes = diagnostics.chart_samples(prior, IMAGES, seed)
     chart = torch.tensor([k for k, z in enumerate(codes) for _ in z])
     return Point(chart.to(prior.device), torch.cat(codes))
 
 
 def _spread(values: Tensor) -> dict[str, Any]:
     """Quantiles by their level."""
-    return dict(zip(map(str, probes.QUANTILES), probes.quantiles(values).tolist(), strict=True))
+    return dict(
+        zip(map(str, diagnostics.QUANTILES), diagnostics.quantiles(values).tolist(), strict=True)
+    )
 
 
 def _percent(share: float) -> str:

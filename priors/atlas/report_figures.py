@@ -17,7 +17,7 @@ from torch import Tensor
 
 from onmanifold.plot import draw
 from onmanifold.plot.style import INK, PALETTE, STYLE, colours
-from onmanifold.priors.atlas.probes import QUANTILES, quantiles
+from onmanifold.priors.atlas.diagnostics import QUANTILES, condition, quantiles
 from onmanifold.priors.atlas.report import AtlasReport
 from onmanifold.storage import write_folder
 
@@ -96,18 +96,18 @@ def image_rows(report: AtlasReport) -> Figure:
 
 def responsibilities_figure(report: AtlasReport) -> Figure:
     """Where charts take over from each other, and how much of the data each explains."""
-    found, charts = report.responsibilities, report.prior.num_charts
+    gamma, charts = report.responsibilities, report.prior.num_charts
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     if report.of_points:
-        entropy = found.entropy[:POINTS].cpu().numpy()
+        entropy = report.entropy[:POINTS].cpu().numpy()
         ax = _scatter(figure, 1, report, report.examples, c=entropy, cmap="magma_r", vmin=0)
         ax.set_title("entropy of the responsibilities, in nats")
     else:
         ax = figure.add_subplot(1, 2, 1)
-        ax.hist(found.largest.cpu().numpy(), bins=np.linspace(0, 1, 41).tolist(), color=GREY)
+        ax.hist(gamma.amax(dim=1).cpu().numpy(), bins=np.linspace(0, 1, 41).tolist(), color=GREY)
         ax.set(xlabel="largest responsibility", ylabel="held-out examples")
     right = figure.add_subplot(1, 2, 2)
-    for values, shift, alpha in ((found.weights, -0.2, 1.0), (found.usage, 0.2, 0.5)):
+    for values, shift, alpha in ((report.weights, -0.2, 1.0), (gamma.mean(dim=0), 0.2, 0.5)):
         place = np.arange(charts) + shift
         right.bar(place, values.cpu().numpy(), 0.36, color=colours(charts), alpha=alpha)
     right.set(title="solid: weight of the chart; pale: mean responsibility", ylabel="share")
@@ -117,7 +117,7 @@ def responsibilities_figure(report: AtlasReport) -> Figure:
 
 def overlap_figure(report: AtlasReport) -> Figure:
     """The shares of charts that others reproduce, and the components that they make."""
-    shares, groups = report.overlap.shares.numpy(), report.components
+    shares, groups = report.shares.numpy(), report.components
     order = [k for group in groups for k in group]
     figure = Figure(figsize=(WIDTH / 2, 4.6), layout="constrained")
     ax = figure.subplots()
@@ -177,17 +177,18 @@ def distortion_figure(report: AtlasReport) -> Figure:
     """Singular values of each chart's Jacobian, their ratio and the volume that they make."""
     charts = colours(report.prior.num_charts)
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
-    values, condition, volume = figure.subplots(1, 3)
+    values, ratio, volume = figure.subplots(1, 3)
     for k, (found, colour) in enumerate(zip(report.distortion, charts, strict=True)):
-        low, middle, high = quantiles(found.singular_values, (0.05, 0.5, 0.95)).cpu().numpy()
+        low, middle, high = quantiles(found, (0.05, 0.5, 0.95)).cpu().numpy()
         number = np.arange(1, len(middle) + 1) + 0.6 * ((k + 0.5) / len(charts) - 0.5)
         values.errorbar(number, middle, [middle - low, high - middle], fmt="o", color=colour)
     values.xaxis.set_major_locator(MaxNLocator(integer=True))
     values.set(title="singular values of J: median, 90 %", xlabel="number, largest first")
     values.set_yscale("log")
-    _boxes(condition, [found.condition for found in report.distortion])
-    condition.set(title="condition: largest / smallest", yscale="log")
-    _boxes(volume, [f.log_volume - quantiles(f.log_volume, (0.5,)) for f in report.distortion])
+    _boxes(ratio, [condition(found) for found in report.distortion])
+    ratio.set(title="condition: largest / smallest", yscale="log")
+    log_volumes = [found.log().sum(dim=1) for found in report.distortion]
+    _boxes(volume, [each - quantiles(each, (0.5,)) for each in log_volumes])
     volume.set_title("log-volume, relative to its median")
     return figure
 

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.probes import chart_distances
-from onmanifold.priors.datasets import part_of, stream
+from onmanifold.priors.atlas.diagnostics import chart_distances, held_out
+from onmanifold.priors.datasets import stream
 from onmanifold.priors.training.evaluation import log_likelihood
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.run import train
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An atlas with K charts, by examples that its training never saw.
-
-    Attributes:
-        charts: K.
-        log_likelihood: mean lower bound of the held-out log-likelihood, in nats.
-        standard_error: of that mean.
-        relative_error: median distance of held-out examples to the atlas, relative to their norm.
-        relative_error_95: its 95th percentile.
-        smallest_chart: share of the held-out examples in the chart that explains the fewest.
-    """
-
-    charts: int
-    log_likelihood: float
-    standard_error: float
-    relative_error: float
-    relative_error_95: float
-    smallest_chart: float
 
 
 def compare_charts(
@@ -47,7 +25,7 @@ def compare_charts(
     share: float = 0.25,
     examples: int = 2000,
     progress: bool = True,
-) -> list[Candidate]:
+) -> list[dict[str, float]]:
     """Train an atlas for each number of charts and compare them on held-out examples.
 
     Args:
@@ -58,33 +36,37 @@ def compare_charts(
         examples: held-out examples.
         progress: show a progress bar.
 
+    Returns:
+        Of each atlas ``charts``, their number; ``log_likelihood``, the mean lower bound of the held-out
+        log-likelihood in nats, and its ``standard_error``; ``relative_error``, the median distance of
+        held-out examples to the atlas, relative to their norm, and ``relative_error_95``, its 95th
+        percentile; ``smallest_chart``, the share of them in the chart that explains the fewest.
+
     Raises:
         ValueError: a recipe that cannot be trained with one of the numbers.
     """
     short = shortened(recipe, share)
     for number in charts:  # before the first of them is trained
         short.with_charts(number).prepare()
-    data = part_of(recipe.load_data(), "held-out")
-    x, _ = data.sample(examples, stream(recipe.seed, "held-out"))
-    found = []
+    x = held_out(recipe.load_data(), examples, recipe.seed)
+    found: list[dict[str, float]] = []
     for number in charts:
         variant = short.with_charts(number)
-        atlas = cast(
-            Atlas, train(variant, Path(output) / variant.name, resume=True, progress=progress)
-        )
+        atlas = train(variant, Path(output) / variant.name, resume=True, progress=progress)
+        assert isinstance(atlas, Atlas)
         bound = log_likelihood(atlas, x, stream(recipe.seed, "held-out", 1)).double()
-        best, chart = chart_distances(atlas, x)[1].min(dim=1)
+        best, chart = chart_distances(atlas, x).min(dim=1)
         relative = best / x.flatten(1).norm(dim=1)
         usage = torch.bincount(chart, minlength=number) / len(x)
         found.append(
-            Candidate(
-                charts=number,
-                log_likelihood=float(bound.mean()),
-                standard_error=float(bound.std() / len(bound) ** 0.5),
-                relative_error=float(relative.median()),
-                relative_error_95=float(relative.quantile(0.95)),
-                smallest_chart=float(usage.min()),
-            )
+            {
+                "charts": number,
+                "log_likelihood": float(bound.mean()),
+                "standard_error": float(bound.std() / len(bound) ** 0.5),
+                "relative_error": float(relative.median()),
+                "relative_error_95": float(relative.quantile(0.95)),
+                "smallest_chart": float(usage.min()),
+            }
         )
     return found
 

@@ -6,19 +6,24 @@ A method is a subclass with a loss, in a file of its own; what it needs beside t
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.networks import default_network
-from onmanifold.priors.training.method import Schedule, TrainingMethod, check_examples
+from onmanifold.priors.training.method import (
+    Numbers,
+    Schedule,
+    Table,
+    TrainingMethod,
+    check_examples,
+)
 
 
 @dataclass(frozen=True)
@@ -35,41 +40,24 @@ class AutoencoderSchedule(Schedule):
     examples: int = 10_000
     fitted: int = 10_000
 
-    def __post_init__(self) -> None:
-        for name in ("length", "examples", "fitted"):
-            check_count(getattr(self, name), f"schedule: {name}")
-        super().__post_init__()
-
     @property
     def steps(self) -> int:
         return self.length
 
 
 @dataclass(frozen=True)
-class NoOptions:
-    """A loss without numbers to choose."""
+class LossOptions(Numbers):
+    """The numbers in a loss; of the plain one there are none."""
 
-
-@dataclass(frozen=True)
-class WeightOption:
-    """The number that most losses have.
-
-    Attributes:
-        weight: of the method's own term beside the mean squared error.
-    """
-
-    weight: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_number(self.weight, "loss: weight")
+    table = "loss"
 
 
 class AutoencoderTraining(TrainingMethod):
-    """An autoencoder, a set of examples, and a loss.
+    """An autoencoder, a set of examples, and a loss: by default the mean squared error.
 
-    A subclass writes :meth:`loss`, and may set
+    A subclass writes another :meth:`loss`, and may set
 
-    - ``Options``: a dataclass of the loss's numbers, the recipe's table ``[loss]``;
+    - ``Options``: makes the loss's numbers of the recipe's table ``[loss]``;
     - ``Schedule``: a dataclass of its lengths and sizes, the table ``[schedule]``;
     - ``model_defaults``: arguments of the configuration where the recipe names none;
     - ``smallest_batch``: examples a step that the loss needs.
@@ -82,7 +70,7 @@ class AutoencoderTraining(TrainingMethod):
         seed: seed of examples and noise.
     """
 
-    Options: ClassVar[type] = NoOptions
+    Options: ClassVar[Callable[..., LossOptions]] = LossOptions
     Schedule: ClassVar[type[AutoencoderSchedule]] = AutoencoderSchedule
     model_defaults: ClassVar[dict[str, Any]] = {}
     smallest_batch: ClassVar[int] = 1
@@ -110,21 +98,14 @@ class AutoencoderTraining(TrainingMethod):
         self.set_up()
 
     @classmethod
-    def prepare(
-        cls,
-        data: Dataset,
-        model: dict[str, Any],
-        schedule: dict[str, Any],
-        loss: dict[str, Any],
-        seed: int,
-    ) -> Self:
+    def prepare(cls, data: Dataset, model: Table, schedule: Table, loss: Table, seed: int) -> Self:
         autoencoder = Autoencoder(
             AutoencoderConfig(data.x_shape, **{**cls.model_defaults, **model})
         )
         return cls(autoencoder, data, cls.Schedule(**schedule), cls.Options(**loss), seed)
 
     @classmethod
-    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
 
     @property
@@ -142,9 +123,9 @@ class AutoencoderTraining(TrainingMethod):
         """What the loss needs beside the examples numbered ``rows`` ``(B,)``; values are ``(B, ...)``."""
         return {}
 
-    @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch: ``x`` ``(B, *x_shape)``, ``rows`` ``(B,)``, ``step`` and the extras."""
+        return self.error(batch["x"], self.reconstruction(batch["x"]))
 
     def reconstruction(self, x: Tensor) -> Tensor:
         """``D(E(x))``."""
@@ -177,9 +158,9 @@ class AutoencoderTraining(TrainingMethod):
         self.model.fit_latents(self.examples[: self.schedule.fitted], self.seed)
 
 
-def examples_of(data: Dataset, n: int, seed: int, split: str = "train") -> Tensor:
+def examples_of(data: Dataset, n: int, seed: int) -> Tensor:
     """``n`` examples ``(n, *x_shape)`` to learn from; of a finite set ``n`` different ones, at most all."""
-    part = part_of(data, split)
+    part = part_of(data, "train")
     generator = stream(seed, "seeding")
     finite: Tensor | None = getattr(part, "x", None)
     if finite is None:

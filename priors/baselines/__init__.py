@@ -1,1 +1,1 @@
-"""Autoencoders that others proposed, to compare with: one loss a file."""
+"""Autoencoders that others proposed, to compare with: one loss each, a recipe's ``method``."""

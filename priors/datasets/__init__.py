@@ -3,22 +3,17 @@
 from onmanifold.priors.datasets.array_file import ArrayFile
 from onmanifold.priors.datasets.bar import Bar
 from onmanifold.priors.datasets.base import Dataset, Examples, part_of, pixel_grid, stream
+from onmanifold.priors.datasets.curves import Sine, Spiral
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, nearest_rendering
 from onmanifold.priors.datasets.mnist import FashionMnist, Mnist
 from onmanifold.priors.datasets.outline_images import OutlineImages
-from onmanifold.priors.datasets.ring import Ring
+from onmanifold.priors.datasets.points import Ring, Sphere, SwissRoll, Torus, TwoCircles
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.datasets.rotating_object import RotatingObject
-from onmanifold.priors.datasets.sine import Sine
-from onmanifold.priors.datasets.sphere import Sphere
-from onmanifold.priors.datasets.spiral import Spiral
 from onmanifold.priors.datasets.sundial import Sundial
-from onmanifold.priors.datasets.swiss_roll import SwissRoll
 from onmanifold.priors.datasets.tank_images import TankImages
-from onmanifold.priors.datasets.torus import Torus
 from onmanifold.priors.datasets.torus_disk import TorusDisk
 from onmanifold.priors.datasets.two_balls import TwoBalls
-from onmanifold.priors.datasets.two_circles import TwoCircles
 
 __all__ = [
     "ArrayFile",

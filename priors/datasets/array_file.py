@@ -45,12 +45,13 @@ class ArrayFile(FiniteDataset):
         kept = max(1, round(held_out * len(x)))
         if kept >= len(x):
             raise InputError(f"{file}: {len(x)} examples are too few to hold some out")
-        self._training = Part(x[order[kept:]], order[kept:], replacement=True)
-        self._held_out = Part(x[order[:kept]], order[:kept], replacement=False)
-        self.x_shape = tuple(x.shape[1:])
-
-    def _part(self, split: str) -> Part:
-        return self._held_out if split == "held-out" else self._training
+        learned, kept_out = order[kept:], order[:kept]
+        super().__init__(
+            {
+                "train": Part(x[learned], learned, replacement=True),
+                "held-out": Part(x[kept_out], kept_out, replacement=False),
+            }
+        )
 
 
 def _read(file: Path, key: str | None) -> Tensor:

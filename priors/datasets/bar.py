@@ -52,22 +52,3 @@ class Bar(SquareImages):
         inside = (0.5 + self.length / 2 - along.abs()).clamp(0, 1)
         inside = inside * (0.5 + self.width / 2 - across.abs()).clamp(0, 1)
         return (self.background + (self.value - self.background) * inside)[:, None]
-
-    def distance(self, x: Tensor, chunk: int = 200) -> Tensor:
-        """Distance of images ``(n, 1, size, size)`` to the nearest bar's, ``(n,)``.
-
-        The best of 720 angles, then ever finer grids around it; a bar turned by 180 degrees is the same.
-        """
-        angles = torch.arange(720).to(x) * (pi / 720)
-        known = self.render(angles[:, None]).flatten(1)
-        step = pi / 720
-        found = []
-        for part in x.flatten(1).split(chunk):
-            angle = angles[torch.cdist(part, known).argmin(dim=1)]
-            for width in (step, step / 4, step / 16, step / 64):
-                near = angle[:, None] + width * torch.linspace(-1, 1, 9).to(x)
-                bars = self.render(near.view(-1, 1)).flatten(1).view(len(part), 9, -1)
-                distance, best = (bars - part[:, None]).norm(dim=2).min(dim=1)
-                angle = near.gather(1, best[:, None]).squeeze(1)
-            found.append(distance)
-        return torch.cat(found)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.checks import as_generator
 from onmanifold.errors import InputError
 
 SPLITS = ("train", "seeding", "validation", "held-out")
@@ -46,36 +44,6 @@ class Dataset(Protocol):
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Draw ``n`` examples, and their coordinates."""
         ...
-
-
-class NoisyPoints(ABC):
-    """Points of a manifold in R^m, with normal noise on each coordinate.
-
-    Attributes:
-        noise: standard deviation of the noise.
-    """
-
-    x_shape: tuple[int, ...]
-    noise: float
-
-    @abstractmethod
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Intrinsic coordinates ``(n, ...)`` of points that are spread evenly."""
-
-    @abstractmethod
-    def points(self, coordinates: Tensor) -> Tensor:
-        """The noise-free points ``(n, m)`` at some coordinates."""
-
-    @abstractmethod
-    def distance(self, x: Tensor) -> Tensor:
-        """Distance of points ``(n, m)`` to the manifold, ``(n,)``."""
-
-    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
-        """``n`` noisy points ``(n, m)``, and their coordinates."""
-        generator = as_generator(generator)
-        coordinates = self.draw(n, generator)
-        noise = self.noise * torch.randn((n, *self.x_shape), generator=generator)
-        return Examples(self.points(coordinates) + noise, coordinates)
 
 
 class SquareImages:

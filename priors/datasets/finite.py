@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -38,14 +36,15 @@ class Part:
         return Examples(self.x[rows], self.numbers[rows, None])
 
 
-class FiniteDataset(ABC):
-    """A data set of finitely many examples; its own :meth:`sample` draws from those to learn from."""
+class FiniteDataset:
+    """A data set of finitely many examples; its own :meth:`sample` draws from those to learn from.
 
-    x_shape: tuple[int, ...]
+    Args:
+        parts: by split, ``train`` and others; a split that is not among them sees what ``train`` does.
+    """
 
-    @abstractmethod
-    def _part(self, split: str) -> Part:
-        """The examples that a known split may see."""
+    def __init__(self, parts: dict[str, Part]) -> None:
+        self.parts, self.x_shape = parts, parts["train"].x_shape
 
     def part(self, split: str) -> Part:
         """The examples that a split may see.
@@ -55,12 +54,11 @@ class FiniteDataset(ABC):
         """
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-        return self._part(split)
+        return self.parts.get(split, self.parts["train"])
 
     def __len__(self) -> int:
-        return len(self.part("train"))
+        return len(self.parts["train"])
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """``n`` of the examples to learn from, and their coordinates ``(n, 1)``."""
-        generator = as_generator(generator)
-        return self.part("train").sample(n, generator)
+        return self.parts["train"].sample(n, generator)

@@ -14,12 +14,7 @@ from onmanifold.priors.datasets.base import Examples
 
 @runtime_checkable
 class GeodesicDataset(Protocol):
-    """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``.
-
-    Attributes:
-        x_shape: shape of one example.
-        injectivity_radius: points closer than that have one shortest geodesic between them.
-    """
+    """Data that are rendered from points of a Riemannian manifold; points are coordinates ``(n, ...)``."""
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -52,7 +47,11 @@ class GeodesicDataset(Protocol):
         return self.geodesic(a, b, 0.5)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it."""
+        """``n`` points and to each another one, uniform in the ball of radius ``eps`` around it.
+
+        Raises:
+            ValueError: ``eps`` is not positive, or above the injectivity radius.
+        """
         ...
 
 

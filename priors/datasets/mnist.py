@@ -19,7 +19,7 @@ VALIDATION = 5000  # of the training images, the last ones
 
 
 class Mnist(FiniteDataset):
-    """Images of handwritten digits, 28 x 28, values from 0 (background) to 1.
+    """Images of handwritten digits, 28 x 28, values from 0 (background) to 1; coordinates are labels.
 
     The 10 000 test images are held out; the last 5000 training images are for choosing numbers
     (``validation``), and the others, or ``size`` of them, to learn from.
@@ -53,16 +53,13 @@ class Mnist(FiniteDataset):
             if size > learned:
                 raise InputError(f"{self.name}: size {size}, but there are {learned} to learn from")
         rows = slice(0, size or learned)
-        self._parts = {
-            "train": Part(training[0][rows], training[1][rows], replacement=True),
-            "validation": Part(training[0][learned:], training[1][learned:], replacement=False),
-            "held-out": Part(held_out[0], held_out[1], replacement=False),
-        }
-        self.x_shape = self._parts["train"].x_shape
-
-    def _part(self, split: str) -> Part:
-        """Its coordinate is the label."""
-        return self._parts["train" if split == "seeding" else split]
+        super().__init__(
+            {
+                "train": Part(training[0][rows], training[1][rows], replacement=True),
+                "validation": Part(training[0][learned:], training[1][learned:], replacement=False),
+                "held-out": Part(*held_out, replacement=False),
+            }
+        )
 
     def _read(self, prefix: str, labels: list[int] | None) -> tuple[Tensor, Tensor]:
         x = read_idx(self.folder / f"{prefix}-images-idx3-ubyte.gz")

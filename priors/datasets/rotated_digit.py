@@ -59,13 +59,14 @@ class RotatedDigit(FiniteDataset):
         self.digit, self.steps = digits[number], steps
         self.turn, self.shift = turn, shift
         self.x_shape = tuple(self.digit.shape)
+        super().__init__({split: self._of(split) for split in BETWEEN})
 
     @property
     def whole(self) -> float:
         """The last coordinate: the turn in radians or, where there is none, the shift in pixels."""
         return radians(self.turn) if self.turn else self.shift
 
-    def _part(self, split: str) -> Part:
+    def _of(self, split: str) -> Part:
         """Its coordinate is from 0 to :attr:`whole`."""
         at = (torch.arange(self.steps) + BETWEEN[split]) * (self.whole / self.steps)
         return Part(self.render(at[:, None]), at, replacement=split == "train")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onmanifold.checks import as_generator, check_count, check_number
+from onmanifold.checks import as_generator, check_count
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid
 from onmanifold.priors.datasets.geodesic import (
     GeodesicDataset,
@@ -28,6 +28,8 @@ BALLS = (
     (-0.25, -0.20, 0.55, 0.26, 0.60),
     (0.30, -0.45, -0.25, 0.18, 0.90),
 )
+EDGE = 0.1  # width over which the brightness falls at the rim of a ball
+DEPTH = 0.1  # one ball hides another that lies so much farther back
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,6 @@ class RotatingObject(SquareImages, GeodesicDataset):
 
     Attributes:
         size: the image has ``size x size`` pixels.
-        edge: width over which the brightness falls at the rim of a ball.
-        depth: one ball hides another that lies so much farther back.
 
     Raises:
         ValueError: a number out of range.
@@ -53,18 +53,10 @@ class RotatingObject(SquareImages, GeodesicDataset):
     """
 
     size: int = 32
-    edge: float = 0.1
-    depth: float = 0.1
+    injectivity_radius = pi  # half a turn
 
     def __post_init__(self) -> None:
         check_count(self.size, "RotatingObject: size")
-        for name in ("edge", "depth"):
-            check_number(getattr(self, name), f"RotatingObject: {name}")
-
-    @property
-    def injectivity_radius(self) -> float:
-        """Half a turn."""
-        return pi
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 4)``: unit quaternions, uniform rotations.
@@ -76,11 +68,7 @@ class RotatingObject(SquareImages, GeodesicDataset):
         return Examples(self.render(quaternion), quaternion)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` rotations and to each another one at most ``eps`` radians from it, both ``(n, 4)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` rotations and to each another one at most ``eps`` radians from it, both ``(n, 4)``."""
         check_eps(eps, self.injectivity_radius)
         a = _quaternions(n, generator)
         return a, product(quaternion_of(ball(n, 3, eps, generator)), a)
@@ -101,9 +89,9 @@ class RotatingObject(SquareImages, GeodesicDataset):
         x, y = (grid.to(quaternion) for grid in pixel_grid(self.size, 1.0))
         cx, cy, cz = (centres[..., i, None, None] for i in range(3))
         away = ((x - cx).square() + (y - cy).square()) / radius.square()
-        inside = 2 * (1 - away) * radius / self.edge
+        inside = 2 * (1 - away) * radius / EDGE
         # in front is what is higher: the ball's surface, as a paraboloid
-        height = (cz + radius * (1 - away / 2)) / self.depth
+        height = (cz + radius * (1 - away / 2)) / DEPTH
         front = torch.softmax(height + functional.logsigmoid(inside), dim=1)
         shade = brightness * torch.exp(-0.5 * away)
         seen = 1 - torch.sigmoid(-inside).prod(dim=1)

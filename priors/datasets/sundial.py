@@ -51,17 +51,13 @@ class Sundial(SquareImages, GeodesicDataset):
     width: float = 0.07
     opacity: float = 20.0
     elevation: float = 30.0
+    injectivity_radius = pi  # that of the unit sphere
 
     def __post_init__(self) -> None:
         check_count(self.size, "Sundial: size")
         for name in ("height", "width", "opacity"):
             check_number(getattr(self, name), f"Sundial: {name}")
         check_number(self.elevation, "Sundial: elevation", high=90.0)
-
-    @property
-    def injectivity_radius(self) -> float:
-        """That of the unit sphere."""
-        return pi
 
     @property
     def _lowest(self) -> float:
@@ -82,11 +78,7 @@ class Sundial(SquareImages, GeodesicDataset):
         return torch.stack([flat * around.cos(), flat * around.sin(), up], dim=1)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` directions and to each another one at most ``eps`` radians from it, both ``(n, 3)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` directions and to each another one at most ``eps`` radians from it, both ``(n, 3)``."""
         check_eps(eps, self.injectivity_radius)
         a = self._lights(n, generator)
         b = sphere_step(a, ball(n, 2, eps, generator))

@@ -137,19 +137,17 @@ def _polygons(
     slots = torch.arange(max_corners)
     angle = spacing * (slots + uniform((n, max_corners), 0.0, 0.36, generator))
     radius = uniform((n, max_corners), min_radius, 1.0, generator)
-    turn, outline = theta % (2 * pi), torch.zeros(n, TABLE)
-    for i in range(max_corners):
-        last = corners == i + 1
-        following = torch.where(last, 0, (i + 1) % max_corners)
-        start, r, s = angle[:, i : i + 1], radius[:, i : i + 1], radius.gather(1, following)
-        end = angle.gather(1, following) + 2 * pi * last
-        for t in (turn, turn + 2 * pi):  # the last edge passes the angle 2 pi
-            on_edge = (t >= start) & (t < end) & (i < corners)
-            edge = (
-                r * s * torch.sin(end - start) / (r * torch.sin(t - start) + s * torch.sin(end - t))
-            )
-            outline = torch.where(on_edge, edge, outline)
-    return outline
+    turn, last = theta % (2 * pi), corners - 1
+    passed = (turn[:, :, None] >= angle[:, None, :]) & (slots < corners)[:, None, :]
+    before = passed.sum(dim=2) - 1
+    turn = torch.where(before < 0, turn + 2 * pi, turn)  # on the edge that passes the angle 2 pi
+    here = torch.where(before < 0, last, before)
+    following = torch.where(here == last, 0, here + 1)
+    start, end = angle.gather(1, here), angle.gather(1, following) + 2 * pi * (here == last)
+    r, s = radius.gather(1, here), radius.gather(1, following)
+    return (
+        r * s * torch.sin(end - start) / (r * torch.sin(turn - start) + s * torch.sin(end - turn))
+    )
 
 
 def blobs(theta: Tensor, generator: torch.Generator) -> Tensor:

@@ -37,16 +37,12 @@ class TorusDisk(SquareImages, GeodesicDataset):
     size: int = 32
     radius: float = 1.0
     edge: float = 0.4
+    injectivity_radius = pi  # half the way around
 
     def __post_init__(self) -> None:
         check_count(self.size, "TorusDisk: size")
         check_number(self.edge, "TorusDisk: edge")
         check_number(self.radius, "TorusDisk: radius", high=pi - 2 * self.edge)
-
-    @property
-    def injectivity_radius(self) -> float:
-        """Half the way around."""
-        return pi
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 1, size, size)``; coordinates ``(n, 2)``: the centre, from ``-pi`` to ``pi``."""
@@ -55,11 +51,7 @@ class TorusDisk(SquareImages, GeodesicDataset):
         return Examples(self.render(centre), centre)
 
     def pairs(self, n: int, eps: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` centres and to each another one at most ``eps`` from it, both ``(n, 2)``.
-
-        Raises:
-            ValueError: ``eps`` is not positive, or above the injectivity radius.
-        """
+        """``n`` centres and to each another one at most ``eps`` from it, both ``(n, 2)``."""
         check_eps(eps, self.injectivity_radius)
         a = uniform((n, 2), -pi, pi, generator)
         return a, _wrapped(a + ball(n, 2, eps, generator))

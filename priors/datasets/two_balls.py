@@ -7,7 +7,6 @@ from math import pi
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from onmanifold.checks import as_generator
 from onmanifold.priors.datasets.base import Examples, SquareImages, pixel_grid, uniform
@@ -59,62 +58,6 @@ class TwoBalls(SquareImages):
         allowed: Tensor = inside & apart
         return allowed
 
-    def distance(self, x: Tensor, chunk: int = 50) -> Tensor:
-        """Distance of images ``(n, 1, 128, 128)`` to the nearest image of two balls, ``(n,)``.
-
-        Levenberg-Marquardt over the six numbers of a pair, kept within the bounds, from the nearest of many
-        pairs by coarse images. A local search: where several pairs compete it may miss the nearest.
-        """
-        known = self.sample(5000, torch.Generator().manual_seed(0))[1].to(x)
-        coarse = torch.cat([_coarse(self.render(part)) for part in known.split(500)])
-        found = []
-        for part in x.split(chunk):
-            nearest = torch.cdist(_coarse(part), coarse).topk(3, largest=False).indices
-            fits = torch.stack([self._fit(part, known[start]) for start in nearest.T])
-            found.append(fits.amin(dim=0))
-        return torch.cat(found)
-
-    def _fit(self, x: Tensor, balls: Tensor, steps: int = 20) -> Tensor:
-        """How far images ``x`` are from those of pairs fitted from ``balls`` ``(n, 2, 3)``: ``(n,)``."""
-        damping = x.new_full((len(x),), 1e-2)
-        rest = (x - self.render(balls)).flatten(1)
-        eye = torch.eye(6).to(x)
-        for _ in range(steps):
-            columns = self._derivatives(balls)
-            normal = columns @ columns.mT
-            scale = damping * normal.diagonal(dim1=1, dim2=2).mean(dim=1)
-            normal = normal + scale[:, None, None] * eye
-            move = torch.linalg.solve(normal, columns @ rest[:, :, None]).view(-1, 2, 3)
-            tried = self._bounded(balls, move)
-            tried_rest = (x - self.render(tried)).flatten(1)
-            better = tried_rest.norm(dim=1) < rest.norm(dim=1)
-            balls = torch.where(better[:, None, None], tried, balls)
-            rest = torch.where(better[:, None], tried_rest, rest)
-            damping = torch.where(better, damping / 3, damping * 4)
-        distance: Tensor = rest.norm(dim=1)
-        return distance
-
-    def _bounded(self, balls: Tensor, move: Tensor) -> Tensor:
-        """``balls + move``, as much of the move as the bounds allow."""
-        share = balls.new_ones(len(balls), 1, 1)
-        for _ in range(12):
-            tried = balls + share * move
-            tried[..., 2] = tried[..., 2].clamp(self.min_radius, self.max_radius)
-            fine = self.allowed(tried) & (tried[..., :2].norm(dim=2) <= self.max_centre).all(dim=1)
-            share = torch.where(fine[:, None, None], share, share / 2)
-        return torch.where(fine[:, None, None], tried, balls)
-
-    def _derivatives(self, balls: Tensor) -> Tensor:
-        """Derivatives of images by centre and radius of both balls, ``(n, 6, size * size)``."""
-        x, y = (grid.to(balls) for grid in pixel_grid(self.size, self.size / 2))
-        columns = []
-        for i in range(2):
-            cx, cy, radius = (balls[:, i, j, None, None] for j in range(3))
-            away = torch.hypot(x - cx, y - cy)
-            rim = ((away - radius).abs() < 0.5) * (self.conductivity - 1.0) / 1.6
-            columns += [rim * (x - cx) / away, rim * (y - cy) / away, rim]
-        return torch.stack(columns, dim=1).flatten(2)
-
     def render(self, balls: Tensor) -> Tensor:
         """Images ``(n, 1, 128, 128)`` of balls ``(n, 2, 3)``, edges shaded over one pixel."""
         x, y = (grid.to(balls) for grid in pixel_grid(self.size, self.size / 2))
@@ -124,8 +67,3 @@ class TwoBalls(SquareImages):
             inside = inside + (0.5 + radius - torch.hypot(x - cx, y - cy)).clamp(0, 1)
         conductivity = 1.0 + (self.conductivity - 1.0) * inside
         return ((conductivity - 0.2) / 1.6)[:, None]
-
-
-def _coarse(x: Tensor) -> Tensor:
-    """Images averaged over 8 x 8 pixels, flat."""
-    return functional.avg_pool2d(x, 8).flatten(1)

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
-from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, AutoencoderTraining
+from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, AutoencoderTraining, LossOptions
 from onmanifold.priors.datasets import GeodesicDataset, stream
 from onmanifold.priors.flat.graph import GraphPairs
-from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs, PairSource
+from onmanifold.priors.flat.pairs import GeodesicPairs, Pairs
 from onmanifold.priors.flat.scaling import Scaling
 from onmanifold.priors.neighbours import nearest_neighbours
 from onmanifold.priors.networks import default_network
 from onmanifold.priors.training.dimension import intrinsic_dimension
-from onmanifold.priors.training.method import cosine_rate
+from onmanifold.priors.training.method import Table, cosine_rate
 
 _ONE_SIDED = 0.5  # neighbours are if their mean is so many mean distances away
 
@@ -32,12 +32,13 @@ class FlatSchedule(AutoencoderSchedule):
         start: share of the encoder's steps in which it learns the codes of classical scaling.
     """
 
+    or_zero = ("start",)
+
     encoder: int = 2500
     start: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self.encoder, "schedule: encoder")
         if not 0 <= self.start < 1:
             raise InputError(f"schedule: start = {self.start} has to be at least 0 and below 1")
         if self.encoder >= self.length:
@@ -54,7 +55,7 @@ class FlatSchedule(AutoencoderSchedule):
 
 
 @dataclass(frozen=True)
-class FlatOptions:
+class FlatOptions(LossOptions):
     """What a flat autoencoder learns from.
 
     Attributes:
@@ -67,6 +68,8 @@ class FlatOptions:
         straight: see :class:`~onmanifold.priors.flat.graph.GraphPairs`.
     """
 
+    or_zero = ("bending", "noise")
+
     eps: float | None = None
     bending: float = 0.1
     noise: float = 0.2
@@ -74,14 +77,9 @@ class FlatOptions:
     straight: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.eps is not None:
-            check_number(self.eps, "loss: eps")
-        for name in ("bending", "noise"):
-            if getattr(self, name) != 0:
-                check_number(getattr(self, name), f"loss: {name}")
+        super().__post_init__()
         check_number(self.straight, "loss: straight", high=1.0)
-        if self.k < 4:
-            raise InputError(f"loss: k has to be at least 4, got {self.k}")
+        check_count(self.k, "loss: k", at_least=4)
 
 
 class FlatTraining(AutoencoderTraining):
@@ -107,14 +105,14 @@ class FlatTraining(AutoencoderTraining):
     Schedule = FlatSchedule
     model_defaults: ClassVar[dict[str, Any]] = {"tube": True}
     schedule: FlatSchedule
-    pairs: PairSource
+    pairs: GeodesicPairs | GraphPairs
     scaling: Scaling
     codes: Tensor | None = None
     tangents: Tensor
     outward: Tensor
 
     @classmethod
-    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         dim = min(2 * dim, x[0].numel())
         return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
 
@@ -142,7 +140,7 @@ class FlatTraining(AutoencoderTraining):
         if step < self.schedule.start * self.schedule.encoder:
             x, distance = self.pairs.draw_far(self.schedule.batch_size, generator)
             return {"x": x, "aim": self.scaling.place(distance)}
-        return self.pairs.draw(self.schedule.batch_size, generator).as_batch()
+        return self.pairs.draw(self.schedule.batch_size, generator)._asdict()
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
@@ -168,7 +166,7 @@ class FlatTraining(AutoencoderTraining):
         if "aim" in batch:
             off: Tensor = self.model.encoder(batch["x"]) - batch["aim"]
             return off.square().sum(dim=1).mean()
-        p, b = quotients(self.model.encoder, Pairs(**{k: batch[k] for k in Pairs.__annotations__}))
+        p, b = quotients(self.model.encoder, Pairs(*(batch[name] for name in Pairs._fields)))
         distortion = p.square() + p.square().reciprocal() - 2
         loss: Tensor = (distortion + self.options.bending * b.square().sum(dim=1)).mean()
         return loss

@@ -73,17 +73,15 @@ class GraphPairs:
         halves = torch.cat([way[1] for way in ways]) / self.unit
         self.length, self.share = halves.sum(dim=1), halves[:, 0] / halves.sum(dim=1)
         if eps is not None:
-            self._keep(self.length <= eps)
+            kept = self.length <= eps
+            for name in ("start", "between", "end", "length", "share"):
+                setattr(self, name, getattr(self, name)[kept])
         if len(self.length) == 0:
             limit = "" if eps is None else f" and at most eps = {eps:g} (of the spread) long"
             raise InputError(
                 f"data: no way over {k} neighbours is straight to {straight:g}{limit}: take a larger k or "
                 "eps, a smaller straight, or more examples"
             )
-
-    def _keep(self, kept: Tensor) -> None:
-        for name in ("start", "between", "end", "length", "share"):
-            setattr(self, name, getattr(self, name)[kept])
 
     def __len__(self) -> int:
         return len(self.length)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +14,7 @@ from onmanifold.priors.datasets.geodesic import GeodesicDataset, check_eps
 LANDMARKS = 500  # examples whose distances to all others say where those lie
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """N pairs of examples.
 
     Attributes:
@@ -32,31 +30,6 @@ class Pairs:
     between: Tensor
     distance: Tensor
     share: Tensor
-
-    def as_batch(self) -> dict[str, Tensor]:
-        """By name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-class PairSource(Protocol):
-    """Where pairs come from, and distances far across the manifold.
-
-    Attributes:
-        landmarks: distances between L landmarks, ``(L, L)``.
-    """
-
-    @property
-    def landmarks(self) -> Tensor:
-        """Distances between landmarks."""
-        ...
-
-    def draw(self, n: int, generator: torch.Generator) -> Pairs:
-        """``n`` random pairs."""
-        ...
-
-    def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` random examples ``(n, *x_shape)`` and their distances to the landmarks, ``(n, L)``."""
-        ...
 
 
 class GeodesicPairs:
@@ -85,6 +58,7 @@ class GeodesicPairs:
         self._marks = data.sample(LANDMARKS, stream(0, "seeding"))[1]
 
     def draw(self, n: int, generator: torch.Generator) -> Pairs:
+        """``n`` random pairs."""
         a, b = self.data.pairs(n, self.eps, generator)
         distance = self.data.distance_between(a, b)
         x, y, middle = (self.data.render(c) for c in (a, b, self.data.average(a, b)))
@@ -96,6 +70,7 @@ class GeodesicPairs:
         return self._to_landmarks(self._marks)
 
     def draw_far(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` random examples, and their distances to the landmarks, ``(n, L)``."""
         x, coordinates = self.data.sample(n, generator)
         return x, self._to_landmarks(coordinates)
 

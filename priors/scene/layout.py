@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
+from math import lgamma, log
 
 import numpy as np
 import torch
@@ -20,54 +19,45 @@ Objects = list[tuple[int, Tensor]]
 """Objects, each its kind and its block of coordinates ``(3 + d,)``."""
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Charts of a scene, and what their coordinates mean.
+class SceneCharts(ManifoldPrior):
+    """The charts of a scene, and what their coordinates mean: lists of objects, and their masks."""
 
-    A chart is a number of objects of each kind. A point of it lists them kind after kind, each by a block
-    of coordinates: its centre (2), its size (1), its code on a manifold of outlines (d).
+    log_weights: Tensor
 
-    Attributes:
-        outlines: manifold of single outlines.
-        kinds: number of kinds C.
-        size: pixels along each side of an image.
-        arrangement: density of places and sizes, and how many objects there are at most.
-        edge: width of the masks' edges, pixels.
-    """
+    def __init__(
+        self,
+        outlines: ManifoldPrior,
+        kinds: int = 1,
+        size: int = 96,
+        arrangement: Arrangement | None = None,
+        edge: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.outlines, self.kinds, self.size, self.edge = outlines, kinds, size, edge
+        self.arrangement = arrangement or Arrangement()
+        self.placement = Placement(outlines.x_shape[-1], size, edge)
+        self.most = len(self.arrangement.counts) - 1  # number of objects at most
+        counts = [c for c in product(range(self.most + 1), repeat=kinds) if sum(c) <= self.most]
+        # number of objects of each kind, a tuple a chart
+        self.counts = tuple(sorted(counts, key=lambda c: (sum(c), c)))
+        self.block = 3 + outlines.dim  # number of coordinates of an object
+        self.x_shape, self.dim = (kinds, size, size), self.most * self.block
+        self.num_charts = len(self.counts)
+        self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
+        self.register_buffer("log_weights", torch.tensor(self._weights()), persistent=False)
 
-    outlines: ManifoldPrior
-    kinds: int
-    size: int
-    arrangement: Arrangement
-    edge: float = 1.0
-
-    @property
-    def most(self) -> int:
-        """Number of objects at most."""
-        return len(self.arrangement.counts) - 1
-
-    @property
-    def block(self) -> int:
-        """Number of coordinates of an object."""
-        return 3 + self.outlines.dim
-
-    @property
-    def dim(self) -> int:
-        """Number of coordinates of the largest chart."""
-        return self.most * self.block
-
-    @cached_property
-    def counts(self) -> tuple[tuple[int, ...], ...]:
-        """Number of objects of each kind, a tuple a chart."""
-        counts = [
-            c for c in product(range(self.most + 1), repeat=self.kinds) if sum(c) <= self.most
-        ]
-        return tuple(sorted(counts, key=lambda c: (sum(c), c)))
-
-    @cached_property
-    def placement(self) -> Placement:
-        """Puts outlines in their places."""
-        return Placement(self.outlines.x_shape[-1], self.size, self.edge)
+    def _weights(self) -> list[float]:
+        """Log of each chart's weight, over what the energy leaves, times the number of orders."""
+        total = sum(self.arrangement.counts)
+        partition = [self.arrangement.log_partition(n) for n in range(len(self.arrangement.counts))]
+        found = []
+        for counts in self.counts:
+            n = sum(counts)
+            frequency = log(max(self.arrangement.counts[n], 1e-300) / total)
+            # each object's kind is chosen evenly: n! / prod c! assignments; prod c! orders of the list
+            shared = lgamma(n + 1) - n * log(self.kinds)
+            found.append(frequency + shared - partition[n])
+        return found
 
     @property
     def block_box(self) -> Tensor:

@@ -6,40 +6,41 @@ that is in the wrong place: so two neighbours are divided anew, and an outline i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi
 
 import torch
 from torch import Tensor
 
-from onmanifold.priors.scene.layout import Layout, Objects
+from onmanifold.priors.scene.layout import Objects, SceneCharts
 
 NEWBORN = 0.14  # radius of a new object, in radii of the scene
 SPACING = 0.2  # of the places where new ones are tried
 SHRINKAGE = 0.6  # share of the code that objects keep which were cut or joined
 
 
-def jumps(layout: Layout, z: Tensor, chart: int) -> dict[str, list[Objects]]:
+def jumps(scene: SceneCharts, z: Tensor, chart: int) -> dict[str, list[Objects]]:
     """Other lists of objects to descend from, by the move that makes them."""
-    objects = layout.objects(z, chart)
-    masks = masks_of(layout, objects)
-    found = {f"birth {k}": births(layout, objects, masks, k) for k in range(layout.kinds)}
+    objects = scene.objects(z, chart)
+    masks = masks_of(scene, objects)
+    found = {f"birth {k}": births(scene, objects, masks, k) for k in range(scene.kinds)}
     found["death"] = [without(objects, i) for i in range(len(objects))]
-    found |= regroupings(layout, objects, masks)
+    found |= regroupings(scene, objects, masks)
     found["plain"] = plain(objects)
     found["kind"] = [
         replaced(objects, i, (k, block))
         for i, (kind, block) in enumerate(objects)
-        for k in range(layout.kinds)
+        for k in range(scene.kinds)
         if k != kind
     ]
-    return {move: [o for o in lists if len(o) <= layout.most] for move, lists in found.items()}
+    return {move: [o for o in lists if len(o) <= scene.most] for move, lists in found.items()}
 
 
-def masks_of(layout: Layout, objects: Objects) -> Tensor:
+def masks_of(scene: SceneCharts, objects: Objects) -> Tensor:
     """Of each object, ``(n, size, size)``."""
     if not objects:
-        return layout.new_block().new_zeros(0, layout.size, layout.size)
-    return layout.masks(torch.stack([block for _, block in objects]))
+        return scene.new_block().new_zeros(0, scene.size, scene.size)
+    return scene.masks(torch.stack([block for _, block in objects]))
 
 
 def without(objects: Objects, *dropped: int) -> Objects:
@@ -55,19 +56,20 @@ def replaced(objects: Objects, i: int, *others: tuple[int, Tensor]) -> Objects:
 # The same regions as other objects ----------------------------------------------------------------
 
 
-def regroupings(layout: Layout, objects: Objects, masks: Tensor) -> dict[str, list[Objects]]:
+def regroupings(scene: SceneCharts, objects: Objects, masks: Tensor) -> dict[str, list[Objects]]:
     """One object cut in two, two as one, two neighbours divided anew."""
-    pairs = neighbours(layout, objects)
+    pairs = neighbours(scene, objects)
+    alike = [(i, j) for i, j in pairs if i > j and objects[i][0] == objects[j][0]]
     return {
-        "split": [one for i in range(len(objects)) for one in splits(layout, objects, masks, i)],
-        "merge": merges(layout, objects, masks, pairs),
-        "divide": divisions(layout, objects, masks, pairs),
+        "split": cuts(scene, objects, masks, [(i,) for i in range(len(objects))]),
+        "merge": merges(scene, objects, masks, pairs),
+        "divide": cuts(scene, objects, masks, alike),
     }
 
 
-def neighbours(layout: Layout, objects: Objects) -> list[tuple[int, int]]:
+def neighbours(scene: SceneCharts, objects: Objects) -> list[tuple[int, int]]:
     """Ordered pairs of objects that are close enough to be one."""
-    size = layout.arrangement.size
+    size = scene.arrangement.size
 
     def near(one: Tensor, other: Tensor) -> bool:
         reach = size(one[2]) + size(other[2])
@@ -77,15 +79,8 @@ def neighbours(layout: Layout, objects: Objects) -> list[tuple[int, int]]:
     return [(i, j) for i in some for j in some if i != j and near(objects[i][1], objects[j][1])]
 
 
-def splits(layout: Layout, objects: Objects, masks: Tensor, i: int) -> list[Objects]:
-    """Object i cut into two halves, along its longer and its shorter axis."""
-    kind = objects[i][0]
-    pairs = halves(layout, masks[i])
-    return [replaced(objects, i, *((kind, block) for block in pair)) for pair in pairs]
-
-
 def merges(
-    layout: Layout, objects: Objects, masks: Tensor, pairs: list[tuple[int, int]]
+    scene: SceneCharts, objects: Objects, masks: Tensor, pairs: list[tuple[int, int]]
 ) -> list[Objects]:
     """Two as one, of the kind of the first; a notch of one that the other fills is gone.
 
@@ -96,29 +91,27 @@ def merges(
         kind = objects[i][0]
         if j > i and kind == objects[j][0]:
             continue
-        block = layout.fit(((masks[i] > 0.5) | (masks[j] > 0.5)).cpu().numpy())
+        block = scene.fit(((masks[i] > 0.5) | (masks[j] > 0.5)).cpu().numpy())
         block[3:] *= SHRINKAGE
         found.append([*without(objects, i, j), (kind, block)])
     return found
 
 
-def divisions(
-    layout: Layout, objects: Objects, masks: Tensor, pairs: list[tuple[int, int]]
+def cuts(
+    scene: SceneCharts, objects: Objects, masks: Tensor, groups: Sequence[tuple[int, ...]]
 ) -> list[Objects]:
-    """Two of a kind joined, and cut into two halves as one is."""
+    """An object, or two of a kind joined, cut in two along the longer and along the shorter axis."""
     found = []
-    for i, j in pairs:
-        kind = objects[i][0]
-        if j > i or kind != objects[j][0]:
-            continue
-        for pair in halves(layout, torch.maximum(masks[i], masks[j])):
-            found.append([*without(objects, i, j), *((kind, block) for block in pair)])
+    for group in groups:
+        kind = objects[group[0]][0]
+        for pair in halves(scene, masks[list(group)].amax(0)):
+            found.append([*without(objects, *group), *((kind, block) for block in pair)])
     return found
 
 
-def halves(layout: Layout, mask: Tensor) -> list[list[Tensor]]:
+def halves(scene: SceneCharts, mask: Tensor) -> list[list[Tensor]]:
     """Both halves of a mask on either side of its axes, where both are large enough to be objects."""
-    pixels = (torch.arange(layout.size).to(mask) + 0.5) * 2 / layout.size - 1
+    pixels = (torch.arange(scene.size).to(mask) + 0.5) * 2 / scene.size - 1
     y, x = torch.meshgrid(-pixels, pixels, indexing="ij")
     mass = mask.sum().clamp(min=1e-6)
     cx, cy = (mask * x).sum() / mass, (mask * y).sum() / mass
@@ -130,14 +123,14 @@ def halves(layout: Layout, mask: Tensor) -> list[list[Tensor]]:
         side = dx * torch.cos(angle + turn) + dy * torch.sin(angle + turn)
         regions = [((mask > 0.5) & part).cpu().numpy() for part in (side > 0, side <= 0)]
         if min(region.sum() for region in regions) >= 4:
-            found.append([_shrunk(layout, layout.fit(region)) for region in regions])
+            found.append([_shrunk(scene, scene.fit(region)) for region in regions])
     return found
 
 
-def _shrunk(layout: Layout, block: Tensor) -> Tensor:
+def _shrunk(scene: SceneCharts, block: Tensor) -> Tensor:
     """A half to start from: a little smaller, since it need not touch the other; its outline is plainer."""
     block = block.clone()
-    block[2] = layout.arrangement.size_coordinate(0.9 * layout.arrangement.size(block[2]))
+    block[2] = scene.arrangement.size_coordinate(0.9 * scene.arrangement.size(block[2]))
     block[3:] *= SHRINKAGE
     return block
 
@@ -145,15 +138,15 @@ def _shrunk(layout: Layout, block: Tensor) -> Tensor:
 # One object more, one outline reset ---------------------------------------------------------------
 
 
-def births(layout: Layout, objects: Objects, masks: Tensor, kind: int) -> list[Objects]:
+def births(scene: SceneCharts, objects: Objects, masks: Tensor, kind: int) -> list[Objects]:
     """A small disk of a kind wherever there is room for it."""
     taken = masks.amax(0) if len(masks) else masks.new_zeros(masks.shape[1:])
-    size = layout.arrangement.size_coordinate(taken.new_tensor(NEWBORN))
+    size = scene.arrangement.size_coordinate(taken.new_tensor(NEWBORN))
     found = []
     for x, y in places():
-        row, column = int((1 - y) / 2 * layout.size), int((1 + x) / 2 * layout.size)
+        row, column = int((1 - y) / 2 * scene.size), int((1 + x) / 2 * scene.size)
         if taken[row, column] < 0.5:
-            found.append([*objects, (kind, layout.new_block(x, y, size))])
+            found.append([*objects, (kind, scene.new_block(x, y, size))])
     return found
 
 

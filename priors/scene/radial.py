@@ -10,38 +10,37 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator
 from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.priors.datasets import pixel_grid
 from onmanifold.priors.scene.placement import REACH
 
 _RAYS = 64
+SPREAD, DECAY = (
+    0.6,
+    1.3,
+)  # the standard deviation of the coefficients of order n is SPREAD / n ** DECAY
 
 
 class RadialOutlines(ManifoldPrior):
     r"""Outlines ``r(phi) = exp(sum_n a_n cos(n phi) + b_n sin(n phi))``, n from 2, scaled to area pi.
 
     Nothing is learned. Shown as outlines are, as the hyperbolic tangent of (about) the signed distance on
-    ``[-REACH, REACH]^2``; see :class:`Placement`. Coordinates are standard normal, those of order n
-    divided by ``n ** decay``.
+    ``[-REACH, REACH]^2``; see :class:`Placement`. Coordinates are standard normal; coefficients of order
+    n are ``0.6 / n ** 1.3`` times as large.
 
     Args:
         orders: the highest n.
-        spread: standard deviation of an order's coefficients is ``spread / n ** decay``.
-        decay: how fast they fall.
-        side: of the images.
 
     Example:
         >>> RadialOutlines(orders=5).decode_chart(torch.zeros(1, 8), 0).shape
         torch.Size([1, 1, 40, 40])
     """
 
-    def __init__(
-        self, orders: int = 5, spread: float = 0.6, decay: float = 1.3, side: int = 40
-    ) -> None:
+    x_shape, box, inverse_error = (1, 40, 40), 4.0, 0.05
+
+    def __init__(self, orders: int = 5) -> None:
         super().__init__()
-        self.orders, self.spread, self.decay, self.side = orders, spread, decay, side
-        self.x_shape, self.dim, self.box = (1, side, side), 2 * (orders - 1), 4.0
-        self.inverse_error = 0.05
-        centres = (torch.arange(side, dtype=torch.float64) + 0.5) * (2 * REACH / side) - REACH
-        y, x = torch.meshgrid(-centres, centres, indexing="ij")
+        self.orders, self.dim = orders, 2 * (orders - 1)
+        x, y = pixel_grid(self.x_shape[1], REACH)
         angle = torch.atan2(y, x).flatten()
         self.register_buffer("radii", torch.hypot(x, y).flatten().float())
         self.register_buffer("waves", self._waves(angle).float())
@@ -57,7 +56,7 @@ class RadialOutlines(ManifoldPrior):
     def _waves(self, angle: Tensor, slope: bool = False) -> Tensor:
         """Cosines and sines at angles ``(P,)`` with their weights, or their derivatives: ``(P, d)``."""
         n = torch.arange(2, self.orders + 1, dtype=angle.dtype)
-        scale = self.spread / n**self.decay
+        scale = SPREAD / n**DECAY
         turned = angle[:, None] * n
         pair = (-n * turned.sin(), n * turned.cos()) if slope else (turned.cos(), turned.sin())
         return torch.cat([scale * pair[0], scale * pair[1]], dim=1)
@@ -89,9 +88,4 @@ class RadialOutlines(ManifoldPrior):
         return Point(torch.zeros(n, dtype=torch.long), z.to(self.radii))
 
     def config(self) -> dict[str, Any]:
-        return {
-            "orders": self.orders,
-            "spread": self.spread,
-            "decay": self.decay,
-            "side": self.side,
-        }
+        return {"orders": self.orders}

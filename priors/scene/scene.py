@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from math import lgamma, log
 from typing import Any, Self
 
 import torch
@@ -13,18 +12,17 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_batch
 from onmanifold.geometry import nearest
 from onmanifold.plugins import built, kind_of
-from onmanifold.prior import ManifoldPrior, Point, by_chart, pad_to
+from onmanifold.prior import Point, pad_to
 from onmanifold.priors.scene.arrangement import Arrangement
-from onmanifold.priors.scene.layout import Layout
+from onmanifold.priors.scene.layout import SceneCharts
 from onmanifold.priors.scene.moves import jumps
-from onmanifold.priors.scene.regrouping import regrouped
-from onmanifold.priors.scene.segmentation import chart_of, segment
+from onmanifold.priors.scene.recognition import objects_in, regrouped, segment
 
 _REFINED = 8  # Gauss-Newton steps of the encoder
 _LOCATED = 50  # before objects are regrouped
 
 
-class Scene(ManifoldPrior):
+class Scene(SceneCharts):
     """Images of up to N separate objects of C kinds, ``(C, size, size)``: a soft mask of each kind.
 
     A chart is a number of objects of each kind. In it a point is a list of objects, kind after kind, each a
@@ -49,67 +47,33 @@ class Scene(ManifoldPrior):
         (21, ((0, 0), (0, 1), (1, 0), (0, 2)))
     """
 
-    def __init__(
-        self,
-        outlines: ManifoldPrior,
-        kinds: int = 1,
-        size: int = 96,
-        arrangement: Arrangement | None = None,
-        edge: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.outlines, self.kinds, self.size, self.edge = outlines, kinds, size, edge
-        self.arrangement = arrangement or Arrangement()
-        self.layout = layout = Layout(outlines, kinds, size, self.arrangement, edge)
-        self.counts, self.block = layout.counts, layout.block
-        self.x_shape, self.dim = (kinds, size, size), layout.dim
-        self.num_charts = len(self.counts)
-        self.chart_dims = tuple(self.block * sum(c) for c in self.counts)
-        self.inverse_error = 0.05
-        self.locate_misses = 0.2  # where objects touch
-        self.register_buffer("log_weights", torch.tensor(self._weights()), persistent=False)
-
-    log_weights: Tensor
+    inverse_error = 0.05
+    locate_misses = 0.2  # where objects touch
 
     @property
     def box(self) -> Tensor:  # type: ignore[override]
         """Half-widths of the latent box, ``(d,)``."""
-        return self.layout.block_box.repeat(self.layout.most)
-
-    def _weights(self) -> list[float]:
-        """Log of each chart's weight, over what the energy leaves, times the number of orders."""
-        total = sum(self.arrangement.counts)
-        partition = [self.arrangement.log_partition(n) for n in range(len(self.arrangement.counts))]
-        found = []
-        for counts in self.counts:
-            n = sum(counts)
-            frequency = log(max(self.arrangement.counts[n], 1e-300) / total)
-            # each object's kind is chosen evenly: n! / prod c! assignments; prod c! orders of the list
-            shared = lgamma(n + 1) - n * log(self.kinds)
-            found.append(frequency + shared - partition[n])
-        return found
+        return self.block_box.repeat(self.most)
 
     # One chart ------------------------------------------------------------------------------------
-
-    def masks(self, z: Tensor, chart: int) -> Tensor:
-        """The soft mask of each object by itself, ``(B, n, size, size)``."""
-        return self.layout.masks(z.unflatten(1, (sum(self.counts[chart]), self.block)))
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
         counts = self.counts[chart]
         if sum(counts) == 0:
             return z.new_zeros(len(z), *self.x_shape)
-        absent = [(1 - m).prod(1) for m in self.masks(z, chart).split(counts, dim=1)]
-        return _visible(torch.stack([1 - a for a in absent], dim=1))
+        masks = self.masks(z.unflatten(1, (sum(counts), self.block)))
+        absent = torch.stack([(1 - own).prod(1) for own in masks.split(counts, dim=1)], dim=1)
+        free = [absent[:, kind + 1 :].prod(1) for kind in range(self.kinds)]  # of later kinds
+        return (1 - absent) * torch.stack(free, dim=1)
 
     def columns_chart(self, z: Tensor, chart: int) -> Tensor:
         """An object's coordinates move its own mask alone: each mask is differentiated by its own block."""
-        kinds = self.layout.kinds_of(chart)
+        kinds = self.kinds_of(chart)
         n = len(kinds)
         if n == 0:
             return z.new_zeros(len(z), 1, *self.x_shape)
         blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
-        both = self.layout.mask_columns(blocks).unflatten(0, (len(z), n))
+        both = self.mask_columns(blocks).unflatten(0, (len(z), n))
         absent, slopes = 1 - both[:, :, 0], both[:, :, 1:]
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
         values, by_block = columns[:, 0], columns[:, 1:].unflatten(1, (n, self.block))
@@ -128,7 +92,8 @@ class Scene(ManifoldPrior):
     @torch.no_grad()
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
         """Objects read off the image, then moved to where its masks are nearest."""
-        start = Point(torch.full((len(x),), chart, device=x.device), self._segment(x, chart))
+        z = pad_to(segment(self, x, chart), self.dim)
+        start = Point(torch.full((len(x),), chart, device=x.device), z)
         return nearest(self, start, x, _REFINED).z[:, : self.chart_dims[chart]]
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
@@ -138,8 +103,8 @@ class Scene(ManifoldPrior):
 
     def log_prob(self, point: Point) -> Tensor:
         """All charts at once: the density is that of a list of objects, in whatever chart they are."""
-        present = self.active(point.chart).unflatten(1, (self.layout.most, self.block))[..., 0]
-        blocks = point.z.unflatten(1, (self.layout.most, self.block))
+        present = self.active(point.chart).unflatten(1, (self.most, self.block))[..., 0]
+        blocks = point.z.unflatten(1, (self.most, self.block))
         return self._log_prob(blocks, present) + self.log_weights[point.chart].to(point.z)
 
     def _log_prob(self, blocks: Tensor, present: Tensor) -> Tensor:
@@ -157,7 +122,7 @@ class Scene(ManifoldPrior):
             replacement=True,
             generator=source,
         )
-        kind = torch.randint(0, self.kinds, (n, self.layout.most), generator=source)
+        kind = torch.randint(0, self.kinds, (n, self.most), generator=source)
         z = torch.zeros(n, self.dim, dtype=self.dtype)
         chart = torch.zeros(n, dtype=torch.long)
         for count in set(number.tolist()):
@@ -178,23 +143,20 @@ class Scene(ManifoldPrior):
 
     def jumps(self, point: Point) -> dict[str, Point]:
         """Candidates to descend from, for one point, by the move that makes them (``moves.py``)."""
-        lists = jumps(self.layout, point.z[0], int(point.chart[0]))
-        return {move: self.layout.points(some) for move, some in lists.items() if some}
+        lists = jumps(self, point.z[0], int(point.chart[0]))
+        return {move: self.points(some) for move, some in lists.items() if some}
 
     @torch.no_grad()
     def recognize(self, x: Tensor) -> Point:
         """The regions of images as objects, moved to where masks are nearest; regrouped if they touch."""
         start = nearest(self, self.segment(x), x, _LOCATED)
-        return regrouped(self, self.layout, start, x)
+        return regrouped(self, start, x)
 
     def segment(self, x: Tensor) -> Point:
         """The connected regions of images ``(B, C, size, size)`` as objects: quick initial points."""
         check_batch(x, self.x_shape, "x")
-        chart = chart_of(self.layout, x)
-        return Point(chart, by_chart(self._segment, x, chart, self.num_charts))
-
-    def _segment(self, x: Tensor, chart: int) -> Tensor:
-        return pad_to(segment(self.layout, x, chart), self.dim)
+        found = self.points(objects_in(self, x))
+        return Point(found.chart.to(x.device), found.z.to(x))
 
     def responsibilities(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.num_charts), 1 / self.num_charts)
@@ -214,16 +176,6 @@ class Scene(ManifoldPrior):
         inner = built(config["outlines"]["kind"], config["outlines"]["config"])
         arrangement = Arrangement(**config["arrangement"])
         return cls(inner, config["kinds"], config["size"], arrangement, config["edge"])
-
-
-def _visible(masks: Tensor) -> Tensor:
-    """The visible part of each kind's mask ``(B, C, size, size)``: later kinds lie on top."""
-    shown = [masks[:, -1]]
-    free = torch.ones_like(masks[:, 0])
-    for kind in range(masks.shape[1] - 2, -1, -1):
-        free = free * (1 - masks[:, kind + 1])
-        shown.insert(0, masks[:, kind] * free)
-    return torch.stack(shown, dim=1)
 
 
 def _leave_one_out(absent: Tensor, rows: list[int]) -> Iterator[tuple[int, Tensor]]:

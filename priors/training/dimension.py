@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from onmanifold.errors import InputError
+from onmanifold.priors.neighbours import nearest_neighbours
 
 SCALES = (5, 10, 20, 50, 100)  # numbers of neighbours
 
@@ -20,7 +20,7 @@ def features(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> float:
+def intrinsic_dimension(x: Tensor, neighbours: int = 20) -> float:
     """Dimension of the manifold near which examples lie, from the distances of neighbours.
 
     The maximum likelihood estimate of Levina and Bickel: in d dimensions the numbers of neighbours within
@@ -33,14 +33,13 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
     Args:
         x: examples ``(n, *x_shape)``, more than ``neighbours`` different ones.
         neighbours: k, the scale: how many neighbours of each point count.
-        chunk: points whose distances are computed at once.
 
     References:
         E. Levina, P. Bickel, NIPS 17 (2004); D. MacKay, Z. Ghahramani, comments on it (2005), for the mean.
 
     Example:
         >>> from onmanifold.priors.datasets import Sphere
-        >>> x, _ = Sphere(noise=0.0).sample(2000, torch.Generator().manual_seed(0))
+        >>> x, _ = Sphere(noise=0.0).sample(2000, 0)
         >>> round(intrinsic_dimension(x), 1)
         2.0
     """
@@ -50,12 +49,9 @@ def intrinsic_dimension(x: Tensor, neighbours: int = 20, chunk: int = 500) -> fl
             "intrinsic_dimension: neighbours has to be above 2 and below the number of different "
             f"examples, {len(points)}; got {neighbours}"
         )
-    inverse = []
-    for part in points.split(chunk):
-        distance = torch.cdist(part, points).topk(neighbours + 1, largest=False).values[:, 1:]
-        logs = distance.clamp(min=1e-300).log()
-        inverse.append((logs[:, -1:] - logs[:, :-1]).sum(dim=1) / (neighbours - 1))
-    return 1 / float(torch.cat(inverse).mean())
+    logs = nearest_neighbours(points, neighbours)[0].log()
+    inverse = (logs[:, -1:] - logs[:, :-1]).sum(dim=1) / (neighbours - 1)
+    return 1 / float(inverse.mean())
 
 
 def dimension_by_scale(x: Tensor, scales: Sequence[int] = SCALES) -> dict[int, float]:

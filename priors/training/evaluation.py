@@ -1,17 +1,58 @@
-"""What a card says of a prior: figures on held-out examples that training never saw."""
+"""The card of a trained prior: what it learned, and figures on held-out examples that training never saw."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.diagnostics import coverage
-from onmanifold.priors.atlas.probes import chart_distances, held_out
+from onmanifold.priors.atlas.diagnostics import chart_distances, coverage, decode_encode, held_out
 from onmanifold.priors.datasets import Dataset, stream
+from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.run import Checkpoints
+
+DRAWS = 4  # samples of the encoders' noise that a bound of the likelihood is the mean of
+CHUNK = 100  # examples whose likelihood is computed at once
+
+
+def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
+    """Write a trained prior and its card, in 16 bits; the card's metrics are those after rounding."""
+    state = Checkpoints.read(output / "checkpoints")
+    rounded = prior.half().float()
+    run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
+    save_prior(rounded, output, card(recipe, rounded, run), half=True)
+
+
+def card(recipe: Recipe, prior: ManifoldPrior, run: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The card of a trained prior: the recipe's texts, the recipe itself, held-out metrics.
+
+    Args:
+        recipe: what was trained.
+        prior: the result.
+        run: how it was trained (seconds, device), for the record.
+    """
+    return {
+        "name": recipe.name,
+        **recipe.card,
+        "training_data": f"data set {recipe.data['name']!r}, split 'train'",
+        "recipe": {
+            "method": recipe.method,
+            "data": recipe.data,
+            "loss": recipe.loss,
+            "schedule": recipe.schedule,
+            "seed": recipe.seed,
+            "precision": recipe.precision,
+            "threads": recipe.threads,
+        },
+        "training": run or {},
+        "metrics": held_out_metrics(prior, recipe.load_data(), recipe.seed),
+    }
 
 
 @torch.no_grad()
@@ -37,13 +78,11 @@ def held_out_metrics(
         ``atlas_near_data``: see :func:`coverage`, where data have what it takes.
     """
     x = held_out(data, n, seed).to(prior.device, prior.dtype)
-    errors = chart_distances(prior, x)[1]
+    errors = chart_distances(prior, x)
     best = errors.amin(dim=1)
     relative = best / x.flatten(1).norm(dim=1)
     size, span = x[0].numel(), float(x.max() - x.min())
     psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=1e-12))
-    point = prior.sample(min(n, 200), 0)
-    trip = prior.encode(prior.decode(point), point.chart).z - point.z
     return {
         **_coverage(prior, data, seed),
         "held_out_examples": len(x),
@@ -52,7 +91,7 @@ def held_out_metrics(
         "mean_squared_error": _digits(best.square().mean() / size),
         "psnr": _digits(psnr.median() + 20 * math.log10(span)),
         "psnr_peak_1": _digits(psnr.median()),
-        "decode_encode": _digits(trip.abs().max()),
+        "decode_encode": _digits(decode_encode(prior, min(n, 200))),
         **({"inverse_error": _digits(prior.inverse_error)} if prior.inverse_error else {}),
         **(_of_charts(prior, x, errors, seed) if isinstance(prior, Atlas) else {}),
     }
@@ -83,9 +122,7 @@ def _coverage(prior: ManifoldPrior, data: Dataset, seed: int) -> dict[str, float
 
 
 @torch.no_grad()
-def log_likelihood(
-    atlas: Atlas, x: Tensor, generator: torch.Generator, draws: int = 4, chunk: int = 100
-) -> Tensor:
+def log_likelihood(atlas: Atlas, x: Tensor, generator: torch.Generator) -> Tensor:
     """A lower bound of the log-likelihood of examples ``(B, *x_shape)`` in nats, ``(B,)``.
 
     log sum_k alpha_k exp(ELBO_k): each chart's evidence lower bound, constants included, so that atlases
@@ -95,16 +132,14 @@ def log_likelihood(
         atlas: the mixture.
         x: examples.
         generator: of the encoders' noise.
-        draws: samples of the noise that each bound is the mean of.
-        chunk: examples computed at once.
     """
     config = atlas.settings
     size = x[0].numel()
     constant = config.dim * (math.log(2 * math.pi) + 1) / 2
     constant -= size * math.log(2 * math.pi * config.sigma_x**2) / 2
     bounds = []
-    for part in x.split(chunk):
-        noise = torch.randn((draws, len(part), config.dim), generator=generator).to(x)
+    for part in x.split(CHUNK):
+        noise = torch.randn((DRAWS, len(part), config.dim), generator=generator).to(x)
         energy = torch.stack([atlas.energies(part, each) for each in noise]).mean(dim=0)
         bounds.append((atlas.log_weights - energy + constant).logsumexp(dim=1))
     return torch.cat(bounds)

@@ -7,9 +7,9 @@ interrupted and resumed takes the same steps as one that was not.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import cos, pi
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import lightning
 import torch
@@ -20,9 +20,32 @@ from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.datasets import Dataset
 
+Table = dict[str, Any]
+"""A table of a recipe."""
+
 
 @dataclass(frozen=True)
-class Schedule:
+class Numbers:
+    """Numbers that a table of a recipe chooses: an ``int`` is at least 1, a ``float`` positive.
+
+    A subclass names the table, and the numbers that may be 0 as well.
+    """
+
+    table: ClassVar[str]
+    or_zero: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, name = getattr(self, field.name), f"{self.table}: {field.name}"
+            zero = field.name in self.or_zero
+            if field.type == "int":
+                check_count(value, name, at_least=0 if zero else 1)
+            elif not (zero and value == 0 or value is field.default is None):
+                check_number(value, name)
+
+
+@dataclass(frozen=True)
+class Schedule(Numbers):
     """Sizes and rates that the schedules of all methods share.
 
     Attributes:
@@ -31,14 +54,14 @@ class Schedule:
         clip: largest norm of the gradient.
     """
 
+    table = "schedule"
+
     batch_size: int = 64
     learning_rate: float = 1e-3
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        check_count(self.batch_size, "schedule: batch_size")
-        for name in ("learning_rate", "clip"):
-            check_number(getattr(self, name), f"schedule: {name}")
+        super().__post_init__()
         check_count(self.steps, "schedule: steps in all")
 
     @property
@@ -80,14 +103,7 @@ class TrainingMethod(lightning.LightningModule, ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(
-        cls,
-        data: Dataset,
-        model: dict[str, Any],
-        schedule: dict[str, Any],
-        loss: dict[str, Any],
-        seed: int,
-    ) -> Self:
+    def prepare(cls, data: Dataset, model: Table, schedule: Table, loss: Table, seed: int) -> Self:
         """A training before its first step; bad arguments and data are found here.
 
         Args:
@@ -104,7 +120,7 @@ class TrainingMethod(lightning.LightningModule, ABC):
 
     @classmethod
     @abstractmethod
-    def defaults(cls, x: Tensor, dim: int) -> dict[str, dict[str, Any]]:
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         """The tables ``model`` and ``schedule`` of a recipe, where nobody chose any.
 
         Args:

@@ -96,7 +96,7 @@ class Recipe:
         x, _ = seen.sample(2000, stream(plain.seed, "seeding"))
         dim = max(1, round(intrinsic_dimension(x, min(50, len(x) // 4))))
         try:
-            tables = method_class(method).defaults(x, dim)
+            tables = load(METHODS, "method", method).defaults(x, dim)
         except LookupError as error:
             raise InputError(str(error)) from error
         return replace(plain, model=tables["model"], schedule=tables["schedule"])
@@ -142,7 +142,7 @@ class Recipe:
         """
         data = self.load_data()
         try:
-            method = method_class(self.method)
+            method: type[TrainingMethod] = load(METHODS, "method", self.method)
             return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
         except (LookupError, TypeError, ValueError) as error:
             raise InputError(f"recipe {self.name}: {error}") from error
@@ -156,13 +156,3 @@ def method_names() -> list[str]:
         True
     """
     return list(plugins(METHODS))
-
-
-def method_class(name: str) -> type[TrainingMethod]:
-    """The training method of that name.
-
-    Raises:
-        LookupError: there is none.
-    """
-    found: type[TrainingMethod] = load(METHODS, "method", name)
-    return found

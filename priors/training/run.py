@@ -17,7 +17,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
@@ -31,30 +31,12 @@ class Diverged(InputError, ArithmeticError):
     """The loss or the weights became NaN or infinite."""
 
 
-class Batches(Dataset[dict[str, Tensor]]):
-    """Item i is the batch of step ``start + i``, drawn from the step's own stream.
+class Epochs(lightning.LightningDataModule):
+    """The batches of the current epoch; an epoch is the stretch between two checkpoints.
 
     Of several processes each takes its share of the same batch, so that their number changes nothing but the
     rounding.
     """
-
-    def __init__(
-        self, module: TrainingMethod, start: int, rank: int = 0, processes: int = 1
-    ) -> None:
-        self.module, self.start = module, start
-        self.share = slice(rank, None, processes)
-
-    def __len__(self) -> int:
-        return min(EPOCH, self.module.schedule.steps - self.start)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        step = self.start + index
-        batch = {name: value[self.share] for name, value in self.module.draw(step).items()}
-        return batch | {"step": torch.tensor(step)}
-
-
-class Epochs(lightning.LightningDataModule):
-    """The batches of the current epoch; an epoch is the stretch between two checkpoints."""
 
     def __init__(self, module: TrainingMethod, start: int) -> None:
         super().__init__()
@@ -62,9 +44,15 @@ class Epochs(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
-        start = self.start + self.trainer.current_epoch * EPOCH
-        rank, processes = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(Batches(self.module, start, rank, processes), batch_size=None)
+        first = self.start + self.trainer.current_epoch * EPOCH
+        steps: Any = range(first, min(first + EPOCH, self.module.schedule.steps))
+        share = slice(self.trainer.global_rank, None, self.trainer.world_size)
+
+        def batch(step: Any) -> dict[str, Tensor]:
+            drawn = {name: value[share] for name, value in self.module.draw(step).items()}
+            return drawn | {"step": torch.tensor(step)}
+
+        return DataLoader(steps, batch_size=None, collate_fn=batch)
 
 
 class Checkpoints(Callback):

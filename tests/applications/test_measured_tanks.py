@@ -70,7 +70,7 @@ def measured(tank, prior):
     """A resistive disk on the left and a conductive one on the right; the water conducts 2 % more."""
     scene = prior.prior
     objects = [(0, disk(scene, -0.45, 0.1, 0.3)), (1, disk(scene, 0.5, -0.1, 0.22))]
-    point = scene.layout.points([objects])
+    point = scene.points([objects])
     x = torch.cat([scene.decode(point), torch.full((1, 1, 48, 48), 0.02)], dim=1)
     operator = tank.operator(Inclusions(tank.background), prior.x_shape)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
 from onmanifold.priors.autoencoder.loss import examples_of
 from onmanifold.priors.datasets import Sphere, stream
-from onmanifold.priors.training.card import card
+from onmanifold.priors.training.evaluation import card
 from onmanifold.priors.training.recipe import Recipe, method_names
 from onmanifold.priors.training.run import train
 from onmanifold.testing import CheckFailed, check_prior

@@ -143,39 +143,6 @@ def test_outlines_are_star_shaped_curves():
     assert steps.max() < 0.25, "an outline has no jump"
 
 
-def test_distance_to_bars():
-    data = Bar()
-    x, angle = data.sample(8, stream(0, "held-out"))
-    assert data.distance(x).max() < 2e-3
-    torch.testing.assert_close(data.render(angle), data.render(angle + math.pi))
-    # noise is nearly orthogonal to a manifold of one dimension
-    noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        data.distance(x + noise), noise.flatten(1).norm(dim=1), rtol=2e-3, atol=0
-    )
-    # between two bars the nearest is about half-way
-    two = (data.render(angle - 0.2) + data.render(angle + 0.2)) / 2
-    share = data.distance(two) / (two - data.render(angle)).flatten(1).norm(dim=1)
-    assert share.min() > 0.9 and share.max() < 1.0001
-
-
-def test_distance_to_two_balls():
-    data = TwoBalls()
-    x, balls = data.sample(12, stream(0, "held-out"))
-    assert data.distance(x).max() < 1e-3
-    noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        data.distance(x + noise), noise.flatten(1).norm(dim=1), rtol=2e-3, atol=0
-    )
-    # balls that are too large: the nearest allowed ones have the largest radius allowed
-    large = torch.tensor([[[-30.0, 0.0, 28.0], [32.0, 0.0, 20.0]]])
-    nearest = large.clone()
-    nearest[0, 0, 2] = data.max_radius
-    to_nearest = (data.render(large) - data.render(nearest)).norm()
-    found = data.distance(data.render(large))[0]
-    assert 0.5 * to_nearest < found <= 1.001 * to_nearest
-
-
 @pytest.fixture
 def points(tmp_path):
     x = torch.randn((40, 3), generator=torch.Generator().manual_seed(0)).numpy()

@@ -109,14 +109,9 @@ def test_the_zero_level_of_images_lies_on_the_outline():
     assert off.max() < 0.06 and (off < 0.01).float().mean() > 0.9
 
 
-def test_bad_sizes_are_named():
-    for options, named in [
-        ({"size": 0}, "size"),
-        ({"half_width": -1.0}, "half_width"),
-        ({"reach": 3.0}, "reach"),
-    ]:
-        with pytest.raises(ValueError, match=f"OutlineImages: {named}"):
-            OutlineImages(**options)
+def test_a_bad_size_is_named():
+    with pytest.raises(ValueError, match="OutlineImages: size"):
+        OutlineImages(size=0)
 
 
 def test_losses_count_errors_most_near_the_outline():

@@ -1,6 +1,7 @@
 """The report of an atlas: its numbers, its figures, its command."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from analytic_priors import Affine, Analytic, Circle
 from onmanifold import load_dataset, load_prior
 from onmanifold.plot.style import colours
 from onmanifold.pretrained import save_prior
-from onmanifold.priors.atlas.report import atlas_report
+from onmanifold.priors.atlas.report import AtlasReport
 from onmanifold.priors.atlas.report_figures import figures, percent, write_report
 from onmanifold.priors.commands import report_command
 
@@ -51,7 +52,7 @@ class Images(Analytic):
 def circles():
     prior, data = load_prior("two-circles"), load_dataset("two-circles")
     card = {"name": "circles <&>", "description": "two of them", "sha256": "abc"}
-    return atlas_report(prior, data, card, samples=400)
+    return AtlasReport(prior, data, card, samples=400)
 
 
 def test_a_good_atlas_passes_every_check(circles):
@@ -75,9 +76,7 @@ def test_a_bad_atlas_fails_where_it_is_bad():
             return x.new_tensor([[1.0, 0.0]]).expand(len(x), 2)
 
     data = load_dataset("two-circles")
-    checks = {
-        found.name: found for found in atlas_report(Elsewhere(), data, samples=300).findings()
-    }
+    checks = {found.name: found for found in AtlasReport(Elsewhere(), data, samples=300).findings()}
     failed = {name for name, check in checks.items() if check.passed is False}
     assert failed >= {
         "data near the atlas",
@@ -98,10 +97,19 @@ def test_numbers_are_plain_json_and_the_same_again(circles):
     assert len(numbers["charts"]) == 4
     assert sum(chart["examples"] for chart in numbers["charts"]) == numbers["samples"] == 400
     assert sum(chart["weight"] for chart in numbers["charts"]) == pytest.approx(1)
-    again = atlas_report(circles.prior, load_dataset("two-circles"), samples=400)
+    again = AtlasReport(circles.prior, load_dataset("two-circles"), samples=400)
     assert again.as_dict()["coverage"] == numbers["coverage"]
-    other = atlas_report(circles.prior, load_dataset("two-circles"), samples=400, seed=1)
+    other = AtlasReport(circles.prior, load_dataset("two-circles"), samples=400, seed=1)
     assert other.as_dict()["coverage"] != numbers["coverage"]
+
+
+def test_weights_are_those_of_the_samples_and_entropy_is_that_of_the_responsibilities():
+    report = AtlasReport(Images(1), Cloud(1, 4, 6), samples=60)
+    drawn = torch.bincount(Images(1).sample(10_000, 0).chart, minlength=2) / 10_000
+    torch.testing.assert_close(report.weights, drawn)
+    entropy = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
+    expected = torch.full((60,), entropy, dtype=torch.float64)
+    torch.testing.assert_close(report.entropy, expected, rtol=1e-6, atol=0)
 
 
 def test_numbers_and_figures_are_written(circles, tmp_path):
@@ -119,7 +127,7 @@ def test_overlap_figure_shows_the_shares_component_by_component(circles):
     shown = {tuple(map(int, text.get_position())): text.get_text() for text in ax.texts}
     for row, i in enumerate(order):
         for column, j in enumerate(order):
-            assert shown[column, row] == percent(float(circles.overlap.shares[i, j]))
+            assert shown[column, row] == percent(float(circles.shares[i, j]))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_overlap_figure_shows_the_shares_component_by_component(circles):
     ids=["images of a line", "images", "plane in space", "without a box", "of many dimensions"],
 )
 def test_every_kind_of_prior_can_be_drawn(prior, data, tmp_path):
-    report = atlas_report(prior, data, samples=60)
+    report = AtlasReport(prior, data, samples=60)
     write_report(report, tmp_path)
     alone = {"responsibilities", "overlap"} if prior.num_charts == 1 else set()
     drawn = figures(report)

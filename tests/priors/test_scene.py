@@ -14,7 +14,7 @@ from onmanifold.posterior import explore, find_posterior, laplace
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene, count_probabilities
 from onmanifold.priors.scene.placement import Placement
-from onmanifold.priors.scene.regrouping import split_at_necks
+from onmanifold.priors.scene.recognition import split_at_necks
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64
@@ -68,13 +68,13 @@ def test_masks_of_two_kinds_are_disjoint_the_later_kind_on_top():
     """Or else one kind would cut holes into the other, and both together were taken for water."""
     scene = small()
     under, over = disk(scene, 0.0, 0.0, 0.3), disk(scene, 0.2, 0.0, 0.2)
-    both = scene.layout.points([[(0, under), (1, over)]])
-    alone = scene.layout.points([[(1, over)]])
+    both = scene.points([[(0, under), (1, over)]])
+    alone = scene.points([[(1, over)]])
     x, top = (scene.decode(p)[0] for p in (both, alone))
     assert torch.equal(x[1], top[1])
     assert x.sum(0).max() <= 1 + 1e-12
     assert x[0][x[1] > 0.99].max() < 0.01
-    hidden = scene.layout.points([[(0, over), (1, under)]])
+    hidden = scene.points([[(0, over), (1, under)]])
     assert scene.decode(hidden)[0, 0].sum() < 0.5 * top[1].sum()
 
 
@@ -123,7 +123,7 @@ def test_samples_do_not_overlap_and_come_in_the_frequencies_asked_for():
 def test_jumps_lead_to_the_charts_that_they_say():
     scene = small()
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
-    found = scene.jumps(scene.layout.points([objects]))
+    found = scene.jumps(scene.points([objects]))
     counts = {move: {scene.counts[k] for k in p.chart.tolist()} for move, p in found.items()}
     assert counts == {
         "birth 0": {(2, 1)},
@@ -143,8 +143,8 @@ def test_jumps_lead_to_the_charts_that_they_say():
 def test_two_that_touch_may_be_one():
     scene = small()
     objects = [(0, disk(scene, -0.2, 0.0, 0.2)), (0, disk(scene, 0.2, 0.0, 0.2))]
-    merged = scene.jumps(scene.layout.points([objects]))["merge"]
-    (kind, block), *rest = scene.layout.objects(merged.z[0], int(merged.chart[0]))
+    merged = scene.jumps(scene.points([objects]))["merge"]
+    (kind, block), *rest = scene.objects(merged.z[0], int(merged.chart[0]))
     assert not rest and kind == 0
     assert block[:2].norm() < 0.05
     area = scene.arrangement.size(block[2]) ** 2
@@ -155,7 +155,7 @@ def test_two_that_are_near_are_divided_anew():
     """Where a long object and a short one were mistaken for two of other shapes, along the other axis."""
     scene = small()
     objects = [(0, disk(scene, -0.2, 0.1, 0.2)), (0, disk(scene, 0.2, -0.1, 0.2))]
-    start = scene.layout.points([objects])
+    start = scene.points([objects])
     anew = scene.jumps(start)["divide"]
     assert set(anew.chart.tolist()) == set(start.chart.tolist())
     centres = anew.z[:, : 2 * scene.block].unflatten(1, (2, scene.block))[..., :2]
@@ -168,11 +168,11 @@ def test_two_that_are_near_are_divided_anew():
 def test_an_outline_may_be_forgotten():
     scene = small()
     point = scene.sample(1, 4)
-    objects = scene.layout.objects(point.z[0], int(point.chart[0]))
+    objects = scene.objects(point.z[0], int(point.chart[0]))
     plain = scene.jumps(point)["plain"]
     assert len(plain) == len(objects) > 1
     for i, z in enumerate(plain.z):
-        for j, (_, block) in enumerate(scene.layout.objects(z, int(point.chart[0]))):
+        for j, (_, block) in enumerate(scene.objects(z, int(point.chart[0]))):
             assert torch.equal(block[:3], objects[j][1][:3])
             assert bool(block[3:].any()) == (i != j)
 
@@ -181,14 +181,14 @@ def test_one_in_the_notch_of_another_may_be_a_part_of_it():
     """An object of another kind near by is joined to either: each may be the one that is not there."""
     scene = small()
     objects = [(0, disk(scene, -0.15, 0.0, 0.2)), (1, disk(scene, 0.15, 0.0, 0.15))]
-    merged = scene.jumps(scene.layout.points([objects]))["merge"]
+    merged = scene.jumps(scene.points([objects]))["merge"]
     assert {scene.counts[k] for k in merged.chart.tolist()} == {(1, 0), (0, 1)}
 
 
 def test_objects_are_read_off_an_image():
     scene = small()
     objects = [(0, disk(scene, -0.4, 0.0, 0.3)), (1, disk(scene, 0.5, 0.1, 0.2))]
-    point = scene.layout.points([objects])
+    point = scene.points([objects])
     x = scene.decode(point)
     assert torch.equal(scene.segment(x).chart, point.chart)
     assert (scene.encode(x, point.chart).z - point.z).abs().max() < 1e-6
@@ -199,7 +199,7 @@ def test_objects_are_read_off_an_image():
 def test_objects_that_touch_are_read_as_one_and_located_one_by_one():
     scene = small()
     objects = [(0, disk(scene, x, 0.1, 0.2)) for x in (-0.4, 0.0, 0.4)]
-    point = scene.layout.points([objects])
+    point = scene.points([objects])
     x = scene.decode(point)
     assert scene.counts[int(scene.segment(x).chart)] == (1, 0)
     found = locate(scene, x)
@@ -250,7 +250,7 @@ def test_parameters_stay_where_they_are_in_a_jump():
 def test_evidence_finds_the_number_of_objects_in_a_blurred_image(seed):
     scene = small(kinds=1, size=32)
     objects = [(0, disk(scene, -0.45, 0.2, 0.25)), (0, disk(scene, 0.4, -0.3, 0.2))]
-    truth = scene.layout.points([objects])
+    truth = scene.points([objects])
     x = scene.decode(truth)
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, x, 0.05, seed)
@@ -270,8 +270,8 @@ def test_numbers_of_objects_have_probabilities_beside_nuisance_parameters():
     scene = small(kinds=2, size=24, counts=(0.2, 0.4, 0.4), orders=2)
     prior = MeasurementParameters(scene, [0.05]).double()
     objects = [(0, disk(scene, -0.45, 0.2, 0.3)), (1, disk(scene, 0.4, -0.3, 0.25))]
-    x = prior.decode(prior.extend(scene.layout.points([objects])))
-    start = prior.extend(scene.layout.points([objects[:1]]))
+    x = prior.decode(prior.extend(scene.points([objects])))
+    start = prior.extend(scene.points([objects[:1]]))
     options = {"fidelity": Gaussian(0.1), "starts": start, "patience": 1}
     (found,) = count_probabilities(find_posterior(lambda x: x, x, prior, **options))
     assert next(iter(found)) == (1, 1) and found[1, 1] > 0.9
@@ -285,7 +285,7 @@ def test_numbers_of_objects_have_probabilities_beside_nuisance_parameters():
 def test_the_search_goes_on_while_evidence_rises():
     scene = small(kinds=1, size=32)
     places = (-0.5, 0.3), (0.45, 0.35), (0.0, -0.5)
-    truth = scene.layout.points([[(0, disk(scene, x, y, 0.2)) for x, y in places]])
+    truth = scene.points([[(0, disk(scene, x, y, 0.2)) for x, y in places]])
     operator = Blur(gaussian_kernel(9, 2.0), scene.x_shape)
     y = simulate(operator, scene.decode(truth), 0.05, 0)
     start = Point(torch.zeros(1, dtype=torch.long), torch.zeros(1, scene.dim, dtype=DOUBLE))

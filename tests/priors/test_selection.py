@@ -60,12 +60,12 @@ def test_dimension_needs_neighbours():
 
 def test_more_charts_explain_two_circles_better(tmp_path):
     one, four = compare_charts(RECIPE, [1, 4], tmp_path, share=1.0, examples=500, progress=False)
-    assert (one.charts, four.charts) == (1, 4)
-    assert four.log_likelihood > one.log_likelihood + 10 * (
-        one.standard_error + four.standard_error
+    assert (one["charts"], four["charts"]) == (1, 4)
+    assert four["log_likelihood"] > one["log_likelihood"] + 10 * (
+        one["standard_error"] + four["standard_error"]
     )
-    assert four.relative_error_95 < one.relative_error_95
-    assert one.smallest_chart == 1.0 and 0 < four.smallest_chart < 0.3
+    assert four["relative_error_95"] < one["relative_error_95"]
+    assert one["smallest_chart"] == 1.0 and 0 < four["smallest_chart"] < 0.3
 
 
 def test_all_numbers_are_checked_before_the_first_training(tmp_path):

@@ -18,8 +18,7 @@ from onmanifold.priors.atlas.algorithm import (
 )
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import TwoCircles, stream
-from onmanifold.priors.training.card import card
-from onmanifold.priors.training.evaluation import held_out_metrics
+from onmanifold.priors.training.evaluation import card, held_out_metrics
 from onmanifold.priors.training.recipe import RECIPES, Recipe
 from onmanifold.priors.training.run import Checkpoints, Diverged, train
 
@@ -181,7 +180,7 @@ class Given:
         ({"model": {"speed": 1}}, "tiny: .*speed"),
         ({"model": {"chart": {"network": "conv"}}}, "tiny: .*channels"),
         ({"schedule": {"batch_size": 0}}, "batch_size has to be at least 1, got 0"),
-        ({"schedule": {"joint": -1}}, "joint is negative"),
+        ({"schedule": {"joint": -1}}, "joint has to be at least 0, got -1"),
         ({"schedule": {"learning_rate": 0.0}}, "learning_rate has to be above 0"),
         ({"schedule": {"seeding": 0, "joint": 0, "overlap": 0}}, "at least 1"),
         ({"schedule": {"lipshitz": 0.1}}, "tiny: .*lipshitz"),

@@ -1,19 +1,21 @@
-"""A prior of images with nuisance parameters: further coordinates, normal and independent."""
+"""Nuisance parameters: unknowns beside the image that are estimated along with it."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from math import log, pi
+from math import isfinite, log, pi
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
 from onmanifold.checks import as_generator, check_batch
+from onmanifold.errors import InputError
 from onmanifold.geometry import locate
 from onmanifold.plugins import built, kind_of
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, pad_to
+from onmanifold.priors.atlas.chart import corners
 
 
 class NuisanceParameters(ManifoldPrior):
@@ -162,3 +164,101 @@ def without_nuisance(prior: ManifoldPrior) -> ManifoldPrior:
     while isinstance(prior, NuisanceParameters):
         prior = prior.prior
     return prior
+
+
+class BackgroundOffset(NuisanceParameters):
+    r"""A prior's images, each plus an unknown constant: :math:`D'(z, c) = D(z) + c\,\sigma`.
+
+    For measurements whose background is not known exactly, as the conductivity of the water in a
+    tank. The last latent coordinate ``c`` is standard normal and is estimated along with the image.
+
+    Args:
+        prior: the manifold of images on a known background.
+        std: standard deviation :math:`\sigma` of the constant, in units of the image.
+        known: pixels whose mean is the same in every image of the prior, boolean, ``x_shape``; the
+            encoder reads the constant there. Default: the corners around the disk that fills the image.
+
+    Raises:
+        ValueError: if ``std`` is not positive and finite, or ``known`` has another shape or is empty.
+
+    Example:
+        >>> from onmanifold import load_prior
+        >>> prior = BackgroundOffset(load_prior("tank"), std=0.05)
+        >>> prior.dim - load_prior("tank").dim
+        1
+    """
+
+    known: Tensor
+
+    def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
+        if not (isfinite(std) and std > 0):
+            raise InputError(f"BackgroundOffset: std has to be positive and finite, got {std}")
+        known = corners(prior.x_shape) if known is None else known
+        if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
+            raise InputError(
+                f"BackgroundOffset: known has to be a boolean {prior.x_shape} with a true entry, got "
+                f"{known.dtype} {tuple(known.shape)}"
+            )
+        super().__init__(prior, (float(std),), prior.x_shape)
+        self.std = float(std)
+        self.register_buffer("known", known)
+
+    def join(self, image: Tensor, parameters: Tensor) -> Tensor:
+        return image + parameters.reshape(-1, *[1] * len(self.x_shape))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # the constant is what the known pixels show above what the prior itself shows there
+        origin = self.prior.decode_chart(x.new_zeros(1, self.prior.chart_dims[0]), 0)
+        constant = (x[:, self.known] - origin[:, self.known]).mean(dim=1)
+        return x - constant.reshape(-1, *[1] * len(self.x_shape)), constant[:, None]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"std": self.std}
+
+
+class MeasurementParameters(NuisanceParameters):
+    r"""A prior's images, each with q unknown parameters as further, constant channels.
+
+    For operators that take such channels, as ``EIT`` does with ``Labels(free=...)``: what the parameters
+    stand for is estimated along with the image. They are independent and normal with mean 0; the last q
+    latent coordinates hold them in units of their standard deviations.
+
+    Args:
+        prior: the manifold of images, of ``(C, H, W)`` (or ``(C, D, H, W)``).
+        std: standard deviation of each parameter.
+
+    Raises:
+        ValueError: images without channels, or a standard deviation that is not positive.
+
+    Example:
+        >>> from onmanifold import load_prior
+        >>> prior = MeasurementParameters(load_prior("two-balls"), std=(0.3, 0.3))
+        >>> prior.x_shape
+        (3, 128, 128)
+    """
+
+    def __init__(self, prior: ManifoldPrior, std: Sequence[float]) -> None:
+        if len(prior.x_shape) < 2:
+            raise InputError(
+                f"MeasurementParameters: expected a prior of images (C, H, W), got x_shape {prior.x_shape}"
+            )
+        std = tuple(float(s) for s in std)
+        bad = [s for s in std if not (isfinite(s) and s > 0)]
+        if bad or not std:
+            raise InputError(
+                "MeasurementParameters: std has to hold a positive number for each parameter, got "
+                f"{bad[0] if bad else 'none'}"
+            )
+        super().__init__(prior, std, (prior.x_shape[0] + len(std), *prior.x_shape[1:]))
+        self.std = std
+
+    def join(self, image: Tensor, parameters: Tensor) -> Tensor:
+        constant = parameters.reshape(*parameters.shape, *[1] * (image.ndim - 2))
+        return torch.cat([image, constant.expand(-1, -1, *image.shape[2:])], dim=1)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.prior.x_shape[0]
+        return x[:, :c], x[:, c:].flatten(2).mean(dim=2)
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"std": list(self.std)}
