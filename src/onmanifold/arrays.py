@@ -24,7 +24,8 @@ def read_array(path: Path, key: str | None = None) -> Array:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: another format, a damaged file, no such variable, or entries that are no numbers.
+        ValueError: another format, a damaged file, no such variable, a ``key`` for a file whose array has no
+            name, or entries that are no numbers.
 
     Example:
         >>> read_array(Path("measured.txt"))
@@ -45,12 +46,24 @@ def read_array(path: Path, key: str | None = None) -> Array:
     try:
         content = reader(path)
     except Exception as error:  # these formats' readers fail in many ways on a damaged file
-        message = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{path} is not a readable {path.suffix} file: {message[0]}") from error
+        raise InputError(
+            f"{path} is not a readable {path.suffix} file: {_reason(error)}"
+        ) from error
+    if key is not None and not isinstance(content, Mapping):
+        raise InputError(
+            f"{path} holds one array, which has no name: leave out the key {key!r} (--key)"
+        )
     array = _pick(path, content, key) if isinstance(content, Mapping) else content
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {array.dtype} entries, expected real numbers")
     return array
+
+
+def _reason(error: Exception) -> str:
+    """What a reader's error says to somebody who never called it."""
+    if "pickle" in str(error):  # numpy recommends to read it nevertheless
+        return "it holds no plain array of numbers, and a pickle is never read"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_npy(path: Path) -> Array:
@@ -66,7 +79,13 @@ def _read_npz(path: Path) -> dict[str, Array]:
 def _read_mat(path: Path) -> dict[str, Array]:
     from scipy.io import loadmat
 
-    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    try:
+        content = loadmat(path)
+    except NotImplementedError:  # of version 7.3
+        raise InputError(
+            "it is of Matlab's version 7.3: save it again in Matlab by save(file, name, '-v7')"
+        ) from None
+    return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def _read_png(path: Path) -> Array:

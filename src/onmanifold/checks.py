@@ -54,7 +54,10 @@ def as_generator(
         raise InputTypeError(
             f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}"
         )
-    return torch.Generator(device=device).manual_seed(0 if seed is None else int(seed))
+    number = 0 if seed is None else int(seed)
+    if not -(2**63) <= number < 2**64:
+        raise InputError(f"a seed has to be an int of 64 bits, got {number}")
+    return torch.Generator(device=device).manual_seed(number)
 
 
 def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> float:
@@ -72,7 +75,10 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = float
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InputTypeError(f"{name} has to be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond the range of floats
+        number = float("nan")
     if not low < number < high:
         raise InputError(f"{name} has to be above {low:g} and below {high:g}, got {value}")
     return number
