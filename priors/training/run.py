@@ -123,7 +123,7 @@ class Checkpoints(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.folder / "next.ckpt")
         os.replace(self.folder / "next.ckpt", self.folder / "last.ckpt")  # never half written
-        with open(self.folder / "loss.csv", "a") as stream:
+        with open(self.folder / "loss.csv", "a", encoding="utf-8") as stream:
             stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
         self.losses.clear()
 

@@ -50,14 +50,20 @@ def as_generator(
     """A generator on ``device``: the given one, or a new one from a seed (``None`` means 0)."""
     if isinstance(seed, torch.Generator):
         return seed
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
+    return torch.Generator(device=device).manual_seed(check_seed(seed))
+
+
+def check_seed(seed: object) -> int:
+    """A seed as an int of 64 bits, ``None`` as 0; else raise."""
+    if seed is None:
+        return 0
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise InputTypeError(
             f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}"
         )
-    number = 0 if seed is None else int(seed)
-    if not -(2**63) <= number < 2**64:
-        raise InputError(f"a seed has to be an int of 64 bits, got {number}")
-    return torch.Generator(device=device).manual_seed(number)
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"a seed has to be an int of 64 bits, got {seed}")
+    return int(seed)
 
 
 def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> float:

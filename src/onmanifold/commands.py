@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import math
+import os
 import re
 import warnings
 from importlib.metadata import version
@@ -136,15 +137,20 @@ def solve(
     settings = {
         "operator": operator,
         "options": options,
-        "prior": prior,
+        "prior": _readable(prior),
         "prior_sha256": pretrained.prior_card(prior)["sha256"],
-        "measurement": str(measurement),
+        "measurement": _readable(measurement),
         "noise": noise,
         "df": df,
         "seed": seed,
         "version": version("onmanifold"),
     }
     _write(output, settings, solution)
+
+
+def _readable(name: str | Path) -> str:
+    """A name on the command line as text, also where Python takes names for ASCII with escapes."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _write(output: Path, settings: dict[str, Any], solution: Solution) -> None:
