@@ -61,9 +61,10 @@ def check_seed(seed: object) -> int:
         raise InputTypeError(
             f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}"
         )
-    if not -(2**63) <= seed < 2**64:
-        raise InputError(f"a seed has to be an int of 64 bits, got {seed}")
-    return int(seed)
+    number = int(seed)
+    if not -(2**63) <= number < 2**64:
+        raise InputError(f"a seed has to be an int of 64 bits, got {number}")
+    return number
 
 
 def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> float:
