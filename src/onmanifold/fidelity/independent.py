@@ -221,7 +221,7 @@ def optional_mask(mask: Any, name: str) -> Tensor | None:
 
 def bind_entries(value: float | Tensor, measurement: Tensor, name: str) -> Tensor:
     """``value`` for each entry of ``measurement``, in its dtype: ``(1 or B, *y_shape)``."""
-    given = torch.as_tensor(value)
+    given = as_real(value, name)
     entries = given.to(measurement)
     if bool((torch.isinf(entries) | ((entries == 0) & (given.to(entries.device) != 0))).any()):
         raise InputError(f"{name} is beyond the range of {measurement.dtype}, the measurement's")
