@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +32,7 @@ from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solu
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
+_unfinished = ContextVar("unfinished", default=False)
 _STATUS = {int(status): status for status in Status}
 
 
@@ -147,8 +150,22 @@ def solve(
         solution = run(problem, start)
         if rule is not None:
             solution = _by_rule(rule, problem, solution, run)
-        _warn(solution)
+        if not _unfinished.get():
+            _warn(solution)
         return solution
+
+
+@contextmanager
+def unfinished() -> Iterator[None]:
+    """Solve without a word on consistency, since a search goes on from there and tests its result.
+
+    A filter of warnings would be one of the whole process, and of all its threads.
+    """
+    token = _unfinished.set(True)
+    try:
+        yield
+    finally:
+        _unfinished.reset(token)
 
 
 def _warn(solution: Solution) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, cast
@@ -24,8 +23,8 @@ from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
-from onmanifold.solution import InconsistentWarning, Solution
-from onmanifold.solve import solve
+from onmanifold.solution import Solution
+from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
@@ -79,8 +78,7 @@ def find_posterior(
         (torch.Size([1, 3, 2]), tensor([True]))
     """
     options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InconsistentWarning)
+    with unfinished():
         solution = solve(operator, measurement, prior, **options)
     if isinstance(prior, ReachedByJumps):
         return explore(solution, patience=patience, slack=slack)
