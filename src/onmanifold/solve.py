@@ -140,6 +140,7 @@ def solve(
                 halving=None if halve is None else SuccessiveHalving(each, halve),
                 keep_path=trajectory,
                 progress=progress,
+                catch_interrupt=True,
             )
             solution = _best(weighted, members, descent, time.perf_counter() - began)
             if descent.error is not None:
@@ -188,11 +189,16 @@ def _by_rule(
     solution: Solution,
     run: Callable[[Problem, Point], Solution],
 ) -> Solution:
-    """The solution with the weights that the rule chooses; each run starts at the last one's result."""
+    """The solution with the weights that the rule chooses; each run starts at the last one's result.
+
+    An interrupt from the keyboard ends the search for weights, too.
+    """
     last = solution
 
     def attempt(weight: Tensor) -> Solution:
         nonlocal last
+        if Status.INTERRUPTED in last.status:
+            raise _Interrupted
         calls, lines = last.operator_calls, last.linearizations
         found = run(replace(problem, prior_weight=weight), last.point)
         # Each run counts the pool, which was evaluated once.
@@ -204,7 +210,14 @@ def _by_rule(
         )
         return last
 
-    return attempt(rule.choose(solution, attempt))
+    try:
+        return attempt(rule.choose(solution, attempt))
+    except _Interrupted:
+        return last
+
+
+class _Interrupted(Exception):
+    pass
 
 
 def _check_options(method: object, stop: object, callback: object) -> None:

@@ -94,15 +94,16 @@ def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: st
             "CorrelatedGaussian.low_rank(std, factor)"
         )
     lower = lower.to(measurement.dtype)  # C = L L^T, W = L^-1
+    # not closures, which cannot be pickled
+    return Whitening(masks, number, partial(_solve, lower), partial(_solve, lower, transposed=True))
 
-    def solve(vectors: Tensor, k: int, transposed: bool = False) -> Tensor:
-        columns = vectors.flatten(0, 1).mT
-        factor = lower[k].mT if transposed else lower[k]
-        solved = torch.linalg.solve_triangular(factor, columns, upper=transposed)
-        result: Tensor = solved.mT.reshape(vectors.shape)
-        return result
 
-    return Whitening(masks, number, solve, partial(solve, transposed=True))
+def _solve(lower: Tensor, vectors: Tensor, k: int, transposed: bool = False) -> Tensor:
+    columns = vectors.flatten(0, 1).mT
+    factor = lower[k].mT if transposed else lower[k]
+    solved = torch.linalg.solve_triangular(factor, columns, upper=transposed)
+    result: Tensor = solved.mT.reshape(vectors.shape)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,17 +132,18 @@ class DiagonalPlusLowRank:
         # where the low rank part is much larger than the diagonal.
         shrink = ((1 + size.square()).rsqrt() - 1).to(measurement.dtype)
         basis, std = basis.to(measurement.dtype), std.expand(len(masks), -1)
-
-        def shrunk(vectors: Tensor, k: int) -> Tensor:
-            off: Tensor = (vectors @ basis[k] * shrink[k]) @ basis[k].mT
-            return vectors + off
-
+        parts = std, basis, shrink
         return Whitening(
-            masks,
-            number,
-            lambda vectors, k: shrunk(vectors / std[k], k),
-            lambda vectors, k: shrunk(vectors, k) / std[k],
+            masks, number, partial(_shrink, *parts), partial(_shrink, *parts, transposed=True)
         )
+
+
+def _shrink(
+    std: Tensor, basis: Tensor, shrink: Tensor, vectors: Tensor, k: int, transposed: bool = False
+) -> Tensor:
+    vectors = vectors if transposed else vectors / std[k]
+    vectors = vectors + (vectors @ basis[k] * shrink[k]) @ basis[k].mT
+    return vectors / std[k] if transposed else vectors
 
 
 def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[Tensor, Tensor]:

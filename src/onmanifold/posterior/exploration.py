@@ -80,6 +80,8 @@ def find_posterior(
     options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
     with unfinished():
         solution = solve(operator, measurement, prior, **options)
+    if Status.INTERRUPTED in solution.status:
+        raise KeyboardInterrupt
     if isinstance(prior, ReachedByJumps):
         return explore(solution, patience=patience, slack=slack)
     return laplace(solution)
