@@ -22,7 +22,7 @@ from onmanifold.descent.observers import Callback, SuccessiveHalving
 from onmanifold.descent.problem import Problem, build_problem
 from onmanifold.descent.run import Descent
 from onmanifold.errors import InputTypeError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
@@ -122,7 +122,7 @@ def solve(
     rule = prior_weight if isinstance(prior_weight, WeightRule) else None
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_initial_points(starts)
-    with evaluation(prior):
+    with computing(prior):
         problem = build_problem(operator, measurement, prior, fidelity, weight, retraction)
         start, _ = choose_initial_points(problem, starts, seed)
         halve_after = starts.halve_after if isinstance(starts, InitialPoints) else None

@@ -21,7 +21,7 @@ from onmanifold.descent.model import (
     magnitude,
 )
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.examination import check_values, describe, examine
 from onmanifold.fidelity import Fidelity, as_fidelity
 from onmanifold.fidelity.scaled import ScaledFidelity
@@ -387,7 +387,7 @@ def build_problem(
         )
     measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
     _check_measurement(measurement, tuple(operator.y_shape), prior)
-    with evaluation(prior):
+    with computing(prior):
         examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
     if prior_weight is None:
         prior_weight = 0.0 if fidelity is None else 1.0

@@ -14,7 +14,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, Stop
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity
 from onmanifold.initial_points import InitialPoints, objectives
 from onmanifold.operator import OperatorLike
@@ -142,7 +142,7 @@ def explore(
     check_count(patience, "explore: patience")
     check_number(slack, "explore: slack")
     parts = []
-    with evaluation(problem.prior):
+    with computing(problem.prior):
         for b in range(len(problem)):
             search = _Search(problem.select(torch.tensor([b])))
             kept = solution.final_points.status[b] != Status.DROPPED
