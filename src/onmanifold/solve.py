@@ -15,18 +15,19 @@ from torch import Tensor
 
 from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
+from onmanifold.descent.build import build_problem
 from onmanifold.descent.loop import descend
 from onmanifold.descent.method import State
 from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
-from onmanifold.descent.problem import Problem, build_problem
+from onmanifold.descent.problem import Problem
 from onmanifold.descent.run import Descent
 from onmanifold.errors import InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, require_prior
 from onmanifold.retraction import Retraction
 from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.status import History, Status
@@ -118,6 +119,7 @@ def solve(
         tensor([[0.7071, 0.7071]])
     """
     began = time.perf_counter()
+    require_prior(prior)
     _check_options(method, stop, callback)
     rule = prior_weight if isinstance(prior_weight, WeightRule) else None
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
