@@ -2,7 +2,10 @@
 
 import doctest
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,12 @@ def test_blocks_of_python(file, tmp_path, monkeypatch):
         line = text[: block.start(1)].count("\n")
         code = compile("\n" * line + block.group(1), str(file), "exec")
         exec(code, namespace)
+
+
+def test_the_readme_runs_with_every_warning_as_an_error(tmp_path):
+    """In Python's development mode, and with our own warnings, which other tests let pass."""
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(BLOCK.findall((ROOT / "README.md").read_text())))
+    command = [sys.executable, "-W", "error", "-X", "dev", script]
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=500)

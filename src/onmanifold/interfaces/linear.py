@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.tensors import as_real
 
 
 class LinearMap(ABC):
@@ -71,12 +72,9 @@ class Matrix(nn.Module, LinearMap):
 
     def __init__(self, matrix: Tensor, x_shape: tuple[int, ...]) -> None:
         super().__init__()
+        matrix = as_real(matrix, "the matrix")
         if matrix.ndim != 2:
             raise InputError(f"a matrix (m, n) is needed, got an array {tuple(matrix.shape)}")
-        if matrix.is_complex():
-            raise InputTypeError(
-                f"the matrix is complex, {matrix.dtype}; stack real and imaginary part"
-            )
         self.x_shape = _shape_of_columns(matrix.shape[1], x_shape)
         self.y_shape = (matrix.shape[0],)
         self.register_buffer("matrix", matrix.detach(), persistent=False)
@@ -176,11 +174,8 @@ def as_operator(
         tensor([[1., 1., 1., 1.]])
     """
     if isinstance(operator, Tensor | np.ndarray):
-        tensor = operator if isinstance(operator, Tensor) else torch.as_tensor(np.array(operator))
-        if dtype is None and not (tensor.is_floating_point() or tensor.is_complex()):
-            dtype = torch.float64
-        if not tensor.is_complex():
-            tensor = tensor.to(dtype=dtype, device=device)
+        numbers = operator * 1.0 if "bool" in str(operator.dtype) else operator  # of 0 and 1
+        tensor = as_real(numbers, "the matrix").to(dtype=dtype, device=device)
         return Matrix(tensor, tuple(tensor.shape[1:]) if x_shape is None else x_shape)
     if issparse(operator):
         operator = aslinearoperator(cast(Any, operator))
