@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,7 @@ def read_array(path: Path, key: str | None = None) -> Array:
         content = reader(path)
     except Exception as error:  # these formats' readers fail in many ways on a damaged file
         raise InputError(
-            f"{path} is not a readable {path.suffix} file: {_reason(error)}"
+            f"{path} is not a readable {path.suffix} file: {reason_of(error)}"
         ) from error
     if key is not None and not isinstance(content, Mapping):
         raise InputError(
@@ -59,10 +61,12 @@ def read_array(path: Path, key: str | None = None) -> Array:
     return array
 
 
-def _reason(error: Exception) -> str:
-    """What a reader's error says to somebody who never called it."""
+def reason_of(error: Exception) -> str:
+    """What the error of a library's reader says to somebody who never called it, in one line."""
     if "pickle" in str(error):  # numpy recommends to read it nevertheless
         return "it holds no plain array of numbers, and a pickle is never read"
+    if not isinstance(error, ValueError | OSError | EOFError | BadZipFile | zlib.error):
+        return "it is damaged"  # the message speaks of the reader's inner variables
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

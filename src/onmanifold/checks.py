@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -10,12 +11,26 @@ from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError
 
+_LARGEST = 2**40  # entries of one array
+
 
 def check_shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
-    """Return ``shape`` as a tuple of positive ints, or raise ``ValueError``."""
-    result = tuple(int(n) for n in shape)
+    """Return ``shape`` as a tuple of positive ints, also of numpy's.
+
+    Raises:
+        TypeError: not a sequence of ints: 8.5 and 8.0 are none.
+        ValueError: a size below 1, or beyond what memory can hold.
+    """
+    if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+        raise InputTypeError(f"{name} has to be a sequence of ints, got {type(shape).__name__}")
+    sizes = tuple(shape)
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes):
+        raise InputTypeError(f"{name} has to hold ints, got {sizes}")
+    result = tuple(int(n) for n in sizes)
     if any(n < 1 for n in result):
         raise InputError(f"{name} has to hold positive sizes, got {result}")
+    if math.prod(result) > _LARGEST:
+        raise InputError(f"{name} is too large: {result}")
     return result
 
 

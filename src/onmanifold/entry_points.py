@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from onmanifold.errors import InputError, InputLookupError, MissingPackage
+from onmanifold.errors import InputError, InputLookupError, InputTypeError, MissingPackage
 
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
@@ -65,9 +65,12 @@ def load(group: str, what: str, name: str, hint: str = "") -> Any:
     """What the entry point ``name`` of a group stands for.
 
     Raises:
+        TypeError: the name is no text.
         LookupError: there is none of that name (:class:`UnknownName`).
         ImportError: it does not import (:class:`onmanifold.errors.MissingPackage`).
     """
+    if not isinstance(name, str):
+        raise InputTypeError(f"the name of the {what} has to be text, got {type(name).__name__}")
     known = plugins(group)
     if name not in known:
         raise UnknownName(what, name, known, hint)

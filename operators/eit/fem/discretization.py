@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.arrays import reason_of
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.tank import Tank
@@ -125,7 +126,7 @@ class Discretization:
         except FileNotFoundError:
             raise
         except Exception as error:  # a damaged archive fails in many ways
-            raise InputError(f"{path} is not a readable .npz file: {error}") from error
+            raise InputError(f"{path} is not a readable .npz file: {reason_of(error)}") from error
         arrays.setdefault("dofs", arrays.get("cells"))
         arrays.setdefault("nodes", arrays.get("points"))
         missing = [name for name in cls.__dataclass_fields__ if arrays.get(name) is None]
