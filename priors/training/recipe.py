@@ -68,7 +68,7 @@ class Recipe:
                 f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
             )
         try:
-            tables = tomllib.loads(file.read_text(encoding="utf-8"))
+            tables = tomllib.loads(file.read_text("utf-8-sig"))
             if "file" in tables.get("data", {}):  # is named relative to the recipe
                 tables["data"]["file"] = str(file.parent / tables["data"]["file"])
             recipe = cls(**tables)

@@ -71,12 +71,13 @@ def reason_of(error: Exception) -> str:
 
 
 def _read_npy(path: Path) -> Array:
-    array: Array = np.load(path, allow_pickle=False)
+    with path.open("rb") as stream:  # numpy leaves a damaged file open
+        array: Array = np.load(stream, allow_pickle=False)
     return array
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return dict(archive)
 
 

@@ -118,8 +118,9 @@ def check_count(value: object, name: str, at_least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputTypeError(f"{name} has to be an int, got {type(value).__name__}")
     count = int(value)
-    if count < at_least:
-        raise InputError(f"{name} has to be at least {at_least}, got {count}")
+    if not at_least <= count < 2**63:
+        limit = f"at least {at_least}" if count < at_least else "an int of 64 bits"
+        raise InputError(f"{name} has to be {limit}, got {value!r:.40}")
     return count
 
 

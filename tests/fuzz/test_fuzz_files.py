@@ -75,7 +75,9 @@ def check_table(folder, one):
     found = outcome(lambda: read_table(file))
     if isinstance(found, Refused):
         return
-    assert not ambiguous, "decimal commas between commas"
+    if ambiguous:  # whoever knows how many there have to be refuses it
+        assert found.shape != values.shape, "decimal commas between commas"
+        return
     assert found.shape == values.shape, f"{found} is not {values}"
     np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-6)
 

@@ -121,7 +121,7 @@ class Discretization:
             ValueError: the file is not such a file (it is named, with what is missing or wrong).
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
         except FileNotFoundError:
             raise
