@@ -133,7 +133,7 @@ class EIT:
 
     def A(self, x: Tensor) -> Tensor:
         """Voltages, V: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
-        check_batch(x, self.x_shape, "x", finite=True)
+        check_batch(x, self.x_shape, "x")  # whether it is finite, below all transforms of torch.func
         keep = torch.is_grad_enabled() and x.requires_grad
         deferred = Deferred(self._value, self.linearize, keep)
         return cast(Tensor, Voltages.apply(x, deferred))
@@ -269,6 +269,7 @@ class EIT:
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
+        check_batch(x, self.x_shape, "x", finite=True)
         engine, (_, cells) = self.engine, self._pixels_and_cells(x)
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)

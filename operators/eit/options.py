@@ -147,7 +147,7 @@ def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
             raise InputError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
-        return MeshGeometry(grid), grid
+        return MeshGeometry.of(grid), grid
     if isinstance(tank, Mapping):
         body = _make({"shape": "tank"} | dict(tank), "shape", _SHAPES)
     elif tank in _TANKS:

@@ -215,7 +215,7 @@ def test_generate_mesh_refuses():
     with pytest.raises(
         TypeError, match="a Tank, a BoundaryCurve or a Cylinder to mesh, got MeshGeometry"
     ):
-        generate_mesh(MeshGeometry(mesh))
+        generate_mesh(MeshGeometry.of(mesh))
 
 
 def _check(mesh, geometry, order):
@@ -228,7 +228,7 @@ def _check(mesh, geometry, order):
     size = np.sqrt(np.linalg.det(sides @ sides.transpose(0, 2, 1))) / (mesh.dim - 1)
     np.testing.assert_allclose(np.bincount(mesh.electrode, size), sizes, rtol=2e-2)
     width = np.max(sizes ** (1 / (mesh.dim - 1)))
-    off = np.abs(MeshGeometry(mesh).centres - geometry.centres)
+    off = np.abs(MeshGeometry.of(mesh).centres - geometry.centres)
     assert off.max() < 0.2 * width  # of a curved or bent electrode the centre is off it
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Geometry(ABC):
 class MeshGeometry(Geometry):
     """The geometry of a mesh that came from elsewhere.
 
-    Images cover the smallest square (in 3D the box) around it.
+    Images cover the smallest square (in 3D the box) around it. :meth:`of` makes it.
 
     Attributes:
         mesh: the mesh, m.
@@ -90,7 +91,7 @@ class MeshGeometry(Geometry):
     Example:
         >>> points = [[0, 0], [2, 0], [2, 1], [0, 1]]
         >>> mesh = Mesh(points, [[0, 1, 2], [0, 2, 3]], facets=[[0, 1], [2, 3]], electrode=[0, 1])
-        >>> geometry = MeshGeometry(mesh, contact_impedance=0.1)
+        >>> geometry = MeshGeometry.of(mesh, contact_impedance=0.1)
         >>> geometry.centres.tolist(), geometry.extent
         ([[1.0, 0.0], [1.0, 1.0]], ((0.0, -0.5), (2.0, 1.5)))
     """
@@ -101,6 +102,22 @@ class MeshGeometry(Geometry):
 
     def __post_init__(self) -> None:
         self._check_contacts()
+
+    @classmethod
+    def of(
+        cls,
+        mesh: Mesh,
+        contact_impedance: float | Sequence[float] = 1e-2,
+        shunted: Sequence[int] = (),
+    ) -> Self:
+        """The geometry of a mesh.
+
+        Args:
+            mesh: the mesh, m.
+            contact_impedance: Ohm m^2 (Ohm m in two dimensions): one number, or one for each electrode.
+            shunted: electrodes with perfect contact, from 0.
+        """
+        return cls(mesh, contact_impedance, shunted)
 
     @property
     def electrodes(self) -> int:

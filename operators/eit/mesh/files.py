@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
 from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
 

@@ -95,24 +95,14 @@ class Continuum:
             )
         arcs = table.shape[1]
         _check_balance(table.sum(axis=1), np.abs(table).sum(axis=1))
-
-        def currents(t: Array) -> Array:
-            return table[:, np.floor((t % 1) * arcs).astype(int).clip(0, arcs - 1)]
-
-        return cls(currents, tuple(np.arange(arcs) / arcs), points)
+        return cls(_Piecewise(table), tuple(np.arange(arcs) / arcs), points)
 
     @classmethod
     def trigonometric(cls, order: int = 8, points: int = 128) -> Continuum:
         """``cos(2 pi n t)`` and ``sin(2 pi n t)`` for n from 1 to ``order``, A: 2 order patterns."""
         if order < 1:
             raise InputError(f"order has to be at least 1, got {order}")
-        n = np.arange(1, order + 1)[:, None]
-
-        def currents(t: Array) -> Array:
-            angle = 2 * np.pi * n * t
-            return np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(2 * order, -1)
-
-        return cls(currents, (), points)
+        return cls(_Waves(order), (), points)
 
     def system(self, discretization: Discretization) -> System:
         """Pose the equations.
@@ -166,6 +156,31 @@ class Continuum:
         mean = coo_array(loop.shapes(t % 1, size).T @ step[:, None])
         everywhere = mean @ coo_array(np.ones((1, len(places))))
         return csr_array(loop.shapes(places, size).T - everywhere)
+
+
+# Currents as classes, since functions within functions cannot be pickled.
+
+
+@dataclass(frozen=True, eq=False)
+class _Piecewise:
+    """Constant on equal arcs, ``(I, arcs)``."""
+
+    table: Array
+
+    def __call__(self, t: Array) -> Array:
+        arcs = self.table.shape[1]
+        return self.table[:, np.floor((t % 1) * arcs).astype(int).clip(0, arcs - 1)]
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """Cosines and sines of up to ``order`` waves around the boundary."""
+
+    order: int
+
+    def __call__(self, t: Array) -> Array:
+        angle = 2 * np.pi * np.arange(1, self.order + 1)[:, None] * t
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(2 * self.order, -1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -254,6 +254,11 @@ class Protocol:
         waves[np.abs(waves) < 1e-12] = 0.0
         return cls(current * waves, np.eye(electrodes), None, drop_driven)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for matrix in (self.injections, self.patterns):
+            matrix.setflags(write=False)  # copies of numpy's arrays can be written to
+
     def __eq__(self, other: Any) -> bool:
         return (
             isinstance(other, Protocol)
