@@ -118,9 +118,7 @@ class Deferred:
         return self.made[1]
 
 
-_NO_SECOND = (
-    "EIT has no second derivatives; the Gauss-Newton matrix is made of EIT.linearize(x).jvp and .vjp"
-)
+_NO_SECOND = "EIT has no second derivatives; the Gauss-Newton matrix is made of EIT.linearize(x).jvp and .vjp"
 
 
 class Voltages(torch.autograd.Function):

@@ -100,7 +100,7 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         (6, 289)
     """
     if degree not in (1, 2):
-        raise InputError(f"degree has to be 1 or 2, got {degree}")
+        raise InputError(f"degree has to be 1 or 2, got {degree!r}")
     require_dolfinx()
     dim = mesh.dim
     nodes = mesh if degree == 1 else mesh.second_order()  # its points carry the degrees of freedom

@@ -60,8 +60,8 @@ class Share(Discretization):
         """A communicator of several ranks cannot be pickled; one of this process alone can be had anew."""
         if self.comm.size > 1:
             raise InputTypeError(
-                f"a share of {self.comm.size} MPI ranks cannot be copied or pickled: make the operator on all "
-                "ranks instead"
+                f"a share of {self.comm.size} MPI ranks cannot be copied or pickled: make the operator "
+                "on all ranks instead"
             )
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "comm"}
         return _alone, (own,)

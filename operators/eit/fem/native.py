@@ -1,6 +1,6 @@
-"""dolfinx, PETSc and MPI: imported without touching the process's signals, used by one thread at a time.
+"""dolfinx, PETSc and MPI: imported without touching signals, used by one thread at a time.
 
-The process belongs to the user. PETSc, MPI and its transports (UCX) each replace handlers of signals when they
+The process belongs to the user. PETSc, MPI and its transports (UCX) each replace handlers of signals as they
 start: a job that saves its state on SIGTERM or SIGUSR1 would no longer, and who ends a process would read a
 crash report. So what stood there before is put back.
 """
@@ -64,7 +64,9 @@ def require_dolfinx() -> Any:
     try:
         with _signals_kept():
             with contextlib.suppress(ModuleNotFoundError):  # conda-forge's dolfinx comes without it
-                import_module("dolfinx_solver")  # the wheel's libraries have to be loaded in its order
+                import_module(
+                    "dolfinx_solver"
+                )  # the wheel's libraries have to be loaded in its order
             if "petsc4py.PETSc" not in sys.modules:
                 import_module("petsc4py").init(["-no_signal_handler"])
             dolfinx = import_module("dolfinx")
@@ -134,6 +136,10 @@ class _Place(ctypes.Structure):
 def _is_library(libc: ctypes.CDLL, action: ctypes.Array[ctypes.c_char]) -> bool:
     """Whether a handler, the first field of its action, is one of PETSc's or MPI's."""
     handler, place = ctypes.c_void_p.from_buffer(action).value, _Place()
-    if not handler or handler == 1 or not libc.dladdr(ctypes.c_void_p(handler), ctypes.byref(place)):
+    if (
+        not handler
+        or handler == 1
+        or not libc.dladdr(ctypes.c_void_p(handler), ctypes.byref(place))
+    ):
         return False
     return any(owner in os.path.basename(place.file or b"").lower() for owner in _OWNERS)

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.checks import check_number
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.operators.eit.fem.native import one_at_a_time
 from onmanifold.operators.eit.geometry.base import Geometry
@@ -61,11 +62,17 @@ def generate_mesh(
         TypeError: another geometry.
         ValueError: lengths or an order that make no sense.
     """
+    if not isinstance(geometry, Geometry):
+        raise InputTypeError(f"expected a geometry to mesh, got {type(geometry).__name__}")
     gmsh = import_gmsh()
     lower, upper = geometry.extent
     given = edge, growth, interior
     defaults = _DEFAULTS[len(lower)]
-    edge, growth, interior = (d if g is None else g for g, d in zip(given, defaults, strict=True))
+    names = "edge", "growth", "interior"
+    edge, growth, interior = (
+        default if value is None else check_number(value, name)
+        for name, value, default in zip(names, given, defaults, strict=True)
+    )
     if not (0 < edge <= interior and growth > 0):
         raise InputError(
             f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "

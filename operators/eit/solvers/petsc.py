@@ -102,7 +102,7 @@ class PetscSolver(Solver):
         """
         if self._comm.size > 1:
             raise InputTypeError(
-                f"a solver that {self._comm.size} MPI ranks share cannot be copied or pickled: make the operator "
+                f"a solver that {self._comm.size} MPI ranks share cannot be copied or pickled: make it "
                 "on all ranks instead"
             )
         *pattern, _, method = self._arguments
