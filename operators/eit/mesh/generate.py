@@ -11,7 +11,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.checks import check_number
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
+from onmanifold.operators.eit.fem.native import one_at_a_time
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
@@ -60,11 +62,17 @@ def generate_mesh(
         TypeError: another geometry.
         ValueError: lengths or an order that make no sense.
     """
+    if not isinstance(geometry, Geometry):
+        raise InputTypeError(f"expected a geometry to mesh, got {type(geometry).__name__}")
     gmsh = import_gmsh()
     lower, upper = geometry.extent
     given = edge, growth, interior
     defaults = _DEFAULTS[len(lower)]
-    edge, growth, interior = (d if g is None else g for g, d in zip(given, defaults, strict=True))
+    names = "edge", "growth", "interior"
+    edge, growth, interior = (
+        default if value is None else check_number(value, name)
+        for name, value, default in zip(names, given, defaults, strict=True)
+    )
     if not (0 < edge <= interior and growth > 0):
         raise InputError(
             f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "
@@ -191,19 +199,41 @@ def _set_sizes(
     field.setAsBackgroundMesh(threshold)
 
 
+_OPTIONS = {
+    "General.Terminal": 0,  # silent
+    "Mesh.MeshSizeExtendFromBoundary": 0,  # sizes from the background field only
+    "Mesh.MeshSizeFromPoints": 0,
+    "Mesh.MeshSizeFromCurvature": 0,
+    "Mesh.Algorithm": 6,
+    "Mesh.Algorithm3D": 10,
+}
+
+
 @contextmanager
 def gmsh_session(gmsh: ModuleType) -> Iterator[None]:
-    """gmsh, silent, sizes from the background field only."""
-    gmsh.initialize(interruptible=False)
-    try:
-        gmsh.option.setNumber("General.Terminal", 0)
-        for option in ("ExtendFromBoundary", "FromPoints", "FromCurvature"):
-            gmsh.option.setNumber(f"Mesh.MeshSize{option}", 0)
-        gmsh.option.setNumber("Mesh.Algorithm", 6)
-        gmsh.option.setNumber("Mesh.Algorithm3D", 10)
-        yield
-    finally:
-        gmsh.finalize()
+    """An empty model of gmsh, for one thread at a time; a session of the user stays as it was."""
+    with one_at_a_time():
+        own = not gmsh.isInitialized()
+        if own:
+            gmsh.initialize(interruptible=False)
+        before = gmsh.model.getCurrent(), {o: gmsh.option.getNumber(o) for o in _OPTIONS}
+        try:
+            for option, value in _OPTIONS.items():
+                gmsh.option.setNumber(option, value)
+            gmsh.model.add("onmanifold")
+            yield
+        finally:
+            if own:
+                gmsh.finalize()
+            else:
+                _hand_back(gmsh, *before)
+
+
+def _hand_back(gmsh: ModuleType, model: str, options: Mapping[str, float]) -> None:
+    gmsh.model.remove()
+    gmsh.model.setCurrent(model)
+    for option, value in options.items():
+        gmsh.option.setNumber(option, value)
 
 
 def read_model(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Factor, Index, Solver
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
