@@ -27,7 +27,7 @@ def modules():
     for folder, package in FOLDERS.items():
         for file in sorted((ROOT / folder).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            if ">>>" in file.read_text():
+            if ">>>" in file.read_text(encoding="utf-8"):
                 yield ".".join((package, *parts)).removesuffix(".__init__")
 
 
@@ -37,7 +37,7 @@ def pages():
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
     ]:
-        if BLOCK.search(file.read_text()):
+        if BLOCK.search(file.read_text(encoding="utf-8")):
             yield file
 
 
@@ -60,7 +60,7 @@ def test_blocks_of_python(file, tmp_path, monkeypatch):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     for block in BLOCK.finditer(text):
         line = text[: block.start(1)].count("\n")
         code = compile("\n" * line + block.group(1), str(file), "exec")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import math
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_count, check_field
 from onmanifold.errors import InputError
 from onmanifold.tensors import as_real
 
@@ -57,10 +60,23 @@ class SquareImages:
 
     size: int
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
     @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of one image."""
         return (1, self.size, self.size)
+
+
+def check_numbers(data: Any) -> None:
+    """Raise unless the ``size`` of a dataclass is an int of at least 1, and its other numbers are finite."""
+    for field in fields(data):
+        value = getattr(data, field.name)
+        if field.name == "size":
+            check_field(data, "size", check_count)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{type(data).__name__}: {field.name} has to be finite, got {value}")
 
 
 def stream(seed: int, split: str, index: int = 0) -> torch.Generator:

@@ -128,7 +128,7 @@ class Checkpoints(Callback):
             "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
         }
         write_checkpoint(self.folder, state)
-        with open(self.folder / "loss.csv", "a") as stream:
+        with open(self.folder / "loss.csv", "a", encoding="utf-8") as stream:
             stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
         self.losses.clear()
 

@@ -164,7 +164,7 @@ def as_operator(
 
     Raises:
         TypeError: the operator is complex or holds no numbers.
-        ValueError: the matrix has not two axes, or ``x_shape`` has not n entries.
+        ValueError: the matrix has not two axes, or NaN or infinite entries, or ``x_shape`` has not n entries.
 
     Example:
         >>> as_operator(np.eye(6), (2, 3)).A_adjoint(torch.ones(1, 6)).shape
@@ -176,11 +176,23 @@ def as_operator(
     if isinstance(operator, Tensor | np.ndarray):
         numbers = operator * 1.0 if "bool" in str(operator.dtype) else operator  # of 0 and 1
         tensor = as_real(numbers, "the matrix").to(dtype=dtype, device=device)
+        _check_finite(tensor.isfinite(), tensor.dtype)
         return Matrix(tensor, tuple(tensor.shape[1:]) if x_shape is None else x_shape)
     if issparse(operator):
+        entries = cast(Any, operator).tocoo().data
+        if entries.dtype.kind in "fc":
+            _check_finite(torch.from_numpy(np.isfinite(entries)), entries.dtype)
         operator = aslinearoperator(cast(Any, operator))
     if not (hasattr(operator, "matmat") and hasattr(operator, "rmatmat")):
         return None
     dims = tuple(getattr(operator, "dims", operator.shape[1:]))  # pylops has more than one axis
     dimsd = tuple(int(n) for n in getattr(operator, "dimsd", operator.shape[:1]))
     return MatrixFree(operator, dims if x_shape is None else x_shape, dimsd)
+
+
+def _check_finite(finite: Tensor, dtype: object) -> None:
+    bad = int((~finite).sum())
+    if bad:
+        raise InputError(
+            f"the matrix holds {bad} NaN or infinite of {finite.numel()} entries in {dtype}"
+        )
