@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.checks import check_count
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import real_array
+
+_MOST = 65536  # electrodes: a typing error, or all memory, rather than a tank
 
 
 def doubles(value: Any, name: str) -> NDArray[np.float64]:
@@ -44,5 +47,21 @@ def whole_numbers(value: Any, name: str) -> NDArray[np.int32]:
 def check_flag(value: Any, name: str) -> bool:
     """``value`` if it is True or False, also one of numpy's; text is not, whatever it says."""
     if not isinstance(value, bool | np.bool_):
-        raise InputTypeError(f"{name} has to be true or false, got {value!r}")
+        raise InputTypeError(
+            f"{name} has to be true or false, got {value if isinstance(value, str) else type(value).__name__}"
+        )
     return bool(value)
+
+
+def electrode_count(value: Any, name: str, at_least: int = 2) -> int:
+    """``value`` as an int if it can be a number of electrodes.
+
+    Example:
+        >>> electrode_count(10**30, "electrodes")
+        Traceback (most recent call last):
+        onmanifold.errors.InputError: electrodes has to be at most 65536, got 1000000000000000000000000000000
+    """
+    count = check_count(value, name, at_least)
+    if count > _MOST:
+        raise InputError(f"{name} has to be at most {_MOST}, got {count}")
+    return count

@@ -187,7 +187,7 @@ class EIT:
         other._scale = check_number(factor, "EIT.scaled: factor") * self._scale
         return other
 
-    def fit_scale(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    def fit_scale(self, x: Tensor, y: Tensor, mask: ArrayLike | Tensor | None = None) -> Tensor:
         """The factor ``c`` of :meth:`scaled` with which ``x`` fits the voltages ``y`` best.
 
         Up to the contact impedances ``F(c s) = F(s) / c``, so ``1 / c`` follows from linear least squares.
@@ -204,9 +204,18 @@ class EIT:
         with torch.no_grad():
             model = self.A(x) - self._offset.to(x)
         if mask is not None:
-            model = model * as_mask(mask, "mask").to(model)
+            model = model * self._expanded(mask).to(model)
         wanted = y - self._offset.to(y)
         return (model**2).flatten(1).sum(1) / (model * wanted).flatten(1).sum(1)
+
+    def _expanded(self, mask: ArrayLike | Tensor) -> Tensor:
+        given = as_mask(mask, "mask")
+        try:
+            return given.expand(self.y_shape)
+        except RuntimeError:
+            raise InputError(
+                f"mask has shape {tuple(given.shape)}, expected one that broadcasts to {self.y_shape}"
+            ) from None
 
     def l2_fidelity(self, std: float = 1.0) -> Gaussian:
         """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.
@@ -362,9 +371,14 @@ def _check_parts(tank: object, protocol: object, conductivity: object) -> None:
 
 def _device(device: torch.device | str) -> torch.device:
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"device has to be one such as 'cpu' or 'cuda', got {device!r}") from error
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(
+            f"device {device!r} cannot be used, 'cpu' or 'cuda' might ({why})"
+        ) from error
+    return place
 
 
 def _model(tank: Geometry, protocol: Protocol | Continuum) -> ForwardModel:

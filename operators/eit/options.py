@@ -141,7 +141,7 @@ def from_options(
 
 
 def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
-    if tank == "mesh":
+    if isinstance(tank, str) and tank == "mesh":
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
             raise InputError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from onmanifold.checks import check_count
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.fem.discretization import (
     Discretization,
@@ -49,7 +50,7 @@ def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretizatio
         shipped = degree == 1 and is_shipped_disk(tank)
         mesh = "medium" if shipped else generate_mesh(tank, order=degree)
     if isinstance(mesh, str):
-        if degree != 1:
+        if check_count(degree, "degree") != 1:
             raise InputError("shipped meshes have elements of degree 1; for others pass a Mesh")
         return load_discretization(mesh, tank)
     if isinstance(mesh, Mesh):
@@ -99,7 +100,7 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         >>> d.dofs.shape[1], d.size
         (6, 289)
     """
-    if degree not in (1, 2):
+    if check_count(degree, "degree") > 2:
         raise InputError(f"degree has to be 1 or 2, got {degree!r}")
     require_dolfinx()
     dim = mesh.dim

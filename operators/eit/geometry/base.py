@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.checks import check_field, check_number
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.arguments import doubles, whole_numbers
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
@@ -67,7 +67,7 @@ class Geometry(ABC):
             raise InputError(
                 f"the contact impedance of electrode {bad[0] + 1} has to be positive, got {z[bad[0]]}"
             )
-        numbers = tuple(sorted(set(np.atleast_1d(whole_numbers(self.shunted, "shunted")).tolist())))
+        numbers = tuple(sorted(set(whole_numbers(self.shunted, "shunted").ravel().tolist())))
         beyond = [number for number in numbers if not 0 <= number < count]
         if beyond:
             raise InputError(
@@ -104,6 +104,8 @@ class MeshGeometry(Geometry):
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mesh, Mesh):
+            raise InputTypeError(f"mesh has to be a Mesh, got {type(self.mesh).__name__}")
         self._check_contacts()
 
     @classmethod

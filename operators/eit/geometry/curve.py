@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import BSpline, CubicSpline, make_interp_spline
 
-from onmanifold.checks import check_count, check_field, check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.arguments import check_flag, doubles
+from onmanifold.operators.eit.arguments import check_flag, doubles, electrode_count
 from onmanifold.operators.eit.geometry.base import Geometry
 
 Array = NDArray[np.float64]
@@ -80,7 +80,7 @@ class BoundaryCurve(Geometry):
         object.__setattr__(self, "points", points)
         check_field(self, "first", check_number, low=-np.inf)
         check_field(self, "smooth", check_flag)
-        check_field(self, "electrodes", check_count, at_least=0)
+        check_field(self, "electrodes", electrode_count, at_least=0)
         if self.at is not None:
             object.__setattr__(self, "at", np.atleast_1d(doubles(self.at, "at")))
             count = len(np.asarray(self.at))

@@ -58,9 +58,7 @@ class Cylinder(Geometry):
 
     def __post_init__(self) -> None:
         check_lengths(self, "height", "electrode_height")
-        object.__setattr__(
-            self, "rings", tuple(np.atleast_1d(doubles(self.rings, "rings")).tolist())
-        )
+        object.__setattr__(self, "rings", tuple(doubles(self.rings, "rings").ravel().tolist()))
         self._check_rings(self.base)  # the disk refuses what is wrong within a ring
         self._check_contacts()
 

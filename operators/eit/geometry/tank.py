@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.checks import check_count, check_field, check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.arguments import check_flag
+from onmanifold.operators.eit.arguments import check_flag, electrode_count
 from onmanifold.operators.eit.geometry.base import Geometry, check_lengths
 
 
@@ -55,7 +55,7 @@ class Tank(Geometry):
 
     def __post_init__(self) -> None:
         check_lengths(self, "radius", "width")
-        check_field(self, "electrodes", check_count, at_least=2)
+        check_field(self, "electrodes", electrode_count)
         check_field(self, "first_angle", check_number, low=-np.inf)
         check_field(self, "clockwise", check_flag)
         if self.width >= self.spacing:

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.checks import check_number
+from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.operators.eit.fem.native import one_at_a_time
 from onmanifold.operators.eit.geometry.base import Geometry
@@ -78,7 +78,7 @@ def generate_mesh(
             f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "
             f"interior {interior}"
         )
-    if order not in (1, 2):
+    if check_count(order, "order") > 2:
         raise InputError(f"order has to be 1 or 2, got {order}")
     radius = (upper[0] - lower[0]) / 2
     with gmsh_session(gmsh):
@@ -216,7 +216,8 @@ def gmsh_session(gmsh: ModuleType) -> Iterator[None]:
         own = not gmsh.isInitialized()
         if own:
             gmsh.initialize(interruptible=False)
-        before = gmsh.model.getCurrent(), {o: gmsh.option.getNumber(o) for o in _OPTIONS}
+        models, current = gmsh.model.list(), gmsh.model.getCurrent()
+        options = {option: gmsh.option.getNumber(option) for option in _OPTIONS}
         try:
             for option, value in _OPTIONS.items():
                 gmsh.option.setNumber(option, value)
@@ -226,12 +227,17 @@ def gmsh_session(gmsh: ModuleType) -> Iterator[None]:
             if own:
                 gmsh.finalize()
             else:
-                _hand_back(gmsh, *before)
+                _hand_back(gmsh, models, current, options)
 
 
-def _hand_back(gmsh: ModuleType, model: str, options: Mapping[str, float]) -> None:
-    gmsh.model.remove()
-    gmsh.model.setCurrent(model)
+def _hand_back(
+    gmsh: ModuleType, models: Sequence[str], current: str, options: Mapping[str, float]
+) -> None:
+    """A user's session as it was."""
+    for model in set(gmsh.model.list()) - set(models):
+        gmsh.model.setCurrent(model)
+        gmsh.model.remove()
+    gmsh.model.setCurrent(current)
     for option, value in options.items():
         gmsh.option.setNumber(option, value)
 

@@ -59,7 +59,7 @@ def polar_mesh(
         raise InputError(f"growth has to be at least 1, got {growth}")
     if interface is not None:
         interface = check_number(interface, "interface (in radii)", high=1.0)
-    if order not in (1, 2):
+    if check_count(order, "order") > 2:
         raise InputError(f"order has to be 1 or 2, got {order}")
     if not isinstance(tank, Tank | Cylinder):
         raise InputTypeError(f"polar_mesh takes a Tank or a Cylinder, got {type(tank).__name__}")

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import depth_first_order
 
 from onmanifold.checks import check_callable, check_count, check_field
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.mesh.mesh import boundary_facets, facet_keys
@@ -52,6 +52,8 @@ class Continuum:
     points: int = 128
 
     def __post_init__(self) -> None:
+        if self.currents is None:
+            raise InputTypeError("currents has to be a function, got None")
         check_callable(self.currents, "currents", "lambda t: np.cos(2 * np.pi * t)[None]")
         check_field(self, "points", check_count, at_least=2)
         object.__setattr__(self, "breaks", tuple(doubles(self.breaks, "breaks").ravel().tolist()))

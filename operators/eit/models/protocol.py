@@ -13,7 +13,12 @@ from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.arguments import check_flag, doubles, whole_numbers
+from onmanifold.operators.eit.arguments import (
+    check_flag,
+    doubles,
+    electrode_count,
+    whole_numbers,
+)
 from onmanifold.tensors import as_mask
 
 Array = NDArray[np.float64]
@@ -140,7 +145,8 @@ class Protocol:
         Args:
             electrodes: from 0. A voltage involves those of its pattern and those that carry current.
         """
-        gone = sorted({int(e) for e in electrodes})
+        given = list(electrodes) if isinstance(electrodes, Iterable) else electrodes
+        gone = sorted(set(whole_numbers(given, "electrodes").ravel().tolist()))
         beyond = [e for e in gone if not 0 <= e < self.electrodes]
         if beyond:
             raise InputError(
@@ -175,7 +181,7 @@ class Protocol:
             >>> Protocol.from_pairs(4, [(0, 1)], measure=[(1, 2), (2, 3)], drop_driven=True).rows()
             array([[0, 1]])
         """
-        count = check_count(electrodes, "electrodes", at_least=2)
+        count = electrode_count(electrodes, "electrodes")
         if measure is None:
             measure = _neighbours(count)
         injections = _amplitude(current) * _differences(count, drive, "injection", "drives")
@@ -193,7 +199,7 @@ class Protocol:
     @classmethod
     def opposite(cls, electrodes: int, current: float = 1.0, *, drop_driven: bool = False) -> Self:
         """Drive opposite pairs, measure all adjacent ones: L/2 injections, L voltages each."""
-        if check_count(electrodes, "electrodes", at_least=2) % 2:
+        if electrode_count(electrodes, "electrodes") % 2:
             raise InputError(f"opposite pairs need an even number of electrodes, got {electrodes}")
         half = electrodes // 2
         pairs = [(k, k + half) for k in range(half)]
@@ -222,7 +228,7 @@ class Protocol:
             >>> Protocol.skip(16, 4).injections[:, 15].nonzero()[0].tolist()
             [4, 15]
         """
-        electrodes = check_count(electrodes, "electrodes", at_least=2)
+        electrodes = electrode_count(electrodes, "electrodes")
         for name, value in (("skip", skip), ("skip_measured", skip_measured)):
             if check_count(value, name, at_least=0) > electrodes - 2:
                 raise InputError(f"{name} has to be 0 to {electrodes - 2}, got {value}")
@@ -252,7 +258,7 @@ class Protocol:
             >>> Protocol.trigonometric(16).shape
             (15, 16)
         """
-        electrodes = check_count(electrodes, "electrodes", at_least=2)
+        electrodes = electrode_count(electrodes, "electrodes")
         angle = 2 * np.pi * np.arange(electrodes) / electrodes
         cosines = [np.cos(k * angle) for k in range(1, electrodes // 2 + 1)]
         sines = [np.sin(k * angle) for k in range(1, (electrodes - 1) // 2 + 1)]
@@ -310,7 +316,8 @@ def _neighbours(electrodes: int, skip: int = 0) -> list[Pair]:
 
 def _differences(electrodes: int, pairs: Sequence[Pair], name: str, does: str) -> Array:
     """A column with +1 and -1 for each pair, ``(L, len(pairs))``."""
-    columns = whole_numbers(pairs if len(pairs) else np.zeros((0, 2)), f"pairs of each {name}")
+    columns = whole_numbers(pairs, f"pairs of each {name}")
+    columns = columns if columns.size else np.zeros((0, 2), np.int32)
     if columns.ndim != 2 or columns.shape[1] != 2:
         raise InputError(f"each {name} is a pair of electrodes, got shape {columns.shape}")
     for i, pair in enumerate(columns.tolist()):

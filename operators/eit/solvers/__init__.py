@@ -51,7 +51,7 @@ def make_solver(
     """
     if callable(name):
         return name(indptr, indices, coordinates)
-    if name not in SOLVERS:
+    if not isinstance(name, str) or name not in SOLVERS:
         raise InputError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
     device = torch.device(device)
     if name == "auto":

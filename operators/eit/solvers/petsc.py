@@ -154,7 +154,8 @@ class PetscSolver(Solver):
         if not self._direct:
             return own
         rows = np.flatnonzero(own.any(axis=1))
-        if self._comm.size > 1 or len(rows) > _SPARSE * len(own):
+        few = 0 < len(rows) <= _SPARSE * len(own)  # MUMPS refuses sparse ones without any entry
+        if self._comm.size > 1 or not few:
             return self._dense(np.asfortranarray(own))
         column, row = np.nonzero(own[rows].T)
         start = np.searchsorted(column, np.arange(own.shape[1] + 1))
