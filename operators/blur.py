@@ -15,12 +15,14 @@ image is beyond its border is the ``boundary``:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from onmanifold.checks import check_batch, check_shape
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.checks import check_batch, check_count, check_number, check_shape
+from onmanifold.errors import InputError
 from onmanifold.operators.convolution import (
     Fourier,
     Separable,
@@ -29,6 +31,7 @@ from onmanifold.operators.convolution import (
     rank_one,
     transform_shape,
 )
+from onmanifold.tensors import as_real
 
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
 METHODS = ("auto", "fft", "spatial", "separable")
@@ -37,7 +40,7 @@ METHODS = ("auto", "fft", "spatial", "separable")
 class Blur(nn.Module):
     """Convolution with a kernel h: ``A(x) = h * x``, each channel by itself.
 
-    It computes in the dtype of its input; ``.to(device)`` moves it.
+    It computes in the dtype of its input, of half precision in float32; ``.to(device)`` moves it.
 
     Attributes:
         kernel: h, shape ``(h, w)``.
@@ -57,7 +60,7 @@ class Blur(nn.Module):
     Raises:
         ValueError: a kernel that is empty, not two-dimensional or not finite; an unknown boundary or
             method; ``separable`` with a kernel that is not.
-        TypeError: a kernel that is no floating-point tensor.
+        TypeError: a kernel that holds no real numbers.
 
     Example:
         >>> import torch
@@ -71,7 +74,7 @@ class Blur(nn.Module):
 
     def __init__(
         self,
-        kernel: Tensor,
+        kernel: ArrayLike | Tensor,
         x_shape: tuple[int, ...],
         boundary: str = "zero",
         method: str = "auto",
@@ -84,7 +87,8 @@ class Blur(nn.Module):
         _check_choice(method, METHODS, "method")
         self.y_shape = self.x_shape
         self.boundary = boundary
-        self.register_buffer("kernel", _check_kernel(kernel).detach().clone(), persistent=False)
+        kernel = _check_kernel(kernel)
+        self.register_buffer("kernel", kernel.detach().clone(), persistent=False)
         shape = (self.x_shape[-2], self.x_shape[-1])
         self.method, convolution = _choose(self.kernel.cpu(), shape, boundary, method)
         self._convolution = convolution.to(self.kernel.device)
@@ -92,12 +96,12 @@ class Blur(nn.Module):
     def A(self, x: Tensor) -> Tensor:
         """Blur images ``(B, *x_shape)``."""
         check_batch(x, self.x_shape, "x")
-        return self._convolution.forward(self._planes(x)).reshape(x.shape)
+        return self._convolution.forward(self._planes(x)).reshape(x.shape).to(x.dtype)
 
     def A_adjoint(self, u: Tensor) -> Tensor:
         """The adjoint, ``(B, *y_shape)`` to ``(B, *x_shape)``: correlation, the border folded back."""
         check_batch(u, self.y_shape, "u")
-        return self._convolution.adjoint(self._planes(u)).reshape(u.shape)
+        return self._convolution.adjoint(self._planes(u)).reshape(u.shape).to(u.dtype)
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """``A(v)``, for tangents ``(B, *x_shape)``: the operator is linear."""
@@ -108,8 +112,8 @@ class Blur(nn.Module):
         return self.A_adjoint(u)
 
     def _planes(self, x: Tensor) -> Tensor:
-        """All channels of all members, ``(N, H, W)``."""
-        return x.reshape(-1, *self.x_shape[-2:])
+        """All channels of all members, ``(N, H, W)``, at least of single precision."""
+        return x.reshape(-1, *self.x_shape[-2:]).to(torch.promote_types(x.dtype, torch.float32))
 
     def extra_repr(self) -> str:
         h, w = self.kernel.shape
@@ -117,15 +121,12 @@ class Blur(nn.Module):
 
 
 def _check_choice(value: str, known: tuple[str, ...], name: str) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise InputError(f"unknown {name} {value!r}, expected one of {', '.join(known)}")
 
 
-def _check_kernel(kernel: Tensor) -> Tensor:
-    if not isinstance(kernel, Tensor):
-        raise InputTypeError(f"the kernel has to be a torch.Tensor, got {type(kernel).__name__}")
-    if not kernel.is_floating_point():
-        raise InputTypeError(f"the kernel has to be of a floating-point dtype, got {kernel.dtype}")
+def _check_kernel(given: ArrayLike | Tensor) -> Tensor:
+    kernel = as_real(given, "the kernel")
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise InputError(f"the kernel has to be (h, w) and not empty, got {tuple(kernel.shape)}")
     if not bool(torch.isfinite(kernel).all()):
@@ -184,18 +185,23 @@ def gaussian_kernel(
         >>> gaussian_kernel((1, 3), std=1.0)
         tensor([[0.2741, 0.4519, 0.2741]], dtype=torch.float64)
     """
-    sizes = check_shape(size if isinstance(size, tuple) else (size, size), "size")
-    stds = std if isinstance(std, tuple) else (std, std)
-    if len(sizes) != 2 or len(stds) != 2:
-        raise InputError(f"size and std have to be a number or a pair, got {size} and {std}")
-    if not all(0 < s < math.inf for s in stds):
-        raise InputError(f"std has to be positive and finite, got {std}")
+    sizes = [check_count(n, "size") for n in _pair(size, "size")]
+    stds = [check_number(s, "std") for s in _pair(std, "std")]
     axes = []
     for n, s in zip(sizes, stds, strict=True):
         t = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / s
         axis = torch.exp(-(t**2 - t.abs().min() ** 2) / 2)  # the largest tap is 1: no underflow
         axes.append(axis / axis.sum())
     return torch.outer(axes[0], axes[1]).to(dtype)
+
+
+def _pair(value: Any, name: str) -> tuple[Any, Any]:
+    """One for each axis; a number is for both."""
+    if not isinstance(value, tuple | list):
+        return value, value
+    if len(value) != 2:
+        raise InputError(f"{name} has to be a number or a pair, got {value}")
+    return value[0], value[1]
 
 
 def from_options(
@@ -222,7 +228,6 @@ def from_options(
     if x_shape is None:
         raise InputError("blur needs the shape of the images: x_shape (H, W) or (C, H, W)")
     if size is None:
-        gaussian_kernel(1, std)  # refuses a bad std
-        widest = max(std) if isinstance(std, tuple) else std
+        widest = max(check_number(s, "std") for s in _pair(std, "std"))
         size = 2 * math.ceil(3 * widest) + 1
     return Blur(gaussian_kernel(size, std), x_shape, boundary, method)

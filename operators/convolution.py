@@ -82,7 +82,8 @@ class Fourier(nn.Module):
         wrapped = kernel.new_zeros(self.size, dtype=torch.float64)
         wrapped.index_put_((rows.unsqueeze(1), columns), kernel.double(), accumulate=True)
         # kept as pairs of reals: Module.to(dtype) would drop a complex buffer's imaginary part
-        transfer = torch.view_as_real(torch.fft.rfft2(wrapped)).to(kernel.dtype)
+        transfer = torch.view_as_real(torch.fft.rfft2(wrapped))
+        transfer = transfer.to(torch.promote_types(kernel.dtype, torch.float32))
         self.register_buffer("transfer", transfer, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

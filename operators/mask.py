@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from math import prod
+import math
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from onmanifold.checks import as_generator, check_batch, check_shape
+from onmanifold.checks import as_generator, check_batch, check_count, check_number, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.tensors import as_mask
 
 
 class Mask(nn.Module):
@@ -28,7 +30,7 @@ class Mask(nn.Module):
         x_shape: shape of one unknown, such as ``(H, W)`` or ``(C, H, W)``.
 
     Raises:
-        TypeError: the mask is not a boolean tensor.
+        TypeError: the mask is not boolean.
         ValueError: the mask has another shape, or is false everywhere.
 
     Example:
@@ -46,7 +48,7 @@ class Mask(nn.Module):
     kept: Tensor
     linear = True
 
-    def __init__(self, mask: Tensor, x_shape: tuple[int, ...]) -> None:
+    def __init__(self, mask: ArrayLike | Tensor, x_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.x_shape = check_shape(x_shape, "x_shape")
         whole = _check_mask(mask, self.x_shape).expand(self.x_shape)
@@ -63,7 +65,7 @@ class Mask(nn.Module):
     def A_adjoint(self, u: Tensor) -> Tensor:
         """Put entries back to their places among zeros: ``(B, m)`` to ``(B, *x_shape)``."""
         check_batch(u, self.y_shape, "u")
-        zeros = torch.zeros_like(u[:, :1]).expand(-1, prod(self.x_shape))
+        zeros = torch.zeros_like(u[:, :1]).expand(-1, math.prod(self.x_shape))
         return zeros.index_copy(1, self.kept, u).reshape(-1, *self.x_shape)
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
@@ -78,18 +80,15 @@ class Mask(nn.Module):
         """Draw the entries measured in their places; see :mod:`onmanifold.plot`."""
         from onmanifold.plot import draw
 
-        gaps = y.new_full((prod(self.x_shape),), torch.nan)
+        gaps = y.new_full((math.prod(self.x_shape),), torch.nan)
         return draw(ax, gaps.index_copy(0, self.kept, y).reshape(self.x_shape), **scale)
 
     def extra_repr(self) -> str:
-        return f"{self.y_shape[0]} of {prod(self.x_shape)} entries, x_shape={self.x_shape}"
+        return f"{self.y_shape[0]} of {math.prod(self.x_shape)} entries, x_shape={self.x_shape}"
 
 
-def _check_mask(mask: Tensor, x_shape: tuple[int, ...]) -> Tensor:
-    if not isinstance(mask, Tensor):
-        raise InputTypeError(f"the mask has to be a torch.Tensor, got {type(mask).__name__}")
-    if mask.dtype != torch.bool:
-        raise InputTypeError(f"the mask has to be boolean, got {mask.dtype}; compare it: mask > 0")
+def _check_mask(given: ArrayLike | Tensor, x_shape: tuple[int, ...]) -> Tensor:
+    mask = as_mask(given, "the mask")
     if tuple(mask.shape) not in (x_shape, _pixels(x_shape)):
         shared = "" if len(x_shape) < 3 else f" or {_pixels(x_shape)}"
         raise InputError(f"the mask has shape {tuple(mask.shape)}, expected {x_shape}{shared}")
@@ -133,8 +132,7 @@ def from_options(
     """
     if x_shape is None:
         raise InputError("mask needs the shape of the unknown: x_shape such as (H, W) or (C, H, W)")
-    if isinstance(keep, bool) or not isinstance(keep, int | float):
-        raise InputTypeError(f"keep has to be a number, got {type(keep).__name__}")
+    keep = check_number(keep, "keep", low=-math.inf)
     if not 0 < keep <= 1:
         raise InputError(f"keep has to be above 0 and at most 1, got {keep}")
     outside = torch.ones(_pixels(check_shape(x_shape, "x_shape")), dtype=torch.bool)
@@ -151,12 +149,13 @@ def from_options(
 def _check_box(
     box: tuple[int, int, int, int], pixels: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    whole = isinstance(box, tuple) and all(type(side) is int for side in box)
-    if not whole or len(box) != 4:
+    if not isinstance(box, tuple | list) or len(box) != 4:
         raise InputTypeError(f"box has to be four ints (top, bottom, left, right), got {box!r}")
-    top, bottom, left, right = box
+    top, bottom, left, right = (
+        check_count(side, f"box {box}: each side", at_least=0) for side in box
+    )
     if len(pixels) != 2:
         raise InputError(f"box needs images (H, W) or (C, H, W), the unknown has shape {pixels}")
     if not (0 <= top < bottom <= pixels[0] and 0 <= left < right <= pixels[1]):
         raise InputError(f"box {box} (top, bottom, left, right) is no rectangle within {pixels}")
-    return box
+    return top, bottom, left, right

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from onmanifold.errors import InputError
+from onmanifold.checks import check_field, check_number
+from onmanifold.errors import InputError, InputTypeError
 
 MATERIALS = ("resistive", "background", "conductive")
 
@@ -43,7 +45,7 @@ class Affine:
     slope: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_finite(self)
+        _require_numbers(self, "offset", "slope")
         if self.slope == 0:
             raise InputError("Affine needs a slope other than zero")
 
@@ -68,8 +70,8 @@ class Exponential:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_finite(self)
-        _require_positive(self.background, "background")
+        _require_positive(self, "background")
+        _require_numbers(self, "rate")
         if self.rate == 0:
             raise InputError("Exponential needs a rate other than zero")
 
@@ -108,9 +110,8 @@ class Saturating:
     reach: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_finite(self)
-        _require_positive(self.background, "background")
-        _require_positive(self.reach, "reach")
+        _require_positive(self, "background", "reach")
+        _require_numbers(self, "resistive", "conductive")
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Saturating takes {name} in [0, 1), got {getattr(self, name)}")
@@ -156,9 +157,11 @@ class Labels:
     free: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "free", tuple(self.free))
-        for name in MATERIALS:
-            _require_positive(getattr(self, name), name)
+        _require_positive(self, *MATERIALS)
+        free = (self.free,) if isinstance(self.free, str) else self.free
+        if not isinstance(free, Iterable):
+            raise InputTypeError(f"Labels takes names as free, got {free!r}")
+        object.__setattr__(self, "free", tuple(free))
         if not self.resistive < self.background < self.conductive:
             raise InputError(
                 f"Labels takes resistive < background < conductive, got {self.resistive}, "
@@ -234,8 +237,8 @@ class Inclusions:
     masks = 2
 
     def __post_init__(self) -> None:
-        _require_finite(self)
-        _require_positive(self.background, "background")
+        _require_positive(self, "background")
+        _require_numbers(self, "resistive", "conductive")
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
@@ -256,12 +259,13 @@ def masks_of(conductivity: ConductivityMap) -> int:
     return int(getattr(conductivity, "masks", 0))
 
 
-def _require_finite(options: Affine | Exponential | Saturating | Inclusions) -> None:
-    for name, value in vars(options).items():
-        if not math.isfinite(value):
-            raise InputError(f"{type(options).__name__} needs a finite {name}, got {value}")
+def _require_numbers(options: object, *names: str) -> None:
+    for name in names:
+        check_field(options, name, check_number, low=-math.inf)
 
 
-def _require_positive(value: float, name: str) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} has to be positive, got {value}")
+def _require_positive(options: object, *names: str) -> None:
+    _require_numbers(options, *names)
+    for name in names:
+        if not getattr(options, name) > 0:
+            raise InputError(f"{name} has to be positive, got {getattr(options, name)}")

@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import whole_numbers
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.measurements.matlab import challenge_measurement, load_mat
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.tensors import as_real
 
 SIZE = 256
 """Rows and columns of the challenge's images."""
@@ -107,7 +110,7 @@ def level_mask(level: int, plan: Protocol | None = None) -> Tensor:
         >>> [int(level_mask(level).sum()) for level in range(1, 8)]
         [2356, 1624, 1404, 1200, 1012, 630, 513]
     """
-    if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= 7:
+    if check_count(level, "level") > 7:
         raise InputError(f"levels are 1 to 7, got {level!r}")
     return torch.from_numpy((plan or protocol()).free_of(range(2 * (level - 1))))
 
@@ -125,8 +128,8 @@ def image(truth: ArrayLike, size: int = 64) -> Tensor:
         >>> image(truth).shape, float(image(truth).min())
         (torch.Size([1, 64, 64]), -1.0)
     """
-    classes = np.asarray(truth)
-    if classes.shape != (SIZE, SIZE) or SIZE % size:
+    size, classes = check_count(size, "size"), whole_numbers(truth, "truth")
+    if classes.shape != (SIZE, SIZE) or SIZE % size or not np.isin(classes, (0, 1, 2)).all():
         raise InputError(
             f"expected {SIZE} x {SIZE} classes and a divisor of {SIZE}, got {classes.shape} and {size}"
         )
@@ -177,7 +180,7 @@ def score(prediction: ArrayLike, truth: ArrayLike, std: float = 80.0) -> float:
         >>> score(truth, truth)
         1.0
     """
-    p, t = np.asarray(prediction), np.asarray(truth)
+    p, t = whole_numbers(prediction, "prediction"), whole_numbers(truth, "truth")
     if t.ndim != 2 or not np.isin(t, (0, 1, 2)).all():
         raise InputError(f"truth has to hold classes 0, 1, 2 in a matrix, got shape {t.shape}")
     if p.shape != t.shape:
@@ -209,6 +212,7 @@ def best_labels(masks: Tensor, std: float = 80.0) -> NDArray[np.uint8]:
         >>> labels.shape, int(labels[100, 100]), int(labels[30, 30])
         ((256, 256), 1, 0)
     """
+    masks = as_real(masks, "masks").cpu()
     if masks.ndim != 4 or masks.shape[1] != 2 or len(masks) == 0:
         raise InputError(f"expected samples of two masks (S, 2, H, W), got {tuple(masks.shape)}")
     fine = (_resized(masks, SIZE) > 0.5).double().mean(0)
@@ -258,6 +262,6 @@ def _similarities(candidates: Tensor, samples: Tensor, std: float) -> Tensor:
 def _window(size: int, std: float) -> Tensor:
     """The Gaussian window along one axis, cut at two deviations and at the edge: ``(size, size)``."""
     place = torch.arange(size, dtype=torch.float64)
-    away = place[:, None] - place
+    away, std = place[:, None] - place, check_number(std, "std")
     weight = torch.exp(-0.5 * (away / std) ** 2) * (away.abs() <= int(2 * std))
     return weight / weight.sum(1, keepdim=True)

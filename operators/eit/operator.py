@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from onmanifold.autodiff import vjp
-from onmanifold.checks import check_batch, check_number, check_shape
-from onmanifold.errors import InputError
+from onmanifold.checks import check_batch, check_callable, check_number, check_shape
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.conductivity import (
     Affine,
     ConductivityMap,
@@ -34,6 +35,7 @@ from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
 from onmanifold.operators.eit.plot import draw_image, draw_voltages
+from onmanifold.tensors import as_mask
 
 _BATCH = 16  # images whose potentials are held at a time where only voltages are wanted
 
@@ -108,10 +110,12 @@ class EIT:
         device: torch.device | str = "cpu",
         comm: Any = None,
     ) -> None:
+        _check_parts(tank, protocol, conductivity)
+        device = _device(device)
         self.tank = tank
         self.protocol = protocol
-        self.conductivity: ConductivityMap = conductivity or Affine()
-        self.background = background
+        self.conductivity: ConductivityMap = Affine() if conductivity is None else conductivity
+        self.background = None if background is None else check_number(background, "background")
         self._scale = 1.0  # of the conductivity
         self.x_shape = self._check_shape(x_shape, len(tank.extent[0]))
         model = _model(tank, protocol)
@@ -133,7 +137,9 @@ class EIT:
 
     def A(self, x: Tensor) -> Tensor:
         """Voltages, V: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
-        check_batch(x, self.x_shape, "x", finite=True)
+        check_batch(
+            x, self.x_shape, "x"
+        )  # whether it is finite, below all transforms of torch.func
         keep = torch.is_grad_enabled() and x.requires_grad
         deferred = Deferred(self._value, self.linearize, keep)
         return cast(Tensor, Voltages.apply(x, deferred))
@@ -177,12 +183,11 @@ class EIT:
 
     def scaled(self, factor: float) -> Self:
         """The same operator where everything conducts ``factor`` times as well, the reference excepted."""
-        check_number(factor, "EIT.scaled: factor")
         other = copy.copy(self)
-        other._scale = factor * self._scale
+        other._scale = check_number(factor, "EIT.scaled: factor") * self._scale
         return other
 
-    def fit_scale(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    def fit_scale(self, x: Tensor, y: Tensor, mask: ArrayLike | Tensor | None = None) -> Tensor:
         """The factor ``c`` of :meth:`scaled` with which ``x`` fits the voltages ``y`` best.
 
         Up to the contact impedances ``F(c s) = F(s) / c``, so ``1 / c`` follows from linear least squares.
@@ -199,9 +204,18 @@ class EIT:
         with torch.no_grad():
             model = self.A(x) - self._offset.to(x)
         if mask is not None:
-            model = model * mask.to(model)
+            model = model * self._expanded(mask).to(model)
         wanted = y - self._offset.to(y)
         return (model**2).flatten(1).sum(1) / (model * wanted).flatten(1).sum(1)
+
+    def _expanded(self, mask: ArrayLike | Tensor) -> Tensor:
+        given = as_mask(mask, "mask")
+        try:
+            return given.expand(self.y_shape)
+        except RuntimeError:
+            raise InputError(
+                f"mask has shape {tuple(given.shape)}, expected one that broadcasts to {self.y_shape}"
+            ) from None
 
     def l2_fidelity(self, std: float = 1.0) -> Gaussian:
         """The continuum model's data term: the squared L2 norm over the boundary over ``2 std^2``.
@@ -217,7 +231,7 @@ class EIT:
                 "l2_fidelity is for the continuum model; at electrodes take Gaussian(std)"
             )
         length = boundary_loop(self.engine.discretization).length
-        return Gaussian(std / math.sqrt(length / self.protocol.points))
+        return Gaussian(check_number(std, "std") / math.sqrt(length / self.protocol.points))
 
     # How it is drawn: see onmanifold.plot ------------------------------------------------------
 
@@ -269,6 +283,7 @@ class EIT:
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
+        check_batch(x, self.x_shape, "x", finite=True)
         engine, (_, cells) = self.engine, self._pixels_and_cells(x)
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)
@@ -331,7 +346,7 @@ class EIT:
         return shape
 
     def _check_reference(self, reference: ArrayLike | Tensor) -> Tensor:
-        value = torch.as_tensor(reference).detach().to(self.engine.device, torch.float64)
+        value = torch.from_numpy(doubles(reference, "reference")).to(self.engine.device)
         count = math.prod(self.y_shape)
         if tuple(value.shape) not in (self.y_shape, (count,), (count, 1)):
             raise InputError(
@@ -340,6 +355,30 @@ class EIT:
         if not bool(torch.isfinite(value).all()):
             raise InputError("reference holds NaN or infinite voltages; it has to be complete")
         return value.reshape(self.y_shape)
+
+
+def _check_parts(tank: object, protocol: object, conductivity: object) -> None:
+    for name, value, kinds in (
+        ("tank", tank, Geometry),
+        ("protocol", protocol, Protocol | Continuum),
+    ):
+        if not isinstance(value, kinds):
+            known = "a Tank, BoundaryCurve, Cylinder or MeshGeometry"
+            expected = known if name == "tank" else "a Protocol or Continuum"
+            raise InputTypeError(f"{name} has to be {expected}, got {type(value).__name__}")
+    check_callable(conductivity, "conductivity", "Affine(offset, slope)")
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(
+            f"device {device!r} cannot be used, 'cpu' or 'cuda' might ({why})"
+        ) from error
+    return place
 
 
 def _model(tank: Geometry, protocol: Protocol | Continuum) -> ForwardModel:

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit import ktc
+from onmanifold.operators.eit.arguments import check_flag, doubles
 from onmanifold.operators.eit.conductivity import (
     Affine,
     Exponential,
@@ -110,8 +109,7 @@ def from_options(
         >>> from_options(protocol="skip-4", drop_driven=True, mesh="coarse").y_shape
         (896,)
     """
-    if not isinstance(drop_driven, bool):
-        raise InputTypeError(f"drop_driven has to be true or false, got {drop_driven!r}")
+    check_flag(drop_driven, "drop_driven")
     body, grid = _body_and_mesh(tank, mesh)
     if contact_impedance is not None:
         body = replace(body, contact_impedance=contact_impedance)
@@ -122,7 +120,7 @@ def from_options(
     if isinstance(reference, str | Path):
         plan, measured = _from_file(reference, plan, drop_driven)
     elif reference is not None:
-        measured = torch.as_tensor(reference, dtype=torch.float64)
+        measured = doubles(reference, "reference")
     assert plan is not None
     material = _make(conductivity, "map", _MAPS, what="conductivity map")
     if x_shape is None:
@@ -143,14 +141,14 @@ def from_options(
 
 
 def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
-    if tank == "mesh":
+    if isinstance(tank, str) and tank == "mesh":
         grid = _mesh(mesh, None)
         if not isinstance(grid, Mesh):
             raise InputError(f"tank 'mesh' needs a mesh file, .msh or .xdmf; got mesh {mesh!r}")
-        return MeshGeometry(grid), grid
+        return MeshGeometry.of(grid), grid
     if isinstance(tank, Mapping):
         body = _make({"shape": "tank"} | dict(tank), "shape", _SHAPES)
-    elif tank in _TANKS:
+    elif isinstance(tank, str) and tank in _TANKS:
         body = _TANKS[tank]()
     else:
         raise InputError(f"unknown tank {tank!r}; known: {', '.join(_TANKS)}, mesh")
@@ -160,6 +158,8 @@ def _body_and_mesh(tank: Choice, mesh: Choice | None) -> tuple[Any, MeshLike]:
 def _mesh(mesh: Choice | None, body: Any) -> MeshLike:
     if mesh is None or (isinstance(mesh, str) and mesh in SHIPPED):
         return mesh
+    if not isinstance(mesh, str | Path | Mapping):
+        raise InputTypeError(f"mesh has to be a name, a file or a mapping, got {mesh!r}")
     if isinstance(mesh, Mapping) or mesh in _MESHERS:
         made: MeshLike = None if body is None else _make(mesh, "mesh", _MESHERS, (body,))
         return made
@@ -174,6 +174,8 @@ def _mesh(mesh: Choice | None, body: Any) -> MeshLike:
 
 def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | Continuum:
     found: Protocol | Continuum
+    if not isinstance(given, str | Mapping):
+        raise InputTypeError(f"protocol has to be a name, a file or a mapping, got {given!r}")
     if isinstance(given, str) and Path(given).suffix.lower() in ENDINGS:
         found = read_measurement(given).protocol
     else:
@@ -212,6 +214,8 @@ def _make(
 
     The ``first`` arguments are not the user's.
     """
+    if not isinstance(given, str | Mapping):
+        raise InputTypeError(f"{what or key} has to be a name or a mapping, got {given!r}")
     arguments = {key: given} if isinstance(given, str) else dict(given)
     name = arguments.pop(key, None)
     if not isinstance(name, str) or name not in known:

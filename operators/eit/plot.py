@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, boundary_facets
@@ -217,7 +218,7 @@ def _new_axes(dim: int) -> Any:
 
 
 def _check_values(conductivity: ArrayLike, cells: int) -> Array:
-    values = np.asarray(conductivity, np.float64)
+    values = doubles(conductivity, "conductivity")
     if values.shape != (cells,):
         raise InputError(
             f"conductivity has to be one number for each of {cells} cells, got shape {values.shape}"

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,6 +114,7 @@ def solve(
     from torch import nn
 
     import onmanifold
+    from onmanifold.solve import unfinished
     from onmanifold.storage import check_folder
 
     check_folder(output)
@@ -129,10 +129,7 @@ def solve(
     if steps is not None:
         stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
     arguments: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", onmanifold.InconsistentWarning
-        )  # summary, figure, files say it
+    with unfinished():  # summary, figure and files say what is inconsistent
         solution = onmanifold.solve(forward, y, manifold, **arguments, progress=True)
     settings = {
         "operator": operator,

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from onmanifold.operators.eit import Discretization, Tank, assemble, polar_mesh
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import import_gmsh
 
 

@@ -109,7 +109,7 @@ def test_labels_take_a_channel_for_each_free_conductivity():
     ("options", "message"),
     [
         ({"resistive": 2.0}, "resistive < background < conductive, got 2.0, 1.0"),
-        ({"conductive": math.inf}, "conductive has to be positive"),
+        ({"conductive": math.inf}, "conductive has to be above -inf and below inf"),
         ({"free": ("water",)}, "some of resistive, background, conductive"),
         ({"free": ("background", "background")}, "each once"),
     ],

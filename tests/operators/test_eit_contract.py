@@ -42,7 +42,7 @@ def _shunted():
 
 def _imported():
     mesh = polar_mesh(TANK, 3)
-    return _disk(tank=MeshGeometry(mesh, contact_impedance=0.02), mesh=mesh)
+    return _disk(tank=MeshGeometry.of(mesh, contact_impedance=0.02), mesh=mesh)
 
 
 def _cylinder(degree=1, order=1):

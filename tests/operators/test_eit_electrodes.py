@@ -52,7 +52,7 @@ def test_ends_where_they_are_change_nothing():
 
 def test_impossible_ends_are_refused():
     mesh, edges = polar_mesh(TANK), electrode_edges(TANK)
-    with pytest.raises(ValueError, match=r"shape \(16,\), expected \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"of shape \(8, 2\), got shape \(16,\)"):
         with_electrode_edges(mesh, TANK, edges.ravel())
     edges[2, 0] = edges[2, 1] + 1
     with pytest.raises(ValueError, match="electrode 3 overlaps another one, or ends before"):

@@ -54,7 +54,7 @@ def test_msh(gmsh, tmp_path, dim, order, version, binary):
     mesh = read_mesh(path)
     assert (mesh.dim, mesh.order, mesh.electrodes) == (dim, order, 2)
     assert volumes(mesh).sum() == pytest.approx(1.5 if dim == 2 else 0.75)
-    geometry = MeshGeometry(mesh, contact_impedance=[1.0, 2.0], shunted=[1])
+    geometry = MeshGeometry.of(mesh, contact_impedance=[1.0, 2.0], shunted=[1])
     middle = [0.75, 0.0, 0.25][:dim]
     np.testing.assert_allclose(geometry.centres[1], middle, atol=1e-9)
     np.testing.assert_allclose(geometry.centres[0], [0.75, 1.0, 0.25][:dim], atol=1e-9)

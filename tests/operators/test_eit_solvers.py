@@ -11,7 +11,7 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.solvers import SOLVERS, make_solver
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 

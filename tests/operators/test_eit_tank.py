@@ -28,7 +28,7 @@ def test_clockwise_runs_the_other_way():
         ({"radius": 0.0}, "radius"),
         ({"radius": float("nan")}, "radius"),
         ({"electrodes": 1}, "at least 2"),
-        ({"electrodes": 2.5}, "whole"),
+        ({"electrodes": 2.5}, "an int"),
         ({"width": 0.0}, "width"),
         ({"width": 11.25}, "overlap"),
         ({"contact_impedance": 0.0}, "electrode 1 "),

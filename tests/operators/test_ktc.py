@@ -108,7 +108,7 @@ def test_levels_keep_what_the_challenge_keeps():
 
 @pytest.mark.parametrize("level", [0, 8, 1.0, True])
 def test_levels_are_one_to_seven(level):
-    with pytest.raises(ValueError, match="1 to 7"):
+    with pytest.raises(ValueError, match="1 to 7|at least 1|an int"):
         ktc.level_mask(level)
 
 

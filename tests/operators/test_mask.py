@@ -190,8 +190,8 @@ def test_solve_fills_in_what_is_missing():
 @pytest.mark.parametrize(
     ("mask", "error", "says"),
     [
-        (np.ones((4, 4), dtype=bool), TypeError, "torch.Tensor"),
-        (torch.ones(4, 4), TypeError, "boolean, got torch.float32"),
+        (np.ones((4, 4)), TypeError, "boolean"),
+        (torch.ones(4, 4), TypeError, "boolean tensor, got torch.float32"),
         (torch.ones(4, 4, dtype=torch.uint8), TypeError, "boolean"),
         (
             torch.ones(4, 5, dtype=torch.bool),
@@ -210,7 +210,7 @@ def test_bad_masks(mask, error, says):
 
 @pytest.mark.parametrize("keep", [0.0, -0.5, 1.01, float("nan"), float("inf")])
 def test_bad_share(keep):
-    with pytest.raises(ValueError, match="keep has to be above 0 and at most 1"):
+    with pytest.raises(ValueError, match="keep has to be above"):
         from_options((8, 8), keep=keep)
 
 
@@ -222,10 +222,10 @@ def test_bad_share(keep):
         ({"seed": 0.5}, TypeError, "seed has to be an int"),
         ({"box": 3}, TypeError, "four ints"),
         ({"box": (0, 1, 2)}, TypeError, "four ints"),
-        ({"box": (0, 1, 0, 1.5)}, TypeError, "four ints"),
+        ({"box": (0, 1, 0, 1.5)}, TypeError, "has to be an int"),
         ({"box": (0, 9, 0, 4)}, ValueError, "no rectangle"),
         ({"box": (3, 3, 0, 4)}, ValueError, "no rectangle"),
-        ({"box": (-1, 3, 0, 4)}, ValueError, "no rectangle"),
+        ({"box": (-1, 3, 0, 4)}, ValueError, "at least 0"),
     ],
 )
 def test_bad_options(options, error, says):

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.calibration.instrument import Instrument
 from onmanifold.operators.eit.calibration.reference_fit import (
     PARTS,
@@ -242,7 +243,7 @@ def _best_conductivity(fit: ReferenceFit) -> float:
 
 
 def _noise(std: float | ArrayLike | Tensor, reference: Measurement) -> Tensor:
-    value = torch.as_tensor(std, dtype=torch.float64)
+    value = torch.from_numpy(doubles(std, "std"))
     if not bool((torch.isfinite(value) & (value > 0)).all()):
         raise InputError("std has to be positive and finite")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from onmanifold.errors import InputError, InputTypeError, MissingPackage
+from onmanifold.checks import check_count
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.fem.discretization import (
     Discretization,
     is_shipped_disk,
     load_discretization,
 )
+from onmanifold.operators.eit.fem.native import exclusive, require_dolfinx
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
@@ -49,7 +50,7 @@ def discretize(mesh: MeshLike, tank: Geometry, degree: int = 1) -> Discretizatio
         shipped = degree == 1 and is_shipped_disk(tank)
         mesh = "medium" if shipped else generate_mesh(tank, order=degree)
     if isinstance(mesh, str):
-        if degree != 1:
+        if check_count(degree, "degree") != 1:
             raise InputError("shipped meshes have elements of degree 1; for others pass a Mesh")
         return load_discretization(mesh, tank)
     if isinstance(mesh, Mesh):
@@ -79,6 +80,7 @@ def _check_place(d: Discretization, tank: Geometry) -> None:
         )
 
 
+@exclusive
 def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
     """Assemble element matrices and electrode blocks with dolfinx.
 
@@ -98,8 +100,8 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         >>> d.dofs.shape[1], d.size
         (6, 289)
     """
-    if degree not in (1, 2):
-        raise InputError(f"degree has to be 1 or 2, got {degree}")
+    if check_count(degree, "degree") > 2:
+        raise InputError(f"degree has to be 1 or 2, got {degree!r}")
     require_dolfinx()
     dim = mesh.dim
     nodes = mesh if degree == 1 else mesh.second_order()  # its points carry the degrees of freedom
@@ -200,27 +202,3 @@ def _compiled(fem: Any, form: Any) -> Any:
             f"dolfinx could not compile a form ({error}). It needs a C compiler and Python's headers "
             "(Debian: `apt-get install gcc libc6-dev python3-dev`); the shipped meshes need neither."
         ) from error
-
-
-def require_dolfinx() -> Any:
-    """Import dolfinx and petsc4py, or say how to install them.
-
-    Raises:
-        ImportError: one of them is missing, or PETSc has complex scalars.
-    """
-    try:
-        with contextlib.suppress(ModuleNotFoundError):  # conda-forge's dolfinx comes without it
-            import_module("dolfinx_solver")  # the wheel's libraries have to be loaded in its order
-        dolfinx = import_module("dolfinx")
-        import_module("dolfinx.fem")
-        import_module("dolfinx.mesh")
-        scalar = import_module("petsc4py.PETSc").ScalarType
-    except ImportError as error:
-        raise MissingPackage(
-            f"electrical impedance tomography needs dolfinx with petsc4py ({error}). Install it with "
-            "`pip install onmanifold[eit]` (Linux, x86-64) or "
-            "`conda install -c conda-forge fenics-dolfinx` (elsewhere)."
-        ) from error
-    if np.issubdtype(scalar, np.complexfloating):
-        raise MissingPackage("this PETSc computes with complex numbers; install its real variant")
-    return dolfinx

@@ -7,15 +7,17 @@ get the same voltages. With ``python -m mpi4py script.py`` an error on one rank 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.assembly import MeshLike, discretize, require_dolfinx
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
 from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.solvers import Solver
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
@@ -54,6 +56,16 @@ class Share(Discretization):
         """The degree of freedom whose potential counts as zero, on the ranks that have it."""
         return self.grounded
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A communicator of several ranks cannot be pickled; one of this process alone can be had anew."""
+        if self.comm.size > 1:
+            raise InputTypeError(
+                f"a share of {self.comm.size} MPI ranks cannot be copied or pickled: make the operator "
+                "on all ranks instead"
+            )
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "comm"}
+        return _alone, (own,)
+
     def solver(self, method: str = "gamg") -> Callable[[Index, Index, Array], Solver]:
         """A function that makes the linear solver of the complete electrode model on this share.
 
@@ -72,6 +84,11 @@ class Share(Discretization):
             return PetscSolver(indptr, indices, dimension, numbering, constant, self.comm, method)
 
         return make
+
+
+def _alone(own: dict[str, Any]) -> Share:
+    require_dolfinx()
+    return Share(**own, comm=import_module("mpi4py.MPI").COMM_SELF)
 
 
 def discretize_on_ranks(mesh: MeshLike, tank: Geometry, degree: int, comm: Any) -> Share:

@@ -31,6 +31,9 @@ class SparseMatrix:
         self._adjoint: csr_array | None = None
         self._remote: dict[bool, Tensor] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SparseMatrix, (self._rows, self.device)  # what else it holds follows from that
+
     def __matmul__(self, dense: Tensor) -> Tensor:
         """``(n, k)`` to ``(m, k)``."""
         if self.device.type == "cpu":

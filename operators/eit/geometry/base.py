@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onmanifold.errors import InputError
+from onmanifold.checks import check_field, check_number
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.arguments import doubles, whole_numbers
 from onmanifold.operators.eit.mesh.mesh import Mesh
 
 Array = NDArray[np.float64]
@@ -47,12 +50,13 @@ class Geometry(ABC):
     @property
     def impedances(self) -> Array:
         """Contact impedance of each electrode, Ohm m^2 (Ohm m in two dimensions), ``(L,)``."""
-        given = np.asarray(self.contact_impedance, np.float64)
+        given = doubles(self.contact_impedance, "contact_impedance")
         return np.broadcast_to(given, (self.electrodes,)).copy()
 
     def _check_contacts(self) -> None:
         """Refuse contact impedances that are not positive and shunted electrodes that do not exist."""
-        count, z = self.electrodes, np.atleast_1d(np.asarray(self.contact_impedance, np.float64))
+        count = self.electrodes
+        z = np.atleast_1d(doubles(self.contact_impedance, "contact_impedance"))
         if z.ndim != 1 or len(z) not in (1, count):
             raise InputError(
                 f"contact_impedance has to be one number or {count} (one for each electrode), "
@@ -63,12 +67,12 @@ class Geometry(ABC):
             raise InputError(
                 f"the contact impedance of electrode {bad[0] + 1} has to be positive, got {z[bad[0]]}"
             )
-        for number in self.shunted:
-            if int(number) != number or not 0 <= number < count:
-                raise InputError(
-                    f"shunted names electrodes by numbers 0 to {count - 1}, got {number}"
-                )
-        numbers = tuple(sorted({int(number) for number in self.shunted}))
+        numbers = tuple(sorted(set(whole_numbers(self.shunted, "shunted").ravel().tolist())))
+        beyond = [number for number in numbers if not 0 <= number < count]
+        if beyond:
+            raise InputError(
+                f"shunted names electrodes by numbers 0 to {count - 1}, got {beyond[0]}"
+            )
         object.__setattr__(self, "shunted", numbers)
 
 
@@ -76,7 +80,7 @@ class Geometry(ABC):
 class MeshGeometry(Geometry):
     """The geometry of a mesh that came from elsewhere.
 
-    Images cover the smallest square (in 3D the box) around it.
+    Images cover the smallest square (in 3D the box) around it. :meth:`of` makes it.
 
     Attributes:
         mesh: the mesh, m.
@@ -90,7 +94,7 @@ class MeshGeometry(Geometry):
     Example:
         >>> points = [[0, 0], [2, 0], [2, 1], [0, 1]]
         >>> mesh = Mesh(points, [[0, 1, 2], [0, 2, 3]], facets=[[0, 1], [2, 3]], electrode=[0, 1])
-        >>> geometry = MeshGeometry(mesh, contact_impedance=0.1)
+        >>> geometry = MeshGeometry.of(mesh, contact_impedance=0.1)
         >>> geometry.centres.tolist(), geometry.extent
         ([[1.0, 0.0], [1.0, 1.0]], ((0.0, -0.5), (2.0, 1.5)))
     """
@@ -100,7 +104,25 @@ class MeshGeometry(Geometry):
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mesh, Mesh):
+            raise InputTypeError(f"mesh has to be a Mesh, got {type(self.mesh).__name__}")
         self._check_contacts()
+
+    @classmethod
+    def of(
+        cls,
+        mesh: Mesh,
+        contact_impedance: float | Sequence[float] = 1e-2,
+        shunted: Sequence[int] = (),
+    ) -> Self:
+        """The geometry of a mesh.
+
+        Args:
+            mesh: the mesh, m.
+            contact_impedance: Ohm m^2 (Ohm m in two dimensions): one number, or one for each electrode.
+            shunted: electrodes with perfect contact, from 0.
+        """
+        return cls(mesh, contact_impedance, shunted)
 
     @property
     def electrodes(self) -> int:
@@ -128,8 +150,11 @@ class MeshGeometry(Geometry):
         return tuple(lower.tolist()), tuple(upper.tolist())
 
 
-def check_positive(**lengths: float) -> None:
-    """Refuse a length that is not positive and finite."""
-    for name, value in lengths.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name.replace('_', ' ')} has to be positive, got {value}")
+def check_lengths(owner: Geometry, *names: str) -> None:
+    """Make floats of these fields; refuse those that are not positive and finite."""
+    for name in names:
+        check_field(owner, name, check_number, low=-np.inf)
+        if not getattr(owner, name) > 0:
+            raise InputError(
+                f"{name.replace('_', ' ')} has to be positive, got {getattr(owner, name)}"
+            )

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import BSpline, CubicSpline, make_interp_spline
 
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import check_flag, doubles, electrode_count
 from onmanifold.operators.eit.geometry.base import Geometry
 
 Array = NDArray[np.float64]
 
+_SAME = 1e-6  # points this close are one, as a part of the curve's extent
 _OFF = 0.01  # an electrode may be this far off the curve, as a part of the image's side
 _DENSE = 16  # samples between two given points of a smooth curve
 
@@ -75,12 +78,16 @@ class BoundaryCurve(Geometry):
     def __post_init__(self) -> None:
         points = _check_points(self.points)
         object.__setattr__(self, "points", points)
+        check_field(self, "first", check_number, low=-np.inf)
+        check_field(self, "smooth", check_flag)
+        check_field(self, "electrodes", electrode_count, at_least=0)
         if self.at is not None:
+            object.__setattr__(self, "at", np.atleast_1d(doubles(self.at, "at")))
             count = len(np.asarray(self.at))
             if self.electrodes not in (0, count):
                 raise InputError(f"electrodes says {self.electrodes}, at has {count}")
             object.__setattr__(self, "electrodes", count)
-        if int(self.electrodes) != self.electrodes or self.electrodes < 2:
+        if self.electrodes < 2:
             raise InputError(f"a boundary curve needs at least 2 electrodes, got {self.electrodes}")
         _check_simple(self._curve.corners)
         self._check_widths()
@@ -122,7 +129,7 @@ class BoundaryCurve(Geometry):
 
     @cached_property
     def _widths(self) -> Array:
-        return np.broadcast_to(np.asarray(self.width, np.float64), (self.electrodes,))
+        return np.broadcast_to(doubles(self.width, "width"), (self.electrodes,))
 
     @cached_property
     def _middles(self) -> Array:
@@ -148,7 +155,7 @@ class BoundaryCurve(Geometry):
         return middles
 
     def _check_widths(self) -> None:
-        if np.shape(self.width) not in ((), (self.electrodes,)):
+        if doubles(self.width, "width").shape not in ((), (1,), (self.electrodes,)):
             raise InputError(
                 f"width has to be one number or {self.electrodes} (one for each electrode), got shape "
                 f"{np.shape(self.width)}"
@@ -238,14 +245,15 @@ def _smooth(points: Array) -> _ArcLengthCurve:
 
 
 def _check_points(given: ArrayLike) -> Array:
-    points = np.array(given, np.float64)
+    points = doubles(given, "points")
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
         raise InputError(f"a boundary curve takes finite points (K, 2), got shape {points.shape}")
-    if len(points) > 1 and np.array_equal(points[0], points[-1]):
-        points = points[:-1]
+    near = _SAME * float(np.ptp(points, axis=0).max(initial=0.0))
+    if len(points) > 1 and np.linalg.norm(points[0] - points[-1]) <= near:
+        points = points[:-1]  # closed by hand, perhaps up to rounding
     if len(points) < 3:
         raise InputError(f"a boundary curve needs at least 3 points, got {len(points)}")
-    same = np.flatnonzero((points == np.roll(points, -1, axis=0)).all(axis=1))
+    same = np.flatnonzero(np.linalg.norm(points - np.roll(points, -1, axis=0), axis=1) <= near)
     if len(same):
         raise InputError(
             f"points {same[0] + 1} and {(same[0] + 1) % len(points) + 1} of the boundary curve coincide"
@@ -257,14 +265,31 @@ def _check_simple(corners: Array) -> None:
     """Refuse a closed polygon two of whose sides meet other than at their common corner."""
     count = len(corners)
     side = np.roll(corners, -1, axis=0) - corners
+    length = np.linalg.norm(side, axis=1)
+    after, size = np.roll(side, -1, axis=0), length * np.roll(length, -1)
+    flat = np.abs(_cross(side, after)) <= _SAME * size
+    back = np.flatnonzero(flat & ((side * after).sum(axis=1) < 0))
+    if len(back):
+        x, y = corners[(back[0] + 1) % count]
+        raise InputError(f"the boundary curve turns back on itself at ({x:.4g}, {y:.4g})")
     for k in range(count - 1):
         others = np.arange(k + 2, count if k else count - 1)
-        (dx, dy), offset = side[k], corners[others] - corners[k]
-        cross = dx * side[others, 1] - dy * side[others, 0]
+        offset, along = corners[others] - corners[k], side[others]
+        cross = _cross(side[k], along)
+        parallel = np.abs(cross) <= _SAME * length[k] * length[others]
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = (offset[:, 0] * side[others, 1] - offset[:, 1] * side[others, 0]) / cross
-            u = (offset[:, 0] * dy - offset[:, 1] * dx) / cross
-        meet = np.flatnonzero((t >= 0) & (t <= 1) & (u >= 0) & (u <= 1))
-        if len(meet):
-            x, y = corners[k] + t[meet[0]] * side[k]
+            t = _cross(offset, along) / cross
+            u = _cross(offset, side[k]) / cross
+        meet = ~parallel & (t >= 0) & (t <= 1) & (u >= 0) & (u <= 1)
+        start, end = (v @ side[k] / length[k] ** 2 for v in (offset, offset + along))
+        on = np.abs(_cross(side[k], offset)) <= _SAME * length[k] * length.max()
+        overlap = parallel & on & (np.maximum(start, end) >= 0) & (np.minimum(start, end) <= 1)
+        bad = np.flatnonzero(meet | overlap)
+        if len(bad):
+            share = t[bad[0]] if meet[bad[0]] else np.clip(start[bad[0]], 0, 1)
+            x, y = corners[k] + share * side[k]
             raise InputError(f"the boundary curve crosses itself at ({x:.4g}, {y:.4g})")
+
+
+def _cross(a: Array, b: Array) -> Array:
+    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])

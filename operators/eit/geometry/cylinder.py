@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.geometry.base import Geometry, check_positive
+from onmanifold.operators.eit.arguments import doubles
+from onmanifold.operators.eit.geometry.base import Geometry, check_lengths
 from onmanifold.operators.eit.geometry.tank import Tank
 
 Array = NDArray[np.float64]
@@ -56,7 +57,8 @@ class Cylinder(Geometry):
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        check_positive(height=self.height, electrode_height=self.electrode_height)
+        check_lengths(self, "height", "electrode_height")
+        object.__setattr__(self, "rings", tuple(doubles(self.rings, "rings").ravel().tolist()))
         self._check_rings(self.base)  # the disk refuses what is wrong within a ring
         self._check_contacts()
 
@@ -76,7 +78,7 @@ class Cylinder(Geometry):
     def centres(self) -> Array:
         """Centre of each electrode, m, ``(L, 3)``."""
         ring = np.tile(self.base.centres, (len(self.rings), 1))
-        return np.column_stack([ring, np.repeat(np.asarray(self.rings, np.float64), self.per_ring)])
+        return np.column_stack([ring, np.repeat(np.asarray(self.rings), self.per_ring)])
 
     @property
     def extent(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -86,7 +88,7 @@ class Cylinder(Geometry):
     def _check_rings(self, base: Tank) -> None:
         if not len(self.rings):
             raise InputError("a cylinder needs at least one ring of electrodes")
-        z, half = np.asarray(self.rings, np.float64), self.electrode_height / 2
+        z, half = np.asarray(self.rings), self.electrode_height / 2
         off = np.flatnonzero(~((z - half >= 0) & (z + half <= self.height)))
         if len(off):
             raise InputError(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.geometry.base import Geometry, check_positive
+from onmanifold.operators.eit.arguments import check_flag, electrode_count
+from onmanifold.operators.eit.geometry.base import Geometry, check_lengths
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,15 @@ class Tank(Geometry):
     shunted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        check_positive(radius=self.radius, width=self.width)
-        if isinstance(self.electrodes, bool) or int(self.electrodes) != self.electrodes:
-            raise InputError(f"the number of electrodes has to be whole, got {self.electrodes}")
-        if self.electrodes < 2:
-            raise InputError(f"a tank needs at least 2 electrodes, got {self.electrodes}")
+        check_lengths(self, "radius", "width")
+        check_field(self, "electrodes", electrode_count)
+        check_field(self, "first_angle", check_number, low=-np.inf)
+        check_field(self, "clockwise", check_flag)
         if self.width >= self.spacing:
             raise InputError(
                 f"electrodes 1 and 2 overlap: they are {self.width} degrees wide and "
                 f"{self.spacing:g} degrees apart"
             )
-        if not np.isfinite(self.first_angle):
-            raise InputError(f"first_angle has to be finite, got {self.first_angle}")
         self._check_contacts()
 
     @classmethod

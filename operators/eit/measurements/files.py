@@ -11,19 +11,23 @@ from numpy.typing import NDArray
 
 from onmanifold.arrays import reason_of
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.measurements.frames import frame_axis, pick_frame
 from onmanifold.operators.eit.measurements.matlab import (
     challenge_measurement,
     challenge_names,
     dense,
+    leaves,
+    listed,
     load_mat,
     mat_protocol,
 )
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
+from onmanifold.operators.eit.measurements.tables import read_table, write_table
 from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
 _TEXT = (".csv", ".txt", ".tsv")
-ENDINGS = (".mat", ".npz", *_TEXT)
+ENDINGS = (".mat", ".npz", ".npy", *_TEXT)
 """Of files that :func:`read_measurement` reads."""
 
 
@@ -35,27 +39,33 @@ def read_measurement(
     patterns: str | Path | None = None,
     variable: str | None = None,
     frame: int | None = None,
+    decimal: str | None = None,
 ) -> Measurement:
     """Read voltages and their protocol; the file's ending says how.
 
     - ``.mat``: a file of the Kuopio challenge (``Inj``, ``Mpat``, ``Uel``), or the voltages with an EIDORS
-      struct array ``stimulation`` (fields ``stim_pattern``, ``meas_pattern``), with matrices ``stim_pattern``
-      (L x I) and ``meas_pattern`` (M x L), or with ``injections`` (L x I) and ``patterns`` (L x M).
-    - ``.csv``, ``.txt``, ``.tsv``: voltages, a row for each injection, or one row or column with all. Commas,
-      semicolons, tabs or spaces separate; comments begin with ``#`` or ``%``; lines of words on top are
-      skipped; an empty field or ``nan`` is missing. The protocol is given, or is in tables
+      struct array ``stimulation`` (fields ``stim_pattern``, ``meas_pattern``), at top or within structs such
+      as ``img.fwd_model``, with matrices ``stim_pattern`` (L x I) and ``meas_pattern`` (M x L), or with
+      ``injections`` (L x I) and ``patterns`` (L x M). Files of version 7.3 need h5py.
+    - ``.csv``, ``.txt``, ``.tsv``: voltages, a row for each injection, or all in a row or column. Commas,
+      semicolons, tabs or spaces separate; decimal commas are read where nothing is ambiguous; comments begin
+      with ``#`` or ``%``; lines of words on top are skipped, any other line that is not understood is an
+      error; an empty field or ``nan`` is missing. The protocol is given, or is in tables
       ``injections`` (L x I) and ``patterns`` (L x M), by default ``NAME.injections.csv`` and
       ``NAME.patterns.csv`` beside ``NAME.csv`` (and ``NAME.measured.csv``, I x M of 0 and 1, if there).
-    - ``.npz``: ``voltages``, ``injections``, ``patterns``, and perhaps ``mask`` and ``measured``.
+    - ``.npz``: ``voltages``, ``injections``, ``patterns``, and perhaps ``mask`` and ``measured``; ``.npy``:
+      the voltages alone.
 
     Args:
         path: the file.
         protocol: instead of the file's own.
         injections: table of the injections, for text files.
         patterns: table of the patterns, for text files.
-        variable: which variable of a ``.mat`` or ``.npz`` file holds the voltages; where there is just one
-            that fits, it need not be said.
-        frame: which column of the voltages, from 0, where there are several measurements, ``(K, F)``.
+        variable: which variable of a ``.mat`` or ``.npz`` file holds the voltages; within structs as in
+            ``"vh.meas"``; where there is just one that fits, it need not be said.
+        frame: which measurement, from 0, where there are several, one in each row ``(F, K)`` or column
+            ``(K, F)``, or as matrices ``(F, I, M)`` or ``(I, M, F)``.
+        decimal: ``"."`` or ``","``, for text files whose commas might be decimal ones or separate.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -65,12 +75,16 @@ def read_measurement(
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix in _TEXT:
-        values = read_table(file)
+        values = read_table(file, decimal)
         if protocol is None:
-            protocol = _text_protocol(file, injections, patterns)
+            protocol = _text_protocol(file, injections, patterns, decimal)
         return _placed(protocol, values, None, str(path), None, frame)
     if injections is not None or patterns is not None:
         raise InputError(f"{path}: injections= and patterns= are for text files, not for {suffix}")
+    if decimal is not None:
+        raise InputError(f"{path}: decimal= is for text files, not for {suffix}")
+    if suffix == ".npy":
+        return _read_npy(file, protocol, frame)
     if suffix == ".npz":
         return _read_npz(file, protocol, variable, frame)
     if suffix == ".mat":
@@ -114,77 +128,25 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
         raise InputError(f"{path}: measurements are written as .npz or .csv")
     full = np.full(protocol.full_shape, np.nan)
     full[protocol.mask] = values.ravel()
-    _write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
-    _write_table(
+    write_table(file, full, "voltages, V: a row for each injection, a column for each pattern")
+    write_table(
         _beside(file, "injections"), protocol.injections, "current into each electrode (row), A"
     )
-    _write_table(_beside(file, "patterns"), protocol.patterns, "weight of each electrode (row)")
+    write_table(_beside(file, "patterns"), protocol.patterns, "weight of each electrode (row)")
     if protocol.measured is None:
         _beside(file, "measured").unlink(missing_ok=True)  # of an earlier measurement
     else:
-        _write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
+        write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
 
 
 # Text --------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | Path) -> Array:
-    """A table of numbers from a text file; empty fields are NaN.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a field that is no number, rows of different lengths (the line is named), no
-            numbers, or not a text file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a readable text file: {error}") from error
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        text = line.split("#")[0].split("%")[0].strip(" \r\n")
-        if not text.strip():
-            continue
-        fields = _fields(text)
-        values = [_number(field) for field in fields]
-        if None in values:
-            if rows:
-                column = values.index(None)
-                raise InputError(
-                    f"{path}, line {number}, column {column + 1}: {fields[column]!r} is not a number"
-                )
-            continue  # a line of words on top
-        if rows and len(values) != len(rows[0]):
-            raise InputError(
-                f"{path}, line {number} has {len(values)} numbers, the lines above have {len(rows[0])}"
-            )
-        rows.append([v for v in values if v is not None])
-    if not rows:
-        raise InputError(f"{path} holds no numbers")
-    return np.array(rows)
-
-
-def _write_table(path: Path, values: NDArray[Any], title: str) -> None:
-    """Write a table of numbers, with as many digits as they have; NaN stays an empty field."""
-    rows = [",".join("" if v != v else repr(float(v)) for v in row) for row in values]
-    path.write_text("\n".join([f"# {title}", *rows]) + "\n", encoding="utf-8")
-
-
-def _fields(text: str) -> list[str]:
-    for separator in (";", ",", "\t"):
-        if separator in text:
-            return [field.strip() for field in text.split(separator)]
-    return text.split()
-
-
-def _number(field: str) -> float | None:
-    """The number in a field, NaN where it is empty, ``None`` where it is no number."""
-    try:
-        return float(field) if field else float("nan")
-    except ValueError:
-        return None
+def _switches(path: Path, decimal: str | None) -> NDArray[np.bool_]:
+    table = read_table(path, decimal)
+    if not np.isin(table, (0, 1)).all():
+        raise InputError(f"{path} has to hold 0 and 1, whether a voltage is measured")
+    return np.asarray(table == 1)
 
 
 def _beside(file: Path, part: str) -> Path:
@@ -192,7 +154,10 @@ def _beside(file: Path, part: str) -> Path:
 
 
 def _text_protocol(
-    file: Path, injections: str | Path | None, patterns: str | Path | None
+    file: Path,
+    injections: str | Path | None,
+    patterns: str | Path | None,
+    decimal: str | None,
 ) -> Protocol:
     own = injections is None and patterns is None
     paths = [
@@ -204,14 +169,26 @@ def _text_protocol(
             f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
             f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
         )
-    tables = [read_table(p) for p in paths]
+    tables = [read_table(p, decimal) for p in paths]
     mask = _beside(file, "measured")
-    measured = read_table(mask) == 1 if own and mask.is_file() else None
+    measured = _switches(mask, decimal) if own and mask.is_file() else None
     with named(f"{paths[0]} and {paths[1]}"):
         return Protocol(tables[0], tables[1], measured)
 
 
 # Binary ------------------------------------------------------------------------------------------
+
+
+def _read_npy(file: Path, protocol: Protocol | None, frame: int | None) -> Measurement:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    if protocol is None:
+        raise InputError(f"{file} holds voltages only: pass protocol=")
+    try:
+        values = np.load(file, allow_pickle=False)
+    except Exception as error:  # a damaged file fails in many ways
+        raise InputError(f"{file} is not a readable .npy file: {error}") from error
+    return _placed(protocol, dense(values, str(file)), None, str(file), None, frame)
 
 
 def _read_npz(
@@ -244,26 +221,28 @@ def _read_mat(
     content = load_mat(file)
     if protocol is None and variable is None and challenge_names(content):
         return challenge_measurement(file, content)
+    content = leaves(content)
     order = None
     if protocol is None:
         protocol, order = mat_protocol(content, file)
     name = variable or _voltages_name(content, protocol, file)
     if name not in content:
-        raise InputError(f"{file} holds {', '.join(sorted(content)) or 'nothing'}, not {name!r}")
+        raise InputError(f"{file} holds {listed(content)}, not {name!r}")
     values = dense(content[name], f"{file}: {name}")
     return _placed(protocol, values, order, f"{file}: {name}", None, frame)
 
 
 def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -> str:
-    """The one variable with a voltage for each measured pattern."""
+    """The one variable, or field of a struct, with a voltage for each measured pattern."""
     count = int(protocol.mask.sum())
     taken = ("stimulation", "stim", "stim_pattern", "meas_pattern", "injections", "patterns")
     numeric = {
         name: value.shape
         for name, value in content.items()
-        if name not in taken and getattr(getattr(value, "dtype", None), "kind", "") in "fiu"
+        if name.rpartition(".")[2] not in taken
+        and getattr(getattr(value, "dtype", None), "kind", "") in "fiuc"
     }
-    fits = [n for n, s in numeric.items() if s[0] == count or int(np.prod(s)) == count]
+    fits = [n for n, s in numeric.items() if _fits(s, protocol, count)]
     if len(fits) != 1:
         held = ", ".join(f"{n} {s}" for n, s in sorted(numeric.items())) or "no numeric variable"
         raise InputError(
@@ -271,6 +250,10 @@ def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -
             "say which with variable="
         )
     return fits[0]
+
+
+def _fits(shape: tuple[int, ...], protocol: Protocol, count: int) -> bool:
+    return int(np.prod(shape)) == count or count in shape or frame_axis(shape, protocol) is not None
 
 
 def _placed(
@@ -282,23 +265,11 @@ def _placed(
     frame: int | None,
 ) -> Measurement:
     """One frame of the values, in the protocol's order."""
-    count = int(protocol.mask.sum())
-    several = (
-        values.ndim == 2
-        and len(values) == count
-        and values.shape[1] > 1
-        and values.shape != protocol.full_shape
-    )
-    if several and frame is None:
-        raise InputError(
-            f"{where}: {values.shape[1]} measurements of {count} voltages; say which one with frame="
-        )
-    if frame is not None:
-        if not several or not 0 <= frame < values.shape[1]:
-            raise InputError(
-                f"{where}: there is no frame {frame} in voltages of shape {values.shape}"
-            )
-        values = values[:, frame]
+    with named(where):
+        several = frame_axis(values.shape, protocol) is not None
+    if mask is not None and several and np.shape(mask) == values.shape:
+        mask = pick_frame(np.asarray(mask), protocol, frame, where)
+    values = pick_frame(values, protocol, frame, where)
     if order is not None and values.size == len(order):
         values = values.ravel()[order]
     with named(where):

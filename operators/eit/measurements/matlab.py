@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.sparse import issparse
 
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles
+from onmanifold.operators.eit.measurements.matlab73 import load_mat73
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -23,11 +27,12 @@ _CHALLENGE = (("Injref", "Mpat", "Uelref"), ("Inj", "Mpat", "Uel"))
 
 
 def load_mat(path: str | Path) -> dict[str, Any]:
-    """The variables of a Matlab 5 to 7 file.
+    """The variables of a Matlab file, of version 7.3 too where h5py is installed.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no Matlab file, or one of version 7.3; it is named.
+        ImportError: it is of version 7.3, and h5py is missing.
+        ValueError: it is no Matlab file; it is named.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -35,10 +40,8 @@ def load_mat(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():  # scipy's sparse matrices become arrays; both are read here
             warnings.simplefilter("ignore", DeprecationWarning)
             content: dict[str, Any] = loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(
-            f"{path} is a Matlab 7.3 file, which is not read; save it with -v7"
-        ) from error
+    except NotImplementedError:  # version 7.3
+        return load_mat73(path)
     except Exception as error:  # whatever a damaged file makes of the parser
         raise InputError(f"{path} is not a readable Matlab 5 file: {error}") from error
     return {name: value for name, value in content.items() if not name.startswith("__")}
@@ -62,15 +65,13 @@ def mat_protocol(
     Raises:
         ValueError: no protocol, or matrices that do not fit; file, variable and injection are named.
     """
-    name = next(
-        (n for n in _STRUCTURES if getattr(content.get(n), "dtype", None) is not None), None
-    )
-    if name is not None and content[name].dtype.names:
-        return _from_structures(content[name], f"{path}: {name}")
+    structures = [n for n, value in content.items() if _is_stimulation(n, value)]
+    if structures:
+        return _agreeing(content, structures, path)
     names = next((n for n in _MATRICES if all(k in content for k in n)), None)
     if names is None:
         raise InputError(
-            f"{path} holds {', '.join(sorted(content)) or 'nothing'}; a protocol is a struct array "
+            f"{path} holds {listed(content)}; a protocol is a struct array "
             "stimulation with stim_pattern and meas_pattern, or matrices "
             + " or ".join(" and ".join(n) for n in _MATRICES)
         )
@@ -79,6 +80,62 @@ def mat_protocol(
         patterns = patterns.T
     with named(path):
         return Protocol(injections, patterns), None
+
+
+def leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Variables and fields of structs by their names in Matlab, such as ``vh.meas`` or ``vh(2).meas``.
+
+    Struct arrays that are a protocol stay whole, so do cell arrays.
+    """
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        path = f"{prefix}{name}"
+        if not _is_struct(value) or _is_stimulation(path, value):
+            found[path] = value
+            continue
+        items = value.ravel()
+        for k, item in enumerate(items):
+            place = path if len(items) == 1 else f"{path}({k + 1})"
+            found |= leaves({field: item[field] for field in value.dtype.names}, f"{place}.")
+    return found
+
+
+def listed(content: Mapping[str, Any]) -> str:
+    """The names of variables, for messages."""
+    names = sorted(content)
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return (", ".join(names[:20]) or "nothing") + more
+
+
+def _is_struct(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and bool(value.dtype.names) and value.dtype.kind == "V"
+
+
+def _is_stimulation(name: str, value: Any) -> bool:
+    return _is_struct(value) and (
+        name.rpartition(".")[2] in _STRUCTURES
+        or {"stim_pattern", "meas_pattern"} <= set(value.dtype.names)
+    )
+
+
+def _agreeing(
+    content: Mapping[str, Any], names: list[str], path: str | Path
+) -> tuple[Protocol, NDArray[np.intp] | None]:
+    """The protocol of these struct arrays, if they all hold the same; one at top counts alone."""
+    top = [name for name in names if "." not in name]
+    found = {name: _from_structures(content[name], f"{path}: {name}") for name in top or names}
+    (first, chosen), *others = found.items()
+    for name, (protocol, order) in others:
+        if protocol != chosen[0] or not _equal(order, chosen[1]):
+            raise InputError(
+                f"{path} holds different protocols, {first} and {name}: save only one of them, or pass "
+                "protocol="
+            )
+    return chosen
+
+
+def _equal(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def challenge_names(content: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -91,7 +148,7 @@ def challenge_measurement(path: str | Path, content: Mapping[str, Any]) -> Measu
     names = challenge_names(content)
     if names is None:
         raise InputError(
-            f"{path} holds {', '.join(sorted(content)) or 'nothing'}; expected "
+            f"{path} holds {listed(content)}; expected "
             + " or ".join(", ".join(n) for n in _CHALLENGE)
         )
     injections, patterns, values = (dense(content[k], f"{path}: {k}") for k in names)
@@ -110,10 +167,8 @@ def dense(value: Any, where: str) -> Array:
     if issparse(value):
         value = cast(Any, value).toarray()
     try:
-        if np.iscomplexobj(value):
-            raise InputTypeError("complex")
-        return np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
+        return doubles(value, where)
+    except InputError as error:
         raise InputError(f"{where} does not hold real numbers: {error}") from error
 
 
@@ -148,7 +203,10 @@ def _union(
     currents: list[Array], numbers: dict[bytes, int], measured: list[list[int]], where: str
 ) -> tuple[Protocol, NDArray[np.intp] | None]:
     """One protocol with all patterns, and the order of its voltages in the file."""
-    patterns = np.array([np.frombuffer(row) for row in numbers]).T
+    sequence = _sequence(measured, len(numbers))
+    place = np.argsort(sequence)
+    measured = [place[those].tolist() for those in measured]
+    patterns = np.array([np.frombuffer(row) for row in numbers]).T[:, sequence]
     mask = np.zeros((len(currents), len(numbers)), bool)
     for i, those in enumerate(measured):
         mask[i, those] = True
@@ -158,3 +216,15 @@ def _union(
     pattern = np.concatenate([np.array(those, dtype=int) for those in measured])
     order = np.lexsort((pattern, injection))
     return protocol, None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def _sequence(measured: list[list[int]], count: int) -> list[int]:
+    """The patterns' order: that of every injection where they agree, else as they come first."""
+    graph: TopologicalSorter[int] = TopologicalSorter({k: () for k in range(count)})
+    for those in measured:
+        for before, after in pairwise(those):
+            graph.add(after, before)
+    try:
+        return list(graph.static_order())
+    except CycleError:
+        return list(range(count))

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.tensors import as_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +71,13 @@ class Measurement:
             >>> kept.voltages[1], kept.mask[1]
             (tensor([4., 0., 6., 7.], dtype=torch.float64), tensor([ True, False,  True,  True]))
         """
-        array = np.array(_plain(values), dtype=np.float64)
-        present = np.ones(array.shape, bool) if mask is None else np.array(_plain(mask))
-        if present.dtype != np.bool_ or present.shape != array.shape:
+        array = doubles(values, "voltages")
+        present = np.ones(array.shape, bool)
+        if mask is not None:
+            present = as_mask(mask, "mask").cpu().numpy()
+        if present.shape != array.shape:
             raise InputError(
-                f"mask has to be boolean of the voltages' shape {array.shape}, got {present.dtype} "
-                f"{present.shape}"
+                f"mask has to be of the voltages' shape {array.shape}, got {present.shape}"
             )
         array, present = (_in_place(protocol, a) for a in (array, present))
         present = present & ~np.isnan(array)
@@ -86,10 +89,6 @@ class Measurement:
                 f"the voltage of injection {i + 1}, pattern {m + 1} is infinite; missing ones are NaN"
             )
         return cls(protocol, torch.from_numpy(array), torch.from_numpy(present))
-
-
-def _plain(values: ArrayLike | Tensor) -> ArrayLike:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from onmanifold.checks import check_number
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -39,7 +42,11 @@ def noise_std(
         >>> noise_std([3.0, 0.0], relative=0.01, floor=0.001)
         tensor([0.0301, 0.0030], dtype=torch.float64)
     """
-    u = torch.as_tensor(reference).detach().to("cpu", torch.float64).abs()
+    u = torch.from_numpy(doubles(reference, "reference")).abs()
+    relative, floor = (
+        check_number(value, name, low=-math.inf)
+        for name, value in (("relative", relative), ("floor", floor))
+    )
     if not (relative >= 0 and floor >= 0 and relative + floor > 0):
         raise InputError(
             f"expected parts >= 0, not both zero; got relative {relative}, floor {floor}"

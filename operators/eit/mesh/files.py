@@ -12,14 +12,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.checks import check_count
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
 from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
 
 Names = Mapping[str | int, int]
 
 _NAME = re.compile(r"(?:electrode|elec|el|e)[\s_.#-]*(\d+)", re.IGNORECASE)
+_LIKE = re.compile(r"elec(trode)?(?![a-z])", re.IGNORECASE)  # but perhaps without a number
 _DIMENSIONS = {"polyline": 1, "edge": 1, "triangle": 2, "tri": 2, "tetrahedron": 3, "tet": 3}
 
 
@@ -71,10 +73,12 @@ def _read_msh(gmsh: ModuleType, path: Path, electrodes: Names | None) -> Mesh:
             tag: gmsh.model.getPhysicalName(dim - 1, tag)
             for _, tag in gmsh.model.getPhysicalGroups(dim - 1)
         }
-        entities = {
-            number: [(dim - 1, e) for e in gmsh.model.getEntitiesForPhysicalGroup(dim - 1, tag)]
-            for tag, number in _numbers(groups, electrodes).items()
-        }
+        entities: dict[int, list[tuple[int, int]]] = {}
+        for tag, number in _numbers(
+            groups, electrodes
+        ).items():  # an electrode may have several groups
+            own = gmsh.model.getEntitiesForPhysicalGroup(dim - 1, tag)
+            entities.setdefault(number, []).extend((dim - 1, e) for e in own)
         return Mesh(*read_model(gmsh, entities))
 
 
@@ -83,22 +87,49 @@ def _numbers(groups: Mapping[int, str], electrodes: Names | None) -> dict[int, i
     if electrodes is not None:
         return _chosen_groups(groups, electrodes)
     matches = {tag: _NAME.fullmatch(name.strip()) for tag, name in groups.items()}
-    found = {tag: int(match[1]) - 1 for tag, match in matches.items() if match}
+    found = {tag: int(match[1]) for tag, match in matches.items() if match}
     if not found:
         raise InputError(
             "no group of facets is named like 'electrode 1'; say with electrodes= which ones are. It has "
             f"the groups {_listed(groups)}"
         )
-    return found
+    unclear = [tag for tag in groups if tag not in found and _LIKE.match(groups[tag].strip())]
+    twice = [t for t, number in found.items() if list(found.values()).count(number) > 1]
+    for problem, tags in (
+        ("are named like electrodes, but have no number of their own", unclear),
+        ("are one electrode by their names", twice),
+        ("count from 0, where names count from 1", [t for t in found if found[t] == 0]),
+    ):
+        if tags:
+            raise InputError(
+                f"groups of facets {problem}: {_listed({t: groups[t] for t in tags})}; say with electrodes= "
+                "which number, from 0, each group has"
+            )
+    return {tag: number - 1 for tag, number in found.items()}
 
 
 def _chosen_groups(groups: Mapping[int, str], electrodes: Names) -> dict[int, int]:
+    if not isinstance(electrodes, Mapping):
+        raise InputTypeError(
+            f"electrodes has to map groups to numbers, got {type(electrodes).__name__}"
+        )
     tags: dict[str | int, int] = {tag: tag for tag in groups}
     tags |= {name: tag for tag, name in groups.items() if name}
+    names = list(groups.values())
+    unclear = [name for name in electrodes if names.count(str(name)) > 1]
+    if unclear:
+        raise InputError(
+            f"several groups of facets are named {unclear[0]!r}; say their tags: {_listed(groups)}"
+        )
     unknown = [name for name in electrodes if name not in tags]
     if unknown:
         raise InputError(f"no group of facets {unknown[0]!r}; it has the groups {_listed(groups)}")
-    return {tags[name]: number for name, number in electrodes.items()}
+    chosen: dict[int, int] = {}
+    for name, number in electrodes.items():
+        count = check_count(number, f"electrode number of group {name!r}", at_least=0)
+        if chosen.setdefault(tags[name], count) != count:
+            raise InputError(f"group {name!r} is given two electrode numbers")
+    return chosen
 
 
 def _listed(groups: Mapping[int, str]) -> str:

@@ -11,7 +11,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
+from onmanifold.operators.eit.fem.native import one_at_a_time
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
@@ -60,17 +62,23 @@ def generate_mesh(
         TypeError: another geometry.
         ValueError: lengths or an order that make no sense.
     """
+    if not isinstance(geometry, Geometry):
+        raise InputTypeError(f"expected a geometry to mesh, got {type(geometry).__name__}")
     gmsh = import_gmsh()
     lower, upper = geometry.extent
     given = edge, growth, interior
     defaults = _DEFAULTS[len(lower)]
-    edge, growth, interior = (d if g is None else g for g, d in zip(given, defaults, strict=True))
+    names = "edge", "growth", "interior"
+    edge, growth, interior = (
+        default if value is None else check_number(value, name)
+        for name, value, default in zip(names, given, defaults, strict=True)
+    )
     if not (0 < edge <= interior and growth > 0):
         raise InputError(
             f"expected 0 < edge <= interior and growth > 0, got edge {edge}, growth {growth} and "
             f"interior {interior}"
         )
-    if order not in (1, 2):
+    if check_count(order, "order") > 2:
         raise InputError(f"order has to be 1 or 2, got {order}")
     radius = (upper[0] - lower[0]) / 2
     with gmsh_session(gmsh):
@@ -191,19 +199,47 @@ def _set_sizes(
     field.setAsBackgroundMesh(threshold)
 
 
+_OPTIONS = {
+    "General.Terminal": 0,  # silent
+    "Mesh.MeshSizeExtendFromBoundary": 0,  # sizes from the background field only
+    "Mesh.MeshSizeFromPoints": 0,
+    "Mesh.MeshSizeFromCurvature": 0,
+    "Mesh.Algorithm": 6,
+    "Mesh.Algorithm3D": 10,
+}
+
+
 @contextmanager
 def gmsh_session(gmsh: ModuleType) -> Iterator[None]:
-    """gmsh, silent, sizes from the background field only."""
-    gmsh.initialize(interruptible=False)
-    try:
-        gmsh.option.setNumber("General.Terminal", 0)
-        for option in ("ExtendFromBoundary", "FromPoints", "FromCurvature"):
-            gmsh.option.setNumber(f"Mesh.MeshSize{option}", 0)
-        gmsh.option.setNumber("Mesh.Algorithm", 6)
-        gmsh.option.setNumber("Mesh.Algorithm3D", 10)
-        yield
-    finally:
-        gmsh.finalize()
+    """An empty model of gmsh, for one thread at a time; a session of the user stays as it was."""
+    with one_at_a_time():
+        own = not gmsh.isInitialized()
+        if own:
+            gmsh.initialize(interruptible=False)
+        models, current = gmsh.model.list(), gmsh.model.getCurrent()
+        options = {option: gmsh.option.getNumber(option) for option in _OPTIONS}
+        try:
+            for option, value in _OPTIONS.items():
+                gmsh.option.setNumber(option, value)
+            gmsh.model.add("onmanifold")
+            yield
+        finally:
+            if own:
+                gmsh.finalize()
+            else:
+                _hand_back(gmsh, models, current, options)
+
+
+def _hand_back(
+    gmsh: ModuleType, models: Sequence[str], current: str, options: Mapping[str, float]
+) -> None:
+    """A user's session as it was."""
+    for model in set(gmsh.model.list()) - set(models):
+        gmsh.model.setCurrent(model)
+        gmsh.model.remove()
+    gmsh.model.setCurrent(current)
+    for option, value in options.items():
+        gmsh.option.setNumber(option, value)
 
 
 def read_model(

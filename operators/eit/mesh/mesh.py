@@ -11,6 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles, whole_numbers
+from onmanifold.operators.eit.mesh.seams import check_seams
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -41,9 +43,11 @@ class Mesh:
         electrode: number of the electrode of each of these facets, from 0, ``(E,)``.
 
     Raises:
-        ValueError: node numbers that do not exist, a node of no cell, an inverted or flat cell (its number
-            is given), a mesh in several parts, an electrode facet that is not on the boundary or given
-            twice, electrodes that touch, an electrode number without a facet.
+        TypeError: no real numbers.
+        ValueError: node numbers that do not exist or are not whole, a node of no cell, an inverted or flat
+            cell (its number is given), a mesh in several parts or with a seam along which cells share no
+            nodes, an electrode facet that is not on the boundary or given twice, electrodes that touch, an
+            electrode number without a facet.
 
     Example:
         >>> points = [[0, 0], [1, 0], [1, 1], [0, 1]]
@@ -58,11 +62,12 @@ class Mesh:
     electrode: Index
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", np.asarray(self.points, np.float64))
+        object.__setattr__(self, "points", doubles(self.points, "points"))
         for name in ("cells", "facets", "electrode"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.int32))
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
         _check_shapes(self)
         _check_cells(self)
+        check_seams(self.points, boundary_facets(self.cells, self.dim)[0][:, : self.dim])
         _check_electrodes(self)
 
     @property
@@ -209,13 +214,18 @@ def _check_cells(mesh: Mesh) -> None:
     unused = np.flatnonzero(np.bincount(mesh.cells.ravel(), minlength=count) == 0)
     if len(unused):
         raise InputError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
-    start = np.repeat(mesh.cells[:, 0], mesh.dim)
-    end = mesh.cells[:, 1 : mesh.dim + 1].ravel()
-    graph = coo_array((np.ones(len(end), np.int32), (start, end)), shape=(count, count))
-    label = connected_components(graph, directed=False)[1]
-    parts = len(np.unique(label[mesh.cells[:, 0]]))
+    keys = facet_keys(mesh.cells[:, _facet_nodes(mesh.dim, 1)].reshape(-1, mesh.dim), count)
+    facet = np.unique(keys, return_inverse=True)[1].ravel()
+    cell = np.repeat(np.arange(len(mesh.cells)), mesh.dim + 1)
+    shape = (len(mesh.cells), int(facet.max()) + 1)
+    graph = coo_array((np.ones(len(cell), np.int32), (cell, facet)), shape=shape).tocsr()
+    parts = connected_components(graph @ graph.T, directed=False)[0]
     if parts != 1:
-        raise InputError(f"the mesh falls into {parts} parts")
+        raise InputError(f"the mesh falls into {parts} parts that share no facets")
+    if int(np.bincount(facet).max()) > 2:
+        raise InputError(
+            "a facet belongs to more than two cells: cells overlap, or are given twice"
+        )
 
 
 def _check_electrodes(mesh: Mesh) -> None:

@@ -11,7 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onmanifold.errors import InputError
+from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.mesh import EDGES, Mesh, oriented, with_middles
@@ -51,16 +53,16 @@ def polar_mesh(
         >>> mesh.electrodes, len(mesh.facets)
         (8, 16)
     """
-    if edges < 1 or not growth >= 1 or not longest > 0:
-        raise InputError(
-            f"expected edges >= 1, growth >= 1 and longest > 0, got {edges}, {growth} and {longest}"
-        )
-    if interface is not None and not 0 < interface < 1:
-        raise InputError(f"interface has to be between 0 and 1 (in radii), got {interface}")
-    if int(halvings) != halvings or halvings < 0:
-        raise InputError(f"halvings has to be 0, 1, 2, ..., got {halvings}")
-    if order not in (1, 2):
+    edges, halvings = check_count(edges, "edges"), check_count(halvings, "halvings", at_least=0)
+    longest = check_number(longest, "longest")
+    if check_number(growth, "growth") < 1:
+        raise InputError(f"growth has to be at least 1, got {growth}")
+    if interface is not None:
+        interface = check_number(interface, "interface (in radii)", high=1.0)
+    if check_count(order, "order") > 2:
         raise InputError(f"order has to be 1 or 2, got {order}")
+    if not isinstance(tank, Tank | Cylinder):
+        raise InputTypeError(f"polar_mesh takes a Tank or a Cylinder, got {type(tank).__name__}")
     base = tank.base if isinstance(tank, Cylinder) else tank
     points, cells, facets = _disk(base, edges, growth, longest, halvings, interface)
     numbers = np.arange(base.electrodes, dtype=np.int32)
@@ -308,9 +310,12 @@ def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float 
         >>> round(float(np.rad2deg(np.arctan2(tip[1], tip[0]))), 6)
         -13.0
     """
-    edges, nominal = np.asarray(edges, np.float64), electrode_edges(tank)
-    if edges.shape != nominal.shape:
-        raise InputError(f"edges has shape {edges.shape}, expected {nominal.shape}")
+    edges, nominal = doubles(edges, "edges"), electrode_edges(tank)
+    depth = check_number(depth, "depth (in radii)")
+    if edges.shape != nominal.shape or not np.isfinite(edges).all():
+        raise InputError(
+            f"edges has to be finite of shape {nominal.shape}, got shape {edges.shape}"
+        )
     order = np.argsort(nominal.ravel() % 360)
     shift = ((edges - nominal + 180) % 360 - 180).ravel()[order]
     at = (nominal.ravel() % 360)[order]

@@ -16,7 +16,9 @@ from scipy.linalg import hadamard
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import depth_first_order
 
-from onmanifold.errors import InputError
+from onmanifold.checks import check_callable, check_count, check_field
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.mesh.mesh import boundary_facets, facet_keys
 from onmanifold.operators.eit.models.system import System
@@ -50,11 +52,14 @@ class Continuum:
     points: int = 128
 
     def __post_init__(self) -> None:
-        if isinstance(self.points, bool) or int(self.points) != self.points or self.points < 2:
-            raise InputError(f"points has to be a whole number of at least 2, got {self.points}")
+        if self.currents is None:
+            raise InputTypeError("currents has to be a function, got None")
+        check_callable(self.currents, "currents", "lambda t: np.cos(2 * np.pi * t)[None]")
+        check_field(self, "points", check_count, at_least=2)
+        object.__setattr__(self, "breaks", tuple(doubles(self.breaks, "breaks").ravel().tolist()))
         if any(not 0 <= b < 1 for b in self.breaks):
             raise InputError(f"breaks have to lie in [0, 1), got {self.breaks}")
-        values = np.asarray(self.currents(np.zeros(1)))
+        values = doubles(self.currents(np.zeros(1)), "the values of currents")
         if values.ndim != 2 or values.shape[1] != 1 or len(values) == 0:
             raise InputError(
                 f"currents has to map (P,) to (I, P); for one place it gave shape {values.shape}"
@@ -71,7 +76,7 @@ class Continuum:
             arcs: a power of two.
             points: measured potentials.
         """
-        if arcs < 2 or arcs & (arcs - 1):
+        if check_count(arcs, "arcs", at_least=2) & (arcs - 1):
             raise InputError(f"arcs has to be a power of two, got {arcs}")
         signs = hadamard(arcs, float)
         changes = (np.diff(signs, axis=1) != 0).sum(axis=1)
@@ -88,31 +93,20 @@ class Continuum:
         Raises:
             ValueError: a pattern that does not sum to zero (its number is given).
         """
-        table = np.asarray(values, np.float64)
+        table = doubles(values, "values")
         if table.ndim != 2 or 0 in table.shape or not np.isfinite(table).all():
             raise InputError(
                 f"values has to be a finite matrix (patterns, arcs), got shape {table.shape}"
             )
         arcs = table.shape[1]
         _check_balance(table.sum(axis=1), np.abs(table).sum(axis=1))
-
-        def currents(t: Array) -> Array:
-            return table[:, np.floor((t % 1) * arcs).astype(int).clip(0, arcs - 1)]
-
-        return cls(currents, tuple(np.arange(arcs) / arcs), points)
+        return cls(_Piecewise(table), tuple(np.arange(arcs) / arcs), points)
 
     @classmethod
     def trigonometric(cls, order: int = 8, points: int = 128) -> Continuum:
         """``cos(2 pi n t)`` and ``sin(2 pi n t)`` for n from 1 to ``order``, A: 2 order patterns."""
-        if order < 1:
-            raise InputError(f"order has to be at least 1, got {order}")
-        n = np.arange(1, order + 1)[:, None]
-
-        def currents(t: Array) -> Array:
-            angle = 2 * np.pi * n * t
-            return np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(2 * order, -1)
-
-        return cls(currents, (), points)
+        check_count(order, "order")
+        return cls(_Waves(order), (), points)
 
     def system(self, discretization: Discretization) -> System:
         """Pose the equations.
@@ -150,7 +144,7 @@ class Continuum:
         """Integrals of the currents times each shape function, ``(N, I)``; pieces end at the jumps."""
         cuts = np.unique(np.concatenate([loop.start, np.asarray(self.breaks), [0.0, 1.0]]))
         t, step = _quadrature(cuts)
-        values = np.asarray(self.currents(t), np.float64)
+        values = doubles(self.currents(t), "the values of currents")
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
             raise InputError(f"the currents of pattern {bad + 1} are not finite")
@@ -166,6 +160,31 @@ class Continuum:
         mean = coo_array(loop.shapes(t % 1, size).T @ step[:, None])
         everywhere = mean @ coo_array(np.ones((1, len(places))))
         return csr_array(loop.shapes(places, size).T - everywhere)
+
+
+# Currents as classes, since functions within functions cannot be pickled.
+
+
+@dataclass(frozen=True, eq=False)
+class _Piecewise:
+    """Constant on equal arcs, ``(I, arcs)``."""
+
+    table: Array
+
+    def __call__(self, t: Array) -> Array:
+        arcs = self.table.shape[1]
+        return self.table[:, np.floor((t % 1) * arcs).astype(int).clip(0, arcs - 1)]
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """Cosines and sines of up to ``order`` waves around the boundary."""
+
+    order: int
+
+    def __call__(self, t: Array) -> Array:
+        angle = 2 * np.pi * np.arange(1, self.order + 1)[:, None] * t
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(2 * self.order, -1)
 
 
 @dataclass(frozen=True, eq=False)

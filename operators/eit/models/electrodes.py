@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import doubles
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import System
@@ -77,7 +78,7 @@ class CompleteElectrodes:
             columns=d.columns[live].astype(np.int64),
             mass=d.mass[live],
             contact=d.electrode[live].astype(np.int64),
-            impedances=np.asarray(self.impedances, np.float64),
+            impedances=doubles(self.impedances, "impedances"),
             sources=csr_array(sources),
             sensors=None,
             drive=self.protocol.injections[:-1].copy(),

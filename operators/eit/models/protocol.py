@@ -11,7 +11,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.arguments import (
+    check_flag,
+    doubles,
+    electrode_count,
+    whole_numbers,
+)
+from onmanifold.tensors import as_mask
 
 Array = NDArray[np.float64]
 Pair = tuple[int, int]
@@ -54,7 +62,7 @@ class Protocol:
 
     def __post_init__(self, drop_driven: bool) -> None:
         for name in ("injections", "patterns"):
-            matrix = np.array(getattr(self, name), dtype=np.float64)
+            matrix = doubles(getattr(self, name), name)
             if matrix.ndim != 2 or 0 in matrix.shape:
                 raise InputError(
                     f"{name} has to be a matrix with one row for each electrode, got shape {matrix.shape}"
@@ -73,13 +81,15 @@ class Protocol:
         object.__setattr__(self, "measured", self._checked(self.measured, drop_driven))
 
     def _checked(self, measured: ArrayLike | None, drop_driven: bool) -> NDArray[np.bool_] | None:
-        mask = np.ones(self.full_shape, bool) if measured is None else np.array(measured)
-        if mask.dtype != np.bool_ or mask.shape != self.full_shape:
+        mask = np.ones(self.full_shape, bool)
+        if measured is not None:
+            mask = as_mask(measured, "measured").cpu().numpy().copy()
+        if mask.shape != self.full_shape:
             raise InputError(
-                f"measured has to be boolean with one row for each injection and one column for each "
-                f"pattern, {self.full_shape}; got {mask.dtype} {mask.shape}"
+                f"measured has to have one row for each injection and one column for each "
+                f"pattern, {self.full_shape}; got {mask.shape}"
             )
-        if drop_driven:
+        if check_flag(drop_driven, "drop_driven"):
             touches = (self.injections != 0).T.astype(int) @ (self.patterns != 0).astype(int)
             mask &= touches == 0
         if not mask.any():
@@ -135,7 +145,8 @@ class Protocol:
         Args:
             electrodes: from 0. A voltage involves those of its pattern and those that carry current.
         """
-        gone = sorted({int(e) for e in electrodes})
+        given = list(electrodes) if isinstance(electrodes, Iterable) else electrodes
+        gone = sorted(set(whole_numbers(given, "electrodes").ravel().tolist()))
         beyond = [e for e in gone if not 0 <= e < self.electrodes]
         if beyond:
             raise InputError(
@@ -170,10 +181,11 @@ class Protocol:
             >>> Protocol.from_pairs(4, [(0, 1)], measure=[(1, 2), (2, 3)], drop_driven=True).rows()
             array([[0, 1]])
         """
+        count = electrode_count(electrodes, "electrodes")
         if measure is None:
-            measure = _neighbours(electrodes)
-        injections = current * _differences(electrodes, drive, "injection", "drives")
-        patterns = _differences(electrodes, measure, "pattern", "measures at")
+            measure = _neighbours(count)
+        injections = _amplitude(current) * _differences(count, drive, "injection", "drives")
+        patterns = _differences(count, measure, "pattern", "measures at")
         return cls(injections, patterns, None, drop_driven)
 
     @classmethod
@@ -187,7 +199,7 @@ class Protocol:
     @classmethod
     def opposite(cls, electrodes: int, current: float = 1.0, *, drop_driven: bool = False) -> Self:
         """Drive opposite pairs, measure all adjacent ones: L/2 injections, L voltages each."""
-        if electrodes % 2:
+        if electrode_count(electrodes, "electrodes") % 2:
             raise InputError(f"opposite pairs need an even number of electrodes, got {electrodes}")
         half = electrodes // 2
         pairs = [(k, k + half) for k in range(half)]
@@ -216,8 +228,9 @@ class Protocol:
             >>> Protocol.skip(16, 4).injections[:, 15].nonzero()[0].tolist()
             [4, 15]
         """
+        electrodes = electrode_count(electrodes, "electrodes")
         for name, value in (("skip", skip), ("skip_measured", skip_measured)):
-            if not 0 <= value <= electrodes - 2:
+            if check_count(value, name, at_least=0) > electrodes - 2:
                 raise InputError(f"{name} has to be 0 to {electrodes - 2}, got {value}")
         return cls.from_pairs(
             electrodes,
@@ -245,14 +258,18 @@ class Protocol:
             >>> Protocol.trigonometric(16).shape
             (15, 16)
         """
-        if electrodes < 2:
-            raise InputError(f"currents flow between at least 2 electrodes, got {electrodes}")
+        electrodes = electrode_count(electrodes, "electrodes")
         angle = 2 * np.pi * np.arange(electrodes) / electrodes
         cosines = [np.cos(k * angle) for k in range(1, electrodes // 2 + 1)]
         sines = [np.sin(k * angle) for k in range(1, (electrodes - 1) // 2 + 1)]
         waves = np.stack(cosines + sines, axis=1)
         waves[np.abs(waves) < 1e-12] = 0.0
-        return cls(current * waves, np.eye(electrodes), None, drop_driven)
+        return cls(_amplitude(current) * waves, np.eye(electrodes), None, drop_driven)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for matrix in (self.injections, self.patterns):
+            matrix.setflags(write=False)  # copies of numpy's arrays can be written to
 
     def __eq__(self, other: Any) -> bool:
         return (
@@ -263,6 +280,13 @@ class Protocol:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _amplitude(current: float) -> float:
+    amplitude = check_number(current, "current", low=-np.inf)
+    if amplitude == 0:
+        raise InputError("current has to differ from zero")
+    return amplitude
 
 
 def _check_columns(matrix: Array, name: str) -> None:
@@ -292,15 +316,15 @@ def _neighbours(electrodes: int, skip: int = 0) -> list[Pair]:
 
 def _differences(electrodes: int, pairs: Sequence[Pair], name: str, does: str) -> Array:
     """A column with +1 and -1 for each pair, ``(L, len(pairs))``."""
-    for i, pair in enumerate(pairs):
+    columns = whole_numbers(pairs, f"pairs of each {name}")
+    columns = columns if columns.size else np.zeros((0, 2), np.int32)
+    if columns.ndim != 2 or columns.shape[1] != 2:
+        raise InputError(f"each {name} is a pair of electrodes, got shape {columns.shape}")
+    for i, pair in enumerate(columns.tolist()):
         if pair[0] == pair[1] or not all(0 <= e < electrodes for e in pair):
             raise InputError(
-                f"{name} {i + 1} {does} electrodes {pair}; two different ones of 0 to "
+                f"{name} {i + 1} {does} electrodes {tuple(pair)}; two different ones of 0 to "
                 f"{electrodes - 1} were expected"
             )
     eye = np.eye(electrodes)
-    return (
-        np.stack([eye[a] - eye[b] for a, b in pairs], axis=1)
-        if pairs
-        else np.zeros((electrodes, 0))
-    )
+    return eye[:, columns[:, 0]] - eye[:, columns[:, 1]]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Factor, Index, Solver
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
@@ -51,7 +51,7 @@ def make_solver(
     """
     if callable(name):
         return name(indptr, indices, coordinates)
-    if name not in SOLVERS:
+    if not isinstance(name, str) or name not in SOLVERS:
         raise InputError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
     device = torch.device(device)
     if name == "auto":

@@ -93,9 +93,11 @@ def check_right(right: Tensor, members: int, size: int) -> None:
         raise InputError(f"expected right-hand sides of float64, got {right.dtype}")
 
 
-def not_positive_definite(member: int) -> ValueError:
+def not_positive_definite(member: int) -> InputError:
     """The error for a matrix that has no Cholesky factorization."""
-    return ValueError(f"the matrix of member {member} is not positive definite")
+    return InputError(
+        f"the matrix of member {member} is not positive definite: are its conductivities too far apart?"
+    )
 
 
 def to_numpy(tensor: Tensor) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.errors import InputError, MissingPackage
-from onmanifold.operators.eit.fem.assembly import require_dolfinx
+from onmanifold.errors import InputError, InputTypeError, MissingPackage
+from onmanifold.operators.eit.fem.native import exclusive, one_at_a_time, require_dolfinx
 from onmanifold.operators.eit.solvers.base import (
     Array,
     Index,
@@ -56,6 +55,7 @@ class PetscSolver(Solver):
         ValueError: an unknown method.
     """
 
+    @exclusive
     def __init__(
         self,
         indptr: Index,
@@ -67,8 +67,8 @@ class PetscSolver(Solver):
         method: str = "mumps",
     ) -> None:
         self.size, self.count = len(indptr) - 1, len(indices)
-        self.lock = threading.Lock()
         self.held: tuple[object, int] | None = None  # batch and member that are factorized
+        self._arguments = indptr, indices, dimension, numbering, constant, comm, method
         require_dolfinx()
         self._petsc: Any = import_module("petsc4py.PETSc")
         if method not in METHODS:
@@ -93,6 +93,20 @@ class PetscSolver(Solver):
             kernel = self._petsc.NullSpace().create(vectors=[self._b.copy()], comm=self._comm)
             self._matrix.setNearNullSpace(kernel)
         self._ksp = self._new_solver(method, dimension)
+
+    def __reduce__(self) -> tuple[type[PetscSolver], tuple[Any, ...]]:
+        """A copy is a new solver of the same pattern: nothing of PETSc's can be copied.
+
+        Raises:
+            TypeError: the solver works on several ranks, which a copy on one of them cannot.
+        """
+        if self._comm.size > 1:
+            raise InputTypeError(
+                f"a solver that {self._comm.size} MPI ranks share cannot be copied or pickled: make it "
+                "on all ranks instead"
+            )
+        *pattern, _, method = self._arguments
+        return PetscSolver, (*pattern, None, method)
 
     def factorize(self, entries: Tensor) -> PetscFactor:
         self.check(lambda: check_entries(entries, self.count))
@@ -140,7 +154,8 @@ class PetscSolver(Solver):
         if not self._direct:
             return own
         rows = np.flatnonzero(own.any(axis=1))
-        if self._comm.size > 1 or len(rows) > _SPARSE * len(own):
+        few = 0 < len(rows) <= _SPARSE * len(own)  # MUMPS refuses sparse ones without any entry
+        if self._comm.size > 1 or not few:
             return self._dense(np.asfortranarray(own))
         column, row = np.nonzero(own[rows].T)
         start = np.searchsorted(column, np.arange(own.shape[1] + 1))
@@ -235,7 +250,7 @@ class PetscFactor:
         solver.check(lambda: check_right(right, len(entries), solver.size))
         result = np.empty((len(entries), right.shape[-1], solver.size))
         given, matrices = to_numpy(right), to_numpy(entries)
-        with solver.lock:
+        with one_at_a_time():
             shared = solver.prepare(given) if right.ndim == 2 else None
             for b, row in enumerate(result):
                 if solver.held != (self._key, b):

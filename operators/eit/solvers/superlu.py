@@ -40,7 +40,7 @@ class SuperLU(Solver):
         check_entries(entries, len(self._pattern[0]))
         values = to_numpy(entries)
         parts = each(lambda b: self._factorize(values[b], b), len(values))
-        return SuperLUFactor(parts, entries.device)
+        return SuperLUFactor(parts, self, entries)
 
     def _factorize(self, entries: Array, member: int) -> Any:
         size = len(self._pattern[1]) - 1
@@ -65,8 +65,12 @@ class SuperLU(Solver):
 class SuperLUFactor:
     """SuperLU's factorizations of a batch."""
 
-    def __init__(self, parts: list[Any], device: torch.device) -> None:
-        self._parts, self._device = parts, device
+    def __init__(self, parts: list[Any], solver: SuperLU, entries: Tensor) -> None:
+        self._parts, self._solver, self._entries = parts, solver, entries
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy factorizes again: nothing of SuperLU's can be copied."""
+        return self._solver.factorize, (self._entries,)
 
     def solve(self, right: Tensor) -> Tensor:
         """See :meth:`Factor.solve`."""
@@ -75,9 +79,9 @@ class SuperLUFactor:
         columns = each(
             lambda b: self._parts[b].solve(given if given.ndim == 2 else given[b]), len(self._parts)
         )
-        return torch.from_numpy(np.stack(columns)).to(self._device)
+        return torch.from_numpy(np.stack(columns)).to(self._entries.device)
 
     def select(self, rows: Tensor) -> SuperLUFactor:
         """See :meth:`Factor.select`."""
         chosen = torch.arange(len(self._parts))[rows.cpu()].tolist()
-        return SuperLUFactor([self._parts[b] for b in chosen], self._device)
+        return SuperLUFactor([self._parts[b] for b in chosen], self._solver, self._entries[rows])
