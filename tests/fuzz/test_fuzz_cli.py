@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from judge import FOREIGN
 from PIL import Image
 
-from onmanifold import commands
+from onmanifold import Solution, commands
 from onmanifold.cli import main
 from onmanifold.pretrained import save_prior
 
@@ -105,6 +105,8 @@ def setting(third_party, tmp_path, monkeypatch, capsys):
     save_prior(third_party.Segment(), tmp_path / "prior")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("onmanifold.plot.style.png", lambda figure, dpi: b"")
+    monkeypatch.setattr(Solution, "plot", lambda self: None)
+    monkeypatch.setattr(Solution, "plot_convergence", lambda self: None)
     return tmp_path
 
 
