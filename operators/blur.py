@@ -190,6 +190,7 @@ def gaussian_kernel(
     axes = []
     for n, s in zip(sizes, stds, strict=True):
         t = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / s
+        t = t.clamp(-1e300, 1e300)  # differences of infinities are NaN
         away, least = t.abs(), t.abs().min()  # the largest tap is 1: no underflow
         axis = torch.exp(-(away - least) * (away + least) / 2)
         axes.append(axis / axis.sum())

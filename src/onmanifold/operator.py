@@ -248,8 +248,9 @@ def as_operator(
         )
     if x_shape is None:
         raise InputError("a callable says nothing of its input: pass x_shape")
-    example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
-    return CallableOperator(operator, check_shape(x_shape, "x_shape"), example, constant)
+    shape = check_shape(x_shape, "x_shape")
+    example = torch.zeros((1, *shape), dtype=dtype, device=device)
+    return CallableOperator(operator, shape, example, constant)
 
 
 def _adapters(foreign: object) -> Iterator[Callable[..., ForwardOperator | None]]:

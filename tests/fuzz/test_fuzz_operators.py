@@ -114,10 +114,11 @@ def check_gaussian_kernel(one):
     assert not any(isinstance(n, bool | str) for n in (a, b)), (
         "a standard deviation that is no number"
     )
-    axes = [np.arange(int(n)) - (int(n) - 1) / 2 for n in (h, w)]
-    with np.errstate(over="ignore"):
-        right = [-0.5 * (t / float(s)) ** 2 for t, s in zip(axes, (a, b), strict=True)]
-    right = [np.exp(np.maximum(e, -1e300) - np.maximum(e, -1e300).max()) for e in right]
+    axes = [np.abs(np.arange(int(n)) - (int(n) - 1) / 2) for n in (h, w)]
+    with np.errstate(over="ignore"):  # of the tap in the middle, and of those around it
+        right = [
+            np.exp((t.min() ** 2 - t**2) / 2 / s / s) for t, s in zip(axes, (a, b), strict=True)
+        ]
     right = np.outer(right[0] / right[0].sum(), right[1] / right[1].sum())
     np.testing.assert_allclose(made.numpy(), right, rtol=1e-9, atol=1e-300)
 
