@@ -190,7 +190,8 @@ def gaussian_kernel(
     axes = []
     for n, s in zip(sizes, stds, strict=True):
         t = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / s
-        axis = torch.exp(-(t**2 - t.abs().min() ** 2) / 2)  # the largest tap is 1: no underflow
+        away, least = t.abs(), t.abs().min()  # the largest tap is 1: no underflow
+        axis = torch.exp(-(away - least) * (away + least) / 2)
         axes.append(axis / axis.sum())
     return torch.outer(axes[0], axes[1]).to(dtype)
 

@@ -10,6 +10,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAliasType, Union, get_args, get_origin
@@ -41,15 +42,34 @@ def parameters_of(
 ) -> tuple[dict[str, inspect.Parameter], bool]:
     """The parameters of a factory by name, without the first ``skip``, and whether it takes any other name.
 
-    Annotations that are text are evaluated; one that cannot be stays text, and then anything fits.
+    Annotations that are text are evaluated; one that cannot be, such as a name that only type checkers
+    import, stays text, and then anything fits.
     """
-    try:
-        signature = inspect.signature(factory, eval_str=True)
-    except Exception:  # an annotation is code, such as a name that only type checkers import
-        signature = inspect.signature(factory)
-    rest = list(signature.parameters.values())[skip:]
+    names = _names_seen_by(factory)
+    rest = [
+        p.replace(annotation=_evaluated(p.annotation, names))
+        for p in list(inspect.signature(factory).parameters.values())[skip:]
+    ]
     named = {p.name: p for p in rest if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return named, any(p.kind is p.VAR_KEYWORD for p in rest)
+
+
+def _names_seen_by(factory: Callable[..., Any]) -> dict[str, Any]:
+    while isinstance(factory, partial):
+        factory = factory.func
+    made_by: Any = factory
+    function = made_by.__init__ if isinstance(factory, type) else inspect.unwrap(factory)
+    found: dict[str, Any] = getattr(function, "__globals__", {})
+    return found
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, names)
+    except Exception:  # it is code
+        return annotation
 
 
 def check_options(
@@ -169,9 +189,15 @@ def _converted(value: Any, annotation: Any) -> Any:
         return _SCALARS[kind](value.item() if isinstance(value, np.generic) else value)
     if kind in _LISTS:
         return _list(value, kind, arguments)
-    if kind is inspect.Parameter.empty or not isinstance(kind, type) or isinstance(value, kind):
-        return value  # also what is Any, a type variable, a name that only type checkers know
-    raise _Refused
+    if kind in (Any, inspect.Parameter.empty) or not isinstance(kind, type):
+        return value  # also a type variable, or a name that only type checkers know
+    try:
+        fits = isinstance(value, kind)
+    except TypeError:  # a protocol that does not say so at run time
+        return value
+    if not fits:
+        raise _Refused
+    return value
 
 
 def _first_that_fits(value: Any, annotations: Sequence[Any]) -> Any:

@@ -192,6 +192,7 @@ def _check_fields(card: dict[str, Any], name: str) -> None:
         "kind": isinstance(card["kind"], str),
         "config": isinstance(card["config"], dict),
         "x_shape": counts(shape, 1)
+        and len(shape) > 0
         and prod(shape) <= LARGEST
         and (len(shape) == 1 or max(shape) <= LARGEST_SIDE),
         "dim": count(card["dim"], 0),

@@ -171,3 +171,23 @@ def test_solve_takes_a_pylops_operator(pylops):
         pylops.SecondDerivative(6), as_operator(pylops.SecondDerivative(6)).A(x), prior
     )
     torch.testing.assert_close(solution.z, point.z, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("entry", [np.nan, np.inf, 1e300])
+def test_matrices_are_finite_in_their_dtype(kind, entry):
+    matrix = np.array([[1.0, entry], [2.0, 3.0]])
+    if kind is scipy.sparse.csr_matrix and np.isfinite(entry):  # scipy multiplies it in float64
+        assert as_operator(kind(matrix), (2,)).y_shape == (2,)
+        return
+    with pytest.raises(ValueError, match="the matrix holds 1 NaN or infinite of"):
+        as_operator(kind(matrix), (2,), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    "shape", [(8.5, 8), (8.0, 8), ("8", 8), (True, 8), 8, "88", (8, 0), (2**30, 2**30)]
+)
+def test_shapes_are_ints(shape):
+    with pytest.raises(ValueError, match="x_shape"):
+        as_operator(lambda x: x, shape)
+    assert as_operator(lambda x: x, (np.int64(2), np.uint8(3))).x_shape == (2, 3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from judge import FOREIGN
 from PIL import Image
 
-from onmanifold import commands
+from onmanifold import Solution, commands
 from onmanifold.cli import main
 from onmanifold.pretrained import save_prior
 
@@ -33,10 +33,21 @@ SPOILED = [
     "é",
     "9" * 30,
 ]
-GOOD = {"--noise": ["0.1", "1e-2", "3"], "--df": ["4", "2.5"], "--starts": ["1", "3"], "--steps": ["2", "9"],
-        "--seed": ["0", "17"], "--device": ["cpu"], "--key": ["y"]}  # fmt: skip
-BAD = {"--device": ["foo", "meta", "cuda:99", "", "mps"], "--key": ["z"], "--prior": ["nothing", "../x", "."],
-       "--operator": ["blurr", "", "eit"]}  # fmt: skip
+GOOD = {
+    "--noise": ["0.1", "1e-2", "3"],
+    "--df": ["4", "2.5"],
+    "--starts": ["1", "3"],
+    "--steps": ["2", "9"],
+    "--seed": ["0", "17"],
+    "--device": ["cpu"],
+    "--key": ["y"],
+}
+BAD = {
+    "--device": ["foo", "meta", "cuda:99", "", "mps"],
+    "--key": ["z"],
+    "--prior": ["nothing", "../x", "."],
+    "--operator": ["blurr", "", "eit"],
+}
 TABLES = {
     "size": ["3", "[3, 5]", "null"],
     "boundary": ["zero", '"reflect"', "circular"],
@@ -68,10 +79,19 @@ def setting(third_party, tmp_path, monkeypatch, capsys):
     y = np.linspace(0, 1, SIDE * SIDE).reshape(SIDE, SIDE)
     with_nan = np.where(y < 0.1, np.nan, y)
     kinds = {
-        "good.npy": y, "f2.npy": y.astype("f2"), "int.npy": (9 * y).astype(int), "batch.npy": np.stack([y, 1 - y]),
-        "nan.npy": with_nan, "inf.npy": np.where(y > 0.9, np.inf, y), "bool.npy": y > 0.5, "complex.npy": y + 1j,
-        "empty.npy": y[:0], "shape.npy": y[:-1], "huge.npy": 1e300 * y, "all-nan.npy": np.full_like(y, np.nan),
-    }  # fmt: skip
+        "good.npy": y,
+        "f2.npy": y.astype("f2"),
+        "int.npy": (9 * y).astype(int),
+        "batch.npy": np.stack([y, 1 - y]),
+        "nan.npy": with_nan,
+        "inf.npy": np.where(y > 0.9, np.inf, y),
+        "bool.npy": y > 0.5,
+        "complex.npy": y + 1j,
+        "empty.npy": y[:0],
+        "shape.npy": y[:-1],
+        "huge.npy": 1e300 * y,
+        "all-nan.npy": np.full_like(y, np.nan),
+    }
     for name, values in kinds.items():
         np.save(tmp_path / name, values)
     np.savez(tmp_path / "two.npz", y=y, z=y[:-1])
@@ -85,19 +105,51 @@ def setting(third_party, tmp_path, monkeypatch, capsys):
     save_prior(third_party.Segment(), tmp_path / "prior")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("onmanifold.plot.style.png", lambda figure, dpi: b"")
+    monkeypatch.setattr(Solution, "plot", lambda self: None)
+    monkeypatch.setattr(Solution, "plot_convergence", lambda self: None)
     return tmp_path
 
 
-MEASUREMENTS = ["good.npy", "good.npy", "good.npy", "f2.npy", "int.npy", "batch.npy", "nan.npy", "inf.npy", "bool.npy",
-                "complex.npy", "empty.npy", "shape.npy", "huge.npy", "all-nan.npy", "two.npz", "one.npz", "L.png",
-                "RGB.png", "RGBA.png", "LA.png", "P.png", "1.png", "text.npy", "y.txt", "missing.npy", ".", ""]  # fmt: skip
+MEASUREMENTS = [
+    "good.npy",
+    "good.npy",
+    "good.npy",
+    "f2.npy",
+    "int.npy",
+    "batch.npy",
+    "nan.npy",
+    "inf.npy",
+    "bool.npy",
+    "complex.npy",
+    "empty.npy",
+    "shape.npy",
+    "huge.npy",
+    "all-nan.npy",
+    "two.npz",
+    "one.npz",
+    "L.png",
+    "RGB.png",
+    "RGBA.png",
+    "LA.png",
+    "P.png",
+    "1.png",
+    "text.npy",
+    "y.txt",
+    "missing.npy",
+    ".",
+    "",
+]
 
 
 @st.composite
 def calls(draw):
     """Arguments of ``onmanifold solve``, most of them right."""
-    options = {"--operator": "blur", "--prior": "prior", "--measurement": draw(st.sampled_from(MEASUREMENTS)),
-               "--output": "out"}  # fmt: skip
+    options = {
+        "--operator": "blur",
+        "--prior": "prior",
+        "--measurement": draw(st.sampled_from(MEASUREMENTS)),
+        "--output": "out",
+    }
     for name in draw(st.lists(st.sampled_from(sorted(GOOD)), unique=True, max_size=4)):
         options[name] = draw(st.sampled_from(GOOD[name]))
     if draw(st.integers(0, 2)) == 0:
@@ -180,8 +232,20 @@ def check(setting, capsys, one):
     assert not missing or "--nan-is-missing" in arguments
 
 
-BROKEN = {"inf.npy", "bool.npy", "complex.npy", "empty.npy", "shape.npy", "huge.npy", "all-nan.npy", "text.npy",
-          "y.txt", "missing.npy", ".", ""}  # fmt: skip
+BROKEN = {
+    "inf.npy",
+    "bool.npy",
+    "complex.npy",
+    "empty.npy",
+    "shape.npy",
+    "huge.npy",
+    "all-nan.npy",
+    "text.npy",
+    "y.txt",
+    "missing.npy",
+    ".",
+    "",
+}
 
 
 def test_solve(fuzz, setting, capsys):
@@ -190,8 +254,28 @@ def test_solve(fuzz, setting, capsys):
 
 
 def test_any_words(fuzz, setting, capsys):
-    words = st.sampled_from(["solve", "priors", "operators", "tank", "atlas-report", "--help", "--version", "-x", "ring",
-                             "nowhere", "", "é", "--output", "out", "--level", "3", "--", "\udcff"])  # fmt: skip
+    words = st.sampled_from(
+        [
+            "solve",
+            "priors",
+            "operators",
+            "tank",
+            "atlas-report",
+            "--help",
+            "--version",
+            "-x",
+            "ring",
+            "nowhere",
+            "",
+            "é",
+            "--output",
+            "out",
+            "--level",
+            "3",
+            "--",
+            "\udcff",
+        ]
+    )
 
     def check_words(arguments):
         with pytest.raises(SystemExit) as caught:

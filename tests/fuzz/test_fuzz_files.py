@@ -1,4 +1,4 @@
-"""Readers of measurements, arrays and meshes on changed files: refused, or nothing that the file does not hold."""
+"""Readers of measurements, arrays and meshes on changed files: refused, or what the file holds."""
 
 import io
 import math
@@ -18,9 +18,14 @@ from onmanifold.operators.eit.measurements.files import read_table, save_measure
 PROTOCOL = Protocol.opposite(6)
 VALUES = np.random.default_rng(0).normal(size=PROTOCOL.full_shape).round(4)
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["flip", "drop", "insert", "cut", "double"]), st.floats(0, 1), st.integers(0, 255)),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    st.tuples(
+        st.sampled_from(["flip", "drop", "insert", "cut", "double"]),
+        st.floats(0, 1),
+        st.integers(0, 255),
+    ),
+    min_size=1,
+    max_size=4,
+)
 
 
 def changed(data, changes):

@@ -14,6 +14,8 @@ from scipy.stats import chi2
 
 from onmanifold import Autodiff, Gaussian, solve
 
+GOOD_STD = ["float", "numpy", "array", "tensor", "0-d", "f4"]
+ODD_STD = ["text", "negative", "zero", "nan"]
 ODD = [math.nan, math.inf, -math.inf, 1e300, -1e300, 1e-300, 1e38, 1e-38, 0.0]
 DTYPES = [
     "f2",
@@ -34,8 +36,16 @@ DTYPES = [
     "U",
     "M8[s]",
 ]
-TORCH = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int64, torch.bool,
-         torch.complex64]  # fmt: skip
+TORCH = [
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int8,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+]
 
 
 class Product(Autodiff):
@@ -69,43 +79,49 @@ def forms(matrix, like):
     }
 
 
-@st.composite
-def arrays(draw, values):
-    """An array as people have it: any dtype, layout and container, now and then with odd entries or shape."""
-    y = np.array(values, dtype=np.float64)
-    if draw(st.integers(0, 5)) == 0 and y.size:
+def good_array(draw, y, dtype):
+    """The numbers y in a form that loses nothing."""
+    way = draw(
+        st.sampled_from(
+            ["numpy", "torch", "list", "reversed", "readonly", "fortran", "grad", "int"]
+        )
+    )
+    tensor = torch.from_numpy(y).to(dtype)
+    return {
+        "numpy": lambda: y.astype(draw(st.sampled_from(["f4", "f8", ">f4", ">f8", "g"]))),
+        "torch": lambda: tensor.T.contiguous().T,
+        "list": y.tolist,
+        "reversed": lambda: np.flip(np.flip(y).copy()),
+        "readonly": lambda: np.broadcast_to(y, y.shape),
+        "fortran": lambda: np.asfortranarray(y),
+        "grad": lambda: tensor.requires_grad_(),
+        "int": lambda: np.rint(y).astype(draw(st.sampled_from(["i4", "i8", ">i8"]))),
+    }[way]()
+
+
+def odd_array(draw, y):
+    """The numbers y, one of them odd, in another shape, dtype or container; some of that is right, too."""
+    change = draw(
+        st.sampled_from(["entry", "entry", "empty", "flat", "more", "axis", "0-d", "none"])
+    )
+    if change == "entry":
+        y = y.copy()
         y.flat[draw(st.integers(0, y.size - 1))] = draw(st.sampled_from(ODD))
-    change = draw(st.sampled_from(["none"] * 8 + ["empty", "flat", "more", "axis", "0-d"]))
-    y = {
-        "none": y,
-        "empty": y[:0],
-        "flat": y.ravel(),
-        "more": y[:, :-1],
-        "axis": y[None],
-        "0-d": y[0, 0],
-    }[change]
-    way = draw(st.sampled_from(["numpy", "torch", "torch", "list", "masked", "reversed", "readonly", "fortran",
-                                "sparse", "grad", "none", "text"]))  # fmt: skip
+    shapes = {"empty": y[:0], "flat": y.ravel(), "more": y[:, :-1], "axis": y[None], "0-d": y[0, 0]}
+    y = np.asarray(shapes.get(change, y))
+    way = draw(st.sampled_from(["numpy", "torch", "masked", "sparse", "none", "text", "plain"]))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             if way == "numpy":
-                return np.asarray(y).astype(draw(st.sampled_from(DTYPES)))
+                return y.astype(draw(st.sampled_from(DTYPES)))
             if way == "torch":
-                return torch.tensor(np.array(y)).to(draw(st.sampled_from(TORCH)))
+                return torch.tensor(y).to(draw(st.sampled_from(TORCH)))
         except (ValueError, TypeError, OverflowError):
-            return np.asarray(y)
-    return {
-        "list": lambda: np.asarray(y).tolist(),
-        "masked": lambda: np.ma.masked_greater(y, 1e3),
-        "reversed": lambda: np.flip(np.flip(y).copy()),
-        "readonly": lambda: np.broadcast_to(y, y.shape),
-        "fortran": lambda: np.asfortranarray(y),
-        "sparse": lambda: torch.tensor(np.array(y)).to_sparse() if np.ndim(y) else y,
-        "grad": lambda: torch.tensor(np.array(y), requires_grad=True),
-        "none": lambda: None,
-        "text": lambda: str(y),
-    }[way]()  # fmt: skip
+            return y
+    sparse = torch.tensor(y).to_sparse() if y.ndim else y
+    odd = {"masked": np.ma.masked_greater(y, 0), "sparse": sparse, "none": None, "text": str(y)}
+    return odd.get(way, y)
 
 
 @st.composite
@@ -126,15 +142,19 @@ def tries(draw):
     x = prior.decode(prior.sample(batch, draw(st.integers(0, 99)))).double().numpy()
     y = x @ matrix.T + 0.1 * unit * source.normal(size=(batch, m))
     form = draw(st.sampled_from(list(forms(matrix, dtype))))
+    odd = draw(st.sampled_from(["nothing", "nothing", "measurement", "std", "seed", "starts"]))
+    measurement = odd_array(draw, y) if odd == "measurement" else good_array(draw, y, dtype)
     std = draw(st.sampled_from([None, 0.1, 0.01, 1.0]))
-    how = draw(
+    how = draw(st.sampled_from(ODD_STD if odd == "std" else GOOD_STD))
+    seed = draw(
         st.sampled_from(
-            ["float", "numpy", "array", "tensor", "0-d", "text", "negative", "zero", "nan", "f4"]
+            [True, 1.5, "1", 2**70] if odd == "seed" else [0, np.int64(3), np.uint8(2), -5]
         )
     )
-    seed = draw(st.sampled_from([0, 1, np.int64(3), np.uint8(2), True, 1.5, "1", -5, 2**70]))
-    starts = draw(st.sampled_from([None, 4, np.int32(8), 8, 0, -1, 2.5, True, "4"]))
-    return prior, matrix, form, draw(arrays(y)), std, unit, how, seed, starts
+    starts = draw(
+        st.sampled_from([0, -1, 2.5, True, "4"] if odd == "starts" else [None, 4, np.int32(8), 8])
+    )
+    return odd, prior, matrix, form, measurement, std, unit, how, seed, starts
 
 
 def noise(std, unit, how, m):
@@ -142,9 +162,17 @@ def noise(std, unit, how, m):
         return None, None
     s = std * unit
     given = {
-        "float": s, "numpy": np.float64(s), "array": np.full(m, s), "tensor": torch.full((m,), s).double(),
-        "0-d": np.array(s), "text": "loud", "negative": -s, "zero": 0.0, "nan": math.nan, "f4": np.float32(s),
-    }[how]  # fmt: skip
+        "float": s,
+        "numpy": np.float64(s),
+        "array": np.full(m, s),
+        "tensor": torch.full((m,), s).double(),
+        "0-d": np.array(s),
+        "text": "loud",
+        "negative": -s,
+        "zero": 0.0,
+        "nan": math.nan,
+        "f4": np.float32(s),
+    }[how]
     return given, s
 
 
@@ -153,8 +181,14 @@ def minimum(prior, matrix, y, std):
     if isinstance(prior, Affine):
         basis, centre = prior.matrix.double().numpy(), prior.centre.double().numpy()
         a, r = matrix @ basis / std[0], (y - matrix @ centre) / std[0]
-        rows, right = (a, r) if not std[1] else (
-            np.vstack([a, np.eye(a.shape[1])]), np.hstack([r, np.zeros((len(r), a.shape[1]))]))  # fmt: skip
+        rows, right = (
+            (a, r)
+            if not std[1]
+            else (
+                np.vstack([a, np.eye(a.shape[1])]),
+                np.hstack([r, np.zeros((len(r), a.shape[1]))]),
+            )
+        )
         scale = np.abs(rows).max() or 1.0
         z = np.linalg.lstsq(rows / scale, right.T / scale, rcond=None)[0].T
         return 0.5 * ((right - z @ rows.T) ** 2).sum(1)
@@ -179,7 +213,7 @@ def check(one):
         judge(*one)
 
 
-def judge(prior, matrix, form, measurement, std, unit, how, seed, starts):
+def judge(odd, prior, matrix, form, measurement, std, unit, how, seed, starts):
     given, s = noise(std, unit, how, len(matrix))
 
     def call():
@@ -196,9 +230,10 @@ def judge(prior, matrix, form, measurement, std, unit, how, seed, starts):
         and np.isfinite(good).all()
     )
     if isinstance(found, Refused):
+        assert odd != "nothing", f"refused what is right: {found.message}"
         return
     assert plain, "accepted a measurement that is no finite batch of numbers"
-    assert s is None or how not in ("text", "negative", "zero", "nan"), f"accepted a std {given!r}"
+    assert s is None or how not in ODD_STD, f"accepted a std {given!r}"
     assert not isinstance(seed, bool | float | str) and not isinstance(starts, bool | float | str)
     told = np.array([status.converged for status in found.status])
     scale = (max(unit, np.abs(good).max()) if s is None else s, s is not None)
