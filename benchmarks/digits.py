@@ -41,7 +41,7 @@ from onmanifold import (
     simulate,
     solve,
 )
-from onmanifold.descent.problem import build_problem
+from onmanifold.descent import build_problem
 from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.operators.mask import from_options as random_mask

@@ -85,7 +85,7 @@ def choose_command(
     for candidate in found:
         table.add_row(*(f"{value:.4g}" for value in candidate.values()))
     console.print(table)
-    with open(output / "charts.csv", "w", newline="") as file:
+    with open(output / "charts.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
         writer.writerows(found)

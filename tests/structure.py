@@ -76,7 +76,7 @@ def files(package: str) -> Iterator[Path]:
 
 def functions(file: Path) -> Iterator[tuple[int, str]]:
     """Lines, and place and name, of each function of a file."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if ast.get_docstring(node) is not None:
@@ -101,7 +101,7 @@ def check(package: str, allowed: dict[str, tuple[str, ...]]) -> bool:
     for lines, place in long or lengths[:1]:
         print(f"  {lines} lines: {place}{'' if long else ' is the longest'}")
 
-    sizes = {file: len(file.read_text().splitlines()) for file in sources}
+    sizes = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in sources}
     longest = max(sizes, key=lambda file: sizes[file])
     print(f"Files: {len(sizes)}, {sum(sizes.values())} lines; longest {longest}: {sizes[longest]}")
     return not groups and not long

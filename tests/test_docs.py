@@ -2,7 +2,10 @@
 
 import doctest
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +27,7 @@ def modules():
     for folder, package in FOLDERS.items():
         for file in sorted((ROOT / folder).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            if ">>>" in file.read_text():
+            if ">>>" in file.read_text(encoding="utf-8"):
                 yield ".".join((package, *parts)).removesuffix(".__init__")
 
 
@@ -34,7 +37,7 @@ def pages():
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
     ]:
-        if BLOCK.search(file.read_text()):
+        if BLOCK.search(file.read_text(encoding="utf-8")):
             yield file
 
 
@@ -57,8 +60,17 @@ def test_blocks_of_python(file, tmp_path, monkeypatch):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     for block in BLOCK.finditer(text):
         line = text[: block.start(1)].count("\n")
         code = compile("\n" * line + block.group(1), str(file), "exec")
         exec(code, namespace)
+
+
+def test_the_readme_runs_with_every_warning_as_an_error(tmp_path):
+    """In Python's development mode, and with our own warnings, which other tests let pass."""
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(BLOCK.findall((ROOT / "README.md").read_text())))
+    command = [sys.executable, "-W", "error", "-X", "dev", script]
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=500)

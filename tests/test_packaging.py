@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = {
     "src/onmanifold": "onmanifold",
     "operators": "onmanifold/operators",
@@ -87,7 +87,7 @@ def test_every_entry_point_loads():
 
 
 def test_lock_pins_versions_and_hashes_and_names_no_address():
-    text = (ROOT / "requirements.lock").read_text()
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"https?:|index-url|find-links|trusted-host|file:", text)
     blocks = re.split(r"\n(?=\S)", "\n".join(x for x in text.splitlines() if not x.startswith("#")))
     assert len(blocks) > 50
@@ -97,7 +97,7 @@ def test_lock_pins_versions_and_hashes_and_names_no_address():
 
 
 def test_lock_holds_every_dependency():
-    text = (ROOT / "requirements.lock").read_text()
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     locked = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
     extras = PROJECT["project"]["optional-dependencies"].values()
     for requirement in [*PROJECT["project"]["dependencies"], *(r for e in extras for r in e)]:
@@ -125,7 +125,7 @@ def tree(tmp_path):
     ],
 )
 def test_imports_between_the_parts(tree, file, line, verdict):
-    with open(tree / "onmanifold" / file, "a") as stream:
+    with open(tree / "onmanifold" / file, "a", encoding="utf-8") as stream:
         stream.write(f"\n{line}\n")
     code = (
         "import sys; sys.path.insert(0, ''); from importlinter.cli import lint_imports as lint;"

@@ -17,10 +17,11 @@ from torch.nn import functional
 from onmanifold.errors import InputError
 from onmanifold.priors.atlas.atlas import Atlas, AtlasConfig
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
-from onmanifold.priors.datasets import Dataset, part_of, stream
+from onmanifold.priors.datasets import Dataset, draw_examples, stream
 from onmanifold.priors.networks import default_network
 from onmanifold.priors.training.dimension import features
 from onmanifold.priors.training.method import Schedule, Table, TrainingMethod, check_examples
+from onmanifold.priors.training.values import NOISE, fitting_noise, some_examples, with_values
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class AtlasTraining(TrainingMethod):
         super().__init__(data, schedule, seed)
         self.atlas = atlas
         self.teacher = copy.deepcopy(atlas).requires_grad_(False)
-        pool, _ = part_of(data, "seeding").sample(schedule.pool, stream(seed, "seeding"))
+        pool = draw_examples(data, "seeding", schedule.pool, stream(seed, "seeding"))
         what = f"{atlas.num_charts} charts (lower them, or enlarge schedule.pool)"
         check_examples(pool, atlas.x_shape, atlas.num_charts, what)
         points = features(pool)
@@ -98,15 +99,29 @@ class AtlasTraining(TrainingMethod):
     def prepare(cls, data: Dataset, model: Table, schedule: Table, loss: Table, seed: int) -> Self:
         if loss:
             raise InputError(f"the atlas has no [loss] to choose: {', '.join(loss)}")
+        model = cls._fitted(data, model, seed)
         atlas = Atlas(AtlasConfig(x_shape=data.x_shape, **model))
         return cls(atlas, data, AtlasSchedule(**schedule), seed)
+
+    @staticmethod
+    def _fitted(data: Dataset, model: Table, seed: int) -> Table:
+        """The table ``[model]`` with background, amplitude and noise in the unit of the data."""
+        chart = model.get("chart", {})
+        if "amplitude" in chart:
+            return model
+        x = some_examples(data, seed)
+        chart = with_values(chart, x)
+        if "amplitude" not in chart:
+            return model
+        sigma_x = fitting_noise(model.get("sigma_x"), chart["amplitude"], x)
+        return model | {"chart": chart, "sigma_x": sigma_x}
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         chart = default_network(x[0].shape)
         spread = float(x.std(dim=0).norm())
         return {
-            "model": {"dim": dim, "charts": 4, "sigma_x": 0.02 * spread, "chart": chart},
+            "model": {"dim": dim, "charts": 4, "sigma_x": NOISE * spread, "chart": chart},
             "schedule": {"seeding": 500, "joint": 4000, "overlap": 1000, "learning_rate": 2e-3},
         }
 
@@ -117,7 +132,7 @@ class AtlasTraining(TrainingMethod):
     def draw(self, step: int) -> dict[str, Tensor]:
         n, dim = self.schedule.batch_size, self.atlas.dim
         generator = stream(self.seed, "train", step)
-        x, _ = part_of(self.data, "train").sample(n, generator)
+        x = draw_examples(self.data, "train", n, generator)
         latent = self.atlas.density.sample(n, dim, generator).float()
         return {"x": x, "noise": torch.randn((n, dim), generator=generator), "latent": latent}
 
@@ -163,7 +178,7 @@ class AtlasTraining(TrainingMethod):
             return
         for k in self.revival.dead():
             generator = stream(self.seed, "seeding", step)
-            pool, _ = part_of(self.data, "seeding").sample(schedule.pool, generator)
+            pool = draw_examples(self.data, "seeding", schedule.pool, generator)
             fresh = self.revival.revive(self.atlas, k, pool.to(self.device), step, self.seed + step)
             for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
                 self.trainer.optimizers[0].state.pop(parameter, None)

@@ -9,8 +9,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from onmanifold.checks import as_generator
-from onmanifold.errors import InputError
+from onmanifold.checks import as_generator, check_count, check_field, check_number, check_shape
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.atlas.chart import Chart
 from onmanifold.priors.atlas.density import SoftBox
@@ -25,7 +24,7 @@ class AtlasConfig:
         x_shape: shape of the unknown.
         dim: latent dimension d.
         charts: number of charts K.
-        sigma_x: standard deviation of the data around the manifold.
+        sigma_x: standard deviation of the data around the manifold, in their unit.
         sigma_z: standard deviation of the encoder's latent noise.
         steepness: decay of the latent density outside the unit box.
         flow: arguments of :class:`LatentFlow`.
@@ -42,12 +41,11 @@ class AtlasConfig:
     chart: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x_shape", tuple(self.x_shape))
-        for name in ("dim", "charts", "sigma_x", "sigma_z", "steepness"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"AtlasConfig: {name} has to be positive, got {getattr(self, name)}"
-                )
+        object.__setattr__(self, "x_shape", check_shape(self.x_shape, "AtlasConfig: x_shape"))
+        for name in ("dim", "charts"):
+            check_field(self, name, check_count)
+        for name in ("sigma_x", "sigma_z", "steepness"):
+            check_field(self, name, check_number)
 
 
 class Atlas(ManifoldPrior):
@@ -110,7 +108,7 @@ class Atlas(ManifoldPrior):
         return self.density.log_prob(z) + self.log_weights[chart]
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
-        source = as_generator(generator)
+        n, source = check_count(n, "n"), as_generator(generator)
         weights = self.log_weights.detach().exp().double().cpu()
         chart = torch.multinomial(weights, n, replacement=True, generator=source)
         z = self.density.sample(n, self.dim, source)

@@ -7,7 +7,7 @@ around the disk, and :math:`P` keeps what is inside. A code :math:`a \in R^d` an
 at first, change each other in turn, with any networks :math:`g_i` (code to image) and :math:`h_i`
 (image to code):
 
-.. math::  b \leftarrow b + P g_i(a), \qquad a \leftarrow a + h_i(b), \qquad x = x_0 + b + s\, Q^T a.
+.. math::  b \leftarrow b + P g_i(a), \qquad a \leftarrow a + h_i(b), \qquad x = x_0 + c\,(b + s\, Q^T a).
 
 Every line can be undone whatever the networks are, so the encoder, which undoes them in reverse, is
 an exact left inverse of the decoder: untrained as well as trained. With one pair of convolutional
@@ -21,6 +21,7 @@ the couplings arranged such that a chart costs as little as a plain autoencoder.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
+from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.priors.networks import network_pair
 
@@ -47,6 +49,7 @@ class Chart(nn.Module):
         support: where images differ from the ``background``: ``"all"`` pixels, or those of the
             ``"disk"`` that fills the image.
         background: value x_0 that images are relative to.
+        amplitude: unit c of the networks: how far values are from the background, at most or so.
 
     Example:
         >>> chart = Chart(2, (5,), couplings=2, network="dense", options={"hidden": 8})
@@ -69,15 +72,25 @@ class Chart(nn.Module):
         scale: float = 1.0,
         support: str = "all",
         background: float = 0.0,
+        amplitude: float = 1.0,
     ) -> None:
         super().__init__()
+        dim, couplings = (
+            check_count(dim, "Chart: dim"),
+            check_count(couplings, "Chart: couplings", 0),
+        )
+        scale, amplitude = check_number(scale, "Chart: scale"), check_number(amplitude, "amplitude")
         if not 1 <= dim <= int(np.prod(x_shape)):
             raise InputError(f"Chart: dim {dim} has to be from 1 to the size of {tuple(x_shape)}")
         self.dim, self.x_shape, self.scale = dim, tuple(x_shape), scale
         pairs = [network_pair(network, dim, self.x_shape, options or {}) for _ in range(couplings)]
         self.to_image = nn.ModuleList(g for g, _ in pairs)
         self.to_code = nn.ModuleList(h for _, h in pairs)
-        self.everywhere, self.background = support == "all", background
+        self.everywhere, self.background = (
+            support == "all",
+            check_number(background, "Chart: background", low=-inf),
+        )
+        self.amplitude = amplitude
         # Neither is learned; both are made again from the arguments, so neither is stored.
         mask, self._exact_basis = _split(support, dim, self.x_shape)
         self.register_buffer("mask", mask, persistent=False)
@@ -92,11 +105,13 @@ class Chart(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """``(B, d) -> (B, *x_shape)``."""
         code, image = self._couple(z)
-        return self.background + image + self._hide(code)
+        if self.amplitude == 1:
+            return self.background + image + self._hide(code)
+        return self.background + self.amplitude * (image + self._hide(code))
 
     def hidden(self, z: Tensor) -> Tensor:
         """What ``decode(z)`` writes into the hidden directions, ``(B, d)``: zero where the networks agree."""
-        return self._couple(z)[0]
+        return self.amplitude * self._couple(z)[0]
 
     def _couple(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The couplings: s a, ``(B, d)``, and b, ``(B, *x_shape)``."""
@@ -109,6 +124,8 @@ class Chart(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""
         x = x - self.background
+        if self.amplitude != 1:
+            x = x / self.amplitude
         code = x.flatten(1) @ self.basis.T
         b = self._visible(x)
         a: Tensor = code / self.scale

@@ -22,7 +22,7 @@ from onmanifold.checks import as_generator, check_batch, check_count
 from onmanifold.errors import InputError
 from onmanifold.geometry import jacobian
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.priors.datasets import part_of, stream
+from onmanifold.priors.datasets import draw_examples, stream
 
 LINK = 0.01  # share of a chart from which on two charts count as connected
 INACTIVE = 0.1  # of the latent variance; a coordinate whose codes make less of it says nothing
@@ -186,8 +186,7 @@ def coverage(prior: ManifoldPrior, data: Any, n: int = 10_000, seed: int = 0) ->
         tolerance = 3 * data.noise + 0.02 * diameter
     if hasattr(data, "distance"):
         to_data = data.distance(decoded(prior, prior.sample(n, seed)))
-    relative = to_atlas / x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-    return Coverage(to_atlas, relative, to_data, diameter, tolerance)
+    return Coverage(to_atlas, relative_to_norm(to_atlas, x), to_data, diameter, tolerance)
 
 
 @torch.no_grad()
@@ -256,8 +255,21 @@ def decode_encode(prior: ManifoldPrior, n: int = 200, seed: int = 0) -> float:
 def held_out(data: Any, n: int, seed: int = 0) -> Tensor:
     """``n`` examples of a data set ``(n, *x_shape)`` that training never saw."""
     check_count(n, "number of examples")
-    examples: Tensor = part_of(data, "held-out").sample(n, stream(seed, "held-out"))[0]
-    return examples
+    return draw_examples(data, "held-out", n, stream(seed, "held-out"))
+
+
+def relative_to_norm(distance: Tensor, x: Tensor) -> Tensor:
+    """Distances ``(B,)`` as shares of the norms of examples ``(B, *x_shape)``.
+
+    Where a norm is 0 the mean of all takes its place.
+
+    Example:
+        >>> relative_to_norm(torch.ones(2), torch.tensor([[0.0, 0.0], [0.0, 4.0]]))
+        tensor([0.5000, 0.2500])
+    """
+    norm = x.flatten(1).norm(dim=1)
+    norm = torch.where(norm > 0, norm, norm.mean())
+    return distance / norm.clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def chart_samples(prior: ManifoldPrior, n: int, seed: int = 0) -> list[Tensor]:

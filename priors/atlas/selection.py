@@ -10,7 +10,7 @@ import torch
 
 from onmanifold.checks import check_number
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.diagnostics import chart_distances, held_out
+from onmanifold.priors.atlas.diagnostics import chart_distances, held_out, relative_to_norm
 from onmanifold.priors.datasets import stream
 from onmanifold.priors.training.evaluation import log_likelihood
 from onmanifold.priors.training.recipe import Recipe
@@ -56,7 +56,7 @@ def compare_charts(
         assert isinstance(atlas, Atlas)
         bound = log_likelihood(atlas, x, stream(recipe.seed, "held-out", 1)).double()
         best, chart = chart_distances(atlas, x).min(dim=1)
-        relative = best / x.flatten(1).norm(dim=1)
+        relative = relative_to_norm(best, x)
         usage = torch.bincount(chart, minlength=number) / len(x)
         found.append(
             {

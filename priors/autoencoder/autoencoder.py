@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from onmanifold.checks import as_generator, check_count
+from onmanifold.checks import as_generator, check_count, check_field, check_number, check_shape
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.autoencoder.mixture import GaussianMixture
@@ -34,6 +34,8 @@ class AutoencoderConfig:
             codes that are a thin set of lower dimension than ``dim``.
         whiten: whether the codes of the examples are given mean zero and unit covariance after training, by
             linear maps that the networks take in: the same manifold in other coordinates.
+        background: value that the networks take for 0.
+        amplitude: what they take for 1: how far values are from the background, at most or so.
     """
 
     x_shape: tuple[int, ...]
@@ -43,11 +45,15 @@ class AutoencoderConfig:
     components: int = 10
     tube: bool = False
     whiten: bool = False
+    background: float = 0.0
+    amplitude: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x_shape", tuple(self.x_shape))
-        check_count(self.dim, "dim")
-        check_count(self.components, "components")
+        object.__setattr__(self, "x_shape", check_shape(self.x_shape, "x_shape"))
+        for name in ("dim", "components"):
+            check_field(self, name, check_count)
+        check_field(self, "amplitude", check_number)
+        check_field(self, "background", check_number, low=-inf)
         if self.dim > prod(self.x_shape):
             raise InputError(
                 f"dim {self.dim} has to be from 1 to the size of {self.x_shape}, {prod(self.x_shape)}"
@@ -105,18 +111,29 @@ class Autoencoder(ManifoldPrior):
         return float(self.error)
 
     def decode_chart(self, z: Tensor, chart: int) -> Tensor:
-        x: Tensor = self.decoder(z + self.centre)
-        return x
+        return self.in_unit(self.decoder(z + self.centre))
 
     def encode_chart(self, x: Tensor, chart: int) -> Tensor:
-        z: Tensor = self.encoder(x) - self.centre
+        z: Tensor = self.encoder(self.normalized(x)) - self.centre
         return z
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """What the networks see of unknowns ``(B, *x_shape)``."""
+        if self.settings.amplitude == 1 and self.settings.background == 0:
+            return x
+        return (x - self.settings.background) / self.settings.amplitude
+
+    def in_unit(self, seen: Tensor) -> Tensor:
+        """The inverse of :meth:`normalized`."""
+        if self.settings.amplitude == 1 and self.settings.background == 0:
+            return seen
+        return self.settings.background + self.settings.amplitude * seen
 
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
         return self.density.log_prob(z)
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
-        z = self.density.sample(n, as_generator(generator))
+        z = self.density.sample(check_count(n, "n"), as_generator(generator))
         z = torch.clamp(z, -self.latent_box, self.latent_box)
         chart = torch.zeros(n, dtype=torch.long, device=self.device)
         return self.project_code(Point(chart, z))
@@ -137,7 +154,7 @@ class Autoencoder(ManifoldPrior):
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """What the encoder network makes of examples ``(n, *x_shape)``, not centred: ``(n, d)``."""
-        return torch.cat([self.encoder(part) for part in x.split(BATCH)])
+        return torch.cat([self.encoder(self.normalized(part)) for part in x.split(BATCH)])
 
     @torch.no_grad()
     def fit_latents(self, x: Tensor, seed: int) -> None:

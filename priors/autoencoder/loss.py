@@ -15,7 +15,7 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
-from onmanifold.priors.datasets import Dataset, part_of, stream
+from onmanifold.priors.datasets import Dataset, draw_examples, part_of, stream
 from onmanifold.priors.networks import default_network
 from onmanifold.priors.training.method import (
     Numbers,
@@ -24,6 +24,7 @@ from onmanifold.priors.training.method import (
     TrainingMethod,
     check_examples,
 )
+from onmanifold.priors.training.values import some_examples, with_values
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,15 @@ class AutoencoderTraining(TrainingMethod):
             )
         self.model, self.options = model, options
         x = examples_of(data, schedule.examples, seed)
-        check_examples(x, model.x_shape, 2, "an autoencoder")
-        self.register_buffer("examples", x, persistent=False)
+        check_examples(x, model.x_shape, *self._needed(model, schedule))
+        # as the networks see them: numbers of order one, whatever the unit of the data
+        self.register_buffer("examples", model.normalized(x), persistent=False)
         self.set_up()
 
     @classmethod
     def prepare(cls, data: Dataset, model: Table, schedule: Table, loss: Table, seed: int) -> Self:
+        if "amplitude" not in model:
+            model = with_values(model, some_examples(data, seed))
         autoencoder = Autoencoder(
             AutoencoderConfig(data.x_shape, **{**cls.model_defaults, **model})
         )
@@ -107,6 +111,18 @@ class AutoencoderTraining(TrainingMethod):
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+
+    @staticmethod
+    def _needed(model: Autoencoder, schedule: AutoencoderSchedule) -> tuple[int, str]:
+        """How many different examples it takes, and what takes them."""
+        config = model.settings
+        if schedule.fitted < config.components:
+            raise InputError(
+                f"schedule: fitted = {schedule.fitted} examples, but the latent density has "
+                f"{config.components} components; take more, or fewer components"
+            )
+        needed = max(2, config.components, config.dim + 1 if config.whiten else 0)
+        return needed, f"{needed} are needed, for components = {config.components} (lower them)"
 
     @property
     def prior(self) -> Autoencoder:
@@ -133,12 +149,17 @@ class AutoencoderTraining(TrainingMethod):
         return reconstructed
 
     def error(self, x: Tensor, found: Tensor) -> Tensor:
-        """Mean squared error, each entry weighted by ``weights(x)`` of the data where they have that."""
+        """Mean squared error, each entry weighted by ``weights(x)`` of the data where they have that.
+
+        Args:
+            x: examples as the networks see them; the data's weights are those of the original ones.
+            found: their reconstructions.
+        """
         off = (found - x).square()
         weigh = getattr(self.data, "weights", None)
         if weigh is None:
             return off.mean()
-        weights: Tensor = weigh(x)
+        weights: Tensor = weigh(self.model.in_unit(x))
         return (weights * off).sum() / weights.sum()
 
     def draw(self, step: int) -> dict[str, Tensor]:
@@ -155,7 +176,8 @@ class AutoencoderTraining(TrainingMethod):
 
     def finish(self) -> None:
         self.model.eval()
-        self.model.fit_latents(self.examples[: self.schedule.fitted], self.seed)
+        x = self.model.in_unit(self.examples[: self.schedule.fitted])
+        self.model.fit_latents(x, self.seed)
 
 
 def examples_of(data: Dataset, n: int, seed: int) -> Tensor:
@@ -164,5 +186,5 @@ def examples_of(data: Dataset, n: int, seed: int) -> Tensor:
     generator = stream(seed, "seeding")
     finite: Tensor | None = getattr(part, "x", None)
     if finite is None:
-        return part.sample(n, generator)[0]
+        return draw_examples(data, "train", n, generator)
     return finite[torch.randperm(len(finite), generator=generator)[:n]]

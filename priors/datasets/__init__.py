@@ -2,7 +2,15 @@
 
 from onmanifold.priors.datasets.array_file import ArrayFile
 from onmanifold.priors.datasets.bar import Bar
-from onmanifold.priors.datasets.base import Dataset, Examples, part_of, pixel_grid, stream
+from onmanifold.priors.datasets.base import (
+    Dataset,
+    Examples,
+    check_channels,
+    draw_examples,
+    part_of,
+    pixel_grid,
+    stream,
+)
 from onmanifold.priors.datasets.curves import Sine, Spiral
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, nearest_rendering
 from onmanifold.priors.datasets.mnist import FashionMnist, Mnist
@@ -37,6 +45,8 @@ __all__ = [
     "TorusDisk",
     "TwoBalls",
     "TwoCircles",
+    "check_channels",
+    "draw_examples",
     "nearest_rendering",
     "part_of",
     "pixel_grid",

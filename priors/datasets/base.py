@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import math
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_count, check_field
 from onmanifold.errors import InputError
+from onmanifold.tensors import as_real
 
 SPLITS = ("train", "seeding", "validation", "held-out")
+CHANNELS = 4  # of a picture at most: red, green, blue, and how opaque
 
 
 class Examples(NamedTuple):
@@ -55,10 +60,23 @@ class SquareImages:
 
     size: int
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
     @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of one image."""
         return (1, self.size, self.size)
+
+
+def check_numbers(data: Any) -> None:
+    """Raise unless the ``size`` of a dataclass is an int of at least 1, and its other numbers are finite."""
+    for field in fields(data):
+        value = getattr(data, field.name)
+        if field.name == "size":
+            check_field(data, "size", check_count)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{type(data).__name__}: {field.name} has to be finite, got {value}")
 
 
 def stream(seed: int, split: str, index: int = 0) -> torch.Generator:
@@ -86,6 +104,31 @@ def part_of(data: Dataset, split: str) -> Dataset:
     part = getattr(data, "part", None)
     seen: Dataset = data if part is None else part(split)
     return seen
+
+
+def check_channels(x_shape: tuple[int, ...], name: str) -> None:
+    """Raise where images look as if their channels came last, ``(H, W, C)``.
+
+    Example:
+        >>> check_channels((28, 28, 3), "faces.npy")
+        Traceback (most recent call last):
+        onmanifold.errors.InputError: faces.npy: images (28, 28, 3) have their channels last, expected ...
+    """
+    if len(x_shape) == 3 and x_shape[2] <= CHANNELS < min(x_shape[:2]):
+        raise InputError(
+            f"{name}: images {tuple(x_shape)} have their channels last, expected (n, C, H, W): move them by "
+            "numpy.moveaxis(x, -1, 1)"
+        )
+
+
+def draw_examples(data: Dataset, split: str, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` examples for a split in float32, ``(n, *x_shape)``: numpy's arrays and integers, too.
+
+    Raises:
+        TypeError: complex or boolean examples, or no numbers at all.
+    """
+    x = part_of(data, split).sample(n, generator)[0]
+    return as_real(x, "data").float()
 
 
 def pixel_grid(size: int, half_width: float) -> tuple[Tensor, Tensor]:

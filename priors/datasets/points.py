@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmanifold.autodiff import jvp
 from onmanifold.checks import as_generator
-from onmanifold.priors.datasets.base import Examples, uniform
+from onmanifold.priors.datasets.base import Examples, check_numbers, uniform
 
 
 class NoisyPoints(ABC):
@@ -29,6 +29,9 @@ class NoisyPoints(ABC):
 
     x_shape: tuple[int, ...]
     noise: float
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Tensor:

@@ -139,8 +139,14 @@ class FlatTraining(AutoencoderTraining):
         generator = stream(self.seed, "train", step)
         if step < self.schedule.start * self.schedule.encoder:
             x, distance = self.pairs.draw_far(self.schedule.batch_size, generator)
-            return {"x": x, "aim": self.scaling.place(distance)}
-        return self.pairs.draw(self.schedule.batch_size, generator)._asdict()
+            return {"x": self._seen(x), "aim": self.scaling.place(distance)}
+        pairs = self.pairs.draw(self.schedule.batch_size, generator)
+        images = {name: self._seen(getattr(pairs, name)) for name in ("start", "end", "between")}
+        return pairs._replace(**images)._asdict()
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Examples of the pairs as the networks see them, as those of a graph already are."""
+        return x if isinstance(self.pairs, GraphPairs) else self.model.normalized(x)
 
     def extras(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         length = self.options.noise * torch.rand((len(rows), 1), generator=generator)
@@ -178,7 +184,7 @@ class FlatTraining(AutoencoderTraining):
         Tangent spaces are those of the nearest codes around each. At the border of the manifold these lie
         all on one side: half of a disk, whose mean is 0.64 mean distances from its middle.
         """
-        codes = self.model.codes(self.examples)
+        codes = self.model.codes(self.model.in_unit(self.examples))
         near = nearest_neighbours(codes, self.options.k, name="loss: k")[1]
         dim = max(1, round(intrinsic_dimension(codes, self.options.k)))
         edges = codes[near] - codes[:, None]

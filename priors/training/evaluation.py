@@ -12,10 +12,16 @@ from torch import Tensor
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.atlas import Atlas
-from onmanifold.priors.atlas.diagnostics import chart_distances, coverage, decode_encode, held_out
+from onmanifold.priors.atlas.diagnostics import (
+    chart_distances,
+    coverage,
+    decode_encode,
+    held_out,
+    relative_to_norm,
+)
 from onmanifold.priors.datasets import Dataset, stream
+from onmanifold.priors.training.checkpoints import read_checkpoint
 from onmanifold.priors.training.recipe import Recipe
-from onmanifold.priors.training.run import Checkpoints
 
 DRAWS = 4  # samples of the encoders' noise that a bound of the likelihood is the mean of
 CHUNK = 100  # examples whose likelihood is computed at once
@@ -23,7 +29,7 @@ CHUNK = 100  # examples whose likelihood is computed at once
 
 def store(recipe: Recipe, prior: ManifoldPrior, output: Path) -> None:
     """Write a trained prior and its card, in 16 bits; the card's metrics are those after rounding."""
-    state = Checkpoints.read(output / "checkpoints")
+    state = read_checkpoint(output / "checkpoints")
     rounded = prior.half().float()
     run = {"seconds": round(state["seconds"]), "device": state["device"]} if state else None
     save_prior(rounded, output, card(recipe, rounded, run), half=True)
@@ -80,16 +86,16 @@ def held_out_metrics(
     x = held_out(data, n, seed).to(prior.device, prior.dtype)
     errors = chart_distances(prior, x)
     best = errors.amin(dim=1)
-    relative = best / x.flatten(1).norm(dim=1)
+    relative = relative_to_norm(best, x)
     size, span = x[0].numel(), float(x.max() - x.min())
-    psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=1e-12))
+    psnr = 20 * torch.log10(math.sqrt(size) / best.clamp(min=torch.finfo(x.dtype).tiny))
     return {
         **_coverage(prior, data, seed),
         "held_out_examples": len(x),
         "relative_error": _digits(relative.median()),
         "relative_error_95": _digits(relative.quantile(0.95)),
         "mean_squared_error": _digits(best.square().mean() / size),
-        "psnr": _digits(psnr.median() + 20 * math.log10(span)),
+        "psnr": _digits(psnr.median() + 20 * math.log10(span or 1.0)),
         "psnr_peak_1": _digits(psnr.median()),
         "decode_encode": _digits(decode_encode(prior, min(n, 200))),
         **({"inverse_error": _digits(prior.inverse_error)} if prior.inverse_error else {}),

@@ -18,7 +18,7 @@ from torch import Tensor
 from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
-from onmanifold.priors.datasets import Dataset
+from onmanifold.priors.datasets import Dataset, check_channels
 
 Table = dict[str, Any]
 """A table of a recipe."""
@@ -39,9 +39,12 @@ class Numbers:
             value, name = getattr(self, field.name), f"{self.table}: {field.name}"
             zero = field.name in self.or_zero
             if field.type == "int":
-                check_count(value, name, at_least=0 if zero else 1)
-            elif not (zero and value == 0 or value is field.default is None):
-                check_number(value, name)
+                value = check_count(value, name, at_least=0 if zero else 1)
+            elif zero and value == 0:
+                value = 0.0
+            elif not value is field.default is None:
+                value = check_number(value, name)
+            object.__setattr__(self, field.name, value)  # numpy's scalars become Python's
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) 
     Raises:
         ValueError: another shape than ``(n, *x_shape)``, NaN, all the same, or too few different ones.
     """
+    check_channels(x_shape, "data")
     check_batch(x, x_shape, "data")
     bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
     if bad:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
 
 from onmanifold.checks import check_count
 from onmanifold.entry_points import METHODS, load, plugins
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.datasets import Dataset, part_of, stream
 from onmanifold.priors.training.dimension import intrinsic_dimension
 from onmanifold.priors.training.method import TrainingMethod
 
 PRECISIONS = ("32-true", "bf16-mixed")
+LARGEST_SEED = 2**32 - 1
 RECIPES = Path(str(files("onmanifold.priors"))) / "recipes"
 
 
@@ -50,6 +54,21 @@ class Recipe:
     precision: str = "32-true"
     threads: int | None = None
 
+    def __post_init__(self) -> None:
+        seed = check_count(self.seed, "seed", at_least=0)
+        if seed > LARGEST_SEED:
+            raise InputError(f"seed has to be at most {LARGEST_SEED}, got {seed}")
+        threads = None if self.threads is None else check_count(self.threads, "threads")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        for name in ("card", "data", "model", "schedule", "loss"):
+            table = getattr(self, name)
+            if not isinstance(table, Mapping):
+                raise InputTypeError(f"[{name}] has to be a table, got {type(table).__name__}")
+            object.__setattr__(self, name, _plain(table, f"[{name}]"))
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "threads", threads)
+
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
         """Read a recipe file, or a shipped recipe by its name.
@@ -68,17 +87,12 @@ class Recipe:
                 f"no recipe {str(path)!r}; shipped: {', '.join(shipped)}, or give a file"
             )
         try:
-            tables = tomllib.loads(file.read_text())
+            tables = tomllib.loads(file.read_text("utf-8-sig"))
             if "file" in tables.get("data", {}):  # is named relative to the recipe
                 tables["data"]["file"] = str(file.parent / tables["data"]["file"])
-            recipe = cls(**tables)
-            if recipe.precision not in PRECISIONS:
-                raise InputError(f"precision {recipe.precision!r}; known: {', '.join(PRECISIONS)}")
-            if recipe.threads is not None:
-                check_count(recipe.threads, "threads")
+            return cls(**tables)
         except (TypeError, ValueError) as error:
             raise InputError(f"{file.name}: {error}") from error
-        return recipe
 
     @classmethod
     def default(cls, method: str, data: str) -> Recipe:
@@ -146,6 +160,29 @@ class Recipe:
             return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
         except (LookupError, TypeError, ValueError) as error:
             raise InputError(f"recipe {self.name}: {error}") from error
+
+
+def _plain(value: Any, name: str) -> Any:
+    """``value`` of what JSON and TOML hold: a recipe goes into cards and checkpoints, which hold no objects.
+
+    Numpy's scalars and arrays become numbers and lists, paths become text.
+
+    Raises:
+        TypeError: another object, and where it is.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, f"{name}: {key}") for key, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each, name) for each in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputTypeError(
+        f"{name} has to be a number, text, list or table, got {type(value).__name__}"
+    )
 
 
 def method_names() -> list[str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,12 @@ from torch.utils.data import DataLoader
 
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
+from onmanifold.priors.training.checkpoints import FILE, read_checkpoint, write_checkpoint
+from onmanifold.priors.training.identity import check_same, identity
 from onmanifold.priors.training.method import TrainingMethod
 from onmanifold.priors.training.recipe import Recipe
+from onmanifold.priors.training.values import warn_if_nothing_learned
+from onmanifold.storage import DamagedFile, check_folder
 
 EPOCH = 100  # steps between checkpoints
 
@@ -66,30 +68,35 @@ class Checkpoints(Callback):
         resume: whether to go on from the checkpoint there, if there is one.
 
     Raises:
-        ValueError: the checkpoint there belongs to another recipe.
+        ValueError: the checkpoint there is damaged, or belongs to another recipe or other data.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, resume: bool) -> None:
-        self.folder, self.recipe = folder, asdict(recipe)
-        self.state = self.read(folder) if resume else None
+    def __init__(self, folder: Path, recipe: Recipe, module: TrainingMethod, resume: bool) -> None:
+        self.folder, self.identity = folder, identity(recipe, module.data)
+        self.state = read_checkpoint(folder) if resume else None
         if self.state is not None:
-            _check_same(self.state["recipe"], self.recipe, folder)
+            check_same(self.state["identity"], self.identity, f"the checkpoint in {folder}")
+            self._load(module)
         self.start = 0 if self.state is None else int(self.state["step"])
         self.seconds = 0.0 if self.state is None else float(self.state["seconds"])
         self.losses: list[float] = []
 
-    @staticmethod
-    def read(folder: Path) -> dict[str, Any] | None:
-        """The state in a folder, or None. Read as tensors and numbers: no code is executed."""
-        file = folder / "last.ckpt"
-        return torch.load(file, weights_only=True) if file.exists() else None
+    def _load(self, module: TrainingMethod) -> None:
+        assert self.state is not None
+        try:
+            module.load_state_dict(self.state["module"])
+        except (RuntimeError, TypeError, AttributeError) as error:
+            message = " ".join(str(error).split())[:300]
+            raise DamagedFile(
+                f"the checkpoint in {self.folder} does not fit to its own recipe ({message}): another "
+                "version wrote it, or it was altered; train without --resume"
+            ) from error
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         self.began = time.perf_counter()
         if self.state is not None:
-            pl_module.load_state_dict(self.state["module"])
             trainer.optimizers[0].load_state_dict(self.state["optimizer"])
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.state["scheduler"])
         elif trainer.is_global_zero:
@@ -115,41 +122,26 @@ class Checkpoints(Callback):
             "step": step,
             "seconds": self.seconds + time.perf_counter() - self.began,
             "device": trainer.strategy.root_device.type,
-            "recipe": self.recipe,
+            "identity": self.identity,
             "module": pl_module.state_dict(),
             "optimizer": trainer.optimizers[0].state_dict(),
             "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.folder / "next.ckpt")
-        os.replace(self.folder / "next.ckpt", self.folder / "last.ckpt")  # never half written
-        with open(self.folder / "loss.csv", "a") as stream:
+        write_checkpoint(self.folder, state)
+        with open(self.folder / "loss.csv", "a", encoding="utf-8") as stream:
             stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
         self.losses.clear()
 
     def _stop(self, what: str, step: int) -> None:
-        last = self.read(self.folder)
+        last = read_checkpoint(self.folder)
         kept = (
-            f"{self.folder / 'last.ckpt'} keeps the state after step {last['step']}"
+            f"{self.folder / FILE} keeps the state after step {last['step']}"
             if last is not None
             else "there is no checkpoint yet"
         )
         raise Diverged(
             f"training diverged at step {step}: {what}. {kept}; lower schedule.learning_rate or "
             "schedule.clip"
-        )
-
-
-def _check_same(stored: dict[str, Any], recipe: dict[str, Any], folder: Path) -> None:
-    """Raise unless a checkpoint's recipe trains the same weights as ``recipe``."""
-    other = [key for key in recipe if key != "card" and stored.get(key) != recipe[key]]
-    if other:
-        differences = "; ".join(
-            f"{key}: {stored.get(key)} there, {recipe[key]} here" for key in other
-        )
-        raise InputError(
-            f"the checkpoint in {folder} belongs to another recipe ({differences}): give another "
-            "folder, or train without --resume"
         )
 
 
@@ -176,13 +168,17 @@ def train(
         The trained prior, in evaluation mode.
 
     Raises:
-        ValueError: a recipe or data that cannot be trained, or a checkpoint of another recipe; found
-            before the first step.
+        ValueError: a recipe or data that cannot be trained, or a checkpoint that is damaged, or of another
+            recipe or of other data; found before the first step.
         Diverged: the loss or the weights became NaN or infinite; the last good checkpoint stays.
+
+    Warns:
+        ValueRangeWarning: a number of the recipe does not fit to the range of the data's values.
+        NothingLearned: examples are no nearer to the prior than to their mean.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
     module = recipe.prepare()
-    checkpoints = Checkpoints(Path(output), recipe, resume)
+    checkpoints = Checkpoints(check_folder(output), recipe, module, resume)
     remaining = module.schedule.steps - checkpoints.start
     with _quiet(), _threads(recipe.threads):
         trainer = lightning.Trainer(
@@ -204,10 +200,11 @@ def train(
         )
         if remaining > 0:
             trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
-        elif checkpoints.state is not None:
-            module.load_state_dict(checkpoints.state["module"])
     module.finish()
-    return module.prior.eval().requires_grad_(False)
+    prior = module.prior.eval().requires_grad_(False)
+    if trainer.is_global_zero:
+        warn_if_nothing_learned(prior, module.data, recipe.seed)
+    return prior
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ def read_array(path: Path, key: str | None = None) -> Array:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: another format, a damaged file, no such variable, or entries that are no numbers.
+        ValueError: another format, a damaged file, no such variable, a ``key`` for a file whose array has no
+            name, or entries that are no numbers.
 
     Example:
         >>> read_array(Path("measured.txt"))
@@ -45,28 +48,49 @@ def read_array(path: Path, key: str | None = None) -> Array:
     try:
         content = reader(path)
     except Exception as error:  # these formats' readers fail in many ways on a damaged file
-        message = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{path} is not a readable {path.suffix} file: {message[0]}") from error
+        raise InputError(
+            f"{path} is not a readable {path.suffix} file: {reason_of(error)}"
+        ) from error
+    if key is not None and not isinstance(content, Mapping):
+        raise InputError(
+            f"{path} holds one array, which has no name: leave out the key {key!r} (--key)"
+        )
     array = _pick(path, content, key) if isinstance(content, Mapping) else content
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {array.dtype} entries, expected real numbers")
     return array
 
 
+def reason_of(error: Exception) -> str:
+    """What the error of a library's reader says to somebody who never called it, in one line."""
+    if "pickle" in str(error):  # numpy recommends to read it nevertheless
+        return "it holds no plain array of numbers, and a pickle is never read"
+    if not isinstance(error, ValueError | OSError | EOFError | BadZipFile | zlib.error):
+        return "it is damaged"  # the message speaks of the reader's inner variables
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _read_npy(path: Path) -> Array:
-    array: Array = np.load(path, allow_pickle=False)
+    with path.open("rb") as stream:  # numpy leaves a damaged file open
+        array: Array = np.load(stream, allow_pickle=False)
     return array
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return dict(archive)
 
 
 def _read_mat(path: Path) -> dict[str, Array]:
     from scipy.io import loadmat
 
-    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    try:
+        content = loadmat(path)
+    except NotImplementedError:  # of version 7.3
+        raise InputError(
+            "it is of Matlab's version 7.3: save it again in Matlab by save(file, name, '-v7')"
+        ) from None
+    return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def _read_png(path: Path) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -10,12 +11,26 @@ from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError
 
+_LARGEST = 2**40  # entries of one array
+
 
 def check_shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
-    """Return ``shape`` as a tuple of positive ints, or raise ``ValueError``."""
-    result = tuple(int(n) for n in shape)
+    """Return ``shape`` as a tuple of positive ints, also of numpy's.
+
+    Raises:
+        TypeError: not a sequence of ints: 8.5 and 8.0 are none.
+        ValueError: a size below 1, or beyond what memory can hold.
+    """
+    if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+        raise InputTypeError(f"{name} has to be a sequence of ints, got {type(shape).__name__}")
+    sizes = tuple(shape)
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes):
+        raise InputTypeError(f"{name} has to hold ints, got {sizes}")
+    result = tuple(int(n) for n in sizes)
     if any(n < 1 for n in result):
         raise InputError(f"{name} has to hold positive sizes, got {result}")
+    if math.prod(result) > _LARGEST:
+        raise InputError(f"{name} is too large: {result}")
     return result
 
 
@@ -50,11 +65,21 @@ def as_generator(
     """A generator on ``device``: the given one, or a new one from a seed (``None`` means 0)."""
     if isinstance(seed, torch.Generator):
         return seed
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
+    return torch.Generator(device=device).manual_seed(check_seed(seed))
+
+
+def check_seed(seed: object) -> int:
+    """A seed as an int of 64 bits, ``None`` as 0; else raise."""
+    if seed is None:
+        return 0
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise InputTypeError(
             f"a seed has to be an int or a torch.Generator, got {type(seed).__name__}"
         )
-    return torch.Generator(device=device).manual_seed(0 if seed is None else int(seed))
+    number = int(seed)
+    if not -(2**63) <= number < 2**64:
+        raise InputError(f"a seed has to be an int of 64 bits, got {number}")
+    return number
 
 
 def check_number(value: object, name: str, low: float = 0.0, high: float = float("inf")) -> float:
@@ -72,7 +97,10 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = float
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InputTypeError(f"{name} has to be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond the range of floats
+        number = float("nan")
     if not low < number < high:
         raise InputError(f"{name} has to be above {low:g} and below {high:g}, got {value}")
     return number
@@ -90,8 +118,9 @@ def check_count(value: object, name: str, at_least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputTypeError(f"{name} has to be an int, got {type(value).__name__}")
     count = int(value)
-    if count < at_least:
-        raise InputError(f"{name} has to be at least {at_least}, got {count}")
+    if not at_least <= count < 2**63:
+        limit = f"at least {at_least}" if count < at_least else "an int of 64 bits"
+        raise InputError(f"{name} has to be {limit}, got {value!r:.40}")
     return count
 
 

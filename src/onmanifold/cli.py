@@ -6,6 +6,7 @@ annotations). A plugin is imported when its command is called, or when ``--help`
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from typer.core import TyperGroup
 from onmanifold import commands
 from onmanifold.entry_points import COMMANDS, plugins
 from onmanifold.errors import InputError, MissingPackage
-from onmanifold.solution import InconsistentWarning
 
 USER_ERROR = 2
 _USAGE: Any = typer.BadParameter.__base__  # UsageError of click, or of typer's own copy of it
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # torch sets up its forward-mode derivatives with what it deprecates itself
     warnings.filterwarnings("ignore", r"`torch\.jit.*` is deprecated", FutureWarning)
-    warnings.simplefilter("ignore", InconsistentWarning)  # the summary says it
+    _write_any_letter()
     try:
         code = app(args=given or ["--help"], prog_name="onmanifold", standalone_mode=False)
     except typer.Abort:
@@ -38,7 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(error.format_message())
     except (InputError, OSError) as error:
         _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        reason = str(error).strip().rpartition("\n")[2]
+        _refuse(f"there is not enough memory: {reason}; fewer --starts take less")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _write_any_letter() -> None:
+    """Let names with letters that the terminal's encoding lacks be printed, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has a class of its own for that of a GPU, but none for the CPU's."""
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -6,17 +6,21 @@ import inspect
 import io
 import json
 import math
+import os
 import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from onmanifold import plugins, pretrained
 from onmanifold.errors import InputError
+from onmanifold.options import parameters_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from onmanifold.fidelity import Fidelity
@@ -65,7 +69,8 @@ def operators() -> None:
         except ImportError as error:
             table.add_row(name, "", f"not available: {error}")
             continue
-        options = list(inspect.signature(factory).parameters.values())[1:]
+        known, _ = parameters_of(factory, skip=1)
+        options = known.values()
         lines = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options]
         summary = (inspect.getdoc(factory) or "").split("\n\n")[0]
         table.add_row(name, "\n".join(lines), _plain(summary))
@@ -93,7 +98,8 @@ def solve(
         ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE for the operator; repeat for more.")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for the operator, VALUE as JSON or text; repeat for more."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Variable in a .npz or .mat file.")] = None,
     nan_is_missing: Annotated[
@@ -108,10 +114,11 @@ def solve(
     from torch import nn
 
     import onmanifold
+    from onmanifold.solve import unfinished
     from onmanifold.storage import check_folder
 
     check_folder(output)
-    options = _options(option or [])
+    options = plugins.operator_options(operator, _texts(option or []))
     manifold = pretrained.load_prior(prior, device=_device(device))
     forward = plugins.load_operator(operator, manifold.x_shape, **options)
     if isinstance(forward, nn.Module):
@@ -121,21 +128,26 @@ def solve(
     stop = None
     if steps is not None:
         stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
-    solution = onmanifold.solve(
-        forward, y, manifold, fidelity=fidelity, starts=starts, stop=stop, seed=seed, progress=True
-    )
+    arguments: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
+    with unfinished():  # summary, figure and files say what is inconsistent
+        solution = onmanifold.solve(forward, y, manifold, **arguments, progress=True)
     settings = {
         "operator": operator,
         "options": options,
-        "prior": prior,
+        "prior": _readable(prior),
         "prior_sha256": pretrained.prior_card(prior)["sha256"],
-        "measurement": str(measurement),
+        "measurement": _readable(measurement),
         "noise": noise,
         "df": df,
         "seed": seed,
         "version": version("onmanifold"),
     }
     _write(output, settings, solution)
+
+
+def _readable(name: str | Path) -> str:
+    """A name on the command line as text, also where Python takes names for ASCII with escapes."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _write(output: Path, settings: dict[str, Any], solution: Solution) -> None:
@@ -165,30 +177,27 @@ def _fidelity(noise: float | None, df: float | None, mask: Tensor | None) -> Fid
     return Gaussian(noise, mask) if df is None else StudentT(noise, mask, df)
 
 
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """``["std=15", "boundary=reflect"]`` as keyword arguments; values are JSON, or else text."""
-    options: dict[str, Any] = {}
+def _texts(pairs: list[str]) -> dict[str, str]:
+    """``["std=15", "boundary=reflect"]`` by name."""
+    texts: dict[str, str] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.isidentifier():
             raise InputError(f"--option takes NAME=VALUE, got {pair!r}")
-        if name in options:
+        if name in texts:
             raise InputError(f"--option {name} is given twice")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        options[name] = tuple(value) if isinstance(value, list) else value
-    return options
+        texts[name] = text
+    return texts
 
 
 def _device(name: str) -> str:
     import torch
 
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        torch.zeros(1, device=name).add(1).item()
+    except Exception as error:  # each kind of device fails in its own way
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"device {name!r} cannot be used: {reason[0]}") from error
     return name
 
 
@@ -199,38 +208,55 @@ def _measurement(
     import torch
 
     from onmanifold.arrays import read_array
+    from onmanifold.tensors import as_real
 
-    array = read_array(path, key)
-    batched = array.shape[1:] == y_shape and array.ndim > len(y_shape)
-    if not batched:
-        squeezed = tuple(n for n in y_shape if n > 1)  # .mat: vectors are (n, 1)
-        if array.shape != y_shape and array.squeeze().shape != squeezed:
-            expected = ", ".join(map(str, y_shape))
-            raise InputError(
-                f"{path} holds an array of shape {array.shape}, expected ({expected}) or, for "
-                f"several measurements, (B, {expected})"
-            )
-        array = array.reshape(1, *y_shape)
-    y = torch.from_numpy(array.astype("float64")).to(dtype=prior.dtype, device=prior.device)
+    array = _batch(path, read_array(path, key), y_shape)
+    y = as_real(array, str(path), dtype=prior.dtype).to(prior.device)
     missing = torch.isnan(y)
-    if not nan or not bool(missing.any()):
+    if not bool(missing.any()):
         return y, None
+    if not nan:
+        raise InputError(
+            f"{path} holds {int(missing.sum())} NaN of {y.numel()} entries: --nan-is-missing says that they "
+            "were not measured"
+        )
     return torch.nan_to_num(y, nan=0.0), ~missing
 
 
+def _batch(path: Path, array: NDArray[Any], y_shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array from a file as one measurement or several, ``(B, *y_shape)``."""
+    if array.shape[1:] == y_shape and array.ndim > len(y_shape):
+        return array
+    if path.suffix.lower() == ".png" and y_shape == (3, *array.shape):  # grey, for what has colours
+        return np.broadcast_to(array, (1, *y_shape))
+    squeezed = tuple(n for n in y_shape if n > 1)  # .mat: vectors are (n, 1)
+    if array.shape != y_shape and array.squeeze().shape != squeezed:
+        expected = ", ".join(map(str, y_shape))
+        raise InputError(
+            f"{path} holds an array of shape {array.shape}, expected ({expected}) or, for "
+            f"several measurements, (B, {expected})"
+        )
+    return array.reshape(1, *y_shape)
+
+
 def _json(settings: dict[str, Any], solution: Solution) -> bytes:
+    known = (
+        ~solution.p_value.isnan()
+    ).tolist()  # whether the fidelity says how large a misfit may be
     each = [
         {
             "objective": _number(solution.objective[b]),
             "misfit": _number(solution.misfit[b]),
             "expected_misfit": _number(solution.expected_misfit[b]),
+            "p_value": _number(solution.p_value[b]),
+            "consistent": bool(solution.consistent[b]) if known[b] else None,
             "status": status.name,
             "converged": status.converged,
             "reason": status.message,
             "steps": int(solution.steps[b]),
             "operator_calls": int(solution.operator_calls[b]),
             "chart": int(solution.chart[b]),
-            "z": solution.z[b].tolist(),
+            "z": [_number(value) for value in solution.z[b]],
         }
         for b, status in enumerate(solution.status)
     ]
@@ -245,14 +271,14 @@ def _number(value: Tensor) -> float | None:
 
 
 def _npz(solution: Solution) -> bytes:
-    import numpy as np
-
     stream = io.BytesIO()
     tensors = {
         "x": solution.x,
         "spread": solution.spread(),
         "z": solution.z,
         "chart": solution.chart,
+        "p_value": solution.p_value,
+        "consistent": solution.consistent,
         "objective_history": solution.history.objective,
     }
     arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in tensors.items()}

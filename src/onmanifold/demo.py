@@ -7,6 +7,7 @@ inverts them.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from onmanifold.operator import ForwardOperator, as_operator, simulate
 from onmanifold.plugins import load_dataset, load_operator
 from onmanifold.pretrained import load_prior
 from onmanifold.prior import ManifoldPrior
-from onmanifold.solution import Solution
+from onmanifold.solution import InconsistentWarning, Solution
 from onmanifold.solve import solve
 
 
@@ -127,7 +128,9 @@ def demo(
     solved = []
     for make in track(EXPERIMENTS, "solving"):
         experiment = make(seed)
-        solution = run(experiment, load_prior(experiment.prior), seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentWarning)  # the table says it
+            solution = run(experiment, load_prior(experiment.prior), seed)
         count = 1 if experiment.truth.ndim == 2 else min(4, len(solution))
         draw([(experiment, solution, b) for b in range(count)], output / f"{experiment.prior}.png")
         table.add_row(experiment.name, experiment.prior, *_cells(experiment, solution))
@@ -158,11 +161,17 @@ def _cells(experiment: Experiment, solution: Solution) -> list[str]:
     return [
         f"{psnr.median():.1f} dB",
         f"{relative.median():.3f}",
-        f"{(solution.misfit / solution.expected_misfit).median():.2f}",
+        f"{(solution.misfit / solution.expected_misfit).median():.2f}{_inconsistent(solution)}",
         f"{solution.steps.float().median():.0f}",
         f"{solution.operator_calls.float().median():.0f}",
         f"{solution.seconds:.1f}",
     ]
+
+
+def _inconsistent(solution: Solution) -> str:
+    """How many measurements are inconsistent with the noise, if there are any."""
+    count = int((~solution.consistent).sum())
+    return f" ({count} of {len(solution)} inconsistent)" if count else ""
 
 
 def draw(columns: list[tuple[Experiment, Solution, int]], file: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from onmanifold.errors import InputError, InputLookupError
+from onmanifold.errors import InputError, InputLookupError, InputTypeError, MissingPackage
 
 OPERATORS = "onmanifold.operators"
 PRIORS = "onmanifold.priors"
@@ -62,11 +62,24 @@ def plugins(group: str) -> dict[str, EntryPoint]:
 
 
 def load(group: str, what: str, name: str, hint: str = "") -> Any:
-    """What the entry point ``name`` of a group stands for; :class:`UnknownName` where there is none."""
+    """What the entry point ``name`` of a group stands for.
+
+    Raises:
+        TypeError: the name is no text.
+        LookupError: there is none of that name (:class:`UnknownName`).
+        ImportError: it does not import (:class:`onmanifold.errors.MissingPackage`).
+    """
+    if not isinstance(name, str):
+        raise InputTypeError(f"the name of the {what} has to be text, got {type(name).__name__}")
     known = plugins(group)
     if name not in known:
         raise UnknownName(what, name, known, hint)
-    return known[name].load()
+    try:
+        return known[name].load()
+    except MissingPackage:
+        raise
+    except ImportError as error:
+        raise MissingPackage(f"{what} {name!r} does not import: {error}") from error
 
 
 def _owner(entry: EntryPoint) -> str:

@@ -1,11 +1,13 @@
-"""Networks held in evaluation mode for a while."""
+"""Networks held in evaluation mode for a while, and computing as no context of the caller can change it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import nn
 
 # Threads may hold the same network: the last one to let go sets its mode back.
@@ -37,6 +39,17 @@ def evaluation(module: object) -> Iterator[None]:
         yield
     finally:
         _let_go(module)
+
+
+@contextmanager
+def computing(prior: Any) -> Iterator[None]:
+    """Compute with ``prior`` in evaluation mode, in full precision, without a graph of the caller's.
+
+    A caller's ``torch.inference_mode`` would forbid derivatives, and ``torch.autocast`` round them.
+    """
+    full = torch.autocast(prior.device.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), full, evaluation(prior):
+        yield
 
 
 def _hold(module: nn.Module) -> None:

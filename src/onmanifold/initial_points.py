@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_field
+from onmanifold.checks import check_count, check_field, check_seed
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import OutsideDomain
@@ -67,6 +67,8 @@ def choose_initial_points(
     """S initial points for each of B measurements in turn (B * S), and S."""
     if isinstance(starts, Point):
         return _given(problem, starts)
+    if not isinstance(seed, torch.Generator):
+        seed = check_seed(seed)
     pool = problem.prior.clamp(problem.prior.sample(starts.pool, seed))
     if starts.also is not None:
         pool = Point.cat([pool, _checked(problem, starts.also)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from onmanifold.entry_points import DATASETS, OPERATORS, PRIORS, load, plugins
-from onmanifold.errors import InputError, InputTypeError
+from onmanifold.errors import InputError
 from onmanifold.operator import ForwardOperator
+from onmanifold.options import check_options, made, parse_options
 from onmanifold.prior import ManifoldPrior
 
 
@@ -35,20 +35,41 @@ def load_operator(
     Args:
         name: one of :func:`operator_names`.
         x_shape: shape of one image, such as a prior's; ``None`` where the operator knows its own.
-        options: what the operator takes.
+        options: what the operator takes. They are converted by the types that its factory's annotations
+            name.
 
     Raises:
         LookupError: unknown name.
-        TypeError: unknown option, or one that is missing.
+        TypeError: unknown option, one that is missing, or one of another type.
+        ValueError: no operator can be made with these options.
 
     Example:
         >>> load_operator("blur", (32, 32), size=9, std=2.0).y_shape
         (32, 32)
     """
-    factory = operator_factory(name)
-    parameters = list(inspect.signature(factory).parameters.values())[1:]
-    _check_options(f"operator {name!r}", parameters, options)
-    return factory(x_shape, **options)
+    factory, subject = operator_factory(name), f"operator {name!r}"
+    return cast(
+        ForwardOperator,
+        made(subject, factory, x_shape, **check_options(subject, factory, options, skip=1)),
+    )
+
+
+def operator_options(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Options of an operator that were written as text: JSON, or else text.
+
+    Args:
+        name: one of :func:`operator_names`.
+        texts: what was written, by the options' names.
+
+    Raises:
+        LookupError: unknown name.
+        TypeError: unknown option.
+
+    Example:
+        >>> operator_options("blur", {"std": "[1, 2]", "boundary": "zero"})
+        {'std': (1, 2), 'boundary': 'zero'}
+    """
+    return parse_options(f"operator {name!r}", operator_factory(name), texts, skip=1)
 
 
 def dataset_names() -> list[str]:
@@ -66,42 +87,23 @@ def load_dataset(name: str, **options: Any) -> Any:
 
     Args:
         name: one of :func:`dataset_names`.
-        options: what its class takes.
+        options: what its class takes, converted as those of :func:`load_operator`.
 
     Returns:
         An object with ``x_shape`` and ``sample(n, generator) -> (examples, coordinates)``.
 
     Raises:
         LookupError: unknown name.
-        TypeError: unknown option, or one that is missing.
+        TypeError: unknown option, one that is missing, or one of another type.
+        ValueError: no data set can be made with these options.
 
     Example:
         >>> load_dataset("bar", size=32).x_shape
         (1, 32, 32)
     """
     factory = cast(Callable[..., Any], load(DATASETS, "data set", name))
-    _check_options(
-        f"data set {name!r}", list(inspect.signature(factory).parameters.values()), options
-    )
-    return factory(**options)
-
-
-def _check_options(
-    subject: str, parameters: list[inspect.Parameter], options: dict[str, Any]
-) -> None:
-    """Raise ``TypeError`` for options that ``parameters`` do not name, and for those that are missing."""
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputTypeError(
-            f"{subject} has no option {', '.join(map(repr, unknown))}; "
-            f"its options: {', '.join(known) or 'none'}"
-        )
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
-    if missing:
-        raise InputTypeError(f"{subject} needs {', '.join(missing)}")
+    subject = f"data set {name!r}"
+    return made(subject, factory, **check_options(subject, factory, options))
 
 
 def prior_class(kind: str) -> type[ManifoldPrior]:

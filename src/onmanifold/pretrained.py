@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as write_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from onmanifold.entry_points import PRETRAINED, UnknownName, plugins
 from onmanifold.errors import InputError, InputTypeError
@@ -28,6 +32,23 @@ from onmanifold.storage import DamagedFile, read_record, read_safetensors, write
 SCHEMA = 1
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 OWN_FIELDS = ("schema", "kind", "config", "x_shape", "dim", "num_charts", "dtype", "sha256")
+LARGEST = 2**26  # entries of an unknown, number of charts
+LARGEST_SIDE = 2**13  # of an image
+SPARE_ENTRIES, SPARE_PARTS = 2**24, 10_000  # what building may take beyond what weights hold
+REGISTER: tuple[Any, ...] = (
+    nn.modules.module.register_module_buffer_registration_hook,
+    nn.modules.module.register_module_module_registration_hook,
+    nn.modules.module.register_module_parameter_registration_hook,
+)
+BUILDING = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -153,9 +174,80 @@ def prior_card(name: str | Path | Traversable) -> dict[str, Any]:
     """
     folder = _folder(name)
     card = read_record(folder, CARD, "prior", OWN_FIELDS, SCHEMA)
-    if card["dtype"] not in DTYPES:
-        raise DamagedFile(f"{folder}: {CARD} says dtype {card['dtype']!r}, not one of {[*DTYPES]}")
+    _check_fields(card, f"{folder}: {CARD}")
     return card
+
+
+def _check_fields(card: dict[str, Any], name: str) -> None:
+    """Raise ``DamagedFile`` where a field of a card is not of the kind that :func:`save_prior` writes."""
+
+    def counts(value: Any, least: int) -> bool:
+        return isinstance(value, list) and all(count(n, least) for n in value)
+
+    def count(value: Any, least: int) -> bool:
+        return type(value) is int and least <= value <= LARGEST
+
+    shape = card["x_shape"]
+    right = {
+        "kind": isinstance(card["kind"], str),
+        "config": isinstance(card["config"], dict),
+        "x_shape": counts(shape, 1)
+        and prod(shape) <= LARGEST
+        and (len(shape) == 1 or max(shape) <= LARGEST_SIDE),
+        "dim": count(card["dim"], 0),
+        "num_charts": count(card["num_charts"], 1),
+        "chart_dims": counts(card.get("chart_dims", []), 0),
+        "dtype": isinstance(card["dtype"], str) and card["dtype"] in DTYPES,
+        "sha256": isinstance(card["sha256"], str) and len(card["sha256"]) == 64,
+    }
+    config = card["config"]
+    if right["config"] and config.get("x_shape", shape) != shape:  # before it is built
+        raise DamagedFile(f"{name} says x_shape {shape}, its configuration {config['x_shape']}")
+    for field, fits in right.items():
+        if not fits:
+            found = repr(card[field])
+            found = found if len(found) <= 80 else f"{found[:80]}..."
+            known = f", not one of {[*DTYPES]}" if field == "dtype" else ""
+            raise DamagedFile(f"{name} says {field} {found}{known}: no stored prior has that")
+
+
+def _check_weights(state: dict[str, Tensor], name: str) -> None:
+    """Raise ``DamagedFile`` where weights are no numbers."""
+    broken = [
+        key
+        for key, value in state.items()
+        if value.is_complex() or (value.is_floating_point() and bool(value.isnan().any()))
+    ]
+    if broken:
+        raise DamagedFile(
+            f"{name}: {broken[0]} and {len(broken) - 1} more hold NaN or complex numbers"
+        )
+
+
+@contextmanager
+def _allowance(state: dict[str, Tensor]) -> Iterator[None]:
+    """Stop the building of a prior that takes far more than its weights hold.
+
+    Its configuration comes from a file, and one number in it could ask for all memory there is. Parameters
+    are looked at when they become part of a module: their memory is reserved by then, but not yet in use.
+    """
+    entries = SPARE_ENTRIES + 16 * sum(value.numel() for value in state.values())
+    parts, own = SPARE_PARTS + 20 * len(state), threading.get_ident()
+
+    def look(module: nn.Module, name: str, part: object) -> None:
+        nonlocal entries, parts
+        if threading.get_ident() == own:
+            parts -= 1
+            entries -= part.numel() if isinstance(part, Tensor) else 0
+            if parts < 0 or entries < 0:
+                raise InputError("the configuration asks for far more than the weights hold")
+
+    hooks = [register(look) for register in REGISTER]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def load_prior(
@@ -183,13 +275,16 @@ def load_prior(
     card = prior_card(folder)
     cls = prior_class(card["kind"])
     state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
+    _check_weights(state, f"{folder}: {WEIGHTS}")
     try:
-        prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        with _allowance(state):
+            prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
+    except BUILDING as error:
+        message = " ".join(str(error).split())[:300] or type(error).__name__
         raise DamagedFile(
-            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {error}"
+            f"{folder}: {CARD} and {WEIGHTS} do not fit {cls.__name__}: {message}"
         ) from error
-    equal = [card["dim"]] * card["num_charts"]
+    equal = [card["dim"]] * prior.num_charts
     for field in ("x_shape", "dim", "num_charts", "chart_dims"):
         stated, built = card.get(field, equal), getattr(prior, field)
         if (tuple(stated) if isinstance(stated, list) else stated) != built:

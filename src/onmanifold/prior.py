@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,12 @@ class ReachedByJumps(Protocol):
     def jumps(self, point: Point) -> Mapping[str, Point]:
         """Candidates to descend from, for one point, by the name of the move that makes them."""
         ...
+
+
+def require_prior(prior: object) -> None:
+    """Raise ``TypeError`` unless it is a :class:`ManifoldPrior`."""
+    if not isinstance(prior, ManifoldPrior):
+        raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
 
 
 def charts_overlap(prior: ManifoldPrior) -> bool:

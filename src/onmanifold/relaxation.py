@@ -13,7 +13,7 @@ from onmanifold.descent import MaxSteps, SmallDecrease
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
-from onmanifold.fidelity.independent import bind_entries, check_entries
+from onmanifold.fidelity.independent import as_entries, bind_entries
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -78,7 +78,7 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
         name = type(problem.fidelity).__name__
         raise InputError(f"relax: needs a Gaussian fidelity, the solution has {name}")
     check_count(rounds, "relax: rounds")
-    check_entries(std, "relax: std")
+    std = as_entries(std, "relax: std")
     variance = bind_entries(std, solution.x[:1], "relax: std")[0].square()  # S, (*x_shape)
     point = Point(solution.chart, solution.z)
     off = torch.zeros_like(solution.x)

@@ -8,7 +8,7 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
@@ -60,7 +60,7 @@ def score_test(solution: Solution, probes: int = 16) -> Tensor:
     random = solution.x.new_empty(2, probes, n).normal_(generator=source)
     each = max(_BUDGET // (probes * max(n, solution.measurement[0].numel())), 1)
     rows = torch.arange(len(solution), device=solution.x.device).split(each)
-    with evaluation(problem.prior):
+    with computing(problem.prior):
         return torch.cat([_Score(problem.select(r), solution, r).p_value(random) for r in rows])
 
 

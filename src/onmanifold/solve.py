@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -13,23 +15,25 @@ from torch import Tensor
 
 from onmanifold.checks import check_callable
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, Method, SmallDecrease, StoppingRule
+from onmanifold.descent.build import build_problem
 from onmanifold.descent.loop import descend
 from onmanifold.descent.method import State
 from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
-from onmanifold.descent.problem import Problem, build_problem
+from onmanifold.descent.problem import Problem
 from onmanifold.descent.run import Descent
 from onmanifold.errors import InputTypeError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity, p_value
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
-from onmanifold.prior import ManifoldPrior, Point
+from onmanifold.prior import ManifoldPrior, Point, require_prior
 from onmanifold.retraction import Retraction
 from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solution
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
+_unfinished = ContextVar("unfinished", default=False)
 _STATUS = {int(status): status for status in Status}
 
 
@@ -115,11 +119,12 @@ def solve(
         tensor([[0.7071, 0.7071]])
     """
     began = time.perf_counter()
+    require_prior(prior)
     _check_options(method, stop, callback)
     rule = prior_weight if isinstance(prior_weight, WeightRule) else None
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_initial_points(starts)
-    with evaluation(prior):
+    with computing(prior):
         problem = build_problem(operator, measurement, prior, fidelity, weight, retraction)
         start, _ = choose_initial_points(problem, starts, seed)
         halve_after = starts.halve_after if isinstance(starts, InitialPoints) else None
@@ -137,6 +142,7 @@ def solve(
                 halving=None if halve is None else SuccessiveHalving(each, halve),
                 keep_path=trajectory,
                 progress=progress,
+                catch_interrupt=True,
             )
             solution = _best(weighted, members, descent, time.perf_counter() - began)
             if descent.error is not None:
@@ -147,8 +153,22 @@ def solve(
         solution = run(problem, start)
         if rule is not None:
             solution = _by_rule(rule, problem, solution, run)
-        _warn(solution)
+        if not _unfinished.get():
+            _warn(solution)
         return solution
+
+
+@contextmanager
+def unfinished() -> Iterator[None]:
+    """Solve without a word on consistency, since a search goes on from there and tests its result.
+
+    A filter of warnings would be one of the whole process, and of all its threads.
+    """
+    token = _unfinished.set(True)
+    try:
+        yield
+    finally:
+        _unfinished.reset(token)
 
 
 def _warn(solution: Solution) -> None:
@@ -171,11 +191,16 @@ def _by_rule(
     solution: Solution,
     run: Callable[[Problem, Point], Solution],
 ) -> Solution:
-    """The solution with the weights that the rule chooses; each run starts at the last one's result."""
+    """The solution with the weights that the rule chooses; each run starts at the last one's result.
+
+    An interrupt from the keyboard ends the search for weights, too.
+    """
     last = solution
 
     def attempt(weight: Tensor) -> Solution:
         nonlocal last
+        if Status.INTERRUPTED in last.status:
+            raise _Interrupted
         calls, lines = last.operator_calls, last.linearizations
         found = run(replace(problem, prior_weight=weight), last.point)
         # Each run counts the pool, which was evaluated once.
@@ -187,7 +212,14 @@ def _by_rule(
         )
         return last
 
-    return attempt(rule.choose(solution, attempt))
+    try:
+        return attempt(rule.choose(solution, attempt))
+    except _Interrupted:
+        return last
+
+
+class _Interrupted(Exception):
+    pass
 
 
 def _check_options(method: object, stop: object, callback: object) -> None:

@@ -56,7 +56,7 @@ def as_real(
     if isinstance(value, Tensor):
         tensor = _dense(value, name)
         if tensor.is_floating_point():
-            return tensor
+            return tensor.clone() if tensor.is_inference() else tensor  # without derivatives
         exact = tensor.to(torch.float64)
         if not bool((exact.to(tensor.dtype) == tensor).all()):
             raise InputError(f"{name} holds integers that float64 cannot tell apart")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import check_count, check_field, check_number
 from onmanifold.errors import InputError
 from onmanifold.solution import Solution
 
@@ -59,9 +59,9 @@ class ByDiscrepancy(WeightRule):
     rounds: int = 10
 
     def __post_init__(self) -> None:
-        check_number(self.tau, "ByDiscrepancy: tau")
-        check_number(self.low, "ByDiscrepancy: low", high=self.high)
-        check_count(self.rounds, "ByDiscrepancy: rounds")
+        check_field(self, "tau", check_number)
+        check_field(self, "low", check_number, high=self.high)
+        check_field(self, "rounds", check_count)
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         if bool(solution.expected_misfit.isnan().any()):
@@ -108,8 +108,8 @@ class ByLCurve(WeightRule):
     count: int = 13
 
     def __post_init__(self) -> None:
-        check_number(self.low, "ByLCurve: low", high=self.high)
-        check_count(self.count, "ByLCurve: count", at_least=3)
+        check_field(self, "low", check_number, high=self.high)
+        check_field(self, "count", check_count, at_least=3)
 
     def choose(self, solution: Solution, attempt: Attempt) -> Tensor:
         low, high = math.log10(self.low), math.log10(self.high)

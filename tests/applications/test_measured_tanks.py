@@ -1,5 +1,6 @@
 """The pipeline of measured tanks, on a simulated tank; its command, on a measured one."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -10,7 +11,9 @@ import torch
 from scipy.io import loadmat, savemat
 
 from onmanifold.applications.tanks import (
+    Reconstruction,
     class_probabilities,
+    command,
     cut,
     describe,
     figure_of,
@@ -242,3 +245,24 @@ def test_measured_tank_needs_a_level_and_data(folder, capsys):
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("p_value", [1e-9, 0.5])
+def test_inconsistent_data_are_said_on_exit(folder, tank, monkeypatch, capsys, p_value):
+    """Code 3 and a mark wherever a result goes: table, last line, file; nothing of that for good data."""
+    probabilities = np.concatenate([np.ones((1, 256, 256)), np.zeros((2, 256, 256))])
+    labels = np.zeros((256, 256), np.uint8)
+    found = Reconstruction(labels, probabilities, {(1, 0): 1.0}, p_value, 2.5)
+    monkeypatch.setattr(command, "calibrate_tank", lambda *_: tank)
+    monkeypatch.setattr(command, "reconstruct_all", lambda *_: iter([found]))
+    drawn = []
+    monkeypatch.setattr(command, "png", lambda figure, dpi: drawn.append(figure) or b"")
+    good = p_value > 0.01
+    assert run("input", "output", 3, "--jobs", 1) == (0 if good else command.INCONSISTENT)
+    out, err = capsys.readouterr()
+    assert ("100%" in out) == good
+    assert ("data4.mat at level 3: inconsistent" in err) != good
+    assert drawn[0].get_suptitle().startswith("uncertain: inconsistent") != good
+    (case,) = json.loads((folder / "output" / "numbers.json").read_bytes())["cases"]
+    assert case["p_value"] == p_value and case["consistent"] is good
+    assert case["counts"] == [{"resistive": 1, "conductive": 0, "probability": 1.0}]

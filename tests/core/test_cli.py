@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import scipy.io
 from matplotlib.image import imsave
 
 from onmanifold.cli import main
-from onmanifold.commands import _options
+from onmanifold.commands import _batch, _texts
+from onmanifold.pretrained import save_prior
 
 
 def run(*arguments):
@@ -69,21 +71,11 @@ def test_operator_options(measured, tmp_path):
         np.testing.assert_allclose(arrays["x"], np.full((1, 4), 0.5), atol=1e-3)
 
 
-def test_options_are_json_or_text():
-    given = ["std=15", "size=[40, 40]", "boundary=zero", "a=1.5", "b=true", "c=x=y", 'd="7"']
-    assert _options(given) == {
-        "std": 15,
-        "size": (40, 40),
-        "boundary": "zero",
-        "a": 1.5,
-        "b": True,
-        "c": "x=y",
-        "d": "7",
-    }
-    with pytest.raises(ValueError, match="NAME=VALUE"):
-        _options(["std"])
-    with pytest.raises(ValueError, match="twice"):
-        _options(["std=1", "std=2"])
+def test_options_are_names_with_values():
+    assert _texts(["std=15", "c=x=y", "d="]) == {"std": "15", "c": "x=y", "d": ""}
+    for pairs, says in ((["std"], "NAME=VALUE"), (["std=1", "std=2"], "twice")):
+        with pytest.raises(ValueError, match=says):
+            _texts(pairs)
 
 
 def test_formats_of_measurements(measured, tmp_path):
@@ -197,15 +189,15 @@ def test_bugs_keep_their_traceback(measured, tmp_path):
         main([*call, "--option", "order=1", "--output", str(tmp_path / "out")])
 
 
-def test_plugins_raise_input_errors(measured, tmp_path, monkeypatch, third_party):
-    """A plain ValueError of a plugin is no check of input: it keeps its traceback."""
-
+def test_what_a_factory_raises_names_operator_and_options(
+    measured, tmp_path, monkeypatch, third_party, capsys
+):
     def fails(x_shape, *, times=1.0):
         raise ValueError("math domain error")
 
     monkeypatch.setattr(third_party, "sums", fails)
-    with pytest.raises(ValueError, match="math domain"):
-        main([*map(str, measured), "--output", str(tmp_path / "out")])
+    err = refused(capsys, *measured, "--option", "times=2", "--output", tmp_path / "out")
+    assert "operator 'sums' cannot be made with times=2: math domain error" in err
 
 
 def test_lists(third_party, capsys):
@@ -257,3 +249,121 @@ def test_run_as_a_module():
 def test_version(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out.count(".") == 2
+
+
+@pytest.mark.parametrize(
+    "option", ["times=abc", "times=1,5", "times=null", "times=true", "times=NaN"]
+)
+def test_options_of_another_type_are_one_line(third_party, measured, tmp_path, capsys, option):
+    third_party.sums.__annotations__["times"] = float
+    err = refused(capsys, *measured, "--option", option, "--output", tmp_path / "out")
+    assert "operator 'sums': times has to be a number" in err
+
+
+@pytest.mark.parametrize("name", ["name", "x_shape"])
+def test_options_named_like_arguments_of_the_loader(measured, tmp_path, capsys, name):
+    err = refused(capsys, *measured, "--option", f"{name}=3", "--output", tmp_path / "out")
+    assert f"has no option '{name}'" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--seed": str(10**30)}, "a seed has to be an int of 64 bits"),
+        ({"--device": "meta"}, "device 'meta' cannot be used"),
+        ({"--device": "foo"}, "device 'foo' cannot be used"),
+        ({"--key": "y"}, "one array, which has no name"),
+        ({"--starts": "1" * 5000}, "--starts"),
+        ({"--noise": "1e-400"}, "std has to be positive"),
+    ],
+)
+def test_more_bad_input_is_one_line(measured, tmp_path, capsys, change, says):
+    extra = [text for pair in change.items() for text in pair]
+    assert says in refused(capsys, *measured, *extra, "--output", tmp_path / "out")
+
+
+def test_numbers_say_whether_the_data_are_consistent(measured, tmp_path, capsys):
+    """Two sums of four equal entries are 4 : 1; a measurement of 4 : 2 is far from that."""
+    np.save(tmp_path / "both.npy", np.array([[4.0, 1.0], [4.0, 2.0]]))
+    out = tmp_path / "out"
+    call = [*measured[:-1], tmp_path / "both.npy", "--output", out]
+    assert run(*call, "--noise", 0.01) == 0
+    assert "measurement 1: inconsistent with the noise, p = " in capsys.readouterr().out
+    good, bad = json.loads((out / "numbers.json").read_text())["measurements"]
+    assert good["consistent"] is True and good["p_value"] > 0.01
+    assert bad["consistent"] is False and bad["p_value"] < 1e-9
+    with np.load(out / "arrays.npz") as arrays:
+        assert arrays["consistent"].tolist() == [True, False]
+        np.testing.assert_allclose(arrays["p_value"], [good["p_value"], bad["p_value"]], rtol=1e-5)
+    assert run(*call) == 0  # least squares: nothing says how large a misfit may be
+    for one in json.loads((out / "numbers.json").read_text())["measurements"]:
+        assert one["consistent"] is None and one["p_value"] is None
+
+
+def test_nan_points_to_the_option_that_allows_it(measured, tmp_path, capsys):
+    np.save(tmp_path / "nan.npy", np.array([np.nan, 1.0]))
+    call = [*measured[:-1], tmp_path / "nan.npy", "--output", tmp_path / "out", "--noise", 0.01]
+    err = refused(capsys, *call)
+    assert "holds 1 NaN of 2 entries" in err and "--nan-is-missing" in err
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.array([1e300, 1.0]), "beyond the range"),  # of the prior's float32
+        (np.array([4, 2**62 + 1]), "float64 cannot tell apart"),
+        (np.array([4 + 1j, 1]), "complex"),
+        (np.array([True, False]), "boolean"),
+        (np.array(["4", "1"]), "real numbers"),
+        (np.array([np.inf, 1.0]), "infinite"),
+    ],
+)
+def test_measurements_that_would_lose_something(measured, tmp_path, capsys, values, says):
+    np.save(tmp_path / "y.npy", values)
+    assert says in refused(capsys, *measured, "--output", tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f4", ">f8", "g", "i1", "u1", ">i4"])
+def test_measurements_of_every_dtype(measured, tmp_path, dtype):
+    np.save(tmp_path / "y.npy", np.array([4, 1]).astype(dtype))
+    assert run(*measured, "--output", tmp_path / "out") == 0
+    with np.load(tmp_path / "out" / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=1e-3)
+
+
+def test_a_grey_image_serves_where_colours_are_expected(tmp_path):
+    grey = np.linspace(0, 1, 15, dtype=np.float32).reshape(3, 5)
+    batch = _batch(tmp_path / "y.png", grey, (3, 3, 5))
+    assert batch.shape == (1, 3, 3, 5)
+    assert (batch == grey).all()
+    with pytest.raises(ValueError, match=r"shape \(3, 5\), expected \(3, 3, 5\)"):
+        _batch(tmp_path / "y.npy", grey, (3, 3, 5))
+
+
+def test_letters_beyond_ascii_in_any_locale(third_party, tmp_path):
+    """Folders, cards and what is printed of them, where Python's own encoding is ASCII."""
+    folder = tmp_path / "prüfstand"
+    card = {"name": "segment", "description": "Straße, 直線"}
+    save_prior(third_party.Segment(), folder / "vörbild", card)
+    text = folder.joinpath("vörbild", "card.json").read_bytes()
+    escaped = json.loads(text)
+    raw = json.dumps(escaped, ensure_ascii=False).encode()  # as an editor writes it
+    folder.joinpath("vörbild", "card.json").write_bytes(raw)
+    np.save(folder / "y.npy", np.array([4.0, 1.0]))
+    options = ["--operator", "sums", "--prior", "prüfstand/vörbild", "--output", "prüfstand/süd"]
+    environment = os.environ | {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONPATH": str(tmp_path / "site"),
+    }
+    for arguments, says in (
+        (["solve", *options, "--measurement", "prüfstand/y.npy"], "written to"),
+        (["priors", "prüfstand/vörbild"], "Stra"),
+        (["priors"], "segment"),
+    ):
+        command = [sys.executable, "-m", "onmanifold", *arguments]
+        done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout.decode()
+    recorded = json.loads((folder / "süd" / "numbers.json").read_bytes())
+    assert recorded["measurement"] == "prüfstand/y.npy"

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from tests.analytic_priors import Circle
+from analytic_priors import Circle
 from torch import nn
 
 from onmanifold import LBFGS, Autodiff, LevenbergMarquardt, as_operator, solve

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -290,9 +291,10 @@ def test_std_has_to_be_positive(std):
     [
         ("0.1", None, "std has to be a number or a tensor, got str"),
         (True, None, "std has to be a number or a tensor, got bool"),
-        (torch.tensor([True]), None, "std has to hold real numbers"),
+        (torch.tensor([True]), None, "std cannot be used: it is boolean"),
+        (np.array([1j]), None, "std cannot be used: it is complex"),
         (0.1, torch.ones(3), "mask has to be a boolean tensor, got torch.float32"),
-        (0.1, [True, False], "mask has to be a boolean tensor, got list"),
+        (0.1, [1, 0], "mask has to be a boolean tensor, got list"),
     ],
 )
 def test_wrong_types_are_refused(std, mask, message):
@@ -323,11 +325,35 @@ def test_df_has_to_be_positive(df):
         StudentT(-1.0)
 
 
+def test_numpy_arrays_and_scalars_serve_as_parameters():
+    generator = np.random.default_rng(0)
+    y, p = (torch.from_numpy(generator.normal(size=(2, 3))) for _ in range(2))
+    std, mask = generator.uniform(1, 2, 3), np.array([True, False, True])
+    root = generator.normal(size=(3, 3))
+    pairs = [
+        (Gaussian(std, mask), Gaussian(torch.from_numpy(std), torch.from_numpy(mask))),
+        (Gaussian(np.float32(0.5)), Gaussian(0.5)),
+        (StudentT(np.float64(0.5), df=np.int64(3)), StudentT(0.5, df=3)),
+        (Gaussian([1, 2, 3]), Gaussian(torch.tensor([1.0, 2.0, 3.0]))),
+        (CorrelatedGaussian(root @ root.T), CorrelatedGaussian(torch.from_numpy(root @ root.T))),
+    ]
+    for one, other in pairs:
+        values = [f.bind(y).value(p, y) for f in (one, other)]
+        assert torch.equal(*values)
+
+
+@pytest.mark.parametrize("std", [1e-60, 1e60, torch.tensor([1e-60, 1.0], dtype=torch.float64)])
+def test_a_deviation_that_the_measurement_s_dtype_does_not_have_is_refused(std):
+    with pytest.raises(ValueError, match="beyond the range of torch.float32"):
+        Gaussian(std).bind(torch.zeros(1, 2))
+
+
 @pytest.mark.parametrize(
     ("matrix", "error", "message"),
     [
-        (torch.eye(4, dtype=torch.long), TypeError, "floating-point tensor, got torch.int64"),
-        ([[1.0]], TypeError, "floating-point tensor, got list"),
+        (torch.eye(4, dtype=torch.bool), TypeError, "covariance cannot be used: it is boolean"),
+        (np.eye(4) * 1j, TypeError, "covariance cannot be used: it is complex"),
+        ([[1.0]], ValueError, "expected 4 rows"),
         (torch.ones(4), ValueError, "expected two or three axes"),
         (torch.ones(3, 4), ValueError, r"has shape \(3, 4\), expected \(m, m\)"),
         (torch.eye(4) * torch.nan, ValueError, "holds NaN or infinity"),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onmanifold import Gaussian, InitialPoints, MaxSteps, Solution, solve
-from onmanifold.descent.problem import build_problem
+from onmanifold.descent import build_problem
 from onmanifold.prior import Point
 from onmanifold.storage import DamagedFile
 

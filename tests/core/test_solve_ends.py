@@ -9,6 +9,7 @@ from analytic_priors import Affine, Circle, Sine, Sphere
 from solve_cases import measured, warp
 
 from onmanifold import (
+    ByLCurve,
     Gaussian,
     InconsistentWarning,
     InitialPoints,
@@ -21,7 +22,9 @@ from onmanifold import (
 )
 from onmanifold.descent import build_problem
 from onmanifold.descent.observers import SuccessiveHalving
+from onmanifold.descent.run import Descent
 from onmanifold.operator import as_operator
+from onmanifold.posterior import laplace
 
 # Ends that were not asked for ---------------------------------------------------------------------
 
@@ -54,6 +57,30 @@ def test_an_interrupt_returns_the_best_so_far():
     assert not solution.converged.any()
     assert torch.equal(solution.objective, solution.history.objective[-1])
     assert "interrupted" in solution.summary()
+
+
+def test_an_interrupt_ends_the_search_for_a_weight():
+    calls = []
+
+    def callback(state):
+        calls.append(state)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    solution = fitted(callback=callback, stop=MaxSteps(50), prior_weight=ByLCurve(count=5))
+    assert Status.INTERRUPTED in solution.status
+    assert len(calls) == 3
+
+
+def test_an_interrupt_of_a_search_for_modes_is_not_swallowed(monkeypatch):
+    solution = fitted()
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Descent, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        laplace(solution)
 
 
 def test_starts_that_are_not_finite_are_dropped_and_counted():

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tests.analytic_priors import Circle, Sphere
+from analytic_priors import Circle, Sphere
 from torch import nn
 
 from onmanifold import LBFGS, Gaussian, LevenbergMarquardt, solve

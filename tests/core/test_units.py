@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.analytic_priors import Circle
+from analytic_priors import Circle
 
 from onmanifold import (
     LBFGS,

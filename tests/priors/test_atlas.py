@@ -156,8 +156,10 @@ def test_configuration_makes_the_same_atlas():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sigma_x": -1.0}, "sigma_x has to be positive"),
-        ({"dim": 0}, "dim has to be positive"),
+        ({"sigma_x": -1.0}, "sigma_x has to be above 0"),
+        ({"dim": 0}, "dim has to be at least 1"),
+        ({"dim": 1.5}, "dim has to be an int"),
+        ({"chart": {"network": "dense", "amplitude": 0.0}}, "amplitude has to be above 0"),
         ({"dim": 4}, "dim 4"),
         ({"chart": {"network": "magic"}}, "known: conv, dense"),
         (

@@ -14,6 +14,7 @@ from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, LossOptions
 from onmanifold.priors.baselines.losses import AE
 from onmanifold.priors.datasets import ArrayFile, Sine, Spiral, part_of
+from onmanifold.priors.datasets.array_file import RepeatedExamples
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.nrae import (
     NRAEL,
@@ -201,7 +202,10 @@ def test_bad_examples_are_refused_before_training(tmp_path):
     points[7] = points[3]
     np.save(tmp_path / "twice.npy", np.repeat(points, 2, axis=0))
     recipe = replace(TINY, data={"name": "examples", "file": str(tmp_path / "twice.npy")})
-    with pytest.raises(ValueError, match=r"examples repeat others .*keep one of each"):
+    with (
+        pytest.warns(RepeatedExamples, match="41 of 80 examples repeat others"),
+        pytest.raises(ValueError, match=r"examples repeat others .*keep one of each"),
+    ):
         recipe.prepare()
     data = Sine()
     broken = data.part("train")

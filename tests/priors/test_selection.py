@@ -81,7 +81,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Recipe, "read", lambda path: RECIPE)
     choose_command("two-circles", tmp_path, charts=[1, 2], share=0.05, examples=100)
     assert "intrinsic dimension" in capsys.readouterr().out
-    with open(tmp_path / "charts.csv") as file:
+    with open(tmp_path / "charts.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["charts"] for row in rows] == ["1", "2"]
     assert all(float(row["log_likelihood"]) == float(row["log_likelihood"]) for row in rows)

@@ -18,6 +18,7 @@ from onmanifold.priors.atlas.algorithm import (
 )
 from onmanifold.priors.atlas.seeding import Revival, spread_centres
 from onmanifold.priors.datasets import TwoCircles, stream
+from onmanifold.priors.training.checkpoints import read_checkpoint
 from onmanifold.priors.training.evaluation import card, held_out_metrics
 from onmanifold.priors.training.recipe import RECIPES, Recipe
 from onmanifold.priors.training.run import Checkpoints, Diverged, train
@@ -224,9 +225,9 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         assert torch.equal(value, again.state_dict()[name])
     with pytest.raises(ValueError, match=r"belongs to another recipe \(seed: 0 there, 1 here\)"):
         train(replace(short, seed=1), tmp_path, resume=True, progress=False)
-    with pytest.raises(ValueError, match=r"another recipe \(name: tiny there, tiny-2 here; model"):
+    with pytest.raises(ValueError, match=r"another recipe \(model: .* there, .* here\)"):
         train(short.with_charts(2), tmp_path, resume=True, progress=False)
-    reworded = replace(short, card={"description": "in other words"})
+    reworded = replace(short, name="other", card={"description": "in other words"})
     train(reworded, tmp_path, resume=True, progress=False)
 
 
@@ -240,7 +241,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, 
     monkeypatch.setattr(Recipe, "load_data", lambda self: Broken())
     with pytest.raises(Diverged, match=r"step 131: the loss is nan.* after step 100"):
         train(TINY, tmp_path, progress=False)
-    state = Checkpoints.read(tmp_path)
+    state = read_checkpoint(tmp_path)
     assert state["step"] == 100
     assert all(torch.isfinite(v).all() for v in state["module"].values())
 

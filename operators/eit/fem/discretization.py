@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.arrays import reason_of
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.tank import Tank
@@ -120,12 +121,12 @@ class Discretization:
             ValueError: the file is not such a file (it is named, with what is missing or wrong).
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
         except FileNotFoundError:
             raise
         except Exception as error:  # a damaged archive fails in many ways
-            raise InputError(f"{path} is not a readable .npz file: {error}") from error
+            raise InputError(f"{path} is not a readable .npz file: {reason_of(error)}") from error
         arrays.setdefault("dofs", arrays.get("cells"))
         arrays.setdefault("nodes", arrays.get("points"))
         missing = [name for name in cls.__dataclass_fields__ if arrays.get(name) is None]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onmanifold.arrays import reason_of
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.measurements.frames import frame_axis, pick_frame
 from onmanifold.operators.eit.measurements.matlab import (
@@ -199,7 +200,7 @@ def _read_npz(
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             content = dict(archive)
     except Exception as error:  # a damaged archive fails in many ways
-        raise InputError(f"{file} is not a readable .npz file: {error}") from error
+        raise InputError(f"{file} is not a readable .npz file: {reason_of(error)}") from error
     variable = variable or "voltages"
     needed = [variable] + ([] if protocol else ["injections", "patterns"])
     missing = [name for name in needed if name not in content]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count
+from onmanifold.checks import check_count, check_field
 from onmanifold.descent.method import (
     State,
     attempt,
@@ -206,7 +206,7 @@ class LBFGS(_FirstOrder[LBFGSState]):
     memory: int = 10
 
     def __post_init__(self) -> None:
-        check_count(self.memory, "LBFGS: memory")
+        check_field(self, "memory", check_count)
 
     def _arrive(self, problem: Problem, trial: Trial, last: Last[LBFGSState]) -> LBFGSState:
         state = _steepest(problem, trial)

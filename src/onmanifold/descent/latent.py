@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.descent.method import Method, State, first_order_arrival
 from onmanifold.descent.model import FirstOrderModel, QuadraticModel
 from onmanifold.descent.problem import Problem, Trial
@@ -103,7 +103,7 @@ class LatentAdam:
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number(self.rate, "LatentAdam: rate")
+        check_field(self, "rate", check_number)
 
     def init(self, problem: Problem, point: Point) -> AdamState:
         state, gradient = _arrive(problem, problem.at(point))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.descent.method import (
     Attempt,
     State,
@@ -71,7 +71,7 @@ class LevenbergMarquardt:
     damping: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_number(self.damping, "LevenbergMarquardt: damping")
+        check_field(self, "damping", check_number)
 
     def init(self, problem: Problem, point: Point) -> LMState:
         trial = problem.at(point)

@@ -32,10 +32,9 @@ def descend[S: State](
     keep_path: bool = False,
     change_charts: bool = True,
     progress: bool = False,
+    catch_interrupt: bool = False,
 ) -> Descent[S]:
     """Descend from ``start`` until every member has stopped; those that have stay where they are.
-
-    An interrupt from the keyboard ends all descents where they are.
 
     Args:
         problem: N members.
@@ -48,6 +47,8 @@ def descend[S: State](
         keep_path: whether to keep the points.
         change_charts: whether members may leave their initial charts.
         progress: whether to show a bar.
+        catch_interrupt: whether an interrupt from the keyboard ends all descents where they are, and no
+            more; the caller has to say so.
     """
     run = Descent(problem, method, stop, start, change_charts, keep_path)
 
@@ -68,6 +69,8 @@ def descend[S: State](
                 for observe in observers:
                     observe(run)
         except KeyboardInterrupt:
+            if not catch_interrupt:
+                raise
             run.end(True, Status.INTERRUPTED)
     run.state = run.best
     logger.debug("%d members ended after %d steps", len(problem), run.count)

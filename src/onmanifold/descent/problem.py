@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from onmanifold import geometry
 from onmanifold.autodiff import jvp
-from onmanifold.checks import check_batch, check_callable, check_number
 from onmanifold.descent.model import (
     FirstOrderModel,
     QuadraticModel,
@@ -20,22 +18,17 @@ from onmanifold.descent.model import (
     clip_to_psd,
     magnitude,
 )
-from onmanifold.errors import InputError, InputTypeError
-from onmanifold.evaluation_mode import evaluation
-from onmanifold.examination import check_values, describe, examine
-from onmanifold.fidelity import Fidelity, as_fidelity
+from onmanifold.examination import check_values, describe
+from onmanifold.fidelity import Fidelity
 from onmanifold.fidelity.scaled import ScaledFidelity
 from onmanifold.operator import (
     ForwardOperator,
     Linearization,
-    OperatorLike,
     OutsideDomain,
-    as_operator,
     linearize,
 )
 from onmanifold.prior import ManifoldPrior, Point, pad_to
-from onmanifold.retraction import ChartRetraction, Retraction
-from onmanifold.tensors import as_real
+from onmanifold.retraction import Retraction
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
 
@@ -67,6 +60,11 @@ class Counts:
 
     evaluations: Tensor
     linearizations: Tensor
+
+    @classmethod
+    def none_yet(cls, members: Tensor) -> Self:
+        """Zeros for each of the ``members``."""
+        return cls(torch.zeros_like(members), torch.zeros_like(members))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +162,7 @@ class Problem:
         """Each member ``starts`` times in a row, with counts of their own."""
         rows = torch.arange(len(self), device=self.measurement.device).repeat_interleave(starts)
         members = torch.arange(len(rows), device=rows.device)
-        return replace(self.select(rows), members=members, counts=_no_counts(members))
+        return replace(self.select(rows), members=members, counts=Counts.none_yet(members))
 
     # Values ---------------------------------------------------------------------------------------
 
@@ -358,93 +356,3 @@ def _where(condition: Tensor, point: Point, other: Point) -> Point:
         torch.where(condition, point.chart, other.chart),
         torch.where(condition.unsqueeze(1), point.z, other.z),
     )
-
-
-def _no_counts(members: Tensor) -> Counts:
-    return Counts(torch.zeros_like(members), torch.zeros_like(members))
-
-
-def build_problem(
-    operator: OperatorLike,
-    measurement: Tensor,
-    prior: ManifoldPrior,
-    fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
-    prior_weight: float | Tensor | None = None,
-    retraction: Retraction | None = None,
-) -> Problem:
-    """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
-    if not isinstance(prior, ManifoldPrior):
-        raise InputTypeError(f"prior has to be a ManifoldPrior, got {type(prior).__name__}")
-    if prior.dtype not in (torch.float32, torch.float64):
-        raise InputTypeError(
-            f"the prior is {prior.dtype}: descent needs float32 or float64, prior.float()"
-        )
-    operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
-    if tuple(operator.x_shape) != tuple(prior.x_shape):
-        raise InputError(
-            f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
-            f"{tuple(prior.x_shape)}"
-        )
-    measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
-    _check_measurement(measurement, tuple(operator.y_shape), prior)
-    with evaluation(prior):
-        examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
-    if prior_weight is None:
-        prior_weight = 0.0 if fidelity is None else 1.0
-    weight = _weights(prior_weight, measurement)
-    check_callable(retraction, "retraction", "ChartRetraction()")
-    members = torch.arange(len(measurement), device=measurement.device)
-    bound = as_fidelity(fidelity).bind(measurement)
-    return Problem(
-        operator,
-        measurement,
-        prior,
-        bound,
-        weight,
-        ChartRetraction() if retraction is None else retraction,
-        members,
-        _no_counts(members),
-        _unit(bound, measurement),
-        noise_known=fidelity is not None,
-    )
-
-
-def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
-    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
-    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
-    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
-    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
-
-
-def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
-    """One weight a measurement, ``(B,)``."""
-    if np.ndim(prior_weight) > 0:
-        weight = as_real(prior_weight, "prior_weight").to(measurement)
-        if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
-            raise InputError(
-                f"prior_weight has to hold {len(measurement)} numbers of at least 0, one a measurement; "
-                f"got shape {tuple(weight.shape)}"
-            )
-        return weight
-    number = 0.0 if prior_weight == 0 else check_number(prior_weight, "prior_weight")
-    return measurement.new_full((len(measurement),), number)
-
-
-def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
-    if tuple(measurement.shape) == y_shape:
-        raise InputError(
-            f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
-            "measurement.unsqueeze(0)"
-        )
-    check_batch(measurement, y_shape, "measurement")
-    if measurement.dtype != prior.dtype:
-        raise InputTypeError(
-            f"measurement is {measurement.dtype}, the prior {prior.dtype}: convert one, "
-            "measurement.to(prior.dtype) or prior.to(measurement.dtype)"
-        )
-    if measurement.device != prior.device:
-        raise InputError(
-            f"measurement is on {measurement.device}, the prior on {prior.device}: move one, "
-            "measurement.to(prior.device) or prior.to(measurement.device)"
-        )
-    check_batch(measurement, y_shape, "measurement", finite=True)

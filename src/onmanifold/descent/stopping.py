@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_number
+from onmanifold.checks import check_count, check_field, check_number
 from onmanifold.descent.method import State
 from onmanifold.descent.problem import Problem
 from onmanifold.status import Status
@@ -57,7 +57,7 @@ class MaxSteps(StoppingRule):
     steps: int = 100
 
     def __post_init__(self) -> None:
-        check_count(self.steps, "MaxSteps: steps")
+        check_field(self, "steps", check_count)
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         return _code(state.steps >= self.steps, Status.MAX_STEPS)
@@ -70,7 +70,7 @@ class GradientNorm(StoppingRule):
     tol: float = 1e-6
 
     def __post_init__(self) -> None:
-        check_number(self.tol, "GradientNorm: tol")
+        check_field(self, "tol", check_number)
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         return _code(state.gradient_norm <= self.tol, Status.SMALL_GRADIENT)
@@ -87,7 +87,7 @@ class SmallDecrease(StoppingRule):
     rtol: float = 1e-6
 
     def __post_init__(self) -> None:
-        check_number(self.rtol, "SmallDecrease: rtol", high=1.0)
+        check_field(self, "rtol", check_number, high=1.0)
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         tolerance = torch.maximum(self.rtol * state.objective.abs(), state.resolution)
@@ -105,7 +105,7 @@ class Discrepancy(StoppingRule):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number(self.tau, "Discrepancy: tau")
+        check_field(self, "tau", check_number)
 
     def __call__(self, problem: Problem, state: State) -> Tensor:
         limit = self.tau**2 * problem.fidelity.expected(problem.measurement)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from onmanifold.fidelity.independent import bind_mask, check_mask, present, select_rows, total
+from onmanifold.checks import check_field
+from onmanifold.fidelity.independent import bind_mask, optional_mask, present, select_rows, total
 from onmanifold.fidelity.whitening import (
     DiagonalPlusLowRank,
     Whitening,
-    check_covariance,
+    as_covariance,
     factorize,
 )
 
@@ -48,10 +49,10 @@ class CorrelatedGaussian:
     _whitening: Whitening | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_mask(self.mask, "CorrelatedGaussian: mask")
+        check_field(self, "mask", optional_mask)
         bound = self._whitening is not None
         if not bound and not isinstance(self.covariance, DiagonalPlusLowRank):
-            check_covariance(self.covariance, "CorrelatedGaussian: covariance")
+            check_field(self, "covariance", as_covariance)
 
     @classmethod
     def low_rank(

@@ -9,11 +9,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_field
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.fidelity.independent import (
     Gaussian,
     bind_mask,
-    check_mask,
+    optional_mask,
     present_tangents,
     select_rows,
 )
@@ -64,7 +65,7 @@ class FunctionFidelity:
                 "FunctionFidelity: phi has to be a function of prediction and measurement, got "
                 f"{self.phi!r}"
             )
-        check_mask(self.mask, "FunctionFidelity: mask")
+        check_field(self, "mask", optional_mask)
 
     def bind(self, measurement: Tensor) -> FunctionFidelity:
         bound = replace(self, mask=bind_mask(self.mask, measurement, "FunctionFidelity: mask"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self, cast
+from numbers import Real
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.tensors import as_mask, as_real
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,8 @@ class Independent(ABC):
 
     def __post_init__(self) -> None:
         for name in self.entrywise:
-            check_entries(getattr(self, name), f"{type(self).__name__}: {name}")
-        check_mask(self.mask, f"{type(self).__name__}: mask")
+            check_field(self, name, as_entries)
+        check_field(self, "mask", optional_mask)
 
     def bind(self, measurement: Tensor) -> Self:
         kind = type(self).__name__
@@ -161,7 +163,7 @@ class StudentT(Independent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.df, "StudentT: df")
+        check_field(self, "df", check_number)
 
     def _values(self, prediction: Tensor, measurement: Tensor) -> Tensor:
         t = (prediction - measurement) / self.std
@@ -199,30 +201,31 @@ class StudentT(Independent):
         return distance
 
 
-def check_entries(value: object, name: str, zero: bool = False) -> None:
-    """Raise unless ``value`` is a number or a tensor, its entries finite and positive, or 0 with ``zero``."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+def as_entries(value: Any, name: str, zero: bool = False) -> float | Tensor:
+    """A number or a tensor, its entries finite and positive, or 0 with ``zero``; else raise."""
+    if isinstance(value, bool | str | None):
         raise InputTypeError(f"{name} has to be a number or a tensor, got {type(value).__name__}")
-    entries = torch.as_tensor(value)
-    if entries.dtype == torch.bool or entries.is_complex():
-        raise InputTypeError(f"{name} has to hold real numbers, got {entries.dtype}")
+    entries = as_real(value, name)
     good = ((entries >= 0) if zero else (entries > 0)) & torch.isfinite(entries)
     if not bool(good.all()):
         bad = value if entries.ndim == 0 else f"{int((~good).sum())} other entries"
         kind = "at least 0" if zero else "positive"
         raise InputError(f"{name} has to be {kind} and finite, got {bad}")
+    return float(value) if isinstance(value, Real) else entries
 
 
-def check_mask(mask: object, name: str) -> None:
-    """Raise ``TypeError`` unless ``mask`` is ``None`` or a boolean tensor."""
-    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise InputTypeError(f"{name} has to be a boolean tensor, got {got}")
+def optional_mask(mask: Any, name: str) -> Tensor | None:
+    """``None``, or a boolean tensor; else raise ``TypeError``."""
+    return None if mask is None else as_mask(mask, name)
 
 
 def bind_entries(value: float | Tensor, measurement: Tensor, name: str) -> Tensor:
     """``value`` for each entry of ``measurement``, in its dtype: ``(1 or B, *y_shape)``."""
-    return _per_row(torch.as_tensor(value).to(measurement), measurement, name)
+    given = as_real(value, name)
+    entries = given.to(measurement)
+    if bool((torch.isinf(entries) | ((entries == 0) & (given.to(entries.device) != 0))).any()):
+        raise InputError(f"{name} is beyond the range of {measurement.dtype}, the measurement's")
+    return _per_row(entries, measurement, name)
 
 
 def bind_mask(mask: Tensor | None, measurement: Tensor, name: str) -> Tensor | None:

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from onmanifold.checks import check_field
 from onmanifold.errors import InputError
-from onmanifold.fidelity.independent import Independent, check_entries, check_mask, present
+from onmanifold.fidelity.independent import Independent, as_entries, optional_mask, present
 
 _FLOOR = 0.5  # smallest variance of a count
 _MANY = 40  # counts from which on the moments are those of large ones
@@ -67,9 +68,9 @@ class Poisson(Independent):
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_entries(self.gain, "Poisson: gain")
-        check_entries(self.background, "Poisson: background", zero=True)
-        check_mask(self.mask, "Poisson: mask")
+        check_field(self, "gain", as_entries)
+        check_field(self, "background", as_entries, zero=True)
+        check_field(self, "mask", optional_mask)
 
     def bind(self, measurement: Tensor) -> Poisson:
         bound = super().bind(measurement)

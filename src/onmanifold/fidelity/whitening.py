@@ -9,9 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from onmanifold.errors import InputError, InputTypeError
-from onmanifold.fidelity.independent import bind_entries, check_entries
+from onmanifold.errors import InputError
+from onmanifold.fidelity.independent import as_entries, bind_entries
 from onmanifold.prior import by_chart
+from onmanifold.tensors import as_real
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +52,9 @@ class Whitening:
         return by_chart(among_present, vectors, self.number, len(self.masks))
 
 
-def check_covariance(matrix: object, name: str) -> None:
-    """Raise unless ``matrix`` is a symmetric one ``(m, m)``, or B of them."""
-    matrix = _check_matrix(matrix, name)
+def as_covariance(value: object, name: str) -> Tensor:
+    """A symmetric matrix ``(m, m)``, or B of them; else raise."""
+    matrix = _as_matrix(value, name)
     if matrix.shape[-2] != matrix.shape[-1]:
         raise InputError(
             f"{name} has shape {tuple(matrix.shape)}, expected (m, m), or (B, m, m) for B measurements"
@@ -64,6 +65,7 @@ def check_covariance(matrix: object, name: str) -> None:
             f"{name} is not symmetric, entries that mirror each other differ by up to "
             f"{float(skew.amax()):.3g}: pass (C + C.mT) / 2 if that is rounding"
         )
+    return matrix
 
 
 def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: str) -> Whitening:
@@ -92,15 +94,16 @@ def factorize(matrix: Tensor, mask: Tensor | None, measurement: Tensor, name: st
             "CorrelatedGaussian.low_rank(std, factor)"
         )
     lower = lower.to(measurement.dtype)  # C = L L^T, W = L^-1
+    # not closures, which cannot be pickled
+    return Whitening(masks, number, partial(_solve, lower), partial(_solve, lower, transposed=True))
 
-    def solve(vectors: Tensor, k: int, transposed: bool = False) -> Tensor:
-        columns = vectors.flatten(0, 1).mT
-        factor = lower[k].mT if transposed else lower[k]
-        solved = torch.linalg.solve_triangular(factor, columns, upper=transposed)
-        result: Tensor = solved.mT.reshape(vectors.shape)
-        return result
 
-    return Whitening(masks, number, solve, partial(solve, transposed=True))
+def _solve(lower: Tensor, vectors: Tensor, k: int, transposed: bool = False) -> Tensor:
+    columns = vectors.flatten(0, 1).mT
+    factor = lower[k].mT if transposed else lower[k]
+    solved = torch.linalg.solve_triangular(factor, columns, upper=transposed)
+    result: Tensor = solved.mT.reshape(vectors.shape)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +114,9 @@ class DiagonalPlusLowRank:
     factor: Tensor
 
     def __post_init__(self) -> None:
-        check_entries(self.std, "CorrelatedGaussian: std")
-        _check_matrix(self.factor, "CorrelatedGaussian: factor")
+        std = as_entries(self.std, "CorrelatedGaussian: std")
+        object.__setattr__(self, "std", std)
+        object.__setattr__(self, "factor", _as_matrix(self.factor, "CorrelatedGaussian: factor"))
 
     def whitening(self, mask: Tensor | None, measurement: Tensor) -> Whitening:
         """Factorize it among the entries present; arguments as for :func:`factorize`."""
@@ -128,17 +132,18 @@ class DiagonalPlusLowRank:
         # where the low rank part is much larger than the diagonal.
         shrink = ((1 + size.square()).rsqrt() - 1).to(measurement.dtype)
         basis, std = basis.to(measurement.dtype), std.expand(len(masks), -1)
-
-        def shrunk(vectors: Tensor, k: int) -> Tensor:
-            off: Tensor = (vectors @ basis[k] * shrink[k]) @ basis[k].mT
-            return vectors + off
-
+        parts = std, basis, shrink
         return Whitening(
-            masks,
-            number,
-            lambda vectors, k: shrunk(vectors / std[k], k),
-            lambda vectors, k: shrunk(vectors, k) / std[k],
+            masks, number, partial(_shrink, *parts), partial(_shrink, *parts, transposed=True)
         )
+
+
+def _shrink(
+    std: Tensor, basis: Tensor, shrink: Tensor, vectors: Tensor, k: int, transposed: bool = False
+) -> Tensor:
+    vectors = vectors if transposed else vectors / std[k]
+    vectors = vectors + (vectors @ basis[k] * shrink[k]) @ basis[k].mT
+    return vectors / std[k] if transposed else vectors
 
 
 def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
@@ -155,10 +160,8 @@ def _distinct(mask: Tensor | None, measurement: Tensor, shared: bool) -> tuple[T
     return masks, number.expand(batch)
 
 
-def _check_matrix(matrix: object, name: str) -> Tensor:
-    if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
-        got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise InputTypeError(f"{name} has to be a floating-point tensor, got {got}")
+def _as_matrix(value: object, name: str) -> Tensor:
+    matrix = as_real(value, name)
     if matrix.ndim not in (2, 3):
         raise InputError(f"{name} has shape {tuple(matrix.shape)}, expected two or three axes")
     if not bool(torch.isfinite(matrix).all()):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.tensors import as_real
 
 
 class LinearMap(ABC):
@@ -71,12 +72,9 @@ class Matrix(nn.Module, LinearMap):
 
     def __init__(self, matrix: Tensor, x_shape: tuple[int, ...]) -> None:
         super().__init__()
+        matrix = as_real(matrix, "the matrix")
         if matrix.ndim != 2:
             raise InputError(f"a matrix (m, n) is needed, got an array {tuple(matrix.shape)}")
-        if matrix.is_complex():
-            raise InputTypeError(
-                f"the matrix is complex, {matrix.dtype}; stack real and imaginary part"
-            )
         self.x_shape = _shape_of_columns(matrix.shape[1], x_shape)
         self.y_shape = (matrix.shape[0],)
         self.register_buffer("matrix", matrix.detach(), persistent=False)
@@ -166,7 +164,7 @@ def as_operator(
 
     Raises:
         TypeError: the operator is complex or holds no numbers.
-        ValueError: the matrix has not two axes, or ``x_shape`` has not n entries.
+        ValueError: the matrix has not two axes, or NaN or infinite entries, or ``x_shape`` has not n entries.
 
     Example:
         >>> as_operator(np.eye(6), (2, 3)).A_adjoint(torch.ones(1, 6)).shape
@@ -176,16 +174,25 @@ def as_operator(
         tensor([[1., 1., 1., 1.]])
     """
     if isinstance(operator, Tensor | np.ndarray):
-        tensor = operator if isinstance(operator, Tensor) else torch.as_tensor(np.array(operator))
-        if dtype is None and not (tensor.is_floating_point() or tensor.is_complex()):
-            dtype = torch.float64
-        if not tensor.is_complex():
-            tensor = tensor.to(dtype=dtype, device=device)
+        numbers = operator * 1.0 if "bool" in str(operator.dtype) else operator  # of 0 and 1
+        tensor = as_real(numbers, "the matrix").to(dtype=dtype, device=device)
+        _check_finite(tensor.isfinite(), tensor.dtype)
         return Matrix(tensor, tuple(tensor.shape[1:]) if x_shape is None else x_shape)
     if issparse(operator):
+        entries = cast(Any, operator).tocoo().data
+        if entries.dtype.kind in "fc":
+            _check_finite(torch.from_numpy(np.isfinite(entries)), entries.dtype)
         operator = aslinearoperator(cast(Any, operator))
     if not (hasattr(operator, "matmat") and hasattr(operator, "rmatmat")):
         return None
     dims = tuple(getattr(operator, "dims", operator.shape[1:]))  # pylops has more than one axis
     dimsd = tuple(int(n) for n in getattr(operator, "dimsd", operator.shape[:1]))
     return MatrixFree(operator, dims if x_shape is None else x_shape, dimsd)
+
+
+def _check_finite(finite: Tensor, dtype: object) -> None:
+    bad = int((~finite).sum())
+    if bad:
+        raise InputError(
+            f"the matrix holds {bad} NaN or infinite of {finite.numel()} entries in {dtype}"
+        )

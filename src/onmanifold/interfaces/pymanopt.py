@@ -18,8 +18,9 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.autodiff import gradient, jvp
 from onmanifold.checks import as_generator
+from onmanifold.descent.build import build_problem
 from onmanifold.descent.model import QuadraticModel
-from onmanifold.descent.problem import Trial, build_problem
+from onmanifold.descent.problem import Trial
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.fidelity import Fidelity
 from onmanifold.operator import OperatorLike, OutsideDomain

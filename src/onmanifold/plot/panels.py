@@ -31,7 +31,8 @@ def plot_solution(
     Truth and reconstruction share their scale. Images, matrices and volumes are drawn in grey, vectors
     as curves, points of the plane or of space among samples of the prior; an operator with methods
     ``draw_x`` or ``draw_y`` draws them itself (:mod:`onmanifold.plot.views`).
-    A descent that did not converge is marked with its status.
+    A descent that did not converge is marked with its status, a reconstruction that is inconsistent with the
+    noise with its p-value.
 
     Args:
         solution: what to draw.
@@ -71,10 +72,17 @@ def plot_solution(
                     drawn, ax=ax, fraction=0.046, pad=0.03, format="{x:.3g}", label=view.label
                 )
                 bar.locator = MaxNLocator(5)
-            status = solution.status[b]
-            failed = title == "reconstruction" and not status.converged
-            ax.set_title("\n".join([title] * (b == 0) + [status.name] * failed))
+            marks = _marks(solution, b) if title == "reconstruction" else []
+            ax.set_title("\n".join([title] * (b == 0) + marks))
     return figure
+
+
+def _marks(solution: Solution, b: int) -> list[str]:
+    """Why a reconstruction is not to be relied on."""
+    marks = [] if solution.status[b].converged else [solution.status[b].name]
+    if not bool(solution.consistent[b]):
+        marks.append(f"inconsistent with the noise, p = {float(solution.p_value[b]):.2g}")
+    return marks
 
 
 def _panels(solution: Solution, truth: Tensor | None, std: Tensor | None) -> dict[str, _Panel]:

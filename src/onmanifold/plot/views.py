@@ -17,7 +17,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.operator import OutsideDomain
 from onmanifold.plot.drawing import draw, limits
 from onmanifold.plot.style import FAINT, INK, PALETTE
@@ -102,7 +102,7 @@ def _samples(solution: Solution) -> Tensor:
     if solution.problem is None:
         return solution.x
     prior = solution.problem.prior
-    with torch.no_grad(), evaluation(prior):
+    with computing(prior):
         point = prior.sample(_CLOUD, 0)
         return prior.decode(point)
 

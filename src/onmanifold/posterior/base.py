@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.prior import Point
 from onmanifold.solution import UNLIKELY
 
@@ -43,14 +43,14 @@ class Posterior:
     def _decode(self, point: Point) -> Tensor:
         """The same number n of points for each measurement in turn, decoded: ``(B, n, *x_shape)``."""
         prior = self.problem.prior
-        with torch.no_grad(), evaluation(prior):
+        with computing(prior):
             return prior.decode(point).view(len(self), -1, *prior.x_shape)
 
     def _interval(self, draws: Point, level: float) -> tuple[Tensor, Tensor]:
         """Intervals of the entries of x, from the same number of draws for each measurement in turn."""
         prior, sides = self.problem.prior, []
         for rows in torch.arange(len(draws), device=draws.z.device).view(len(self), -1):
-            with torch.no_grad(), evaluation(prior):
+            with computing(prior):
                 x = prior.decode(draws.select(rows)).flatten(1).mT
             even = x.new_ones(1, len(rows))
             parts = [torch.stack(central_interval(part, even, level)) for part in x.split(_PIXELS)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, cast
@@ -15,7 +14,7 @@ from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, Stop
 from onmanifold.descent.levenberg_marquardt import LMState
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity
 from onmanifold.initial_points import InitialPoints, objectives
 from onmanifold.operator import OperatorLike
@@ -24,8 +23,8 @@ from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
-from onmanifold.solution import InconsistentWarning, Solution
-from onmanifold.solve import solve
+from onmanifold.solution import Solution
+from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
@@ -79,9 +78,10 @@ def find_posterior(
         (torch.Size([1, 3, 2]), tensor([True]))
     """
     options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InconsistentWarning)
+    with unfinished():
         solution = solve(operator, measurement, prior, **options)
+    if Status.INTERRUPTED in solution.status:
+        raise KeyboardInterrupt
     if isinstance(prior, ReachedByJumps):
         return explore(solution, patience=patience, slack=slack)
     return laplace(solution)
@@ -142,7 +142,7 @@ def explore(
     check_count(patience, "explore: patience")
     check_number(slack, "explore: slack")
     parts = []
-    with evaluation(problem.prior):
+    with computing(problem.prior):
         for b in range(len(problem)):
             search = _Search(problem.select(torch.tensor([b])))
             kept = solution.final_points.status[b] != Status.DROPPED

@@ -11,7 +11,7 @@ from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import p_value
 from onmanifold.posterior.base import Posterior
 from onmanifold.posterior.component import TwoPieceNormal, component_at
@@ -114,7 +114,7 @@ class Laplace(Posterior):
         weights = self.weights.to(prior.dtype)
         chosen = weights > _SEEN
         point = Point(self.chart[chosen], self.mean[chosen].to(prior.dtype))
-        with evaluation(prior):
+        with computing(prior):
             x, columns = geometry.decode_with_jacobian(prior, point)
         root = self._components.root()[chosen].to(prior.dtype)
         within = torch.einsum("nd...,nde->ne...", columns, root).square().sum(1)
@@ -188,7 +188,7 @@ def laplace(solution: Solution) -> Laplace:
             prior nor box confine the posterior.
     """
     problem = converged_problem(solution)
-    with torch.no_grad(), evaluation(problem.prior):
+    with computing(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
     found = mixture(problem, modes, component_at(problem, modes), table)

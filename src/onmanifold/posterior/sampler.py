@@ -11,7 +11,7 @@ from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
-from onmanifold.evaluation_mode import evaluation
+from onmanifold.evaluation_mode import computing
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -88,7 +88,7 @@ def sample_posterior(
     approximation = laplace(solution) if approximation is None else approximation
     source = as_generator(seed, solution.z.device)
     members = problem.repeat(chains)
-    with evaluation(problem.prior):
+    with computing(problem.prior):
         sampler = _Sampler(members, approximation, source)
         sampler.warm_up(warmup)
         kept = _draw_all(sampler, draws, solution.x)

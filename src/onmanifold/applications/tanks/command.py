@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,10 @@ from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder
 
+INCONSISTENT = (
+    3  # exit code: all was written, but some data are inconsistent with every scene found
+)
+
 Checked = tuple[Case, tuple[int, ...]]
 """A case and its bad channels, from 0."""
 
@@ -59,9 +65,10 @@ def tank(
         int, typer.Option(help="Modes in a row whose jumps may lead to nothing better.")
     ] = PATIENCE,
 ) -> None:
-    """Reconstruct measured water tanks: K.npy and K.png for each dataK.mat, and page.png.
+    """Reconstruct measured water tanks: K.npy and K.png for each dataK.mat, page.png and numbers.json.
 
-    K.npy holds classes, 256 x 256, row 0 on top: 0 water, 1 resistive, 2 conductive.
+    K.npy holds classes, 256 x 256, row 0 on top: 0 water, 1 resistive, 2 conductive. The exit code is 3 if
+    some voltages are inconsistent with every scene that was found: do not rely on these images.
     """
     from rich.progress import Progress
 
@@ -84,8 +91,11 @@ def tank(
             folder = output / f"level{case.level}" if all_levels else output
             save((case, one), folder, note_of(calibrated, bad))
             results.append((case, one))
-    write_folder(output, {"page.png": png(page_of(results), 90)})
+    files = {"page.png": png(page_of(results), 90), "numbers.json": numbers_of(results)}
+    write_folder(output, files)
     report(results)
+    if not all(found.consistent for _, found in results):
+        raise typer.Exit(INCONSISTENT)
 
 
 def _levels(level: int | None, all_levels: bool) -> list[int]:
@@ -161,15 +171,36 @@ def save(result: Result, folder: Path, note: str = "") -> None:
     write_folder(folder, {f"{case.number}.npy": classes.getvalue(), f"{case.number}.png": image})
 
 
+def numbers_of(results: Sequence[Result]) -> bytes:
+    """Counts, p-value and consistency of each case as JSON: K.npy does not say whether to rely on it."""
+    cases = [
+        {
+            "case": case.number,
+            "level": case.level,
+            "p_value": found.p_value if math.isfinite(found.p_value) else None,
+            "consistent": found.consistent,
+            "counts": [
+                {"resistive": resistive, "conductive": conductive, "probability": probability}
+                for (resistive, conductive), probability in found.counts.items()
+            ],
+            "seconds": found.seconds,
+        }
+        for case, found in results
+    ]
+    return (json.dumps({"cases": cases}, indent=2) + "\n").encode()
+
+
 def report(results: Sequence[Result]) -> None:
     """Print scores (where the truth is known), numbers of objects, their probabilities, and times."""
     print("case level  score resistive conductive  sure       p  seconds")
     for case, found in results:
         score = "" if case.truth is None else f"{ktc.score(found.labels, case.truth):.3f}"
-        (resistive, conductive), sure = next(iter(found.counts.items()))
+        (resistive, conductive), probability = next(iter(found.counts.items()))
+        # relative to the other scenes, none of which fits inconsistent data
+        sure = f"{probability:5.0%}" if found.consistent else "    ?"
         print(
             f"{case.number:>4} {case.level or '':>5} {score:>6} {resistive:9d} {conductive:10d} "
-            f"{sure:5.0%} {found.p_value:7.2g} {found.seconds:8.1f}"
+            f"{sure} {found.p_value:7.2g} {found.seconds:8.1f}"
         )
     scored = [
         (case.level, ktc.score(found.labels, case.truth))

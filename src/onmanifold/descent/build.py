@@ -1,0 +1,105 @@
+"""Problems from what a user passes: everything is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onmanifold.checks import check_batch, check_callable, check_number
+from onmanifold.descent.problem import Counts, Problem
+from onmanifold.errors import InputError, InputTypeError
+from onmanifold.evaluation_mode import computing
+from onmanifold.examination import examine
+from onmanifold.fidelity import Fidelity, as_fidelity
+from onmanifold.operator import OperatorLike, as_operator
+from onmanifold.prior import ManifoldPrior, require_prior
+from onmanifold.retraction import ChartRetraction, Retraction
+from onmanifold.tensors import as_real
+
+
+def build_problem(
+    operator: OperatorLike,
+    measurement: Tensor,
+    prior: ManifoldPrior,
+    fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
+    prior_weight: float | Tensor | None = None,
+    retraction: Retraction | None = None,
+) -> Problem:
+    """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
+    require_prior(prior)
+    if prior.dtype not in (torch.float32, torch.float64):
+        raise InputTypeError(
+            f"the prior is {prior.dtype}: descent needs float32 or float64, prior.float()"
+        )
+    operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
+    if tuple(operator.x_shape) != tuple(prior.x_shape):
+        raise InputError(
+            f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
+            f"{tuple(prior.x_shape)}"
+        )
+    measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
+    _check_measurement(measurement, tuple(operator.y_shape), prior)
+    with computing(prior):
+        examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
+    if prior_weight is None:
+        prior_weight = 0.0 if fidelity is None else 1.0
+    weight = _weights(prior_weight, measurement)
+    check_callable(retraction, "retraction", "ChartRetraction()")
+    members = torch.arange(len(measurement), device=measurement.device)
+    bound = as_fidelity(fidelity).bind(measurement)
+    return Problem(
+        operator,
+        measurement,
+        prior,
+        bound,
+        weight,
+        ChartRetraction() if retraction is None else retraction,
+        members,
+        Counts.none_yet(members),
+        _unit(bound, measurement),
+        noise_known=fidelity is not None,
+    )
+
+
+def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
+    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
+    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
+    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
+    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
+
+
+def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
+    """One weight a measurement, ``(B,)``."""
+    if np.ndim(prior_weight) > 0:
+        weight = as_real(prior_weight, "prior_weight").to(measurement)
+        if tuple(weight.shape) != (len(measurement),) or not bool((weight >= 0).all()):
+            raise InputError(
+                f"prior_weight has to hold {len(measurement)} numbers of at least 0, one a measurement; "
+                f"got shape {tuple(weight.shape)}"
+            )
+        return weight
+    number = 0.0 if prior_weight == 0 else check_number(prior_weight, "prior_weight")
+    return measurement.new_full((len(measurement),), number)
+
+
+def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
+    if tuple(measurement.shape) == y_shape:
+        raise InputError(
+            f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
+            "measurement.unsqueeze(0)"
+        )
+    check_batch(measurement, y_shape, "measurement")
+    if measurement.dtype != prior.dtype:
+        raise InputTypeError(
+            f"measurement is {measurement.dtype}, the prior {prior.dtype}: convert one, "
+            "measurement.to(prior.dtype) or prior.to(measurement.dtype)"
+        )
+    if measurement.device != prior.device:
+        raise InputError(
+            f"measurement is on {measurement.device}, the prior on {prior.device}: move one, "
+            "measurement.to(prior.device) or prior.to(measurement.device)"
+        )
+    check_batch(measurement, y_shape, "measurement", finite=True)
