@@ -150,7 +150,12 @@ def traversing(folder, source):
 
 def broken_card(folder, source):
     text = (folder / CARD).read_bytes()
-    broken = [text[: source.randrange(len(text) - 2)], b"\xff" + text, b"[" * 200_000, pickle.dumps(1)]
+    broken = [
+        text[: source.randrange(len(text) - 2)],
+        b"\xff" + text,
+        b"[" * 200_000,
+        pickle.dumps(1),
+    ]
     (folder / CARD).write_bytes(source.choice(broken))
 
 
