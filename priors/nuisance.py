@@ -10,12 +10,13 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from onmanifold.checks import as_generator, check_batch
+from onmanifold.checks import as_generator, check_batch, check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.geometry import locate
 from onmanifold.plugins import built, kind_of
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, pad_to
 from onmanifold.priors.atlas.chart import corners
+from onmanifold.tensors import as_mask, real_array
 
 
 class NuisanceParameters(ManifoldPrior):
@@ -112,7 +113,7 @@ class NuisanceParameters(ManifoldPrior):
         return point.at(torch.where(added, 0.0, point.z)[:, : self.prior.dim])
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
-        source = as_generator(generator)
+        n, source = check_count(n, "n"), as_generator(generator)
         point = self.prior.sample(n, source)
         drawn = torch.randn((n, len(self.deviations)), generator=source)
         return self.extend(point, drawn.clamp(-self.reach, self.reach).to(point.z))
@@ -191,16 +192,17 @@ class BackgroundOffset(NuisanceParameters):
     known: Tensor
 
     def __init__(self, prior: ManifoldPrior, std: float, known: Tensor | None = None) -> None:
-        if not (isfinite(std) and std > 0):
-            raise InputError(f"BackgroundOffset: std has to be positive and finite, got {std}")
-        known = corners(prior.x_shape) if known is None else known
+        std = check_number(std, "BackgroundOffset: std")
+        known = (
+            corners(prior.x_shape) if known is None else as_mask(known, "BackgroundOffset: known")
+        )
         if known.shape != prior.x_shape or known.dtype != torch.bool or not known.any():
             raise InputError(
                 f"BackgroundOffset: known has to be a boolean {prior.x_shape} with a true entry, got "
                 f"{known.dtype} {tuple(known.shape)}"
             )
-        super().__init__(prior, (float(std),), prior.x_shape)
-        self.std = float(std)
+        super().__init__(prior, (std,), prior.x_shape)
+        self.std = std
         self.register_buffer("known", known)
 
     def join(self, image: Tensor, parameters: Tensor) -> Tensor:
@@ -242,7 +244,7 @@ class MeasurementParameters(NuisanceParameters):
             raise InputError(
                 f"MeasurementParameters: expected a prior of images (C, H, W), got x_shape {prior.x_shape}"
             )
-        std = tuple(float(s) for s in std)
+        std = tuple(real_array(std, "MeasurementParameters: std").flatten().tolist())
         bad = [s for s in std if not (isfinite(s) and s > 0)]
         if bad or not std:
             raise InputError(

@@ -157,7 +157,7 @@ class EIT:
     @torch.no_grad()
     def linearize(self, x: Tensor) -> EITLinearization:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
-        check_batch(x, self.x_shape, "x", finite=True)
+        self._check_images(x)
         pixels, cells = self._pixels_and_cells(x)
         ones = torch.ones_like(self.conductivity(pixels))
         slope = self._scale * vjp(self.conductivity, pixels, ones)  # maps act entry by entry
@@ -169,7 +169,7 @@ class EIT:
 
     def cell_conductivity(self, x: Tensor) -> Tensor:
         """Conductivity of each cell, S/m: ``(B, *x_shape)`` to ``(B, C)``, float64."""
-        check_batch(x, self.x_shape, "x", finite=True)
+        self._check_images(x)
         return self._pixels_and_cells(x)[1]
 
     def jacobian(self, x: Tensor) -> Tensor:
@@ -283,7 +283,7 @@ class EIT:
 
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
-        check_batch(x, self.x_shape, "x", finite=True)
+        self._check_images(x)
         engine, (_, cells) = self.engine, self._pixels_and_cells(x)
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)
@@ -334,6 +334,13 @@ class EIT:
             )
         uniform = self._measured.new_full((1, self.engine.cells), self.background)
         return self._measured - self.engine.voltages(self.engine.fields(uniform))[0]
+
+    def _check_images(self, x: Tensor, finite: bool = True) -> None:
+        check_batch(x, self.x_shape, "x", finite=finite)
+        if x.dtype not in (torch.float32, torch.float64):
+            raise InputTypeError(
+                f"EIT takes images of float32 or float64, got {x.dtype}: voltages leave its range"
+            )
 
     def _check_shape(self, x_shape: Sequence[int], dim: int) -> tuple[int, ...]:
         shape = check_shape(x_shape, "x_shape")

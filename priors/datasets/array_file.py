@@ -14,7 +14,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.errors import InputError
-from onmanifold.priors.datasets.base import CHANNELS, check_channels
+from onmanifold.priors.datasets.base import CHANNELS, check_channels, check_differences
 from onmanifold.priors.datasets.finite import FiniteDataset, Part
 from onmanifold.tensors import real_array
 
@@ -119,6 +119,7 @@ def _read(file: Path, key: str | None) -> Tensor:
     bad = int((~np.isfinite(exact)).reshape(len(exact), -1).any(axis=1).sum())
     if bad:
         raise InputError(f"{file}: {bad} of {len(exact)} examples hold NaN or infinite values")
+    check_differences(float(exact.min()), float(exact.max()), str(file))
     with np.errstate(over="ignore"):
         x = torch.from_numpy(exact.astype(np.float32))
     if not bool(torch.isfinite(x).all()):

@@ -15,6 +15,7 @@ from onmanifold.errors import InputError
 from onmanifold.tensors import as_real
 
 SPLITS = ("train", "seeding", "validation", "held-out")
+ROUNDING = 100  # roundings of the largest value that differences have to be above
 CHANNELS = 4  # of a picture at most: red, green, blue, and how opaque
 
 
@@ -118,6 +119,16 @@ def check_channels(x_shape: tuple[int, ...], name: str) -> None:
         raise InputError(
             f"{name}: images {tuple(x_shape)} have their channels last, expected (n, C, H, W): move them by "
             "numpy.moveaxis(x, -1, 1)"
+        )
+
+
+def check_differences(low: float, high: float, name: str) -> None:
+    """Raise where values from ``low`` to ``high`` differ by hardly more than float32 rounds them."""
+    finest = ROUNDING * torch.finfo(torch.float32).eps * max(abs(low), abs(high))
+    if 0 < high - low < finest:
+        raise InputError(
+            f"{name}: values range from {low:.9g} to {high:.9g}, so that differences are lost in the "
+            "rounding of float32: subtract a background first, in float64"
         )
 
 

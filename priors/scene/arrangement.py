@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, pi
+from math import inf, log, pi
 
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_number
+from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError
+from onmanifold.tensors import real_array
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Arrangement:
     counts: tuple[float, ...] = (0.02, 0.3, 0.3, 0.2, 0.12, 0.06)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "counts", tuple(self.counts))
+        counts = real_array(self.counts, "Arrangement: counts")
+        object.__setattr__(self, "counts", tuple(float(n) for n in counts.flatten()))
         for name in ("radius", "spread", "reach", "softness"):
-            check_number(getattr(self, name), f"Arrangement: {name}")
-        if len(self.counts) < 2 or min(self.counts) < 0 or sum(self.counts) == 0:
+            check_field(self, name, check_number)
+        if len(self.counts) < 2 or not min(self.counts) >= 0 or not 0 < sum(self.counts) < inf:
             raise InputError(
                 "Arrangement: counts has to hold frequencies of 0, 1, ... objects, none negative, got "
                 f"{self.counts}"

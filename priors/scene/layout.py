@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import lgamma, log
+from math import comb, lgamma, log
 
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt, map_coordinates
 from torch import Tensor
 
+from onmanifold.checks import check_count, check_number
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.placement import REACH, Placement
 
+MOST_CHARTS = 10_000
 Objects = list[tuple[int, Tensor]]
 """Objects, each its kind and its block of coordinates ``(3 + d,)``."""
 
@@ -33,10 +36,18 @@ class SceneCharts(ManifoldPrior):
         edge: float = 1.0,
     ) -> None:
         super().__init__()
-        self.outlines, self.kinds, self.size, self.edge = outlines, kinds, size, edge
+        self.outlines, self.kinds = outlines, check_count(kinds, "Scene: kinds")
+        self.size, self.edge = check_count(size, "Scene: size"), check_number(edge, "Scene: edge")
+        kinds, size, edge = self.kinds, self.size, self.edge
         self.arrangement = arrangement or Arrangement()
         self.placement = Placement(outlines.x_shape[-1], size, edge)
         self.most = len(self.arrangement.counts) - 1  # number of objects at most
+        number = comb(self.most + kinds, kinds)
+        if number > MOST_CHARTS:
+            raise InputError(
+                f"Scene: up to {self.most} objects of {kinds} kinds make {number} charts, more than "
+                f"{MOST_CHARTS}"
+            )
         counts = [c for c in product(range(self.most + 1), repeat=kinds) if sum(c) <= self.most]
         # number of objects of each kind, a tuple a chart
         self.counts = tuple(sorted(counts, key=lambda c: (sum(c), c)))

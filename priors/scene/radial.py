@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onmanifold.checks import as_generator
+from onmanifold.checks import as_generator, check_count
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.datasets import pixel_grid
 from onmanifold.priors.scene.placement import REACH
@@ -39,7 +39,8 @@ class RadialOutlines(ManifoldPrior):
 
     def __init__(self, orders: int = 5) -> None:
         super().__init__()
-        self.orders, self.dim = orders, 2 * (orders - 1)
+        self.orders = orders = check_count(orders, "RadialOutlines: orders", at_least=2)
+        self.dim = 2 * (orders - 1)
         x, y = pixel_grid(self.x_shape[1], REACH)
         angle = torch.atan2(y, x).flatten()
         self.register_buffer("radii", torch.hypot(x, y).flatten().float())
@@ -84,6 +85,7 @@ class RadialOutlines(ManifoldPrior):
         return -0.5 * (z.square() + log(2 * pi)).sum(1)
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
+        n = check_count(n, "n")
         z = torch.randn((n, self.dim), generator=as_generator(generator)).clamp(-4, 4)
         return Point(torch.zeros(n, dtype=torch.long), z.to(self.radii))
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from onmanifold.checks import as_generator, check_batch
+from onmanifold.checks import as_generator, check_batch, check_count
 from onmanifold.geometry import nearest
 from onmanifold.plugins import built, kind_of
 from onmanifold.prior import Point, pad_to
@@ -115,7 +115,7 @@ class Scene(SceneCharts):
         return total
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
-        source = as_generator(generator)
+        n, source = check_count(n, "n"), as_generator(generator)
         number = torch.multinomial(
             torch.tensor(self.arrangement.counts, dtype=torch.float64),
             n,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     hint = "delete it, or train without --resume"
     try:
+        with zipfile.ZipFile(file) as archive:  # torch reads wrong bits without a word
+            if broken := archive.testzip():
+                raise ValueError(f"its part {broken} was altered")
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (
+        zipfile.BadZipFile,
+        NotImplementedError,
         RuntimeError,
         pickle.UnpicklingError,
         EOFError,
@@ -59,13 +65,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         raise DamagedFile(
             f"{file} is damaged, or no checkpoint ({message[:200]}): {hint}"
         ) from error
-    wrong = (
-        [*FIELDS]
-        if not isinstance(state, dict)
-        else [name for name, kind in FIELDS.items() if not isinstance(state.get(name), kind)]
-    )
-    if wrong or state["step"] < 0:
+    found = state if isinstance(state, dict) else {}
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(found.get(name), kind)]
+    if wrong or found["step"] < 0 or found["step"] is True:
         raise DamagedFile(
             f"{file} is no checkpoint of this version: no {', '.join(wrong) or 'step'} in it; {hint}"
         )
-    return dict(state)
+    return found

@@ -76,20 +76,25 @@ class Checkpoints(Callback):
         self.state = read_checkpoint(folder) if resume else None
         if self.state is not None:
             check_same(self.state["identity"], self.identity, f"the checkpoint in {folder}")
-            self._load(module)
+            with self._loading() as state:
+                if state["step"] > module.schedule.steps:
+                    raise InputError(f"step {state['step']} of {module.schedule.steps}")
+                module.load_state_dict(state["module"])
         self.start = 0 if self.state is None else int(self.state["step"])
         self.seconds = 0.0 if self.state is None else float(self.state["seconds"])
         self.losses: list[float] = []
 
-    def _load(self, module: TrainingMethod) -> None:
+    @contextmanager
+    def _loading(self) -> Iterator[dict[str, Any]]:
+        """The state that is resumed; what does not fit to it is said in one line."""
         assert self.state is not None
         try:
-            module.load_state_dict(self.state["module"])
-        except (RuntimeError, TypeError, AttributeError) as error:
+            yield self.state
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             message = " ".join(str(error).split())[:300]
             raise DamagedFile(
-                f"the checkpoint in {self.folder} does not fit to its own recipe ({message}): another "
-                "version wrote it, or it was altered; train without --resume"
+                f"{self.folder / FILE} is no state of its own recipe ({message}): another version wrote it, "
+                "or it was altered; train without --resume"
             ) from error
 
     def on_train_start(
@@ -97,8 +102,9 @@ class Checkpoints(Callback):
     ) -> None:
         self.began = time.perf_counter()
         if self.state is not None:
-            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
-            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.state["scheduler"])
+            with self._loading() as state:
+                trainer.optimizers[0].load_state_dict(state["optimizer"])
+                trainer.lr_scheduler_configs[0].scheduler.load_state_dict(state["scheduler"])
         elif trainer.is_global_zero:
             (self.folder / "loss.csv").unlink(missing_ok=True)
 

@@ -16,13 +16,13 @@ from onmanifold.checks import check_number
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.diagnostics import chart_distances
-from onmanifold.priors.datasets import Dataset, draw_examples, part_of, stream
+from onmanifold.priors.datasets import Dataset, check_differences, draw_examples, part_of, stream
 from onmanifold.priors.training.method import Table
 
 POOL = 2000  # examples of a generator whose values are looked at
 LARGEST = 1e15  # amplitudes whose squares float32 can still add up
-ROUNDING = 100  # roundings of the largest value that differences have to be above
 NOISE = 0.02  # of the spread: sigma_x where a recipe names none
+TOO_LITTLE = 1e-3  # of the amplitude: noise that is in another unit, most likely
 TOO_MUCH = 0.5  # of the spread: noise under which nothing can be learned
 CHECKED = 200  # examples by which a trained prior is looked at
 LEARNED = 0.9  # of their distance to the mean: who comes no nearer has learned nothing
@@ -75,12 +75,7 @@ def with_values(table: Table, x: Tensor) -> Table:
     amplitude = max(high - background, background - low)
     if amplitude == 0 or low == high:
         return table
-    finest = ROUNDING * torch.finfo(torch.float32).eps * max(abs(low), abs(high))
-    if high - low < finest:
-        raise InputError(
-            f"data: values range from {low:.9g} to {high:.9g}, so that differences are lost in the rounding "
-            "of float32: subtract a background first, in float64"
-        )
+    check_differences(low, high, "data")
     if not 1 / LARGEST < amplitude < LARGEST:
         raise InputError(
             f"data: values range from {low:g} to {high:g}, whose squares are beyond the range of float32: "
@@ -105,29 +100,35 @@ def fitting_noise(sigma_x: float | None, amplitude: float, x: Tensor) -> float:
         ValueError: it is too large either way.
 
     Warns:
-        ValueRangeWarning: it was taken for a share of the amplitude.
+        ValueRangeWarning: it was taken for a share of the amplitude, or is so small that it may be one.
     """
     spread = float(x.flatten(1).double().var(dim=0, correction=0).sum().sqrt())
     if sigma_x is None:
         return NOISE * spread
     limit = TOO_MUCH * spread
     sigma = check_number(sigma_x, "sigma_x")
-    if sigma < limit or spread == 0:
+    if TOO_LITTLE * amplitude <= sigma < limit or spread == 0:
         return sigma
     low, high = float(x.min()), float(x.max())
     about = (
         f"sigma_x = {sigma:g} does not fit to the data, which range from {low:g} to {high:g} and spread by "
-        f"{spread:.3g} around their mean: noise that large would hide them"
+        f"{spread:.3g} around their mean"
     )
+    advice = f"It is in the unit of the data; {NOISE * spread:.2g} would fit"
+    if sigma < limit:
+        _warn(f"{about}: next to noise that small the latent density counts for nothing. {advice}")
+        return sigma
     if sigma * amplitude >= limit:
-        raise InputError(f"{about}. It is in the unit of the data; try {NOISE * spread:.2g}")
-    warnings.warn(
-        f"{about}. It was taken for a share of the range: sigma_x = {sigma * amplitude:.3g}. Write that, in "
-        "the unit of the data",
-        ValueRangeWarning,
-        stacklevel=2,
+        raise InputError(f"{about}: noise that large would hide them. {advice}")
+    _warn(
+        f"{about}: noise that large would hide them. It was taken for a share of the range: sigma_x = "
+        f"{sigma * amplitude:.3g}. {advice}"
     )
     return sigma * amplitude
+
+
+def _warn(message: str) -> None:
+    warnings.warn(f"{message}; an amplitude in the recipe silences this", ValueRangeWarning, 2)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +25,7 @@ from torch.nn import functional
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.tensors import as_real
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,22 @@ class Point:
     Attributes:
         chart: number of the chart each point sits in, ``(B,)``, integer.
         z: its latent coordinates there, ``(B, d)``; 0 beyond the chart's own dimension.
+
+    Arrays and lists become tensors, coordinates in torch's default dtype.
+
+    Example:
+        >>> Point([0, 1], [[0.5], [0.25]]).z.shape
+        torch.Size([2, 1])
     """
 
     chart: Tensor
     z: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "chart", _charts(self.chart, "a Point's chart"))
+        if not isinstance(self.z, Tensor):
+            z = as_real(self.z, "a Point's z", dtype=torch.get_default_dtype())
+            object.__setattr__(self, "z", z)
         if self.chart.ndim != 1 or self.z.ndim != 2 or len(self.chart) != len(self.z):
             raise InputError(
                 f"a Point takes chart (B,) and z (B, d), got {tuple(self.chart.shape)} and "
@@ -60,6 +72,18 @@ class Point:
     def cat(points: Sequence[Point]) -> Point:
         """All points of several batches, one after the other."""
         return Point(torch.cat([p.chart for p in points]), torch.cat([p.z for p in points]))
+
+
+def _charts(value: Any, name: str) -> Tensor:
+    """Numbers of charts as an integer tensor."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.dtype == torch.bool:
+            raise InputTypeError(f"{name} has to be integers, got {value.dtype}")
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise InputTypeError(f"{name} has to be integers, got {array.dtype}")
+    return torch.from_numpy(array.astype(np.int64))
 
 
 class ManifoldPrior(nn.Module, ABC):
@@ -146,6 +170,9 @@ class ManifoldPrior(nn.Module, ABC):
 
     def encode(self, x: Tensor, chart: Tensor) -> Point:
         """``x`` ``(B, *x_shape)`` in the coordinates of the given charts, ``(B,)``."""
+        if not isinstance(x, Tensor):
+            x = as_real(x, "x", dtype=self.dtype, device=self.device)
+        chart = _charts(chart, "chart")
 
         def encode(rows: Tensor, k: int) -> Tensor:
             return pad_to(self.encode_chart(rows, k), self.dim)

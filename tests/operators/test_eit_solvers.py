@@ -97,6 +97,19 @@ def test_all_agree_with_scipy(problem, name):
         _close(_solve(solver, problem.entries, right), problem.expected(right))
 
 
+def test_right_hand_sides_of_zeros(problem, name):
+    """As autograd gives them, which asks for the derivative of one member of a batch alone."""
+    solver = problem.solver(name)
+    right = problem.dense.clone()
+    right[1] = 0
+    x = _solve(solver, problem.entries, right)
+    assert not x[1].any()
+    _close(x[:1], problem.expected(problem.dense)[:1])
+    sparse = problem.sparse.clone()
+    sparse[:, 1] = 0
+    assert not _solve(solver, problem.entries, sparse)[:, :, 1].any()
+
+
 def test_all_agree_in_three_dimensions(name):
     problem = _Problem(400, dimension=3)
     solver = problem.solver(name)

@@ -68,6 +68,7 @@ class Mesh:
         _check_shapes(self)
         _check_cells(self)
         check_seams(self.points, boundary_facets(self.cells, self.dim)[0][:, : self.dim])
+        _check_parts(self)
         _check_electrodes(self)
 
     @property
@@ -214,6 +215,10 @@ def _check_cells(mesh: Mesh) -> None:
     unused = np.flatnonzero(np.bincount(mesh.cells.ravel(), minlength=count) == 0)
     if len(unused):
         raise InputError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
+
+
+def _check_parts(mesh: Mesh) -> None:
+    count = len(mesh.points)
     keys = facet_keys(mesh.cells[:, _facet_nodes(mesh.dim, 1)].reshape(-1, mesh.dim), count)
     facet = np.unique(keys, return_inverse=True)[1].ravel()
     cell = np.repeat(np.arange(len(mesh.cells)), mesh.dim + 1)
