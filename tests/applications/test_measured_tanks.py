@@ -260,7 +260,8 @@ def test_inconsistent_data_are_said_on_exit(folder, tank, monkeypatch, capsys, p
     good = p_value > 0.01
     assert run("input", "output", 3, "--jobs", 1) == (0 if good else command.INCONSISTENT)
     out, err = capsys.readouterr()
-    assert ("100%" in out) == good
+    row = out.splitlines()[-1]  # below the progress bar
+    assert ("100%" in row) == good
     assert ("data4.mat at level 3: inconsistent" in err) != good
     assert drawn[0].get_suptitle().startswith("uncertain: inconsistent") != good
     (case,) = json.loads((folder / "output" / "numbers.json").read_bytes())["cases"]

@@ -168,8 +168,11 @@ def test_damaged_files_are_one_line(measured, third_party, tmp_path, capsys):
     err = refused(capsys, *call, tmp_path / "object.npy", "--output", tmp_path / "out")
     assert "pickle" in err
     weights = tmp_path / "site" / "acme_pretrained" / "segment" / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert "sha256" in refused(capsys, *measured, "--output", tmp_path / "out")
+    whole = weights.read_bytes()
+    altered = whole[:-1] + bytes([whole[-1] ^ 1])
+    for content, says in ((whole[:-1], "truncated"), (altered, "sha256")):
+        weights.write_bytes(content)
+        assert says in refused(capsys, *measured, "--output", tmp_path / "out")
 
 
 def test_output_that_is_a_file(measured, tmp_path, capsys):
