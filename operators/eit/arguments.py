@@ -11,7 +11,7 @@ from onmanifold.checks import check_count
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import real_array
 
-_MOST = 65536  # electrodes: a typing error, or all memory, rather than a tank
+_MOST = 4096  # electrodes: more are a typing error, and dense protocols would fill the memory
 
 
 def doubles(value: Any, name: str) -> NDArray[np.float64]:
@@ -57,9 +57,9 @@ def electrode_count(value: Any, name: str, at_least: int = 2) -> int:
     """``value`` as an int if it can be a number of electrodes.
 
     Example:
-        >>> electrode_count(10**30, "electrodes")
+        >>> electrode_count(5000, "electrodes")
         Traceback (most recent call last):
-        onmanifold.errors.InputError: electrodes has to be at most 65536, got 1000000000000000000000000000000
+        onmanifold.errors.InputError: electrodes has to be at most 4096, got 5000
     """
     count = check_count(value, name, at_least)
     if count > _MOST:
