@@ -47,9 +47,8 @@ def whole_numbers(value: Any, name: str) -> NDArray[np.int32]:
 def check_flag(value: Any, name: str) -> bool:
     """``value`` if it is True or False, also one of numpy's; text is not, whatever it says."""
     if not isinstance(value, bool | np.bool_):
-        raise InputTypeError(
-            f"{name} has to be true or false, got {value if isinstance(value, str) else type(value).__name__}"
-        )
+        got = repr(value) if isinstance(value, str | int | float) else type(value).__name__
+        raise InputTypeError(f"{name} has to be true or false, got {got}")
     return bool(value)
 
 
