@@ -44,7 +44,7 @@ def test_the_constant_is_found_again(prior):
 
 
 def test_bad_arguments(prior):
-    with pytest.raises(ValueError, match="std has to be positive"):
+    with pytest.raises(ValueError, match="std has to be above 0"):
         BackgroundOffset(prior.prior, std=0.0)
     with pytest.raises(ValueError, match="boolean"):
         BackgroundOffset(prior.prior, std=0.1, known=torch.ones(16, 16, dtype=torch.bool))
