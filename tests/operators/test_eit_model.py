@@ -214,17 +214,6 @@ def test_shunted_electrodes_are_the_limit_of_good_contacts(small_mesh, small_tan
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
 
 
-def test_impedance_derivative_by_finite_differences(small_mesh, small_tank):
-    engine = _engine(small_mesh, small_tank, Protocol.adjacent(8, drop_driven=True))
-    s, z = torch.from_numpy(_some_conductivity(small_mesh)), torch.from_numpy(small_tank.impedances)
-    slope = engine.impedance_derivative(engine.fields(s)[0])
-    for electrode in (0, 7):
-        h = torch.zeros(8, dtype=torch.float64)
-        h[electrode] = 1e-5
-        up, down = (engine.voltages(engine.fields(s, z + sign * h))[0] for sign in (1, -1))
-        torch.testing.assert_close((up - down) / 2e-5, slope[electrode], rtol=1e-5, atol=1e-7)
-
-
 def test_cell_jacobian_holds_the_derivative_of_what_is_measured(small_mesh, small_tank):
     for protocol in (Protocol.adjacent(8), Protocol.adjacent(8, drop_driven=True)):
         engine = _engine(small_mesh, small_tank, protocol)

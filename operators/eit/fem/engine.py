@@ -246,21 +246,6 @@ class Engine:
 
         return self._measure(self._total(change).unflatten(1, (k, m))).movedim(0, -1)
 
-    def impedance_derivative(self, field: Field, impedances: Tensor | None = None) -> Tensor:
-        """Derivative of the voltages by each contact impedance, V/(Ohm m^2), ``(L, *y_shape)``.
-
-        Where the current density is j, the drop over the contact is ``z j``: only these drops count.
-        """
-        z, system = self._impedances(impedances), self.system
-        k, m = self._shape
-        change = z.new_zeros(len(z), k * m)
-        mass, contact = self._tensor(system.mass), self._tensor(system.contact)
-        p, q = field.w[system.rows], field.q[system.columns]
-        for rows in torch.arange(len(mass), device=self.device).split(4096):
-            drops = p[rows].unsqueeze(2) * (mass[rows, None] * q[rows]).unsqueeze(1)
-            change.index_add_(0, contact[rows], drops.flatten(1))
-        return self._measure((self.sum(change) / z[:, None] ** 2).view(-1, k, m))
-
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all parts of a mesh that is distributed over several processes."""
         return self._solver.sum(value)

@@ -79,7 +79,7 @@ def linear_assembly(
         last column makes the equations ``w = 0`` of the unknowns that no degree of freedom refers to.
     """
     n, cells = system.size, len(d.dofs)
-    row, column, cell, stiffness = _stiffness_entries(d, system)
+    row, column, cell, stiffness = stiffness_entries(d, system)
     lost = np.setdiff1d(np.arange(d.size), system.unknowns)
     last = np.full(len(lost), cells + len(system.impedances))
     rows = np.concatenate([row, system.rows, lost])
@@ -94,7 +94,7 @@ def linear_assembly(
     return assembly, indptr, unique % n
 
 
-def _stiffness_entries(
+def stiffness_entries(
     d: Discretization, system: System
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
     """Rows, columns, cells and values of the stiffness matrix in terms of the unknowns."""
