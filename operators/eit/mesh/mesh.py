@@ -185,17 +185,18 @@ def facet_keys(facets: NDArray[Any], count: int) -> NDArray[np.int64]:
 
 def _determinants(mesh: Mesh, places: Array) -> Array:
     """Determinant of the map from the reference cell at barycentric ``places``, ``(P, C)``."""
-    corners = mesh.points.T[:, mesh.cells.T]  # (D, n, C)
+    corners = np.ascontiguousarray(mesh.points.T)[:, mesh.cells.T]  # (D, n, C)
     with np.errstate(invalid="ignore"):  # of points that are not finite
         return np.stack([_det(_shape_gradients(place, mesh.order).T @ corners) for place in places])
 
 
 def _det(matrices: Array) -> Array:
-    """Determinants of small matrices ``(D, D, C)``: numpy's takes ten times as long."""
+    """Determinants of small matrices ``(D, D, C)``: numpy's takes many times as long."""
     if len(matrices) == 2:
         (a, b), (c, d) = matrices
         return np.asarray(a * d - b * c)
-    return np.asarray((matrices[0] * np.cross(matrices[1], matrices[2], axis=0)).sum(axis=0))
+    u, (a, b, c), (d, e, f) = matrices
+    return np.asarray(u[0] * (b * f - c * e) + u[1] * (c * d - a * f) + u[2] * (a * e - b * d))
 
 
 def _shape_gradients(place: Array, order: int) -> Array:
