@@ -224,12 +224,13 @@ class Engine:
         """``- sum_a int_c grad w_a . grad q_ta`` of ``(n, k)`` and ``(n, T k)``: ``(C, T)``."""
         slabs, by_cell = self._pairs
         products = w.new_empty(by_cell.shape[1], q.shape[1] // w.shape[1])
+        ones = w.new_ones(w.shape[1])
 
         def fill(share: list[Slab]) -> Tensor:
             for start, count, differences in share:
                 part = (differences @ q).view(count, -1, w.shape[1])
                 part *= (differences @ w).unsqueeze(1)
-                products[start : start + count] = part.sum(dim=2)
+                products[start : start + count] = part @ ones  # faster than a sum
             return products
 
         self._in_shares(fill, slabs)
