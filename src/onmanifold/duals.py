@@ -117,6 +117,10 @@ def _apply(function: Any, *args: Any, **kwargs: Any) -> Any:
     name = function.__name__
     if kwargs.get("out") is not None:
         raise NoRule(f"{name} into a given tensor")
+    if (
+        not torch._C._is_fwd_grad_enabled()
+    ):  # whose derivative is another than that of what it computes
+        raise NoRule(f"{name} in a torch.autograd.Function")
     if name in _ELEMENTWISE:
         return _elementwise(_ELEMENTWISE[name], function, *args, **kwargs)
     if name in _LINEAR:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from onmanifold import load_prior
+from onmanifold import as_operator, load_prior
 from onmanifold.autodiff import jvp, value_and_columns
 from onmanifold.duals import Dual, NoRule, derivatives
 
@@ -219,6 +219,33 @@ def test_weights_are_differentiated_through_a_derivative():
     theirs = torch.autograd.grad(energy(torchs), weights)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+class StraightThrough(torch.autograd.Function):
+    """Rounds; its derivative is that of the identity, by its author's word."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent
+
+
+class Detached(StraightThrough):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.from_numpy(x.detach().numpy().round())
+
+
+@pytest.mark.parametrize("function", [StraightThrough, Detached])
+def test_derivatives_of_an_author_are_taken_at_their_word(function):
+    operator = as_operator(lambda x: 2 * function.apply(x), x_shape=(3,))
+    with pytest.raises(NoRule):
+        derivatives(function.apply, torch.rand(1, 3), torch.ones(1, 1, 3))
+    x = torch.rand(2, 3)
+    assert operator.A_jvp(x, torch.ones(2, 3)).tolist() == [[2.0] * 3] * 2
 
 
 FIRST = """
