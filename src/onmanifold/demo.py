@@ -118,11 +118,11 @@ def demo(
     from rich.progress import track
     from rich.table import Table
 
-    columns = ("problem", "prior", "PSNR", "error", "misfit", "steps", "calls", "seconds")
+    columns = ("problem", "prior", "PSNR", "error", "misfit", "consistent", "seconds")
     table = Table(
         *columns,
         caption="medians over the measurements; error: relative, where the measurement depends on the "
-        "image; misfit: relative to its mean under the noise",
+        "image; misfit: relative to its mean under the noise; consistent: with the noise",
     )
     output.mkdir(parents=True, exist_ok=True)
     solved = []
@@ -161,17 +161,10 @@ def _cells(experiment: Experiment, solution: Solution) -> list[str]:
     return [
         f"{psnr.median():.1f} dB",
         f"{relative.median():.3f}",
-        f"{(solution.misfit / solution.expected_misfit).median():.2f}{_inconsistent(solution)}",
-        f"{solution.steps.float().median():.0f}",
-        f"{solution.operator_calls.float().median():.0f}",
+        f"{(solution.misfit / solution.expected_misfit).median():.2f}",
+        f"{int(solution.consistent.sum())} of {len(solution)}",
         f"{solution.seconds:.1f}",
     ]
-
-
-def _inconsistent(solution: Solution) -> str:
-    """How many measurements are inconsistent with the noise, if there are any."""
-    count = int((~solution.consistent).sum())
-    return f" ({count} of {len(solution)} inconsistent)" if count else ""
 
 
 def draw(columns: list[tuple[Experiment, Solution, int]], file: Path) -> None:
