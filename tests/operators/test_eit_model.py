@@ -13,6 +13,7 @@ import torch
 from onmanifold.operators.eit import (
     EIT,
     Continuum,
+    Cylinder,
     Discretization,
     Protocol,
     Tank,
@@ -222,6 +223,27 @@ def test_cell_jacobian_holds_the_derivative_of_what_is_measured(small_mesh, smal
         full = engine.jacobian(field)
         assert full.shape == (*protocol.shape, engine.cells)
         torch.testing.assert_close(full @ ds[:, 0], engine.jvp(field, ds)[0])
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("kind", ["linear", "quadratic", "shunted", "three dimensions"])
+def test_gradients_are_the_jacobian_s(small_tank, kind):
+    """By differences along pairs of nodes, many and few cotangents; the Jacobian by cells' gradients."""
+    tank = dataclasses.replace(small_tank, shunted=(2, 7)) if kind == "shunted" else small_tank
+    if kind == "three dimensions":
+        tank = Cylinder(per_ring=8, width=20, electrode_height=0.3)
+    d = assemble(polar_mesh(tank, 2, 1.5), degree=1 + (kind == "quadratic"))
+    engine = _engine(d, tank, Protocol.adjacent(8, drop_driven=True))
+    fields = engine.fields(
+        torch.from_numpy(np.concatenate([_some_conductivity(d, k) for k in (0, 1)]))
+    )
+    du = torch.randn(2, 40, *engine.y_shape, generator=torch.Generator().manual_seed(0)).double()
+    for count in (1, 40):
+        got = engine.vjp(fields, du[:, :count])
+        for member in (0, 1):
+            expected = du[member, :count] @ engine.jacobian(fields[member])
+            scale = 1e-12 * float(expected.abs().max())
+            torch.testing.assert_close(got[member], expected.T, rtol=0, atol=scale)
 
 
 def test_contact_impedances_have_to_be_positive(small_mesh, small_tank):

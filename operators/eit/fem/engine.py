@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -203,26 +203,28 @@ class Engine:
         """
         (k, m), count = self._shape, du.shape[1]
         weights = self._spread(du).flatten(1, 2)  # (B, T k, m)
+        by_cells = partial(self._by_cells, self._pairs)  # made once, not in each thread
         if self.system.sensors is None or fields.solved or count * k >= m:
             members = fields.members()
-            parts = each(lambda b: self._vjp(members[b], weights[b]), len(members))
+            parts = each(lambda b: self._vjp(by_cells, members[b], weights[b]), len(members))
         else:
             assert fields.factor is not None
             with one_thread():
                 driven = fields.factor.solve(self._driven(weights)).contiguous()
-            parts = each(lambda b: self._by_cells(fields.w[b], driven[b]), len(du))
+            parts = each(lambda b: by_cells(fields.w[b], driven[b]), len(du))
         return torch.stack(parts)
 
-    def _vjp(self, field: Field, weights: Tensor) -> Tensor:
+    def _vjp(
+        self, by_cells: Callable[[Tensor, Tensor], Tensor], field: Field, weights: Tensor
+    ) -> Tensor:
         """Of one member, for cotangents as combinations of the sensors, ``(T k, m)``."""
         step = self._shape[0] * max(1, _COLUMNS // self._shape[0])
-        return torch.cat(
-            [self._by_cells(field.w, field.q @ part.T) for part in weights.split(step)], dim=1
-        )
+        parts = [by_cells(field.w, field.q @ part.T) for part in weights.split(step)]
+        return torch.cat(parts, dim=1)
 
-    def _by_cells(self, w: Tensor, q: Tensor) -> Tensor:
+    def _by_cells(self, pairs: tuple[list[Slab], SparseMatrix], w: Tensor, q: Tensor) -> Tensor:
         """``- sum_a int_c grad w_a . grad q_ta`` of ``(n, k)`` and ``(n, T k)``: ``(C, T)``."""
-        slabs, by_cell = self._pairs
+        slabs, by_cell = pairs
         products = w.new_empty(by_cell.shape[1], q.shape[1] // w.shape[1])
         ones = w.new_ones(w.shape[1])
 
