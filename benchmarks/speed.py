@@ -1,7 +1,7 @@
 """Each main job, its floor, and what a busy machine does to it: ``python benchmarks/speed.py [PART ...]``.
 
-Parts: ``jobs`` (bars, digits, two balls), ``start`` (the first solve of a process), ``tank`` (measured tanks
-by scenes) and ``peers`` (the same work by other packages).
+Parts: ``jobs`` (bars, digits, two balls), ``start`` (the first solve of a process), ``growth`` (more bars,
+more starts), ``tank`` (measured tanks by scenes) and ``peers`` (the same work by other packages).
 
 - *seconds*: of one call, the least of three;
 - *operator and networks*: the part of it inside the operator, the networks and their derivatives: the floor;
@@ -26,7 +26,7 @@ import typer
 from balls import Balls
 from bars import NOISE, blurred_bars
 from descent_parts.clock import clock_on
-from onmanifold import Fidelity, Gaussian, load_prior, simulate, solve
+from onmanifold import Fidelity, Gaussian, InitialPoints, load_prior, simulate, solve
 from onmanifold.applications import tanks
 from onmanifold.operators.eit import calibrate_tank, ktc
 from onmanifold.operators.mask import from_options as random_mask
@@ -37,7 +37,7 @@ from shared.timing import seconds_of, side_by_side
 from tanks_parts.cases import load_real, measured_tanks
 
 Job = tuple[str, Any, torch.Tensor, Any, Fidelity]
-PARTS = ("jobs", "start", "tank", "peers")
+PARTS = ("jobs", "start", "growth", "tank", "peers")
 
 
 def jobs() -> Iterator[Job]:
@@ -117,6 +117,18 @@ def print_start() -> None:
     subprocess.run([sys.executable, "-c", FIRST], check=True)
 
 
+def print_growth() -> None:
+    """Seconds for each bar, and for each descent, of more and more at once."""
+    _, _, blur, y = blurred_bars(64)
+    prior = load_prior("bar")
+    table = Table({"bars": "d", "starts": "d", "seconds each": "8.3f", "each start": "8.4f"})
+    for count, starts in ((1, 8), (4, 8), (16, 8), (64, 8), (16, 2), (16, 32)):
+        pool = InitialPoints(max(64, starts), starts)
+        work = partial(solve, blur, y[:count], prior, fidelity=Gaussian(NOISE), starts=pool)
+        each = min(seconds_of(work) for _ in range(2)) / count
+        table.row(count, starts, each, each / starts)
+
+
 def print_tanks() -> None:
     """Measured tanks by scenes, one core: calibration and reconstruction."""
     if not measured_tanks().is_dir():
@@ -170,7 +182,13 @@ Part = one_of(PARTS)
 def main(parts: Annotated[list[Part], typer.Argument()] = tuple(Part)) -> None:
     """Print the tables of the parts."""
     torch.manual_seed(0)
-    printers = {"jobs": print_jobs, "start": print_start, "tank": print_tanks, "peers": print_peers}
+    printers = {
+        "jobs": print_jobs,
+        "start": print_start,
+        "growth": print_growth,
+        "tank": print_tanks,
+        "peers": print_peers,
+    }
     for part in parts:
         print(f"\n{part}")
         printers[part]()
