@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 
@@ -47,6 +47,19 @@ class SparseMatrix:
                 self._adjoint = self._rows.T.tocsr()
             return torch.from_numpy(self._adjoint @ dense.numpy())
         return self._on_device(adjoint=True) @ dense
+
+    def times_entries(
+        self, entries: Tensor, row: Tensor, column: Tensor, columns: int
+    ) -> Tensor | csr_array:
+        """Times a matrix ``(n, columns)`` of few entries: sparse on the CPU, dense elsewhere."""
+        if self.device.type != "cpu":
+            dense = entries.new_zeros(self.shape[1], columns, dtype=torch.float64)
+            dense[row, column] = entries.double()
+            return (self @ dense).to(entries)
+        where = row.numpy(), column.numpy()
+        sparse = coo_array((entries.double().numpy(), where), shape=(self.shape[1], columns))
+        product = self._rows @ sparse.tocsr()
+        return product.astype(torch.zeros(0, dtype=entries.dtype).numpy().dtype)
 
     def rows(self, start: int, stop: int) -> SparseMatrix:
         """Some of the rows."""
