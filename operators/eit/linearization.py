@@ -48,7 +48,7 @@ class EITLinearization:
         return self.engine.sum(torch.stack(parts)).to(v)
 
     def _cells(self, v: Tensor, member: int) -> Tensor | csr_array:
-        """How fast the cells' conductivities change along tangents ``(T, *x_shape)``: ``(C, T)``.
+        """How fast the cells' conductivities change along tangents ``(T, *x_shape)``: ``(T, C)``.
 
         What is below the rounding of a direction's largest number counts as nothing: soft edges of masks
         never end, and cells that do not move cost nothing.
@@ -56,10 +56,9 @@ class EITLinearization:
         slope = self.slope[member]
         channels = v.detach().to(slope.device).reshape(len(v), *slope.shape)
         size = channels.abs().amax(1)
-        moved = size > torch.finfo(v.dtype).eps * size.amax(1, keepdim=True)
-        t, p = moved.nonzero(as_tuple=True)
-        change = (channels[t, :, p] * slope[:, p].T).sum(1)
-        return self.average.times_entries(change.to(v.dtype), p, t, len(v))
+        t, p = (size > torch.finfo(v.dtype).eps * size.amax(1, keepdim=True)).nonzero(as_tuple=True)
+        change = sum(channels[:, c][t, p] * slope[c][p] for c in range(len(slope)))
+        return self.average.on_rows(change.to(v.dtype), t, p, len(v))
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""

@@ -137,7 +137,7 @@ class ReferenceFit:
         """By one part of the parameters: ``(size, I, M)``."""
         field, potentials = state.field, state.potentials
         if name == "conductivity":
-            ds = self.part(state.theta, name).exp().expand(self.engine.cells, 1)
+            ds = self.part(state.theta, name).exp().expand(1, self.engine.cells)
             return instrument.read(self.engine.jvp(field, ds.contiguous()), offsets=False)
         if name == "impedances":
             z = self.part(state.theta, name).exp()

@@ -22,7 +22,7 @@ from onmanifold.operators.eit.models.system import System
 
 Array = NDArray[np.float64]
 
-_RUN = 128  # cells whose products of gradients are formed at a time: they stay in the cache
+_RUN = 256  # cells whose products of gradients are formed at a time: they stay in the cache
 _SINGLE = 6  # up to so many directions that move most cells are taken one by one
 _BITS = 10  # of each coordinate in the order of cells
 _RANK = 1e-12  # relative size below which combinations of the sources drive nothing
@@ -60,42 +60,54 @@ class Directions:
         Args:
             w: potentials of the sources, ``(n, k)``.
             q: of the sensors, ``(n, m)``.
-            ds: directions, change of each cell's conductivity, ``(C, T)``; scipy's sparse ones on the CPU.
+            ds: directions, change of each cell's conductivity, ``(T, C)``; scipy's sparse ones on the CPU.
         """
         k, m = self._basis.shape[1], q.shape[1]
         both = self._at_nodes(torch.cat([w @ self._basis, q], dim=1))
         if isinstance(ds, Tensor) and ds.device.type == "cpu":
             ds = csr_array(ds.numpy())
         if isinstance(ds, Tensor):
-            cells = self._order[(ds[self._order] != 0).any(1)]
-            total = self._by_cells(both.to(ds), k, cells, ds[cells])
+            cells = self._order[(ds != 0).any(0)[self._order]]
+            total = self._by_cells(both.to(ds), k, cells, ds[:, cells].T)
         else:
             total = self._by_parts(both, k, ds)
         return self._drive.to(total).T @ total.view(-1, k, m)
 
     def _by_parts(self, both: Tensor, k: int, ds: csr_array) -> Tensor:
         """Directions that move most cells one by one, the others by the cells that they move."""
-        wide = np.bincount(ds.indices, minlength=ds.shape[1]) > 0.5 * ds.shape[0]
+        counts = np.diff(ds.indptr)
+        wide = counts > 0.5 * ds.shape[1]
         if wide.sum() > _SINGLE:
             wide[:] = False
-        columns = ds.tocsc()
-        local = columns[:, ~wide].tocsr()
-        cells = self._order[torch.from_numpy(np.diff(local.indptr) > 0)[self._order]]
-        block = torch.from_numpy(local[cells.numpy()].toarray())
-        total = block.new_zeros(ds.shape[1], k * (both.shape[1] - k))
-        total[torch.from_numpy(~wide)] = self._by_cells(both.to(block), k, cells, block)
-        for t in np.flatnonzero(wide):
-            matrix = self._stiffness.matrix(columns[:, [t]].toarray()[:, 0])
+        local = ~np.repeat(wide, counts)
+        cells, block = self._gathered(ds, local)
+        total = self._by_cells(both.to(block), k, cells, block)
+        for t in np.flatnonzero(wide).tolist():
+            matrix = self._stiffness.matrix(ds[[t]].toarray()[0])
             full = torch.from_numpy(matrix @ both[:, k:].numpy())
             total[t] = -(both[:, :k].T @ full).flatten()
         return total
+
+    def _gathered(self, ds: csr_array, kept: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """The cells in which ``kept`` entries are, in order, and these entries, ``(cells, T)``."""
+        cell = ds.indices[kept]
+        direction = np.repeat(np.arange(ds.shape[0]), np.diff(ds.indptr))[kept]
+        moved = np.zeros(ds.shape[1], dtype=bool)
+        moved[cell] = True
+        order = self._order.numpy()
+        cells = order[moved[order]]
+        place = np.empty(ds.shape[1], dtype=np.int64)
+        place[cells] = np.arange(len(cells))
+        block = np.zeros((len(cells), ds.shape[0]), dtype=ds.dtype)
+        block[place[cell], direction] = ds.data[kept]
+        return torch.from_numpy(cells), torch.from_numpy(block)
 
     def _by_cells(self, both: Tensor, k: int, cells: Tensor, ds: Tensor) -> Tensor:
         """By products of gradients in the ``cells``, which move by ``ds`` of ``(len(cells), T)``."""
         total = ds.new_zeros(ds.shape[1], k * (both.shape[1] - k))
         factor, dofs = self._factor[cells].to(ds), self._dofs[cells]
-        for i, (first, last) in enumerate(_met(ds)):
-            run = slice(i * _RUN, (i + 1) * _RUN)
+        for start, (first, last) in _met(ds):
+            run = slice(start, start + _RUN)
             # int_c grad w_a . grad q_b = sum_r g[c, r, a] h[c, r, b]
             gradients = torch.bmm(factor[run], both[dofs[run]])
             products = torch.bmm(gradients[:, :, :k].mT, gradients[:, :, k:]).flatten(1)
@@ -107,13 +119,15 @@ class Directions:
         return torch.cat([w, w.new_zeros(1, w.shape[1])])[self._unknowns].sum(1)
 
 
-def _met(ds: Tensor) -> list[tuple[int, int]]:
-    """The first and the last direction, plus one, that each run of cells ``(C, T)`` meets."""
+def _met(ds: Tensor) -> list[tuple[int, tuple[int, int]]]:
+    """Where each run of cells ``(C, T)`` begins; the first and the last direction, plus one, that it meets."""
+    starts = np.arange(0, len(ds), _RUN)
     if ds.numel() == 0:
         return []
-    met = torch.stack([run.abs().amax(0) for run in ds.split(_RUN)]) > 0
-    first, last = met.byte().argmax(1), met.shape[1] - met.flip(1).byte().argmax(1)
-    return list(zip(first.tolist(), last.tolist(), strict=True))
+    met = np.logical_or.reduceat((ds != 0).cpu().numpy(), starts, axis=0)
+    first, last = met.argmax(axis=1), met.shape[1] - met[:, ::-1].argmax(axis=1)
+    ends = zip(first.tolist(), last.tolist(), strict=True)
+    return list(zip(starts.tolist(), ends, strict=True))
 
 
 class _Stiffness:

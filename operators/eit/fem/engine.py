@@ -170,7 +170,7 @@ class Engine:
     # Derivatives: cells are shared out among torch's threads -----------------------------------------
 
     def jvp(self, field: Field, ds: Tensor | csr_array) -> Tensor:
-        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``, in their dtype.
+        """Change of the voltages in T directions ``ds`` of ``(T, C)``: ``(T, *y_shape)``, in their dtype.
 
         Directions that move few cells cost little; on the CPU they may be sparse.
 

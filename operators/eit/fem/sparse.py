@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from torch import Tensor
 
 
@@ -28,7 +30,6 @@ class SparseMatrix:
         self.shape: tuple[int, int] = matrix.shape
         self.device = torch.device(device)
         self._rows = csr_array(matrix)
-        self._adjoint: csr_array | None = None
         self._remote: dict[bool, Tensor] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,23 +44,26 @@ class SparseMatrix:
     def adjoint(self, dense: Tensor) -> Tensor:
         """The transposed matrix times ``(m, k)``: ``(n, k)``."""
         if self.device.type == "cpu":
-            if self._adjoint is None:
-                self._adjoint = self._rows.T.tocsr()
-            return torch.from_numpy(self._adjoint @ dense.numpy())
+            return torch.from_numpy(self._transposed @ dense.numpy())
         return self._on_device(adjoint=True) @ dense
 
-    def times_entries(
-        self, entries: Tensor, row: Tensor, column: Tensor, columns: int
-    ) -> Tensor | csr_array:
-        """Times a matrix ``(n, columns)`` of few entries: sparse on the CPU, dense elsewhere."""
+    def on_rows(self, entries: Tensor, row: Tensor, column: Tensor, rows: int) -> Tensor | csr_array:
+        """The product with each row of a matrix ``(rows, n)`` of few entries: ``(rows, m)``.
+
+        Sparse on the CPU, dense elsewhere. The entries come row by row.
+        """
         if self.device.type != "cpu":
-            dense = entries.new_zeros(self.shape[1], columns, dtype=torch.float64)
+            dense = entries.new_zeros(rows, self.shape[1], dtype=torch.float64)
             dense[row, column] = entries.double()
-            return (self @ dense).to(entries)
-        where = row.numpy(), column.numpy()
-        sparse = coo_array((entries.double().numpy(), where), shape=(self.shape[1], columns))
-        product = self._rows @ sparse.tocsr()
-        return product.astype(torch.zeros(0, dtype=entries.dtype).numpy().dtype)
+            return (self @ dense.T).T.to(entries)
+        ends = np.searchsorted(row.numpy(), np.arange(rows + 1))
+        sparse = csr_array((entries.double().numpy(), column.numpy(), ends), (rows, self.shape[1]))
+        product = sparse @ self._transposed
+        return product.astype(torch.empty(0, dtype=entries.dtype).numpy().dtype)
+
+    @cached_property
+    def _transposed(self) -> csr_array:
+        return self._rows.T.tocsr()
 
     def rows(self, start: int, stop: int) -> SparseMatrix:
         """Some of the rows."""
@@ -67,7 +71,7 @@ class SparseMatrix:
 
     def _on_device(self, adjoint: bool) -> Tensor:
         if adjoint not in self._remote:
-            matrix = self._rows.T.tocsr() if adjoint else self._rows
+            matrix = self._transposed if adjoint else self._rows
             with warnings.catch_warnings():  # torch calls its compressed rows a beta feature
                 warnings.simplefilter("ignore", UserWarning)
                 self._remote[adjoint] = torch.sparse_csr_tensor(

@@ -13,16 +13,18 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity
+from onmanifold.operator import linearize
 from onmanifold.operators.eit import EIT
-from onmanifold.posterior import linear_posterior
+from onmanifold.posterior import linear_posterior, ray_reductions
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.nuisance import NuisanceParameters
 from onmanifold.priors.scene import scene_of
 
 _MODES = 200  # of the smoothness prior; the others have less than 1e-6 of the first one's variance
-_MODE_SIZE = 64  # pixels along each side on which modes are computed
+_MODE_SIZE = 32  # pixels along each side on which modes are computed
 _LENGTH = 1 / np.sqrt(2 * np.log(100))  # radii: correlations fall to 0.01 at a distance of one
 _SIGNIFICANT = 3.0  # standard deviations above which a pixel may belong to an object
+_SINGLE = 12  # single objects that compete, of all places
 _THRESHOLDS = (0.2, 0.35, 0.5, 0.7)  # of the extreme values: pixels above belong to an object
 
 
@@ -69,7 +71,7 @@ def smooth_modes(size: int) -> Tensor:
 def initial_points(
     operator: EIT, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
 ) -> Point:
-    """Objects that a linear step shows, and single objects anywhere.
+    """Objects that a linear step shows, and single objects where it promises most.
 
     Args:
         operator: masks of resistive and conductive objects and the drift, ``(3, H, W)``, to voltages.
@@ -77,7 +79,12 @@ def initial_points(
         fidelity: what their residual costs.
         prior: of scenes of two kinds, with the drift as a nuisance parameter.
     """
-    return Point.cat([linear_objects(operator, y, fidelity, prior), single_objects(prior)])
+    single = single_objects(prior)
+    away = prior.decode(single)  # from water
+    at = linearize(operator, torch.zeros_like(away[:1]))
+    gain = ray_reductions(at, fidelity.bind(y[None]), y[None], away)
+    best = single.select(gain.argsort(descending=True, stable=True)[:_SINGLE])
+    return Point.cat([linear_objects(operator, y, fidelity, prior), best])
 
 
 def linear_objects(
@@ -96,7 +103,7 @@ def linear_objects(
     for shares in product(_THRESHOLDS, _THRESHOLDS):
         both = torch.stack([shown[k] > share * peak[k] for k, share in enumerate(shares)])
         masks += [both, *_simpler(both)]
-    x = torch.stack(masks).to(prior.dtype)
+    x = torch.stack(masks).unique(dim=0).to(prior.dtype)
     return prior.extend(scene_of(prior).segment(x))
 
 
