@@ -57,8 +57,9 @@ class EITLinearization:
         channels = v.detach().to(slope.device).reshape(len(v), *slope.shape)
         size = channels.abs().amax(1)
         t, p = (size > torch.finfo(v.dtype).eps * size.amax(1, keepdim=True)).nonzero(as_tuple=True)
-        change = sum(channels[:, c][t, p] * slope[c][p] for c in range(len(slope)))
-        return self.average.on_rows(change.to(v.dtype), t, p, len(v))
+        parts = [one[t, p] * slope[c][p] for c, one in enumerate(channels.unbind(1))]
+        change = torch.stack(parts).sum(0).to(v.dtype)
+        return self.average.on_rows(change, t, p, len(v))
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""

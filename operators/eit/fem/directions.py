@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold.operators.eit.fem.discretization import Discretization
+from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.models.system import System
 
 Array = NDArray[np.float64]
@@ -50,9 +51,13 @@ class Directions:
         left, sizes, _ = np.linalg.svd(system.drive, full_matrices=False)
         basis = left[:, sizes > _RANK * sizes.max(initial=0.0)]
         self._stiffness = _Stiffness(d)
-        arrays = order, factor, d.dofs.astype(np.int64), system.unknowns
-        tensors = [torch.tensor(a, device=device) for a in (*arrays, basis, basis.T @ system.drive)]
-        self._order, self._factor, self._dofs, self._unknowns, self._basis, self._drive = tensors
+        node, part = (system.unknowns >= 0).nonzero()
+        unknown = system.unknowns[node, part]
+        shape = d.size, system.size
+        self._nodes = SparseMatrix(csr_array((np.ones(len(node)), (node, unknown)), shape), device)
+        arrays = order, factor, d.dofs.astype(np.int64), basis, basis.T @ system.drive
+        tensors = [torch.tensor(array, device=device) for array in arrays]
+        self._order, self._factor, self._dofs, self._basis, self._drive = tensors
 
     def change(self, w: Tensor, q: Tensor, ds: Tensor | csr_array) -> Tensor:
         """Change of what the sensors read for each injection, ``(T, I, m)``, in the dtype of ``ds``.
@@ -63,7 +68,7 @@ class Directions:
             ds: directions, change of each cell's conductivity, ``(T, C)``; scipy's sparse ones on the CPU.
         """
         k, m = self._basis.shape[1], q.shape[1]
-        both = self._at_nodes(torch.cat([w @ self._basis, q], dim=1))
+        both = self._nodes @ torch.cat([w @ self._basis, q], dim=1)
         if isinstance(ds, Tensor) and ds.device.type == "cpu":
             ds = csr_array(ds.numpy())
         if isinstance(ds, Tensor):
@@ -83,7 +88,10 @@ class Directions:
         cells, block = self._gathered(ds, local)
         total = self._by_cells(both.to(block), k, cells, block)
         for t in np.flatnonzero(wide).tolist():
-            matrix = self._stiffness.matrix(ds[[t]].toarray()[0])
+            own = slice(ds.indptr[t], ds.indptr[t + 1])
+            change = np.zeros(ds.shape[1])
+            change[ds.indices[own]] = ds.data[own]
+            matrix = self._stiffness.matrix(change)
             full = torch.from_numpy(matrix @ both[:, k:].numpy())
             total[t] = -(both[:, :k].T @ full).flatten()
         return total
@@ -114,10 +122,6 @@ class Directions:
             total[first:last].addmm_(ds[run, first:last].T, products, alpha=-1)
         return total
 
-    def _at_nodes(self, w: Tensor) -> Tensor:
-        """Potentials at the degrees of freedom, ``(N, k)``."""
-        return torch.cat([w, w.new_zeros(1, w.shape[1])])[self._unknowns].sum(1)
-
 
 def _met(ds: Tensor) -> list[tuple[int, tuple[int, int]]]:
     """Where each run of cells ``(C, T)`` begins; the first and the last direction, plus one, that it meets."""
@@ -147,7 +151,7 @@ class _Stiffness:
 
     def matrix(self, s: Array) -> csr_array:
         """The matrix ``(N, N)`` for ``s`` ``(C,)``."""
-        entries = self._entries @ s.astype(np.float64)
+        entries = self._entries @ s
         return csr_array((entries, *self._pattern), shape=self._shape)
 
 

@@ -58,8 +58,9 @@ class SparseMatrix:
             return (self @ dense.T).T.to(entries)
         ends = np.searchsorted(row.numpy(), np.arange(rows + 1))
         sparse = csr_array((entries.double().numpy(), column.numpy(), ends), (rows, self.shape[1]))
-        product = sparse @ self._transposed
-        return product.astype(torch.empty(0, dtype=entries.dtype).numpy().dtype)
+        product: csr_array = sparse @ self._transposed
+        product.data = product.data.astype(entries.numpy().dtype)
+        return product
 
     @cached_property
     def _transposed(self) -> csr_array:

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity
-from onmanifold.operator import linearize
-from onmanifold.operators.eit import EIT
+from onmanifold.operator import ForwardOperator, linearize
 from onmanifold.posterior import linear_posterior, ray_reductions
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.nuisance import NuisanceParameters
@@ -29,7 +28,7 @@ _THRESHOLDS = (0.2, 0.35, 0.5, 0.7)  # of the extreme values: pixels above belon
 
 
 def linear_image(
-    operator: EIT, y: Tensor, fidelity: Fidelity, channel: int = 0
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, channel: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of one channel of the image, by one linear step from water.
 
@@ -69,7 +68,7 @@ def smooth_modes(size: int) -> Tensor:
 
 
 def initial_points(
-    operator: EIT, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
 ) -> Point:
     """Objects that a linear step shows, and single objects where it promises most.
 
@@ -88,7 +87,7 @@ def initial_points(
 
 
 def linear_objects(
-    operator: EIT, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
 ) -> Point:
     """Scenes of the regions above several thresholds of the linear image.
 
