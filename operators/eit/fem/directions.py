@@ -124,7 +124,7 @@ class Directions:
 
 
 def _met(ds: Tensor) -> list[tuple[int, tuple[int, int]]]:
-    """Where each run of cells ``(C, T)`` begins; the first and the last direction, plus one, that it meets."""
+    """Where each run of cells ``(C, T)`` begins; the first direction that it meets, the last plus one."""
     starts = np.arange(0, len(ds), _RUN)
     if ds.numel() == 0:
         return []

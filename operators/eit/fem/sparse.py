@@ -47,7 +47,9 @@ class SparseMatrix:
             return torch.from_numpy(self._transposed @ dense.numpy())
         return self._on_device(adjoint=True) @ dense
 
-    def on_rows(self, entries: Tensor, row: Tensor, column: Tensor, rows: int) -> Tensor | csr_array:
+    def on_rows(
+        self, entries: Tensor, row: Tensor, column: Tensor, rows: int
+    ) -> Tensor | csr_array:
         """The product with each row of a matrix ``(rows, n)`` of few entries: ``(rows, m)``.
 
         Sparse on the CPU, dense elsewhere. The entries come row by row.
