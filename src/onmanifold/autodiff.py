@@ -1,7 +1,8 @@
-"""Derivatives by torch, without its noise and its slow starts, and safe in threads.
+"""Derivatives: backward by torch's autograd, forward by dual numbers.
 
-``torch.func.grad`` and ``torch.func.vjp`` import torch's compiler on first use, which takes seconds;
-plain autograd does not.
+Functions of operations that dual numbers have no rule for go through torch's own forward mode.
+``torch.func.grad``, ``vjp`` and ``vmap`` are not used: they import torch's compiler on first
+use, which takes seconds.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-# Torch counts the levels of forward differentiation for the whole process: a thread that ends its own
-# also ends those of others, whose derivatives become zero. One thread at a time, then. A user's own
-# `torch.func.jvp` in another thread has to hold this lock, too.
+from onmanifold.duals import derivatives
+
+# Torch's forward mode counts its levels for the whole process: a thread that ends its own also ends those
+# of others, whose derivatives become zero. One thread at a time, then. A user's own `torch.func.jvp` in
+# another thread has to hold this lock, too.
 forward_mode = threading.RLock()
 
 
@@ -34,6 +37,16 @@ if hasattr(os, "register_at_fork"):
 
 def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """``f(x)`` and its derivative applied to ``tangent``."""
+    try:
+        y, (along,) = derivatives(function, x, tangent.unsqueeze(0))
+        return y, along
+    except Exception:  # whatever it was, torch's own forward mode says it better
+        return _torch_jvp(function, x, tangent)
+
+
+def _torch_jvp(
+    function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor
+) -> tuple[Tensor, Tensor]:
     # forward mode refuses tensors whose entries share memory, as expanded ones do
     primal, tangent = x.contiguous(), tangent.contiguous()
     with forward_mode:
@@ -64,8 +77,8 @@ def _by_two_backward_passes(
         x = x.detach().requires_grad_()
         y = function(x)
         u = torch.zeros_like(y, requires_grad=True)
-        (pulled,) = torch.autograd.grad(y, x, u, create_graph=True)
-        (pushed,) = torch.autograd.grad(pulled, u, tangent, materialize_grads=True)
+        pulled = _pulled_back(y, x, u, again=True)
+        pushed = _pulled_back(pulled, u, tangent, again=False)
     return pushed.detach()
 
 
@@ -80,7 +93,15 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> T
         y = function(x)
         if not y.requires_grad:  # f is constant
             return torch.zeros_like(x)
-        (result,) = torch.autograd.grad(y, x, cotangent, create_graph=again, materialize_grads=True)
+        return _pulled_back(y, x, cotangent, again)
+
+
+def _pulled_back(y: Tensor, x: Tensor, cotangent: Tensor, again: bool) -> Tensor:
+    """The derivative of <y, cotangent> by ``x``; ``again``: to be differentiated once more."""
+    if not y.is_complex():
+        # By a number, since torch imports sympy for the shape of a given cotangent.
+        y, cotangent = (y * cotangent).sum(), None  # type: ignore[assignment]
+    (result,) = torch.autograd.grad(y, x, cotangent, create_graph=again, materialize_grads=True)
     return result
 
 
@@ -93,32 +114,23 @@ def gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def gradient_and_hessian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of f that maps each row of ``(B, d)`` to a number: ``(B, d)`` and ``(B, d, d)``."""
-    if z.shape[1] == 0:
+    """Derivatives of f that maps each row to a number, at ``(B, d)``: ``(B, d)`` and ``(B, d, d)``.
+
+    f is given each row d times, one after the other: ``(B d, d) -> (B d,)``.
+    """
+    count, d = z.shape
+    if z.numel() == 0:
         return z, torch.diag_embed(z)
     with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        slope = _gradient(function(z).sum(), z)
-        return slope.detach(), _each_column(slope, z)
-
-
-def _each_column(slope: Tensor, z: Tensor) -> Tensor:
-    """The gradients of the columns of ``slope`` ``(B, d)`` by ``z``, ``(B, d, d)``, all in one pass."""
-    if not slope.requires_grad:
-        return torch.diag_embed(torch.zeros_like(z))
-    axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    seeds = axes[:, None].expand(-1, len(z), -1)
-    try:
-        (rows,) = torch.autograd.grad(
-            slope, z, seeds, retain_graph=True, materialize_grads=True, is_grads_batched=True
-        )
-    except RuntimeError:  # some operation has no vmap: one column at a time
-        columns = [
-            torch.autograd.grad(slope, z, seed, retain_graph=True, materialize_grads=True)[0]
-            for seed in seeds
-        ]
-        rows = torch.stack(columns)
-    return rows.transpose(0, 1).detach()
+        # One pass: each row d times, and copy i gives the derivatives of entry i of the gradient.
+        copies = z.detach().repeat_interleave(d, dim=0).requires_grad_()
+        axes = torch.eye(d, dtype=z.dtype, device=z.device).repeat(count, 1)
+        try:
+            slope = derivatives(function, copies, axes.unsqueeze(0))[1].squeeze(0)
+        except Exception:  # as in jvp
+            slope = (_gradient(function(copies).sum(), copies) * axes).sum(1)
+        rows = _gradient(slope.sum(), copies)
+    return slope.detach().view(count, d), rows.detach().view(count, d, d)
 
 
 def _gradient(value: Tensor, z: Tensor) -> Tensor:
@@ -137,18 +149,17 @@ def _load() -> None:
 
 
 def value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Stack ``f(z)`` and its d partial derivatives: ``(B, d)`` to ``(B, 1 + d, *shape)``."""
+    """Stack ``f(z)`` and its d partial derivatives: ``(B, d)`` to ``(B, 1 + d, *shape)``.
 
-    def partial(axis: Tensor) -> tuple[Tensor, Tensor]:
-        return jvp(function, z, axis.expand_as(z))
-
+    Rows are independent: f treats each row of z by itself.
+    """
     if z.shape[1] == 0:  # a chart that is one point
         return function(z).unsqueeze(1)
-    outputs: Any = (None, 1)  # the value is the same along every axis
     axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    directions = axes.unsqueeze(1).expand(-1, *z.shape)
     try:
-        value, columns = torch.func.vmap(partial, out_dims=outputs)(axes)
-    except RuntimeError:  # some operation has no vmap (or there is no memory): one axis at a time
-        pairs = [partial(axis) for axis in axes]
-        value, columns = pairs[0][0], torch.stack([column for _, column in pairs], dim=1)
-    return torch.cat([value.unsqueeze(1), columns], dim=1)
+        value, columns = derivatives(function, z, directions)
+    except Exception:  # as in jvp
+        pairs = [_torch_jvp(function, z, direction) for direction in directions]
+        value, columns = pairs[0][0], torch.stack([column for _, column in pairs])
+    return torch.cat([value.unsqueeze(1), columns.movedim(0, 1)], dim=1)

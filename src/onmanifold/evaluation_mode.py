@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
+
+from onmanifold.threads import threads_for
 
 # Threads may hold the same network: the last one to let go sets its mode back.
 _lock = threading.Lock()
@@ -42,13 +45,15 @@ def evaluation(module: object) -> Iterator[None]:
 
 
 @contextmanager
-def computing(prior: Any) -> Iterator[None]:
+def computing(prior: Any, members: int = 1) -> Iterator[None]:
     """Compute with ``prior`` in evaluation mode, in full precision, without a graph of the caller's.
 
-    A caller's ``torch.inference_mode`` would forbid derivatives, and ``torch.autocast`` round them.
+    A caller's ``torch.inference_mode`` would forbid derivatives, and ``torch.autocast`` round them. More than
+    one thread computes only where the Jacobians of ``members`` points are large.
     """
     full = torch.autocast(prior.device.type, enabled=False)
-    with torch.inference_mode(False), torch.no_grad(), full, evaluation(prior):
+    threads = threads_for(members * (1 + prior.dim) * prod(prior.x_shape))
+    with torch.inference_mode(False), torch.no_grad(), full, evaluation(prior), threads:
         yield
 
 

@@ -45,7 +45,12 @@ def log_prob_gradient(prior: ManifoldPrior, point: Point) -> Tensor:
 
 def log_prob_derivatives(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
     """Gradient ``(B, d)`` and Hessian ``(B, d, d)`` of the latent log-density."""
-    return gradient_and_hessian(lambda z: prior.log_prob(point.at(z)), point.z)
+
+    def log_prob(z: Tensor) -> Tensor:
+        charts = point.chart.repeat_interleave(len(z) // len(point))
+        return prior.log_prob(Point(charts, z))
+
+    return gradient_and_hessian(log_prob, point.z)
 
 
 def pullback_metric(columns: Tensor, active: Tensor | None = None) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
+from onmanifold.duals import Dual
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import as_real
 
@@ -48,7 +49,7 @@ class Point:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chart", _charts(self.chart, "a Point's chart"))
-        if not isinstance(self.z, Tensor):
+        if not isinstance(self.z, Tensor | Dual):  # coordinates may be differentiated
             z = as_real(self.z, "a Point's z", dtype=torch.get_default_dtype())
             object.__setattr__(self, "z", z)
         if self.chart.ndim != 1 or self.z.ndim != 2 or len(self.chart) != len(self.z):

@@ -133,17 +133,18 @@ def solve(
             each = len(point) // len(weighted)
             members = weighted.repeat(each)
             halve = None if each == 1 else halve_after
-            descent = descend(
-                members,
-                Normalized(LevenbergMarquardt() if method is None else method),
-                MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
-                point,
-                callback=callback,
-                halving=None if halve is None else SuccessiveHalving(each, halve),
-                keep_path=trajectory,
-                progress=progress,
-                catch_interrupt=True,
-            )
+            with computing(prior, len(members)):
+                descent = descend(
+                    members,
+                    Normalized(LevenbergMarquardt() if method is None else method),
+                    MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop,
+                    point,
+                    callback=callback,
+                    halving=None if halve is None else SuccessiveHalving(each, halve),
+                    keep_path=trajectory,
+                    progress=progress,
+                    catch_interrupt=True,
+                )
             solution = _best(weighted, members, descent, time.perf_counter() - began)
             if descent.error is not None:
                 descent.error.solution = solution  # type: ignore[attr-defined]

@@ -76,3 +76,25 @@ def test_global_random_states_and_thread_counts_are_left_alone():
     assert torch.equal(before[0], after[0])
     assert (before[1] == after[1]).all()
     assert before[2] == after[2]
+
+
+@pytest.mark.parametrize(("large", "inside"), [(10**9, {1}), (10, {1, 2})])
+def test_only_large_arrays_are_shared_among_threads(large, inside, monkeypatch):
+    monkeypatch.setattr("onmanifold.threads.LARGE", large)
+    before, seen = torch.get_num_threads(), set()
+
+    def counting(x):
+        seen.add(torch.get_num_threads())
+        return operator(x)
+
+    prior = load_prior("two-circles")
+    torch.set_num_threads(2)
+    try:
+        solve(counting, MEASURED, prior, fidelity=Gaussian(0.1))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError):
+            solve(lambda x: operator(x) / (1 // 0), MEASURED, prior)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == inside

@@ -70,7 +70,7 @@ def test_operator_calls_are_counted_honestly():
 
     def counted(x):
         nonlocal seen
-        if torch._C._functorch.maybe_current_level() is None:  # not while differentiating
+        if isinstance(x, torch.Tensor):  # not while differentiating
             seen += len(x)
         return warp(x)
 
