@@ -13,11 +13,18 @@ from onmanifold.operators.eit import (
     Continuum,
     Discretization,
     Exponential,
+    Measurement,
     Protocol,
     Tank,
     assemble,
+    calibrate_electrodes,
+    calibrate_tank,
+    calibrate_width,
+    electrode_edges,
+    fine_at_wall,
     ktc,
     polar_mesh,
+    with_electrode_edges,
 )
 from onmanifold.operators.eit.fem.engine import Engine
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
@@ -78,6 +85,28 @@ def continuum() -> list[float]:
 
     times = side_by_side(one_set_of_solves, both_sets_of_solves, misfit_and_gradient)
     return [float(engine.cells), *times]
+
+
+def calibration() -> list[float]:
+    """Seconds of ``calibrate_width``, of ``calibrate_electrodes`` and of ``calibrate_tank``, which does both.
+
+    The reference is simulated on a finer mesh, with electrodes of other widths than described, elsewhere.
+    """
+    said, fit = ktc.tank(), ("conductivity", "common", "currents")
+    true = replace(said, width=6.7)
+    shift = np.random.default_rng(0).normal(scale=0.3, size=(true.electrodes, 2))
+    mesh = with_electrode_edges(polar_mesh(true, 12, 1.3, 0.1), true, electrode_edges(true) + shift)
+    operator = EIT(true, ktc.protocol(), (1, 4, 4), mesh=mesh)
+    voltages = operator.A(torch.full((1, 1, 4, 4), 0.75, dtype=torch.float64))[0]
+    water = Measurement.from_values(ktc.protocol(), voltages)
+    return [
+        milliseconds(work, 3) / 1000
+        for work in (
+            lambda: calibrate_width(said, water, make_mesh=fine_at_wall, fit=fit),
+            lambda: calibrate_electrodes(said, water, fit=fit),
+            lambda: calibrate_tank(said, water),
+        )
+    ]
 
 
 def points_as_electrodes(d: Discretization, nodes: np.ndarray) -> Discretization:
@@ -166,6 +195,9 @@ def main() -> None:
     table.row("factorization and 15 solves", one, all_of_it / one)
     table.row("factorization, 15 solves and 15 adjoint ones", both, all_of_it / both)
     table.row("misfit and gradient", all_of_it, 1.0)
+    print("\ncalibration of a simulated Kuopio tank, s")
+    table = Table(dict.fromkeys(["width", "electrodes", "both and the instrument"], ".2f"))
+    table.row(*calibration())
     try:
         cells, slow, fast, voltages, jacobian = pyeit()
     except ImportError:

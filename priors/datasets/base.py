@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_count, check_field
+from onmanifold.checks import check_count, check_field, check_number
 from onmanifold.errors import InputError
 from onmanifold.tensors import as_real
 
@@ -70,14 +70,21 @@ class SquareImages:
         return (1, self.size, self.size)
 
 
+_LENGTHS = frozenset(("radius", "length", "width", "height", "inner", "outer", "major", "minor"))
+
+
 def check_numbers(data: Any) -> None:
-    """Raise unless the ``size`` of a dataclass is an int of at least 1, and its other numbers are finite."""
+    """Raise unless a dataclass's ``size`` is an int from 1, lengths are positive, other numbers finite."""
     for field in fields(data):
-        value = getattr(data, field.name)
-        if field.name == "size":
-            check_field(data, "size", check_count)
+        name, value = field.name, getattr(data, field.name)
+        if name == "size":
+            check_field(data, name, check_count)
+        elif name in _LENGTHS:
+            check_field(data, name, check_number)
+        elif name == "noise" and value != 0:
+            check_field(data, name, check_number)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{type(data).__name__}: {field.name} has to be finite, got {value}")
+            raise InputError(f"{type(data).__name__}: {name} has to be finite, got {value}")
 
 
 def stream(seed: int, split: str, index: int = 0) -> torch.Generator:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onmanifold.autodiff import jvp
 from onmanifold.checks import as_generator
+from onmanifold.errors import InputError
 from onmanifold.priors.datasets.base import Examples, check_numbers, uniform
 
 
@@ -105,6 +106,11 @@ class Ring(NoisyPoints):
     noise: float = 0.01
     x_shape = (2,)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.inner < self.outer:
+            raise InputError(f"Ring: inner {self.inner} has to be below outer {self.outer}")
+
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         radius = uniform((n,), self.inner**2, self.outer**2, generator).sqrt()
         return torch.stack([radius, uniform((n,), 0.0, 2 * pi, generator)], dim=1)
@@ -162,6 +168,11 @@ class Torus(NoisyPoints):
     minor: float = 1.0
     noise: float = 0.01
     x_shape = (3,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.minor <= self.major:
+            raise InputError(f"Torus: minor {self.minor} has to be at most major {self.major}")
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         tube = torch.empty(0)

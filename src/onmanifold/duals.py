@@ -13,6 +13,7 @@ does not know it fails.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,6 +68,8 @@ class Dual:
         raise NoRule("bool")
 
 
+_thread = threading.local()
+
 # Attributes that a number shares with its value.
 _SAME = frozenset(
     ("shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad")
@@ -105,7 +108,15 @@ def derivatives(
         >>> along.tolist()
         [[1.0, 1.0, 1.0]]
     """
-    y = function(Dual(x, directions))
+    if getattr(
+        _thread, "busy", False
+    ):  # the inner derivative would take the outer's tangents for its own
+        raise NoRule("a derivative within a derivative")
+    _thread.busy = True
+    try:
+        y = function(Dual(x, directions))
+    finally:
+        _thread.busy = False
     if isinstance(y, Tensor):  # constant
         return y, y.new_zeros(len(directions), *y.shape)
     if not isinstance(y, Dual):

@@ -278,7 +278,8 @@ def load_prior(
     state = read_safetensors(folder, WEIGHTS, CARD, card["sha256"])
     _check_weights(state, f"{folder}: {WEIGHTS}")
     try:
-        with _allowance(state):
+        # Fresh weights are drawn, and at once replaced: the caller's random numbers go on as if nothing were.
+        with _allowance(state), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             prior = build(cls, card["config"], state, DTYPES[card["dtype"]])
     except BUILDING as error:
         message = " ".join(str(error).split())[:300] or type(error).__name__
@@ -292,4 +293,5 @@ def load_prior(
             raise DamagedFile(
                 f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
             )
-    return prior.to(device=device, dtype=dtype)
+    with torch.inference_mode(False):
+        return prior.to(device=device, dtype=dtype)

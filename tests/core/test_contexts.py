@@ -78,6 +78,15 @@ def test_global_random_states_and_thread_counts_are_left_alone():
     assert before[2] == after[2]
 
 
+def test_loading_leaves_random_numbers_alone_and_gives_a_prior_to_differentiate():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with torch.inference_mode():
+        prior = load_prior("bar", dtype=torch.float64)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(weight.is_inference() for weight in prior.parameters())
+
+
 @pytest.mark.parametrize(("large", "inside"), [(10**9, {1}), (10, {1, 2})])
 def test_only_large_arrays_are_shared_among_threads(large, inside, monkeypatch):
     monkeypatch.setattr("onmanifold.threads.LARGE", large)

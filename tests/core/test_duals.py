@@ -221,6 +221,22 @@ def test_weights_are_differentiated_through_a_derivative():
         torch.testing.assert_close(a, b)
 
 
+def test_second_derivatives_do_not_mix_with_first_ones():
+    x, one = torch.tensor([[0.3, 0.8]], dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+
+    def slope(t):  # of s^2 t by s at s = t: 2 t^2
+        return jvp(lambda s: s * s * t, t, one)[1]
+
+    first, second = jvp(slope, x, one)
+    assert torch.allclose(first, 2 * x * x) and torch.allclose(second, 4 * x)
+
+    def at_one(t):  # of s t by s at s = 1: t
+        return jvp(lambda s: s * t, one, one)[1]
+
+    first, second = jvp(at_one, x, one)
+    assert torch.allclose(first, x) and torch.allclose(second, one)
+
+
 class StraightThrough(torch.autograd.Function):
     """Rounds; its derivative is that of the identity, by its author's word."""
 

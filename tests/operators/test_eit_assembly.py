@@ -129,6 +129,7 @@ def test_a_missing_compiler_is_explained(monkeypatch):
     def broken(form):
         raise OSError("no gcc")
 
+    assembly._assembler.cache_clear()
     monkeypatch.setattr(dolfinx.fem, "form", broken)
     with pytest.raises(RuntimeError, match=r"no gcc.*C compiler.*apt-get install gcc"):
         assemble(polar_mesh(TANK, 2))

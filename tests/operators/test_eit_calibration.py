@@ -14,8 +14,8 @@ from onmanifold.operators.eit.calibration.instrument import Instrument
 from onmanifold.operators.eit.calibration.reference_fit import (
     PARTS,
     ReferenceFit,
-    electrode_engine,
 )
+from onmanifold.operators.eit.calibration.uniform import UniformTank
 from onmanifold.operators.eit.conductivity import Saturating
 from onmanifold.operators.eit.fem.discretization import load_discretization
 from onmanifold.operators.eit.geometry.tank import Tank
@@ -114,7 +114,7 @@ def test_currents_are_found_up_to_their_common_factor(mesh, potentials, truth):
 def test_derivatives_by_every_part(mesh, potentials, truth, name):
     protocol = Protocol.skip(32, 7, drop_driven=True)
     reference = measured(potentials, truth, PARTS, protocol)
-    fit = ReferenceFit(electrode_engine(TANK, protocol, mesh), TANK, reference, (name,))
+    fit = ReferenceFit(UniformTank(TANK, protocol, mesh), TANK, reference, (name,))
     theta = fit.origin + 0.1 * normal(len(fit.origin), seed=7)
     jacobian = fit.jacobian(fit.predict(theta))
     v = torch.zeros_like(theta)

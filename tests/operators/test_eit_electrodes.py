@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,15 @@ from onmanifold.operators.eit import (
     Measurement,
     Protocol,
     Tank,
+    assemble,
     calibrate_electrodes,
     electrode_edges,
     ktc,
     polar_mesh,
     with_electrode_edges,
 )
+from onmanifold.operators.eit.calibration.electrode_fit import _EdgeProblem
+from onmanifold.operators.eit.calibration.uniform import UniformTank
 
 TANK = Tank(radius=0.1, electrodes=8, width=20, first_angle=30, clockwise=True)
 
@@ -92,6 +97,28 @@ def test_what_the_reference_tells_of_the_edges_is_found(dropped, error):
     assert np.abs(determined(found.edges - edges)).max() < error
     assert found.before > 0.005 and found.calibration.after < 2e-5
     assert found.calibration.values.conductivity == pytest.approx(1.5, rel=1e-4)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_by_the_edges(order):
+    """Against difference quotients of the whole model, also on curved cells and with a perfect contact."""
+    tank = replace(TANK, shunted=(5,))
+    mesh, protocol = polar_mesh(tank, 4, 1.3, order=order), Protocol.skip(8, 2)
+    edges = electrode_edges(tank) + np.random.default_rng(0).uniform(-1, 1, (8, 2))
+    problem = _EdgeProblem(tank, None, mesh, (), 1.0, None)
+
+    def model(edges):
+        return UniformTank(tank, protocol, assemble(with_electrode_edges(mesh, tank, edges)))
+
+    z = torch.linspace(0.01, 0.02, 8, dtype=torch.float64)
+    got = problem.by_edges(edges, model(edges), 1.5, z)
+    step = 1e-3 * np.random.default_rng(1).standard_normal((8, 2))
+    ends = [model(edges + sign * step) for sign in (1, -1)]
+    up, down = (end.transfer(end.solve(1.5, z)) for end in ends)
+    expected = (up - down) / 2
+    along = torch.tensordot(torch.from_numpy(step.ravel()), got, 1)
+    assert float((along - expected).norm() / expected.norm()) < 1e-4
 
 
 @pytest.mark.usefixtures("compiler")

@@ -65,7 +65,6 @@ results = {
     "transfer": engine.transfer(field.w).numpy(),
     "jvp": engine.sum(engine.jvp(field, ds)).numpy(),
     "vjp": engine.sum(torch.from_numpy(gradient)).numpy(),
-    "impedance_derivative": engine.impedance_derivative(field).numpy(),
 }
 np.savez(f"{out}_{comm.rank}.npz", **results)
 """
@@ -169,7 +168,6 @@ def case(request, tmp_path_factory):
         "transfer": engine.transfer(fields[1].w),
         "jvp": engine.jvp(fields[1], torch.from_numpy(data["ds"])),
         "vjp": engine.vjp(fields, torch.from_numpy(data["du"])[None].expand(2, -1, -1, -1))[1],
-        "impedance_derivative": engine.impedance_derivative(fields[1]),
     }
     return folder, {name: value.numpy() for name, value in expected.items()}
 

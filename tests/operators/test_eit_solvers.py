@@ -12,7 +12,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
 from onmanifold.operators.eit.fem.native import require_dolfinx
-from onmanifold.operators.eit.solvers import SOLVERS, make_solver
+from onmanifold.operators.eit.solvers import SOLVERS, make_solver, petsc
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 
 NAMES = [name for name in SOLVERS if name != "auto"]
@@ -115,6 +115,17 @@ def test_all_agree_in_three_dimensions(name):
     solver = problem.solver(name)
     for right in (problem.sparse, problem.dense):
         _close(_solve(solver, problem.entries, right), problem.expected(right))
+
+
+def test_large_matrices_are_dissected(problem, dolfinx, monkeypatch):
+    """In the plane too, from a size on; solutions are the same."""
+    orders = []
+    for large in (10**6, 1):
+        monkeypatch.setattr(petsc, "_LARGE", large)
+        solver = problem.solver("mumps")
+        _close(_solve(solver, problem.entries, problem.dense), problem.expected(problem.dense))
+        orders.append(solver._ksp.getPC().getFactorMatrix().getMumpsInfog(7))
+    assert orders == [2, 5]  # minimum fill, nested dissection
 
 
 @settings(max_examples=25, deadline=None)

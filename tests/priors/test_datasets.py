@@ -217,3 +217,23 @@ def test_a_seed_stands_for_a_generator(name):
     assert not torch.equal(by_seed, data.sample(3, 6).x)
     with pytest.raises(TypeError, match="seed"):
         data.sample(3, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("torus", {"major": -2.0}),  # once drew for ever
+        ("torus", {"minor": 4.0}),
+        ("ring", {"inner": 2.0}),
+        ("ring", {"inner": 0}),
+        ("sphere", {"radius": -1}),
+        ("two-circles", {"radius": 0.0}),
+        ("swiss-roll", {"width": float("inf")}),
+        ("bar", {"length": -5.0}),
+        ("sphere", {"noise": -0.1}),
+    ],
+)
+def test_lengths_are_positive(name, options):
+    [argument] = options
+    with pytest.raises(ValueError, match=argument):
+        load_dataset(name, **options)

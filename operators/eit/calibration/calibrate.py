@@ -19,8 +19,8 @@ from onmanifold.operators.eit.calibration.reference_fit import (
     PARTS,
     Fitted,
     ReferenceFit,
-    electrode_engine,
 )
+from onmanifold.operators.eit.calibration.uniform import UniformTank
 from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.base import Geometry
@@ -120,7 +120,7 @@ def calibrate(
 ) -> Calibration:
     """Find conductivity, contact impedances and errors of the instrument from a tank without objects.
 
-    Maximum a posteriori by nonlinear least squares, one factorization a step. Conductivity, impedances and
+    Maximum a posteriori by nonlinear least squares, after one factorization. Conductivity, impedances and
     currents are fitted by their logarithms. Weak normal priors keep what the measurement does not determine
     at its initial value, such as the contact of an electrode without current. Their standard deviations
     are 3 of log impedances, the largest voltage of offsets, 1 of common-mode errors, 0.05 of log currents.
@@ -159,13 +159,13 @@ def fit_reference(
     unknown = [name for name in fit if name not in PARTS]
     if unknown:
         raise InputError(f"fit knows {', '.join(PARTS)}; got {', '.join(unknown)}")
-    engine = electrode_engine(geometry, reference.protocol, discretize(mesh, geometry))
+    model = UniformTank(geometry, reference.protocol, discretize(mesh, geometry))
     noise = None if std is None else _noise(std, reference)
-    first = ReferenceFit(engine, geometry, reference, ("conductivity",))
+    first = ReferenceFit(model, geometry, reference, ("conductivity",))
     theta = first.origin.clone()
     theta[0] = math.log(_best_conductivity(first))
     plain = first.solve(theta, noise)
-    found = ReferenceFit(engine, geometry, reference, fit)
+    found = ReferenceFit(model, geometry, reference, fit)
     return found, found.solve(plain.at.theta, noise), plain
 
 

@@ -14,11 +14,9 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.calibration.instrument import Instrument
-from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.engine import Engine, Field
+from onmanifold.operators.eit.calibration.uniform import UniformTank
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.measurements.measurement import Measurement
-from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 
 PARTS = ("conductivity", "impedances", "offsets", "common", "currents")
@@ -33,13 +31,13 @@ class Evaluation:
 
     Attributes:
         theta: log conductivity, log impedances, offsets, common-mode errors, log currents, ``(n,)``.
-        field: the engine's, at this conductivity and these impedances.
+        w: the model's solution at this conductivity and these impedances, ``(b, L - 1)``.
         potentials: of the electrodes in each injection, V, ``(I, L)``.
         prediction: measured voltages, V, the protocol's shape.
     """
 
     theta: Tensor
-    field: Field
+    w: Tensor
     potentials: Tensor
     prediction: Tensor
 
@@ -61,20 +59,11 @@ class Fitted:
     converged: bool
 
 
-def electrode_engine(
-    geometry: Geometry, protocol: Protocol, discretization: Discretization
-) -> Engine:
-    """The model of the potentials of all electrodes in each injection, ``(I, L)``."""
-    full = Protocol(protocol.injections, np.eye(protocol.electrodes))
-    model = CompleteElectrodes(geometry.impedances, full, geometry.shunted)
-    return Engine(discretization, model)
-
-
 class ReferenceFit:
     """A tank of one conductivity, with unknown contacts and an instrument with unknown errors.
 
     Args:
-        engine: :func:`electrode_engine`.
+        model: of the reference's protocol.
         geometry: its contact impedances are the prior's.
         reference: the measurement to fit.
         fit: names among ``PARTS`` of what is fitted.
@@ -84,9 +73,9 @@ class ReferenceFit:
     """
 
     def __init__(
-        self, engine: Engine, geometry: Geometry, reference: Measurement, fit: Sequence[str]
+        self, model: UniformTank, geometry: Geometry, reference: Measurement, fit: Sequence[str]
     ) -> None:
-        self.engine, self.reference = engine, reference
+        self.model, self.reference = model, reference
         self.protocol: Protocol = reference.protocol
         largest = float(reference.voltages.abs().max())
         if not largest > 0:
@@ -116,12 +105,12 @@ class ReferenceFit:
         return Instrument(self.protocol, *(self.part(theta, name).clone() for name in PARTS[2:]))
 
     def predict(self, theta: Tensor) -> Evaluation:
-        """Solve the model: one factorization."""
-        s = self.part(theta, "conductivity").exp().expand(1, self.engine.cells)
-        fields = self.engine.fields(s.contiguous(), self.part(theta, "impedances").exp())
-        potentials = self.engine.voltages(fields)[0]
+        """Solve the model."""
+        s, z = (self.part(theta, name).exp() for name in PARTS[:2])
+        w = self.model.solve(float(s), z)
+        potentials = self.model.read(self.model.transfer(w))
         prediction = self.protocol.pick(self.instrument(theta).read(potentials))
-        return Evaluation(theta, fields[0], potentials, prediction)
+        return Evaluation(theta, w, potentials, prediction)
 
     def jacobian(self, state: Evaluation) -> Tensor:
         """Derivative of the predictions by the free parameters, ``(free, *shape)``."""
@@ -135,14 +124,15 @@ class ReferenceFit:
 
     def _derivative(self, name: str, state: Evaluation, instrument: Instrument) -> Tensor:
         """By one part of the parameters: ``(size, I, M)``."""
-        field, potentials = state.field, state.potentials
-        if name == "conductivity":
-            ds = self.part(state.theta, name).exp().expand(1, self.engine.cells)
-            return instrument.read(self.engine.jvp(field, ds.contiguous()), offsets=False)
-        if name == "impedances":
-            z = self.part(state.theta, name).exp()
-            change = self.engine.impedance_derivative(field, z) * z[:, None, None]
-            return instrument.read(change, offsets=False)
+        model, potentials = self.model, state.potentials
+        if name in ("conductivity", "impedances"):
+            value = self.part(state.theta, name).exp()
+            change = (
+                model.by_conductivity(state.w)
+                if name == "conductivity"
+                else model.by_impedances(state.w, value)
+            )
+            return instrument.read(model.read(change * value[:, None, None]), offsets=False)
         injections, patterns = self.protocol.full_shape
         if name == "currents":
             read = instrument.read(potentials, offsets=False)

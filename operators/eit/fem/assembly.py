@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ _CELLS = ("", "interval", "triangle", "tetrahedron")
 _BLOCK = 2000  # cells that dolfinx gets at a time
 
 
+Form = Callable[[Any, Any, Any], Any]
 MeshLike = str | Mesh | Discretization | None
 
 
@@ -110,12 +112,12 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
     number, vertices = _vertices_first(cells, dim, len(nodes.points))
     points = np.empty((number.max() + 1, dim))
     points[number[number >= 0]] = nodes.points[number >= 0]
-    block = _element_matrices(mesh.points, mesh.facets, dim - 1, degree, _mass)
+    block = element_matrices(mesh.points, mesh.facets, dim - 1, degree, mass)
     on = number[facets]
     row, column = np.broadcast_arrays(on[:, :, None], on[:, None, :])
     shape = (len(points), len(points))
-    mass = coo_array((block.ravel(), (row.ravel(), column.ravel())), shape=shape)
-    mass.sum_duplicates()
+    matrix = coo_array((block.ravel(), (row.ravel(), column.ravel())), shape=shape)
+    matrix.sum_duplicates()
     electrode = np.empty(len(points), np.int32)
     electrode[on] = mesh.electrode[:, None]
     return Discretization(
@@ -123,11 +125,11 @@ def assemble(mesh: Mesh, degree: int = 1) -> Discretization:
         cells=number[cells[:, : dim + 1]],
         nodes=points,
         dofs=number[cells],
-        stiffness=_element_matrices(mesh.points, mesh.cells, dim, degree, _stiffness),
-        rows=mass.row.astype(np.int32),
-        columns=mass.col.astype(np.int32),
-        mass=mass.data,
-        electrode=electrode[mass.row],
+        stiffness=element_matrices(mesh.points, mesh.cells, dim, degree, stiffness),
+        rows=matrix.row.astype(np.int32),
+        columns=matrix.col.astype(np.int32),
+        mass=matrix.data,
+        electrode=electrode[matrix.row],
     )
 
 
@@ -143,44 +145,87 @@ def _vertices_first(cells: Index, dim: int, count: int) -> tuple[Index, int]:
     return number, int((kind == 0).sum())
 
 
-def _stiffness(ufl: Any, u: Any, v: Any) -> Any:
+def stiffness(ufl: Any, u: Any, v: Any) -> Any:
+    """The integral of grad u . grad v."""
     return ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx
 
 
-def _mass(ufl: Any, u: Any, v: Any) -> Any:
+def mass(ufl: Any, u: Any, v: Any) -> Any:
+    """The integral of u v."""
     return u * v * ufl.dx
 
 
-def _element_matrices(
-    points: Array, cells: Index, dim: int, degree: int, form: Callable[[Any, Any, Any], Any]
-) -> Array:
+@exclusive
+def element_matrices(points: Array, cells: Index, dim: int, degree: int, form: Form) -> Array:
     """Matrix of a bilinear form on each cell of dimension ``dim``, ``(C, n, n)``.
 
-    dolfinx gets a few cells that share nothing, and a discontinuous space: then the cells' matrices are the
-    diagonal blocks of the one that it assembles. The next ones only bring new coordinates: making a
-    mesh costs far more than the assembly.
+    Args:
+        points: m, ``(N, D)``.
+        cells: their nodes, of the cells or facets of a :class:`Mesh`.
+        dim: of the cells.
+        degree: of the potential's elements.
+        form: :func:`stiffness` or :func:`mass`.
     """
-    fem, ufl = import_module("dolfinx.fem"), import_module("ufl")
-    count = min(len(cells), _BLOCK)
-    domain = _separate_cells(dim, points.shape[1], cells.shape[1], count)
-    space = fem.functionspace(domain, ("Discontinuous Lagrange", degree))
-    integral = _compiled(fem, form(ufl, ufl.TrialFunction(space), ufl.TestFunction(space)))
-    matrix = fem.create_matrix(integral)
-    order, nodes = domain.topology.original_cell_index, domain.geometry.dofmaps[0]
-    dofs = np.empty_like(space.dofmap.list)
-    dofs[order] = space.dofmap.list  # in the order of the given cells
-    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # entries of a row ascend by column
-    entry = dofs[:, :, None].astype(np.int64) * dofs.shape[1] + columns[:, None, :]
-    matrices = np.empty((len(cells), *entry.shape[1:]))
+    a, count = _assembler(dim, points.shape[1], cells.shape[1], degree, form, _BLOCK), _BLOCK
+    matrices = np.empty((len(cells), *a.entry.shape[1:]))
     for start in range(0, len(cells), count):
         # the last block is filled up with its last cell
         own = np.minimum(np.arange(start, start + count), len(cells) - 1)
-        domain.geometry.x[nodes, : points.shape[1]] = points[cells[own[order]]]
-        matrix.set_value(0.0)
-        fem.assemble_matrix(matrix, integral)
+        a.places[a.nodes, : points.shape[1]] = points[cells[own[a.order]]]
+        a.matrix.set_value(0.0)
+        a.fem.assemble_matrix(a.matrix, a.integral)
         part = matrices[start : start + count]
-        part[:] = matrix.data[entry[: len(part)]]
+        part[:] = a.matrix.data[a.entry[: len(part)]]
     return matrices
+
+
+class _Assembler(NamedTuple):
+    """dolfinx's form on a few cells that share nothing.
+
+    Attributes:
+        fem: dolfinx.fem.
+        integral: the compiled form.
+        matrix: what it assembles; its diagonal blocks are the cells' matrices.
+        places: coordinates of the nodes, to be written.
+        nodes: numbers of each cell's nodes there.
+        order: which of the given cells each of dolfinx' cells is.
+        entry: where the entries of each given cell's matrix are.
+    """
+
+    fem: Any
+    integral: Any
+    matrix: Any
+    places: Array
+    nodes: Index
+    order: Index
+    entry: NDArray[np.int64]
+
+
+@lru_cache
+def _assembler(
+    dim: int, coordinates: int, nodes: int, degree: int, form: Form, count: int
+) -> _Assembler:
+    """Give dolfinx ``count`` cells that share nothing, and a discontinuous space, once in a process.
+
+    All meshes then only bring coordinates: making a mesh and a form costs far more than the assembly.
+    """
+    fem, ufl = import_module("dolfinx.fem"), import_module("ufl")
+    domain = _separate_cells(dim, coordinates, nodes, count)
+    space = fem.functionspace(domain, ("Discontinuous Lagrange", degree))
+    integral = _compiled(fem, form(ufl, ufl.TrialFunction(space), ufl.TestFunction(space)))
+    order = domain.topology.original_cell_index
+    dofs = np.empty_like(space.dofmap.list)
+    dofs[order] = space.dofmap.list  # in the order of the given cells
+    columns = np.argsort(np.argsort(dofs, axis=1), axis=1)  # entries of a row ascend by column
+    return _Assembler(
+        fem,
+        integral,
+        fem.create_matrix(integral),
+        domain.geometry.x,
+        domain.geometry.dofmaps[0],
+        order,
+        dofs[:, :, None].astype(np.int64) * dofs.shape[1] + columns[:, None, :],
+    )
 
 
 def _separate_cells(dim: int, coordinates: int, nodes: int, count: int) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +33,12 @@ from onmanifold.operators.eit.models.system import (
     Slab,
     gradient_slabs,
     linear_assembly,
+    pair_slabs,
 )
 from onmanifold.operators.eit.solvers import Factor, Solver, make_solver
 
 Array = NDArray[np.float64]
+_COLUMNS = 128  # combinations of the sensors that are held at a time
 
 
 class Field(NamedTuple):
@@ -128,12 +130,11 @@ class Engine:
         self.system = system = model.system(discretization)
         assembly, indptr, indices = linear_assembly(discretization, system)
         self._assembly = SparseMatrix(assembly, self.device)
-        self._slabs = gradient_slabs(discretization, system, self.device)
         self._solver: Solver = make_solver(solver, indptr, indices, system.places, self.device)
         self._sources = self._tensor(system.sources.toarray())
-        own = system.sensors  # None where the sources serve
-        self._sensors = None if own is None else self._tensor(own.toarray())
-        self._reader = SparseMatrix((system.sources if own is None else own).T, device)
+        read = system.sources if system.sensors is None else system.sensors
+        read_at = np.unique(read.nonzero()[0])
+        self._read, self._read_at = self._tensor(read[read_at].toarray()), self._tensor(read_at)
         self._drive, self._sense = self._tensor(system.drive), self._tensor(system.sense)
         self._measured = None if system.measured is None else self._tensor(system.measured)
         injections, measurements = system.drive.shape[1], system.sense.shape[1]
@@ -154,9 +155,20 @@ class Engine:
         w = factor.solve(self._sources)
         with one_thread():
             w = w.contiguous()
-        if self._sensors is None:  # the factorization has done its work
+        if self.system.sensors is None:  # the factorization has done its work
             return Fields(w)
         return Fields(w, factor, self._sensors)
+
+    @cached_property
+    def _sensors(self) -> Tensor:
+        """Right-hand sides of the sensors, ``(n, m)``."""
+        return self._driven(torch.eye(len(self._sense), dtype=torch.float64, device=self.device))
+
+    def _driven(self, weights: Tensor) -> Tensor:
+        """Right-hand sides of combinations of the sensors: ``(..., r, m)`` to ``(..., n, r)``."""
+        right = weights.new_zeros(*weights.shape[:-2], self.system.size, weights.shape[-2])
+        right[..., self._read_at, :] = self._read @ weights.mT
+        return right
 
     def voltages(self, fields: Fields) -> Tensor:
         """Measured voltages, V, ``(B, *y_shape)``."""
@@ -165,7 +177,7 @@ class Engine:
 
     def transfer(self, w: Tensor) -> Tensor:
         """What the sensors read for each source, V/A: ``(n, k)`` to ``(k, m)``."""
-        return (self._reader @ w).T
+        return (self._read.T @ w[self._read_at]).T
 
     # Derivatives: cells are shared out among torch's threads -----------------------------------------
 
@@ -189,31 +201,42 @@ class Engine:
 
         Where the sensors' potentials are not known, and are more, by a solve for each source and cotangent.
         """
-        weights = self._spread(du)  # (B, T, k, m)
         (k, m), count = self._shape, du.shape[1]
-        if self._sensors is not None and not fields.solved and count * k < m:
+        weights = self._spread(du).flatten(1, 2)  # (B, T k, m)
+        by_cells = partial(self._by_cells, self._pairs)  # made once, not in each thread
+        if self.system.sensors is None or fields.solved or count * k >= m:
+            members = fields.members()
+            parts = each(lambda b: self._vjp(by_cells, members[b], weights[b]), len(members))
+        else:
+            assert fields.factor is not None
             with one_thread():
-                right = self._sensors @ weights.flatten(1, 2).mT
-            fields = Fields(
-                fields.w, fields.factor, right
-            )  # its sensors are what the cotangents drive
-            eye = torch.eye(count * k, dtype=du.dtype, device=du.device)
-            weights = eye.view(1, count, k, -1).expand(len(du), -1, -1, -1)
-        members = fields.members()
-        return torch.stack(each(lambda b: self._vjp(members[b], weights[b]), len(members)))
+                driven = fields.factor.solve(self._driven(weights)).contiguous()
+            parts = each(lambda b: by_cells(fields.w[b], driven[b]), len(du))
+        return torch.stack(parts)
 
-    def _vjp(self, field: Field, weights: Tensor) -> Tensor:
-        result = weights.new_empty(self.cells, len(weights))
+    def _vjp(
+        self, by_cells: Callable[[Tensor, Tensor], Tensor], field: Field, weights: Tensor
+    ) -> Tensor:
+        """Of one member, for cotangents as combinations of the sensors, ``(T k, m)``."""
+        step = self._shape[0] * max(1, _COLUMNS // self._shape[0])
+        parts = [by_cells(field.w, field.q @ part.T) for part in weights.split(step)]
+        return torch.cat(parts, dim=1)
+
+    def _by_cells(self, pairs: tuple[list[Slab], SparseMatrix], w: Tensor, q: Tensor) -> Tensor:
+        """``- sum_a int_c grad w_a . grad q_ta`` of ``(n, k)`` and ``(n, T k)``: ``(C, T)``."""
+        slabs, by_cell = pairs
+        products = w.new_empty(by_cell.shape[1], q.shape[1] // w.shape[1])
+        ones = w.new_ones(w.shape[1])
 
         def fill(share: list[Slab]) -> Tensor:
-            for start, g, h in self._gradients(field, share):
-                for t, weight in enumerate(weights):
-                    part = ((g.flatten(0, 1) @ weight) * h.flatten(0, 1)).view(len(g), -1)
-                    result[start : start + len(g), t] = -part.sum(dim=1)
-            return result
+            for start, count, differences in share:
+                part = (differences @ q).view(count, -1, w.shape[1])
+                part *= (differences @ w).unsqueeze(1)
+                products[start : start + count] = part @ ones  # faster than a sum
+            return products
 
-        self._in_shares(fill)
-        return result
+        self._in_shares(fill, slabs)
+        return by_cell @ products
 
     def jacobian(self, field: Field, average: SparseMatrix | None = None) -> Tensor:
         """Derivative of the voltages by the conductivity of each cell, ``(*y_shape, C)``.
@@ -232,7 +255,7 @@ class Engine:
                 full[..., i : i + len(products)] = -self._measure(products).movedim(0, -1)
             return full
 
-        self._in_shares(fill)
+        self._in_shares(fill, self._slabs)
         return full
 
     def _pixel_jacobian(self, field: Field, average: SparseMatrix) -> Tensor:
@@ -245,21 +268,6 @@ class Engine:
             return total
 
         return self._measure(self._total(change).unflatten(1, (k, m))).movedim(0, -1)
-
-    def impedance_derivative(self, field: Field, impedances: Tensor | None = None) -> Tensor:
-        """Derivative of the voltages by each contact impedance, V/(Ohm m^2), ``(L, *y_shape)``.
-
-        Where the current density is j, the drop over the contact is ``z j``: only these drops count.
-        """
-        z, system = self._impedances(impedances), self.system
-        k, m = self._shape
-        change = z.new_zeros(len(z), k * m)
-        mass, contact = self._tensor(system.mass), self._tensor(system.contact)
-        p, q = field.w[system.rows], field.q[system.columns]
-        for rows in torch.arange(len(mass), device=self.device).split(4096):
-            drops = p[rows].unsqueeze(2) * (mass[rows, None] * q[rows]).unsqueeze(1)
-            change.index_add_(0, contact[rows], drops.flatten(1))
-        return self._measure((self.sum(change) / z[:, None] ** 2).view(-1, k, m))
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all parts of a mesh that is distributed over several processes."""
@@ -306,17 +314,25 @@ class Engine:
             du = full
         return self._drive @ du @ self._sense.T
 
-    def _in_shares(self, work: Callable[[list[Slab]], Tensor]) -> list[Tensor]:
+    @cached_property
+    def _slabs(self) -> list[Slab]:
+        return gradient_slabs(self.discretization, self.system, self.device)
+
+    @cached_property
+    def _pairs(self) -> tuple[list[Slab], SparseMatrix]:
+        return pair_slabs(self.discretization, self.system, self.device)
+
+    def _in_shares(self, work: Callable[[list[Slab]], Tensor], slabs: list[Slab]) -> list[Tensor]:
         """Call ``work`` with the slabs of each thread."""
         count = torch.get_num_threads() if self.device.type == "cpu" else 1
-        shares = [self._slabs[k::count] for k in range(min(count, len(self._slabs)))]
+        shares = [slabs[k::count] for k in range(min(count, len(slabs)))]
         if len(shares) == 1:
             with one_thread():
                 return [work(shares[0])]
         return each(lambda k: work(shares[k]), len(shares))
 
     def _total(self, work: Callable[[list[Slab]], Tensor]) -> Tensor:
-        parts = self._in_shares(work)
+        parts = self._in_shares(work, self._slabs)
         for part in parts[1:]:
             parts[0] += part
         return parts[0]

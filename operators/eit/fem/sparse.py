@@ -38,13 +38,13 @@ class SparseMatrix:
     def __matmul__(self, dense: Tensor) -> Tensor:
         """``(n, k)`` to ``(m, k)``."""
         if self.device.type == "cpu":
-            return torch.from_numpy(self._rows @ dense.numpy())
+            return _product(self._rows, dense)
         return self._on_device(adjoint=False) @ dense
 
     def adjoint(self, dense: Tensor) -> Tensor:
         """The transposed matrix times ``(m, k)``: ``(n, k)``."""
         if self.device.type == "cpu":
-            return torch.from_numpy(self._transposed @ dense.numpy())
+            return _product(self._transposed, dense)
         return self._on_device(adjoint=True) @ dense
 
     def on_rows(
@@ -85,3 +85,10 @@ class SparseMatrix:
                     device=self.device,
                 )
         return self._remote[adjoint]
+
+
+def _product(matrix: csr_array, dense: Tensor) -> Tensor:
+    """A matrix times columns; scipy is several times faster with a vector than with one column."""
+    if dense.shape[1] == 1:
+        return torch.from_numpy(matrix @ dense[:, 0].numpy())[:, None]
+    return torch.from_numpy(matrix @ dense.numpy())

@@ -67,8 +67,7 @@ class Mesh:
             object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
         _check_shapes(self)
         _check_cells(self)
-        check_seams(self.points, boundary_facets(self.cells, self.dim)[0][:, : self.dim])
-        _check_parts(self)
+        _check_facets(self)
         _check_electrodes(self)
 
     @property
@@ -130,13 +129,33 @@ def _facet_nodes(dim: int, order: int) -> NDArray[np.intp]:
 
 def boundary_facets(cells: NDArray[Any], dim: int) -> tuple[Index, Index]:
     """The facets that belong to one cell only: their nodes, ``(F, n)``, and their cells, ``(F,)``."""
-    order = 1 if cells.shape[1] == dim + 1 else 2
-    local = _facet_nodes(dim, order)
-    facets = cells[:, local].reshape(-1, local.shape[1])
-    keys = facet_keys(facets[:, :dim], int(cells.max()) + 1)
-    _, index, count = np.unique(keys, return_index=True, return_counts=True)
-    outer = np.sort(index[count == 1])
-    return facets[outer].astype(np.int32), (outer // (dim + 1)).astype(np.int32)
+    return _unpaired(cells, dim, *_sorted_facets(cells, dim))
+
+
+def _sorted_facets(cells: NDArray[Any], dim: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The facets of all cells in an order in which equal ones follow each other.
+
+    Returns:
+        Their numbers, ``(C (D + 1),)``, D + 1 for each cell, and whether each is the same as the next.
+    """
+    vertices = np.ascontiguousarray(cells[:, : dim + 1].T, np.int64)
+    facets = (vertices[nodes].T for nodes in _facet_nodes(dim, 1))
+    count = int(vertices.max()) + 1
+    keys = np.stack([facet_keys(facet, count) for facet in facets], axis=1).ravel()
+    order = np.argsort(keys)
+    ordered = keys[order]
+    return order, ordered[1:] == ordered[:-1]
+
+
+def _unpaired(
+    cells: NDArray[Any], dim: int, order: NDArray[np.intp], same: NDArray[np.bool_]
+) -> tuple[Index, Index]:
+    """What :func:`boundary_facets` gives, from :func:`_sorted_facets`."""
+    paired = np.append(same, False)
+    paired[1:] |= same
+    cell, number = np.divmod(np.sort(order[~paired]), dim + 1)
+    local = _facet_nodes(dim, 1 if cells.shape[1] == dim + 1 else 2)
+    return cells[cell[:, None], local[number]].astype(np.int32), cell.astype(np.int32)
 
 
 def oriented(points: Array, cells: Index) -> Index:
@@ -155,19 +174,29 @@ def facet_keys(facets: NDArray[Any], count: int) -> NDArray[np.int64]:
     """One number for each facet, from its vertices in any order: ``(F, D)``, below ``count``, to ``(F,)``."""
     if count ** facets.shape[1] >= 2**63:
         raise InputError(f"a three-dimensional mesh takes at most 2 million vertices, got {count}")
-    ordered = np.sort(facets, axis=1).astype(np.int64)
-    key = ordered[:, 0]
-    for k in range(1, facets.shape[1]):
-        key = key * count + ordered[:, k]
-    return key
+    first, *others = (column.astype(np.int64) for column in facets.T)
+    low = high = total = first  # sorting rows of two or three would be slow
+    for column in others:
+        low, high, total = np.minimum(low, column), np.maximum(high, column), total + column
+    if len(others) == 2:
+        return np.asarray((low * count + (total - low - high)) * count + high)
+    return np.asarray(low * count + high)
 
 
 def _determinants(mesh: Mesh, places: Array) -> Array:
     """Determinant of the map from the reference cell at barycentric ``places``, ``(P, C)``."""
-    corners = mesh.points[mesh.cells].transpose(0, 2, 1)  # (C, D, n)
-    gradients = (_shape_gradients(place, mesh.order) for place in places)
+    corners = np.ascontiguousarray(mesh.points.T)[:, mesh.cells.T]  # (D, n, C)
     with np.errstate(invalid="ignore"):  # of points that are not finite
-        return np.stack([np.linalg.det(corners @ gradient) for gradient in gradients])
+        return np.stack([_det(_shape_gradients(place, mesh.order).T @ corners) for place in places])
+
+
+def _det(matrices: Array) -> Array:
+    """Determinants of small matrices ``(D, D, C)``: numpy's takes many times as long."""
+    if len(matrices) == 2:
+        (a, b), (c, d) = matrices
+        return np.asarray(a * d - b * c)
+    u, (a, b, c), (d, e, f) = matrices
+    return np.asarray(u[0] * (b * f - c * e) + u[1] * (c * d - a * f) + u[2] * (a * e - b * d))
 
 
 def _shape_gradients(place: Array, order: int) -> Array:
@@ -217,17 +246,18 @@ def _check_cells(mesh: Mesh) -> None:
         raise InputError(f"point {unused[0]} belongs to no cell, {len(unused)} such points in all")
 
 
-def _check_parts(mesh: Mesh) -> None:
-    count = len(mesh.points)
-    keys = facet_keys(mesh.cells[:, _facet_nodes(mesh.dim, 1)].reshape(-1, mesh.dim), count)
-    facet = np.unique(keys, return_inverse=True)[1].ravel()
-    cell = np.repeat(np.arange(len(mesh.cells)), mesh.dim + 1)
-    shape = (len(mesh.cells), int(facet.max()) + 1)
-    graph = coo_array((np.ones(len(cell), np.int32), (cell, facet)), shape=shape).tocsr()
-    parts = connected_components(graph @ graph.T, directed=False)[0]
+def _check_facets(mesh: Mesh) -> None:
+    order, same = _sorted_facets(mesh.cells, mesh.dim)
+    outer = _unpaired(mesh.cells, mesh.dim, order, same)[0]
+    check_seams(mesh.points, outer[:, : mesh.dim])
+    cell = order // (mesh.dim + 1)
+    pairs = cell[:-1][same], cell[1:][same]
+    count = len(mesh.cells)
+    graph = coo_array((np.ones(len(pairs[0]), np.int8), pairs), shape=(count, count))
+    parts = connected_components(graph, directed=False)[0]
     if parts != 1:
         raise InputError(f"the mesh falls into {parts} parts that share no facets")
-    if int(np.bincount(facet).max()) > 2:
+    if (same[1:] & same[:-1]).any():
         raise InputError(
             "a facet belongs to more than two cells: cells overlap, or are given twice"
         )

@@ -310,8 +310,13 @@ def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float 
         >>> round(float(np.rad2deg(np.arctan2(tip[1], tip[0]))), 6)
         -13.0
     """
-    edges, nominal = doubles(edges, "edges"), electrode_edges(tank)
     depth = check_number(depth, "depth (in radii)")
+    return replace(mesh, points=turned(mesh.points, tank, doubles(edges, "edges"), depth))
+
+
+def turned(points: Array, tank: Tank, edges: Array, depth: float = 0.3) -> Array:
+    """Where :func:`with_electrode_edges` moves the points of a mesh, m, ``(N, 2)``."""
+    nominal = electrode_edges(tank)
     if edges.shape != nominal.shape or not np.isfinite(edges).all():
         raise InputError(
             f"edges has to be finite of shape {nominal.shape}, got shape {edges.shape}"
@@ -323,11 +328,11 @@ def with_electrode_edges(mesh: Mesh, tank: Tank, edges: ArrayLike, depth: float 
     if not (gaps > 0).all():
         number = order[int(gaps.argmin())] // 2 + 1
         raise InputError(f"electrode {number} overlaps another one, or ends before it starts")
-    radius = np.linalg.norm(mesh.points, axis=1) / tank.radius
-    angle = np.rad2deg(np.arctan2(mesh.points[:, 1], mesh.points[:, 0])) % 360
+    radius = np.linalg.norm(points, axis=1) / tank.radius
+    angle = np.rad2deg(np.arctan2(points[:, 1], points[:, 0])) % 360
     near = np.clip(1 - (1 - radius) / depth, 0, 1)
     share = near**2 * (3 - 2 * near)
     around = np.concatenate([at - 360, at, at + 360])
-    turned = np.deg2rad(angle + share * np.interp(angle, around, np.tile(shift, 3)))
-    points = (radius * tank.radius)[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1)
-    return replace(mesh, points=points)
+    new = np.deg2rad(angle + share * np.interp(angle, around, np.tile(shift, 3)))
+    unit = np.stack([np.cos(new), np.sin(new)], axis=1)
+    return np.asarray((radius * tank.radius)[:, None] * unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -61,8 +63,11 @@ def _neighbours(
     nodes = np.unique(facets)
     middle = corners.mean(axis=1)
     reach = np.linalg.norm(corners - middle[:, None], axis=2).max(axis=1)
-    found = cKDTree(points[nodes]).query_ball_point(middle, reach * (1 + _NEAR))
-    facet = np.repeat(np.arange(len(facets)), [len(those) for those in found])
-    node = nodes[np.concatenate([np.asarray(those, np.intp) for those in found])]
+    tree, reach = cKDTree(points[nodes]), reach * (1 + _NEAR)
+    met = np.asarray(tree.query_ball_point(middle, reach, return_length=True))
+    near = np.flatnonzero(met > facets.shape[1])  # than its own
+    found = tree.query_ball_point(middle[near], reach[near], return_sorted=False)
+    facet = np.repeat(near, met[near])
+    node = nodes[np.fromiter(chain.from_iterable(found), np.intp, len(facet))]
     other = (facets[facet] != node[:, None]).all(axis=1)
     return facet[other], node[other]

@@ -16,9 +16,9 @@ from onmanifold.operators.eit.fem.sparse import SparseMatrix
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-SLAB = 4096  # cells whose gradients are formed at a time: what a thread takes, and little memory
+SLAB = 4096  # cells, or pairs, that are taken at a time: what a thread takes, and little memory
 
-Slab = tuple[int, int, SparseMatrix]  # first cell, number of cells, and their gradients
+Slab = tuple[int, int, SparseMatrix]  # first cell, number of cells, and their gradients; or pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def linear_assembly(
         last column makes the equations ``w = 0`` of the unknowns that no degree of freedom refers to.
     """
     n, cells = system.size, len(d.dofs)
-    row, column, cell, stiffness = _stiffness_entries(d, system)
+    row, column, cell, stiffness = stiffness_entries(d, system)
     lost = np.setdiff1d(np.arange(d.size), system.unknowns)
     last = np.full(len(lost), cells + len(system.impedances))
     rows = np.concatenate([row, system.rows, lost])
@@ -94,7 +94,7 @@ def linear_assembly(
     return assembly, indptr, unique % n
 
 
-def _stiffness_entries(
+def stiffness_entries(
     d: Discretization, system: System
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
     """Rows, columns, cells and values of the stiffness matrix in terms of the unknowns."""
@@ -109,6 +109,37 @@ def _stiffness_entries(
         parts.append((row[live], column[live], cell[live], d.stiffness.ravel()[live]))
     row, column, cell, value = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row, column, cell, value
+
+
+def pair_slabs(
+    d: Discretization, system: System, device: torch.device
+) -> tuple[list[Slab], SparseMatrix]:
+    """Differences of potentials along all pairs of neighbours, and what each cell makes of them.
+
+    ``E_c`` maps constants to zero, so that ``w^T E_c q = - sum E_c[i, j] (w_i - w_j) (q_i - q_j)`` over the
+    pairs i < j of its degrees of freedom. Cells share pairs: there are fewer of them than gradients.
+
+    Returns:
+        First pair, number of pairs and the matrix ``(pairs, n)`` of their differences for some pairs at a
+        time, and ``(C, pairs)`` with the entries ``E_c[i, j]``.
+    """
+    i, j = np.triu_indices(d.dofs.shape[1], 1)
+    both = np.sort(np.stack([d.dofs[:, i], d.dofs[:, j]]), axis=0).astype(np.int64)
+    unique, pair = np.unique((both[0] * d.size + both[1]).ravel(), return_inverse=True)
+    cell = np.repeat(np.arange(len(d.dofs)), len(i))
+    entries = (d.stiffness[:, i, j].ravel(), (cell, pair))
+    by_cell = csr_array(coo_array(entries, shape=(len(d.dofs), len(unique))))
+    ends = system.unknowns[np.stack([unique // d.size, unique % d.size], axis=1)]  # (pairs, 2, 2)
+    columns = ends.reshape(-1, 4)
+    rows = np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)
+    signs = np.broadcast_to([1.0, 1.0, -1.0, -1.0], columns.shape)
+    live = columns >= 0
+    shape = (len(unique), system.size)
+    differences = csr_array(coo_array((signs[live], (rows[live], columns[live])), shape=shape))
+    differences.eliminate_zeros()  # of two nodes on one electrode its potential cancels
+    parts = [(k, differences[k : k + SLAB]) for k in range(0, len(unique), SLAB)]
+    slabs = [(first, part.shape[0], SparseMatrix(part, device)) for first, part in parts]
+    return slabs, SparseMatrix(by_cell, device)
 
 
 def gradient_slabs(d: Discretization, system: System, device: torch.device) -> list[Slab]:

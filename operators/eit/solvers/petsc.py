@@ -26,6 +26,7 @@ METHODS = ("gamg", "hypre", "mumps")
 _TOLERANCE = 1e-12  # of the residual, so that voltages do not depend on the number of ranks
 _ITERATIONS = 1000
 _AMF, _METIS = 2, 5  # MUMPS' numbers of orderings (its control parameter 7)
+_LARGE = 30_000  # unknowns in the plane from which a few factorizations pay for nested dissection
 _NEGATIVE_PIVOTS = 12  # of its global information
 _SPARSE = 0.1  # right-hand sides with a smaller share of rows that are not zero are given as sparse
 
@@ -199,8 +200,9 @@ class PetscSolver(Solver):
         if self._direct:
             ksp.getPC().setFactorSolverType("mumps")
             ksp.getPC().setFactorSetUpSolverType()
-            # minimum fill is found faster; in three dimensions nested dissection fills far less
-            ordering = _AMF if dimension < 3 else _METIS
+            # minimum fill is found faster; nested dissection fills far less where there is much to fill
+            small = dimension < 3 and self._matrix.getSize()[0] < _LARGE
+            ordering = _AMF if small else _METIS
             ksp.getPC().getFactorMatrix().setMumpsIcntl(7, ordering)
             return ksp
         prefix = f"eit{id(self)}_"
