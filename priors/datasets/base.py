@@ -80,9 +80,9 @@ def check_numbers(data: Any) -> None:
         if name == "size":
             check_field(data, name, check_count)
         elif name in _LENGTHS:
-            check_field(data, name, check_number)
+            check_field(data, name, check_number, high=1e15)  # squares stay within float32
         elif name == "noise" and value != 0:
-            check_field(data, name, check_number)
+            check_field(data, name, check_number, high=1e15)
         elif isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{type(data).__name__}: {name} has to be finite, got {value}")
 
