@@ -38,7 +38,7 @@ def two_dimensions(edges: int, longest: float) -> list[float]:
     generator = torch.Generator().manual_seed(0)
     s = torch.randn(1, engine.cells, generator=generator, dtype=torch.float64).mul(0.3).exp()
     fields = engine.fields(s)
-    ds = torch.randn(engine.cells, 16, generator=generator, dtype=torch.float64)
+    ds = torch.randn(16, engine.cells, generator=generator, dtype=torch.float64)
     u = torch.randn(1, 1, 16, 16, generator=generator, dtype=torch.float64)
     return [
         float(engine.cells),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold.checks import check_batch
@@ -42,14 +43,23 @@ class EITLinearization:
     def jvp(self, v: Tensor) -> Tensor:
         """Map tangents ``(B, T, *x_shape)`` to ``(B, T, *y_shape)``."""
         self._check(v, self.x_shape, "tangents")
-        channels = self._double(v).reshape(*v.shape[:2], *self.slope.shape[1:])
         fields = self.fields.members()
+        parts = each(lambda k: self.engine.jvp(fields[k], self._cells(v[k], k)), len(fields))
+        return self.engine.sum(torch.stack(parts)).to(v)
 
-        def change(k: int) -> Tensor:
-            pixels = (channels[k] * self.slope[k]).sum(dim=1)
-            return self.engine.jvp(fields[k], self.average @ pixels.T.contiguous())
+    def _cells(self, v: Tensor, member: int) -> Tensor | csr_array:
+        """How fast the cells' conductivities change along tangents ``(T, *x_shape)``: ``(T, C)``.
 
-        return self.engine.sum(torch.stack(each(change, len(fields)))).to(v)
+        What is below the rounding of a direction's largest number counts as nothing: soft edges of masks
+        never end, and cells that do not move cost nothing.
+        """
+        slope = self.slope[member]
+        channels = v.detach().to(slope.device).reshape(len(v), *slope.shape)
+        size = channels.abs().amax(1)
+        t, p = (size > torch.finfo(v.dtype).eps * size.amax(1, keepdim=True)).nonzero(as_tuple=True)
+        parts = [one[t, p] * slope[c][p] for c, one in enumerate(channels.unbind(1))]
+        change = torch.stack(parts).sum(0).to(v.dtype)
+        return self.average.on_rows(change, t, p, len(v))
 
     def vjp(self, u: Tensor) -> Tensor:
         """Map cotangents ``(B, T, *y_shape)`` to ``(B, T, *x_shape)``."""

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from onmanifold.autodiff import vjp
 from onmanifold.checks import check_batch, check_callable, check_number, check_shape
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.fidelity import Gaussian
@@ -158,11 +157,15 @@ class EIT:
     def linearize(self, x: Tensor) -> EITLinearization:
         """Voltages and derivative at ``x``: one factorization and L - 1 solves for each of its members."""
         self._check_images(x)
-        pixels, cells = self._pixels_and_cells(x)
-        ones = torch.ones_like(self.conductivity(pixels))
-        slope = self._scale * vjp(self.conductivity, pixels, ones)  # maps act entry by entry
-        fields = self.engine.fields(cells)
+        pixels = self._pixels(x)
+        with torch.enable_grad():
+            s = self.conductivity(pixels.requires_grad_())
+            slope = torch.zeros_like(pixels)
+            if s.requires_grad:  # maps act entry by entry: the gradient of the sum holds each one's
+                (slope,) = torch.autograd.grad(s.sum(), pixels)
+        fields = self.engine.fields(self._cells(x, s.detach()))
         y = self.engine.voltages(fields) + self._offset
+        slope = self._scale * slope
         return EITLinearization(self.engine, self._average, self.x_shape, y.to(x), slope, fields)
 
     # Around it --------------------------------------------------------------------------------
@@ -170,7 +173,7 @@ class EIT:
     def cell_conductivity(self, x: Tensor) -> Tensor:
         """Conductivity of each cell, S/m: ``(B, *x_shape)`` to ``(B, C)``, float64."""
         self._check_images(x)
-        return self._pixels_and_cells(x)[1]
+        return self._cells(x, self.conductivity(self._pixels(x)))
 
     def jacobian(self, x: Tensor) -> Tensor:
         """The whole derivative, ``(B, *y_shape, *x_shape)``, from one factorization a member."""
@@ -284,7 +287,7 @@ class EIT:
     @torch.no_grad()
     def _value(self, x: Tensor) -> Tensor:
         self._check_images(x)
-        engine, (_, cells) = self.engine, self._pixels_and_cells(x)
+        engine, cells = self.engine, self._cells(x, self.conductivity(self._pixels(x)))
         parts = [engine.voltages(engine.fields(s)) for s in cells.split(_BATCH)]
         return (torch.cat(parts) + self._offset).to(x)
 
@@ -292,24 +295,24 @@ class EIT:
     def _image_shape(self) -> tuple[int, ...]:
         return self.x_shape[-len(self.tank.extent[0]) :]
 
-    def _pixels_and_cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the conductivity follows from, and the conductivity of the cells, S/m.
+    def _pixels(self, x: Tensor) -> Tensor:
+        """What the conductivity follows from, ``(B, channels, P)``, float64 on the engine's device."""
+        count = math.prod(self._image_shape)
+        return x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, count)
 
-        Returns:
-            Pixel values ``(B, channels, P)`` and conductivities ``(B, C)``, float64 on the engine's device.
+    def _cells(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """The conductivity of the cells ``(B, C)``, S/m, by that of the pixels of ``x``.
 
         Raises:
             OutsideDomain: a conductivity is not positive and finite.
         """
-        count = math.prod(self._image_shape)
-        pixels = x.detach().to(self.engine.device, torch.float64).reshape(len(x), -1, count)
-        s = self._scale * self.conductivity(pixels).reshape(len(x), -1)
+        s = self._scale * pixels.reshape(len(x), -1)
         cells = (self._average @ s.T.contiguous()).T.contiguous()
         bad = ~(torch.isfinite(cells) & (cells > 0))
         # on all ranks of an MPI run alike, also on those whose cells are good
         number = self.engine.sum(bad.sum(dim=1).double())
         if not bool(number.any()):
-            return pixels, cells
+            return cells
         worst = "a cell of another rank"
         if bool(bad.any()):
             b, c = bad.nonzero()[0].tolist()

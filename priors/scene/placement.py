@@ -36,7 +36,7 @@ class Placement:
         self.filter = torch.linalg.inv(_basis(torch.arange(side, dtype=torch.float64), side))
 
     def __call__(self, outline: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-        """Soft masks ``(N, size, size)``.
+        """Soft masks ``(N, size, size)``, exactly 0 beyond the outlines' images.
 
         Args:
             outline: tanh of the signed distance, ``(N, side, side)``, row 0 on top.
@@ -44,7 +44,8 @@ class Placement:
             radius: of the disk of the same area, ``(N,)``.
         """
         level = self._level(self._coefficients(outline + 1), *self._bases(centre, radius)) - 1
-        return torch.sigmoid(level * self._slope(radius))
+        slope = self._slope(radius)
+        return (torch.sigmoid(level * slope) - torch.sigmoid(-slope)) / torch.sigmoid(slope)
 
     def with_derivatives(self, outline: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
         """Masks and their derivatives ``(N, 1 + 2 + 1 + d, size, size)``: by place, radius and code.
@@ -67,12 +68,13 @@ class Placement:
         level = self._level(value, rows, columns) - 1
         by_code = self._level(self._coefficients(outline[:, 1:]), rows[:, None], columns[:, None])
         slope = self._slope(radius)
-        mask = torch.sigmoid(level * slope)
-        steep = mask * (1 - mask)
-        by_radius = level * (2 / self.edge) - slope * outwards
-        changes = torch.stack([-slope * along_x, slope * along_y, by_radius], dim=1)
-        changes = torch.cat([changes, slope[:, None] * by_code], dim=1)
-        return torch.cat([mask[:, None], steep[:, None] * changes], dim=1)
+        soft, far, near = (torch.sigmoid(t) for t in (level * slope, -slope, slope))
+        mask, steep = (soft - far) / near, soft * (1 - soft) / near
+        by_radius = steep * (level * (2 / self.edge) - slope * outwards)
+        by_radius += far * (1 - mask) * (2 / self.edge)
+        by_place = torch.stack([-slope * along_x, slope * along_y], dim=1) * steep[:, None]
+        by_code = (slope * steep)[:, None] * by_code
+        return torch.cat([mask[:, None], by_place, by_radius[:, None], by_code], dim=1)
 
     def _slope(self, radius: Tensor) -> Tensor:
         """How steep masks are at the edge, for a level in radii: ``(N, 1, 1)``."""

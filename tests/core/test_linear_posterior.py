@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from onmanifold import Gaussian, as_operator
-from onmanifold.posterior import linear_posterior
+from onmanifold.operator import linearize
+from onmanifold.posterior import linear_posterior, ray_reductions
 from onmanifold.posterior.linear import most_likely_variance
 
 DOUBLE = torch.float64
@@ -45,3 +46,18 @@ def test_bad_input_is_refused():
         linear_posterior(operator, y, Gaussian(1.0), torch.zeros(2, 3, dtype=DOUBLE))
     with pytest.raises(ValueError, match="measurement has shape"):
         linear_posterior(operator, y[0], Gaussian(1.0), torch.zeros(2, 4, dtype=DOUBLE))
+
+
+def test_reductions_along_rays_are_those_of_the_best_amplitudes():
+    source = torch.Generator().manual_seed(3)
+    matrix, directions = (torch.randn(5, 4, generator=source, dtype=DOUBLE) for _ in range(2))
+    directions[4] = 0.0
+    operator = as_operator(lambda x: x @ matrix.T, (4,), dtype=DOUBLE)
+    x, y = (torch.randn(1, n, generator=source, dtype=DOUBLE) for n in (4, 5))
+    fidelity = Gaussian(0.5).bind(y)
+    found = ray_reductions(linearize(operator, x), fidelity, y, directions)
+    t = torch.linspace(0, 20, 20_001, dtype=DOUBLE)[:, None]
+    best = [fidelity.value(operator.A(x + t * d), y).min() for d in directions]
+    expected = fidelity.value(operator.A(x), y) - torch.stack(best)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (found == 0).sum() >= 2 and (found > 0.1).sum() >= 2  # uphill and downhill ones

@@ -248,7 +248,9 @@ def judge(odd, prior, matrix, form, measurement, std, unit, how, seed, starts):
     told = np.array([status.converged for status in found.status])
     scale = (max(unit, np.abs(good).max()) if s is None else s, s is not None)
     best = minimum(prior, matrix, good, scale)
-    if not np.isfinite(best).all():  # numbers that the oracle's own arithmetic does not hold, as 1e300
+    if not np.isfinite(
+        best
+    ).all():  # numbers that the oracle's own arithmetic does not hold, as 1e300
         return
     x = found.x.double().numpy()
     misfit, value = objective(prior, matrix, x, good, scale)

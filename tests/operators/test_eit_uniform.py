@@ -67,7 +67,7 @@ def test_derivatives(problem):
     z = torch.linspace(0.01, 0.03, 8, dtype=torch.float64)
     s = torch.full((1, engine.cells), 0.7, dtype=torch.float64)
     w = condensed.solve(0.7, z)
-    expected = engine.jvp(engine.fields(s, z)[0], torch.ones_like(s).T.contiguous())[0]
+    expected = engine.jvp(engine.fields(s, z)[0], torch.ones_like(s))[0]
     got = condensed.read(condensed.by_conductivity(w))
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10 * float(expected.abs().max()))
     slope = condensed.by_impedances(w, z)

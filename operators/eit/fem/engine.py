@@ -19,9 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold.errors import InputError
+from onmanifold.operators.eit.fem.directions import Directions
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each, one_thread
@@ -37,7 +39,6 @@ from onmanifold.operators.eit.solvers import Factor, Solver, make_solver
 
 Array = NDArray[np.float64]
 _COLUMNS = 128  # combinations of the sensors that are held at a time
-_CHUNK = 128  # cells whose products of gradients are formed at a time: they stay in the cache
 
 
 class Field(NamedTuple):
@@ -180,21 +181,20 @@ class Engine:
 
     # Derivatives: cells are shared out among torch's threads -----------------------------------------
 
-    def jvp(self, field: Field, ds: Tensor) -> Tensor:
-        """Change of the voltages in T directions ``ds`` of ``(C, T)``: ``(T, *y_shape)``.
+    def jvp(self, field: Field, ds: Tensor | csr_array) -> Tensor:
+        """Change of the voltages in T directions ``ds`` of ``(T, C)``: ``(T, *y_shape)``, in their dtype.
+
+        Directions that move few cells cost little; on the CPU they may be sparse.
 
         On several ranks what this one's cells contribute: :meth:`sum` adds them up.
         """
-        k, m = self._shape
+        change = self._directions.change(*field, ds)
+        read = change @ self._sense.to(change)
+        return read if self._measured is None else read[:, self._measured]
 
-        def change(share: list[Slab]) -> Tensor:
-            total = ds.new_zeros(k * m, ds.shape[1])
-            for start, products in self._products(field, share, _CHUNK):
-                part = products.flatten(1)
-                total.addmm_(part.T, ds[start : start + len(part)], alpha=-1.0)
-            return total
-
-        return self._measure(self._total(change).T.reshape(-1, k, m))
+    @cached_property
+    def _directions(self) -> Directions:
+        return Directions(self.discretization, self.system, self.device)
 
     def vjp(self, fields: Fields, du: Tensor) -> Tensor:
         """Adjoint of :meth:`jvp` for all members: cotangents ``(B, T, *y_shape)`` to ``(B, C, T)``.

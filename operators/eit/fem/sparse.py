@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -28,7 +30,6 @@ class SparseMatrix:
         self.shape: tuple[int, int] = matrix.shape
         self.device = torch.device(device)
         self._rows = csr_array(matrix)
-        self._adjoint: csr_array | None = None
         self._remote: dict[bool, Tensor] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,10 +44,29 @@ class SparseMatrix:
     def adjoint(self, dense: Tensor) -> Tensor:
         """The transposed matrix times ``(m, k)``: ``(n, k)``."""
         if self.device.type == "cpu":
-            if self._adjoint is None:
-                self._adjoint = self._rows.T.tocsr()
-            return _product(self._adjoint, dense)
+            return _product(self._transposed, dense)
         return self._on_device(adjoint=True) @ dense
+
+    def on_rows(
+        self, entries: Tensor, row: Tensor, column: Tensor, rows: int
+    ) -> Tensor | csr_array:
+        """The product with each row of a matrix ``(rows, n)`` of few entries: ``(rows, m)``.
+
+        Sparse on the CPU, dense elsewhere. The entries come row by row.
+        """
+        if self.device.type != "cpu":
+            dense = entries.new_zeros(rows, self.shape[1], dtype=torch.float64)
+            dense[row, column] = entries.double()
+            return (self @ dense.T).T.to(entries)
+        ends = np.searchsorted(row.numpy(), np.arange(rows + 1))
+        sparse = csr_array((entries.double().numpy(), column.numpy(), ends), (rows, self.shape[1]))
+        product: csr_array = sparse @ self._transposed
+        product.data = product.data.astype(entries.numpy().dtype)
+        return product
+
+    @cached_property
+    def _transposed(self) -> csr_array:
+        return self._rows.T.tocsr()
 
     def rows(self, start: int, stop: int) -> SparseMatrix:
         """Some of the rows."""
@@ -54,7 +74,7 @@ class SparseMatrix:
 
     def _on_device(self, adjoint: bool) -> Tensor:
         if adjoint not in self._remote:
-            matrix = self._rows.T.tocsr() if adjoint else self._rows
+            matrix = self._transposed if adjoint else self._rows
             with warnings.catch_warnings():  # torch calls its compressed rows a beta feature
                 warnings.simplefilter("ignore", UserWarning)
                 self._remote[adjoint] = torch.sparse_csr_tensor(

@@ -2,7 +2,7 @@
 
 from onmanifold.posterior.exploration import explore, find_posterior
 from onmanifold.posterior.laplace import Laplace, laplace
-from onmanifold.posterior.linear import LinearPosterior, linear_posterior
+from onmanifold.posterior.linear import LinearPosterior, linear_posterior, ray_reductions
 from onmanifold.posterior.sampler import sample_posterior
 from onmanifold.posterior.samples import NotMixed, PosteriorSamples
 
@@ -15,5 +15,6 @@ __all__ = [
     "find_posterior",
     "laplace",
     "linear_posterior",
+    "ray_reductions",
     "sample_posterior",
 ]

@@ -15,7 +15,9 @@ from onmanifold.initial_points import objectives
 from onmanifold.posterior.target import LocalModel
 from onmanifold.prior import Point
 
+_NARROW = 0.05  # of the box's half-widths: over less, curvature says all of an axis
 _THINNEST = 0.01  # width along an axis on which the operator is not defined
+_TINY = 1e-30
 _FAR = 20.0  # standard deviations of the mean beyond the border: there the density is exponential
 _MEAN = sqrt(2 / pi)  # of the absolute value of a standard normal number
 
@@ -182,11 +184,15 @@ def split_component(
 
     The curvature at the mode may say little of how far the posterior reaches. One evaluation one width
     away, on either side of each axis, says more: along the axis the objective is taken to rise as
-    ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2.
+    ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2. Along an axis that is narrow in the
+    latent box nothing bends, and the width stays 1.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes
     used = torch.arange(len(sizes), device=sizes.device) < (component.axes[0] != 0).any(0).sum()
+    box = problem.prior.box_half_width(modes.point.chart[0], axes)
+    bounded = torch.isfinite(box).all()
+    used &= ~bounded | ((axes.T / box.clamp(min=_TINY)).norm(dim=1) > _NARROW)
     if not bool(used.any()):
         return component
     ends = component.mode + torch.cat([axes.mT[used], -axes.mT[used]])

@@ -16,10 +16,11 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity
-from onmanifold.initial_points import InitialPoints, objectives
-from onmanifold.operator import OperatorLike
+from onmanifold.initial_points import InitialPoints
+from onmanifold.operator import OperatorLike, linearize
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import Laplace, laplace, mixture
+from onmanifold.posterior.linear import ray_reductions
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
@@ -28,11 +29,12 @@ from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
 
 _STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
-_MANY, _FEW = 12, 3  # of more candidates of a kind than this, so many of least objective are tried
+_MANY, _FEW = 12, 2  # of more candidates of a kind than this, so many are tried
 _WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
 _STEPS = 30  # of the last descent, at most
-_CUTOFF = 30.0  # nats above the best of them and the mode left, after those steps: not followed
-_KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
+_CUTOFF = 20.0  # nats above the best of them and the mode left: not followed
+_TRUST = 3.0  # so many times the reduction that its model predicts may a descent still bring
+_KEPT = 4.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.02
 _SAME = 0.04  # relative squared distance below which two images count as one
 
 
@@ -97,7 +99,9 @@ def explore(
     """Jump from the final points of a solution to other charts, and weigh the modes found by evidence.
 
     The prior's jumps are tried from the highest-evidence mode: a few steps from each candidate, more
-    from the best of each kind of jump, and a full descent from those that come near the mode's objective.
+    from the best of each kind of jump, and a full descent from those that come near the mode's objective,
+    or would by their models. Of many candidates of a kind, such as an object more in any place, those are
+    tried of which the operator's linearization at the mode promises most.
     Each gives a mode with a Laplace evidence of its own. Jumps go on from the best mode from which none
     was tried. The search ends when no such mode is within ``slack`` nats of the best, or when the jumps
     from ``patience`` modes in a row have raised the best evidence by no more than that.
@@ -199,7 +203,7 @@ class _Search:
     def _jump(self, mode: LocalModel) -> None:
         """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
         jumps = cast(ReachedByJumps, self.problem.prior).jumps(mode.point)
-        families = [self._few(points) for points in jumps.values() if len(points)]
+        families = self._promising(mode, [points for points in jumps.values() if len(points)])
         if not families:
             return
         family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
@@ -207,22 +211,39 @@ class _Search:
         for steps, each in _STAGES:
             ends = self._descend(start, steps)
             new = self._new(ends.point, ends.objective)
+            new = new[self._near(mode, ends)[new]]
             if len(new) == 0:
                 return
             kept = new[_best_of_each(ends.objective[new], family[new], each)]
             start = state = ends.select(kept)
             family = family[kept]
-        objective = state.objective.nan_to_num(nan=torch.inf)
-        near = objective <= min(float(mode.objective), float(objective.min())) + _CUTOFF
+        near = state.objective <= self._bound(mode, state)
         if bool(near.any()):
             self._descend_to_modes(state.select(near))
 
-    def _few(self, points: Point) -> Point:
-        """Of a family of many the candidates of least objective."""
-        if len(points) <= _MANY:
-            return points
-        objective = objectives(self.problem, points)[0].nan_to_num(nan=torch.inf)
-        return points.select(objective.argsort(stable=True)[:_FEW])
+    def _bound(self, mode: LocalModel, state: LMState) -> float:
+        """The objective up to which candidates are followed."""
+        objective = state.objective.nan_to_num(nan=torch.inf)
+        return min(float(mode.objective), float(objective.min())) + _CUTOFF
+
+    def _near(self, mode: LocalModel, state: LMState) -> Tensor:
+        """Which candidates may still come near the mode that they left, or the best of them: boolean."""
+        return state.objective - _TRUST * state.predicted_reduction <= self._bound(mode, state)
+
+    def _promising(self, mode: LocalModel, families: list[Point]) -> list[Point]:
+        """Of families of many the candidates of which a linear model at the mode promises most."""
+        problem, many = self.problem, [len(points) > _MANY for points in families]
+        if not any(many):
+            return families
+        at, few = linearize(problem.operator, mode.x), []
+        for points, large in zip(families, many, strict=True):
+            if large:
+                away = problem.prior.decode(points) - mode.x
+                gain = ray_reductions(at, problem.fidelity, problem.measurement, away)
+                cost = self._members(len(points)).penalty(points) - gain
+                points = points.select(cost.nan_to_num(nan=torch.inf).argsort(stable=True)[:_FEW])
+            few.append(points)
+        return few
 
     def _new(self, point: Point, objective: Tensor) -> Tensor:
         """Those that are neither near a mode that is known nor near a better one: an index, best first."""
@@ -272,17 +293,18 @@ class _Search:
     def _split_modes(self) -> list[_Mode]:
         """The best modes, best first, their components two-piece normal.
 
-        The widths take evaluations, and next to always lower the evidence: modes are left out that have too
-        little even without them.
+        The widths take evaluations, and lower the evidence of all modes about alike: modes are left out that
+        would have too little if theirs fell by as little as any other's did.
         """
         split: list[_Mode] = []
-        best = -inf
+        best, change = -inf, -inf
         for mode in sorted(self.modes, key=lambda mode: -mode.log_evidence):
-            if mode.log_evidence < best - _KEPT:
+            if split and mode.log_evidence + change < best - _KEPT:
                 break
             component = split_component(self.problem, mode.local, mode.component)
             split.append(replace(mode, component=component))
             best = max(best, split[-1].log_evidence)
+            change = max(change, split[-1].log_evidence - mode.log_evidence)
         split.sort(key=lambda mode: -mode.log_evidence)
         return [mode for mode in split if mode.log_evidence >= best - _KEPT]
 

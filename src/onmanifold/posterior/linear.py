@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_batch
 from onmanifold.fidelity import Fidelity
-from onmanifold.operator import ForwardOperator, linearize
+from onmanifold.operator import ForwardOperator, Linearization, linearize
 
 _STD = (1e-3, 10.0)  # range in which the prior's standard deviation is looked for
 
@@ -76,6 +76,27 @@ def linear_posterior(
         parts.append(_posterior(fidelity.select(row), at.y, measurement[row], columns, modes))
     mean, std, variance = (torch.stack(part) for part in zip(*parts, strict=True))
     return LinearPosterior(background + mean, std, variance)
+
+
+def ray_reductions(
+    at: Linearization, fidelity: Fidelity, measurement: Tensor, directions: Tensor
+) -> Tensor:
+    """How far a linear model lets the misfit fall at most along rays from a point, ``(N,)``.
+
+    One linearization says of many changes, such as an object more in one of many places, which promise
+    something: ``max_t`` of the reduction at ``x + t d``, t >= 0, each with the amplitude that suits it.
+
+    Args:
+        at: the operator linearized at x, one member.
+        fidelity: what a residual costs, bound to the measurement.
+        measurement: y, ``(1, *y_shape)``.
+        directions: ``(N, *x_shape)``.
+    """
+    tangents = at.jvp(directions[None])
+    pull = -(tangents * fidelity.gradient(at.y, measurement)[:, None]).flatten(2).sum(2)[0]
+    bent = (tangents * fidelity.curvature(at.y, measurement, tangents)).flatten(2).sum(2)[0]
+    reduction = pull.clamp(min=0).square() / (2 * bent)
+    return torch.where(bent > 0, reduction, 0.0)
 
 
 def _posterior(

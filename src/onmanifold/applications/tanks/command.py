@@ -184,6 +184,8 @@ def numbers_of(results: Sequence[Result]) -> bytes:
                 for (resistive, conductive), probability in found.counts.items()
             ],
             "seconds": found.seconds,
+            "linearizations": found.linearizations,
+            "evaluations": found.evaluations,
         }
         for case, found in results
     ]
@@ -192,7 +194,7 @@ def numbers_of(results: Sequence[Result]) -> bytes:
 
 def report(results: Sequence[Result]) -> None:
     """Print scores (where the truth is known), numbers of objects, their probabilities, and times."""
-    print("case level  score resistive conductive  sure       p  seconds")
+    print("case level  score resistive conductive  sure       p  seconds linearizations")
     for case, found in results:
         score = "" if case.truth is None else f"{ktc.score(found.labels, case.truth):.3f}"
         (resistive, conductive), probability = next(iter(found.counts.items()))
@@ -200,7 +202,7 @@ def report(results: Sequence[Result]) -> None:
         sure = f"{probability:5.0%}" if found.consistent else "    ?"
         print(
             f"{case.number:>4} {case.level or '':>5} {score:>6} {resistive:9d} {conductive:10d} "
-            f"{sure} {found.p_value:7.2g} {found.seconds:8.1f}"
+            f"{sure} {found.p_value:7.2g} {found.seconds:8.1f} {found.linearizations:14d}"
         )
     scored = [
         (case.level, ktc.score(found.labels, case.truth))

@@ -7,27 +7,29 @@ from itertools import product
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import label
 from scipy.sparse.linalg import eigsh
+from scipy.spatial.distance import cdist
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity
-from onmanifold.operators.eit import EIT
-from onmanifold.posterior import linear_posterior
+from onmanifold.operator import ForwardOperator, linearize
+from onmanifold.posterior import linear_posterior, ray_reductions
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.priors.nuisance import NuisanceParameters
 from onmanifold.priors.scene import scene_of
 
 _MODES = 200  # of the smoothness prior; the others have less than 1e-6 of the first one's variance
-_MODE_SIZE = 64  # pixels along each side on which modes are computed
+_MODE_SIZE = 32  # pixels along each side of the points that modes are computed at
 _LENGTH = 1 / np.sqrt(2 * np.log(100))  # radii: correlations fall to 0.01 at a distance of one
 _SIGNIFICANT = 3.0  # standard deviations above which a pixel may belong to an object
+_SINGLE = 12  # single objects that compete, of all places
 _THRESHOLDS = (0.2, 0.35, 0.5, 0.7)  # of the extreme values: pixels above belong to an object
 
 
 def linear_image(
-    operator: EIT, y: Tensor, fidelity: Fidelity, channel: int = 0
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, channel: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of one channel of the image, by one linear step from water.
 
@@ -52,24 +54,30 @@ def linear_image(
 @cache
 def smooth_modes(size: int) -> Tensor:
     """Modes of a normal prior of unit variance on the pixels of the unit disk, ``(200, size, size)``."""
-    centre = (np.arange(_MODE_SIZE) + 0.5) * 2 / _MODE_SIZE - 1
+    points, shown = _disk(_MODE_SIZE)[0], _disk(size)
+    values, vectors = eigsh(_covariance(points, points), _MODES, v0=np.ones(len(points)))
+    modes = np.zeros((_MODES, size, size))
+    # between the points a mode follows from its own equation (Nystroem)
+    modes[:, shown[1]] = (_covariance(shown[0], points) @ (vectors / np.sqrt(values))).T
+    return torch.from_numpy(modes)
+
+
+def _disk(size: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The pixels of the unit disk: their places ``(P, 2)``, and which they are, ``(size, size)``."""
+    centre = (np.arange(size) + 0.5) * 2 / size - 1
     x, y = np.meshgrid(centre, -centre)
     inside = np.hypot(x, y) <= 1
-    points = np.stack([x[inside], y[inside]], axis=1)
-    square = ((points[:, None] - points) ** 2).sum(axis=2)
-    values, vectors = eigsh(np.exp(-square / (2 * _LENGTH**2)), _MODES, v0=np.ones(len(points)))
-    modes = np.zeros((_MODES, _MODE_SIZE, _MODE_SIZE))
-    modes[:, inside] = (vectors * np.sqrt(values.clip(0))).T
-    shown = torch.from_numpy(modes)
-    if size == _MODE_SIZE:
-        return shown
-    return interpolate(shown[None], (size, size), mode="bilinear")[0]
+    return np.stack([x[inside], y[inside]], axis=1), inside
+
+
+def _covariance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-cdist(a, b, "sqeuclidean") / (2 * _LENGTH**2)))
 
 
 def initial_points(
-    operator: EIT, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
 ) -> Point:
-    """Objects that a linear step shows, and single objects anywhere.
+    """Objects that a linear step shows, and single objects where it promises most.
 
     Args:
         operator: masks of resistive and conductive objects and the drift, ``(3, H, W)``, to voltages.
@@ -77,11 +85,16 @@ def initial_points(
         fidelity: what their residual costs.
         prior: of scenes of two kinds, with the drift as a nuisance parameter.
     """
-    return Point.cat([linear_objects(operator, y, fidelity, prior), single_objects(prior)])
+    single = single_objects(prior)
+    away = prior.decode(single)  # from water
+    at = linearize(operator, torch.zeros_like(away[:1]))
+    gain = ray_reductions(at, fidelity.bind(y[None]), y[None], away)
+    best = single.select(gain.argsort(descending=True, stable=True)[:_SINGLE])
+    return Point.cat([linear_objects(operator, y, fidelity, prior), best])
 
 
 def linear_objects(
-    operator: EIT, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
+    operator: ForwardOperator, y: Tensor, fidelity: Fidelity, prior: NuisanceParameters
 ) -> Point:
     """Scenes of the regions above several thresholds of the linear image.
 
@@ -96,7 +109,7 @@ def linear_objects(
     for shares in product(_THRESHOLDS, _THRESHOLDS):
         both = torch.stack([shown[k] > share * peak[k] for k, share in enumerate(shares)])
         masks += [both, *_simpler(both)]
-    x = torch.stack(masks).to(prior.dtype)
+    x = torch.stack(masks).unique(dim=0).to(prior.dtype)
     return prior.extend(scene_of(prior).segment(x))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity, InitialPoints, ManifoldPrior, MaxSteps, SmallDecrease, load_prior
 from onmanifold.applications.tanks.initial_points import initial_points
-from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
+from onmanifold.operator import ForwardOperator, Linearization, linearize
+from onmanifold.operators.eit import CalibratedTank, Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities
@@ -39,6 +41,8 @@ class Reconstruction:
         p_value: probability that the data term's errors alone make a misfit at least as large as that of the
             most probable scene.
         seconds: how long it took.
+        linearizations: of the operator, which next to all of the time goes into.
+        evaluations: of the operator without derivatives.
     """
 
     labels: NDArray[np.uint8]
@@ -46,6 +50,8 @@ class Reconstruction:
     counts: Mapping[tuple[int, ...], float]
     p_value: float
     seconds: float
+    linearizations: int = 0
+    evaluations: int = 0
 
     @property
     def uncertainty(self) -> NDArray[np.float64]:
@@ -58,6 +64,38 @@ class Reconstruction:
         return not self.p_value < UNLIKELY
 
 
+class Counted:
+    """An operator that counts how often it is applied and linearized, each member of a batch.
+
+    Args:
+        operator: which is counted; all else is its own.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import as_operator
+        >>> counted = Counted(as_operator(lambda x: x, (2,)))
+        >>> counted.A(torch.zeros(3, 2)).shape, counted.evaluations, counted.x_shape
+        (torch.Size([3, 2]), 3, (2,))
+    """
+
+    def __init__(self, operator: ForwardOperator) -> None:
+        self.operator = operator
+        self.evaluations = self.linearizations = 0
+
+    def A(self, x: Tensor) -> Tensor:
+        self.evaluations += len(x)
+        return self.operator.A(x)
+
+    def linearize(self, x: Tensor) -> Linearization:
+        self.linearizations += len(x)
+        return linearize(self.operator, x)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "operator":  # not there yet, as in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.operator, name)
+
+
 def tank_prior(scene: ManifoldPrior | None = None) -> MeasurementParameters:
     """Scenes of resistive and conductive objects, and the drift of the water's conductivity.
 
@@ -68,7 +106,7 @@ def tank_prior(scene: ManifoldPrior | None = None) -> MeasurementParameters:
 
 
 def tank_posterior(
-    operator: EIT,
+    operator: ForwardOperator,
     y: Tensor,
     fidelity: Fidelity,
     prior: MeasurementParameters,
@@ -109,7 +147,7 @@ def reconstruct(
     patience: int = PATIENCE,
     seed: int = 0,
 ) -> Reconstruction:
-    """Find the objects in a tank: about 15 seconds on one core.
+    """Find the objects in a tank: seconds on one core.
 
     Args:
         tank: calibrated by a measurement without objects.
@@ -124,11 +162,15 @@ def reconstruct(
     """
     began = time.perf_counter()
     prior = tank_prior() if prior is None else prior
-    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
+    operator = Counted(tank.operator(Inclusions(tank.background), prior.x_shape))
     fidelity = tank.fidelity(measurement, unreliable)
     y = measurement.voltages.flatten()
     posterior = tank_posterior(operator, y, fidelity, prior, seed, patience)
-    return describe(posterior, time.perf_counter() - began, seed)
+    return replace(
+        describe(posterior, time.perf_counter() - began, seed),
+        linearizations=operator.linearizations,
+        evaluations=operator.evaluations,
+    )
 
 
 def describe(posterior: Laplace, seconds: float = 0.0, seed: int = 0) -> Reconstruction:
