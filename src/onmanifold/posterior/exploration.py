@@ -34,7 +34,7 @@ _WIDTH = 6  # candidates of a jump that are followed further, or one of each kin
 _STEPS = 30  # of the last descent, at most
 _CUTOFF = 20.0  # nats above the best of them and the mode left: not followed
 _TRUST = 3.0  # so many times the reduction that its model predicts may a descent still bring
-_KEPT = 4.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.02
+_KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
 _SAME = 0.04  # relative squared distance below which two images count as one
 
 
