@@ -242,7 +242,6 @@ def _distance_to_sine(cls, options, seed):
         return float(method.data.distance(method.model.decoder(walk)).mean())
 
 
-@pytest.mark.slow
 def test_neighbourhoods_keep_a_curve_from_following_noise():
     options = NRAEOptions(neighbours=8, drawn=2)
     plain = [_distance_to_sine(AE, LossOptions(), seed) for seed in range(3)]
