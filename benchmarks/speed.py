@@ -44,7 +44,7 @@ def jobs() -> Iterator[Job]:
     """Name, operator, measurements, prior and fidelity of each."""
     _, _, blur, y = blurred_bars(20)
     yield "20 bars", blur, y, load_prior("bar"), Gaussian(NOISE)
-    for count in (1, 100):
+    for count in (1, 20):
         prior = load_prior("mnist")
         truth = prior.decode(prior.sample(count, stream(0, "held-out")))
         mask = random_mask(prior.x_shape, keep=0.5)
