@@ -108,9 +108,8 @@ def derivatives(
         >>> along.tolist()
         [[1.0, 1.0, 1.0]]
     """
-    if getattr(
-        _thread, "busy", False
-    ):  # the inner derivative would take the outer's tangents for its own
+    # Within another derivative, this one would take the other's tangents for its own.
+    if getattr(_thread, "busy", False):
         raise NoRule("a derivative within a derivative")
     _thread.busy = True
     try:
@@ -128,9 +127,8 @@ def _apply(function: Any, *args: Any, **kwargs: Any) -> Any:
     name = function.__name__
     if kwargs.get("out") is not None:
         raise NoRule(f"{name} into a given tensor")
-    if (
-        not torch._C._is_fwd_grad_enabled()
-    ):  # whose derivative is another than that of what it computes
+    # Such a function's derivative is its author's, whatever it computes.
+    if not torch._C._is_fwd_grad_enabled():
         raise NoRule(f"{name} in a torch.autograd.Function")
     if name in _ELEMENTWISE:
         return _elementwise(_ELEMENTWISE[name], function, *args, **kwargs)
@@ -199,16 +197,8 @@ _LINEAR = frozenset(
     + ("unsqueeze", "narrow", "select", "index_select", "gather", "flip", "roll", "tril", "triu")
     + ("diag_embed", "diagonal", "sum", "mean", "cumsum", "diff", "split", "chunk", "unbind")
     + ("tensor_split", "clone", "contiguous", "to", "float", "double", "real", "imag", "conj")
-    + (
-        "view_as_real",
-        "view_as_complex",
-        "fft_fft",
-        "fft_fft2",
-        "fft_fftn",
-        "fft_ifft",
-        "fft_ifft2",
-    )
-    + ("fft_ifftn", "fft_rfft", "fft_rfft2", "fft_rfftn", "fft_irfft", "fft_irfft2", "fft_irfftn")
+    + ("view_as_real", "view_as_complex")
+    + tuple(f"fft_{kind}fft{n}" for kind in ("", "i", "r", "ir") for n in ("", "2", "n"))
     + ("fft_fftshift", "fft_ifftshift", "avg_pool1d", "avg_pool2d", "avg_pool3d", "unfold", "fold")
     + ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "interpolate")
 )
@@ -219,13 +209,18 @@ _PRODUCTS = frozenset(("matmul", "__matmul__", "mm", "bmm", "mv", "einsum"))
 def _linear_in_first(function: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     args = tuple(map(_value, args))
     y = function(_value(x), *args, **kwargs)
-    if not isinstance(x, Dual):
+    if not isinstance(x, Dual) or isinstance(y, Tensor) and not _has_derivative(y):
         return y
     along = [function(t, *args, **kwargs) for t in x.tangent.unbind()]
     if isinstance(y, Tensor):
         return Dual(y, torch.stack(along))
     parts = zip(y, zip(*along, strict=True), strict=True)  # several results, such as of split
     return tuple(Dual(value, torch.stack(tangents)) for value, tangents in parts)
+
+
+def _has_derivative(y: Tensor) -> bool:
+    """Not so where numbers became integers."""
+    return y.is_floating_point() or y.is_complex()
 
 
 def _product_rule(function: Any, *args: Any, **kwargs: Any) -> Dual:
@@ -243,8 +238,8 @@ def _product_rule(function: Any, *args: Any, **kwargs: Any) -> Dual:
 
 # Have no derivative, or one that is zero: computed from values alone.
 _CONSTANT = frozenset(
-    ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_full")
-    + ("new_tensor", "new_empty", "detach", "sign", "sgn", "floor", "ceil", "round", "trunc")
+    ("zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "new_empty", "detach")
+    + ("sign", "sgn", "floor", "ceil", "round", "trunc")
     + ("gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__", "__le__", "__eq__")
     + ("__ne__", "isnan", "isinf", "isfinite", "argmax", "argmin", "argsort", "searchsorted")
     + ("bucketize", "any", "all", "is_floating_point", "is_complex", "size", "dim", "numel")
@@ -422,7 +417,7 @@ def _clamp(function: Any, x: Any, min: Any = None, max: Any = None) -> Dual:
 
 @_rule("where")
 def _where(function: Any, *args: Any) -> Any:
-    condition, a, b = args if isinstance(args[0], Tensor) else (args[1], args[0], args[2])
+    condition, a, b = args if function is torch.where else (args[1], args[0], args[2])
     if isinstance(condition, Dual):
         raise NoRule("where on a dual condition")
     y = torch.where(condition, _value(a), _value(b))

@@ -133,6 +133,8 @@ FUNCTIONS = {
     "fft": lambda x: torch.fft.ifft2(torch.fft.fft2(x) * (2 + 1j)).real,
     "real and imaginary part": lambda x: torch.view_as_real(torch.fft.rfft(x)),
     "to another dtype": lambda x: x.float() + OTHER,
+    "to integers and back": lambda x: (3 * x).to(torch.int64).to(x) + x,
+    "where of a constant's method": lambda x: OTHER.where(MASK, x * x),
     "a constant": lambda x: torch.ones_like(x) + x.detach(),
     "broadcast_tensors": lambda x: torch.broadcast_tensors(x[:, :1], OTHER)[0],
 }
@@ -171,6 +173,8 @@ def test_rules_agree_with_torch(name):
         lambda x: float(x.sum()) * x,
         lambda x: torch.zeros(3).index_put_((torch.tensor([0]),), x[:1]),
         lambda x: [x],
+        lambda x: torch.full_like(torch.ones(3), x[0]),
+        lambda x: x.new_full((3,), x[0]),
     ],
 )
 def test_what_has_no_rule_is_refused(function):
