@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from onmanifold.errors import InputError
 
@@ -56,8 +57,8 @@ class Grids:
         groups: groups of channels that are normalized in front of each residual block; 0: none. With them
             learning rates can be several times larger.
 
-    Raises:
-        ValueError: the coarsest grid does not divide the image.
+    Images of any height and width have room: what the coarsest grid has beyond them is zero when they are
+    encoded, and cut off when they are decoded.
     """
 
     dim: int
@@ -67,11 +68,6 @@ class Grids:
     hidden: int
     groups: int = 0
 
-    def __post_init__(self) -> None:
-        shrink = self._shrink
-        if self.x_shape[1] % shrink or self.x_shape[2] % shrink:
-            raise InputError(f"conv: the image {self.x_shape} is not divisible by {shrink}")
-
     @property
     def _shrink(self) -> int:
         return self.patch << (len(self.channels) - 1)
@@ -80,7 +76,13 @@ class Grids:
     def coarsest(self) -> tuple[int, int, int]:
         """Shape of the coarsest grid."""
         _, height, width = self.x_shape
-        return self.channels[0], height // self._shrink, width // self._shrink
+        return self.channels[0], -(-height // self._shrink), -(-width // self._shrink)
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """Rows and columns that the grids have beyond the image."""
+        _, rows, columns = self.coarsest
+        return rows * self._shrink - self.x_shape[1], columns * self._shrink - self.x_shape[2]
 
     @property
     def patch_size(self) -> int:
@@ -94,7 +96,8 @@ class ConvDecoder(nn.Module):
     def __init__(self, grids: Grids) -> None:
         super().__init__()
         channels, groups = grids.channels, grids.groups
-        self.coarsest = grids.coarsest
+        self.coarsest, self.x_shape = grids.coarsest, grids.x_shape
+        self.cut = any(grids.margin)
         self.lift = nn.Sequential(
             mlp(grids.dim, grids.hidden, grids.hidden, 1),
             nn.SiLU(),
@@ -113,7 +116,8 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(self.lift(z).unflatten(1, self.coarsest))  # type: ignore[no-any-return]
+        image: Tensor = self.body(self.lift(z).unflatten(1, self.coarsest))
+        return image[:, :, : self.x_shape[1], : self.x_shape[2]] if self.cut else image
 
 
 class ConvEncoder(nn.Module):
@@ -122,6 +126,8 @@ class ConvEncoder(nn.Module):
     def __init__(self, grids: Grids) -> None:
         super().__init__()
         channels, groups = grids.channels, grids.groups
+        rows, columns = grids.margin
+        self.margin = (0, columns, 0, rows)
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(grids.patch),
             nn.Conv2d(grids.patch_size, channels[-1], 3, padding=1),
@@ -138,6 +144,8 @@ class ConvEncoder(nn.Module):
         self.drop = mlp(prod(grids.coarsest), grids.hidden, grids.dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if any(self.margin):
+            x = functional.pad(x, self.margin)
         return self.drop(self.body(x).flatten(1))  # type: ignore[no-any-return]
 
 

@@ -32,7 +32,7 @@ class FlatSchedule(AutoencoderSchedule):
         start: share of the encoder's steps in which it learns the codes of classical scaling.
     """
 
-    or_zero = ("start",)
+    or_zero = ("start", "patience")
 
     encoder: int = 2500
     start: float = 0.2
@@ -132,6 +132,11 @@ class FlatTraining(AutoencoderTraining):
             raise InputError(
                 f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
             )
+
+    @property
+    def watched_from(self) -> int:  # type: ignore[override]
+        """Not before the decoder has begun to learn."""
+        return self.schedule.encoder
 
     def draw(self, step: int) -> dict[str, Tensor]:
         if step >= self.schedule.encoder:

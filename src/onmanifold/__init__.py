@@ -1,6 +1,8 @@
 """Inverse problems, solved on learned manifolds."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import Any as _Any
 
 from onmanifold.descent import (
     LBFGS,
@@ -123,4 +125,16 @@ __all__ = [
     "score_test",
     "simulate",
     "solve",
+    "train_prior",  # noqa: F822
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name != "train_prior":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # by its name: what trains priors is a plugin, and is imported by those who train
+    return _import_module("onmanifold.priors.training.own").train_prior
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

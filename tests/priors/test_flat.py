@@ -13,7 +13,7 @@ from onmanifold.priors.datasets import Sphere, TorusDisk, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs
 from onmanifold.priors.flat.embedding import FlatSchedule, quotients
 from onmanifold.priors.training.recipe import Recipe
-from onmanifold.priors.training.run import Checkpoints, train
+from onmanifold.priors.training.run import Run, train
 from onmanifold.testing import check_prior
 
 TINY = Recipe(
@@ -259,15 +259,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     class Interrupted(Exception):
         pass
 
-    original = Checkpoints.on_train_epoch_end
+    original = Run._write
 
-    def after_two_epochs(self, trainer, module):
-        original(self, trainer, module)
-        if trainer.global_step == 200:
+    def after_two_epochs(self, loss):
+        original(self, loss)
+        if self.step == 200:
             raise Interrupted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "on_train_epoch_end", after_two_epochs)
+        patch.setattr(Run, "_write", after_two_epochs)
         with pytest.raises(Interrupted):
             train(SHORT, tmp_path / "parts", progress=False)
     resumed = train(SHORT, tmp_path / "parts", resume=True, progress=False)

@@ -13,8 +13,8 @@ from onmanifold.geometry import locate
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.loss import AutoencoderSchedule, LossOptions
 from onmanifold.priors.baselines.losses import AE
-from onmanifold.priors.datasets import ArrayFile, Sine, Spiral, part_of
-from onmanifold.priors.datasets.array_file import RepeatedExamples
+from onmanifold.priors.datasets import OwnExamples, Sine, Spiral, part_of
+from onmanifold.priors.datasets.own import RepeatedExamples
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.nrae import (
     NRAEL,
@@ -163,7 +163,7 @@ def test_gradients_of_images(cls, network, options, tmp_path):
     model = Autoencoder(AutoencoderConfig((1, 8, 8), 2, network, options))
     for parameter in model.parameters():  # residual blocks start as the identity
         parameter.data += 0.1 * torch.randn_like(parameter)
-    data = ArrayFile(tmp_path / "images.npy")
+    data = OwnExamples(tmp_path / "images.npy")
     method = double(training(cls, data, NRAEOptions(neighbours=3, drawn=2), model))
     batch = method.draw(0)
     trained = list(method.parameters())

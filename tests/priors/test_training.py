@@ -21,7 +21,7 @@ from onmanifold.priors.datasets import TwoCircles, stream
 from onmanifold.priors.training.checkpoints import read_checkpoint
 from onmanifold.priors.training.evaluation import card, held_out_metrics
 from onmanifold.priors.training.recipe import RECIPES, Recipe
-from onmanifold.priors.training.run import Checkpoints, Diverged, train
+from onmanifold.priors.training.run import Diverged, Run, train
 
 CONFIG = AtlasConfig(
     (2,), 1, 3, 0.3, chart={"network": "dense", "couplings": 2, "options": {"hidden": 16}}
@@ -108,15 +108,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     def interrupt(*_):
         raise Interrupted
 
-    original = Checkpoints.on_train_epoch_end
+    original = Run._write
 
-    def after_two_epochs(self, trainer, module):
-        original(self, trainer, module)
-        if trainer.global_step == 200:
+    def after_two_epochs(self, loss):
+        original(self, loss)
+        if self.step == 200:
             interrupt()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "on_train_epoch_end", after_two_epochs)
+        patch.setattr(Run, "_write", after_two_epochs)
         with pytest.raises(Interrupted):
             train(TINY, tmp_path / "parts", progress=False)
     resumed = train(TINY, tmp_path / "parts", resume=True, progress=False)

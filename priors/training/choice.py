@@ -1,0 +1,195 @@
+"""What is trained where nobody chose: dimension, method, and the recipe made of both.
+
+Nothing here looks at the examples of the split ``held-out``, which the trained prior is judged by.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from onmanifold.checks import check_count
+from onmanifold.entry_points import METHODS, load
+from onmanifold.errors import InputError
+from onmanifold.priors.datasets import Dataset, draw_examples, stream
+from onmanifold.priors.networks import mlp
+from onmanifold.priors.training.linear import PCA
+from onmanifold.priors.training.method import check_examples, cosine_rate
+from onmanifold.priors.training.recipe import Recipe, method_names
+from onmanifold.priors.training.values import some_examples, with_values
+
+DIMS = (1, 2, 4, 8, 16, 32, 64)  # that are tried
+NEAR = 1.1  # times the least error: as good
+POINTS = 50  # entries from which on an example is no longer a point
+SIDE = 32  # pixels of the images that short trainings see
+STEPS, BATCH, RATE, HIDDEN = 500, 64, 2e-3, 256  # of a short training
+CHECKED = 400  # examples that it is judged by
+EXAMPLES = 5000  # that it learns from
+
+
+def chosen_method(x: Tensor) -> str:
+    """The method for examples ``(n, *x_shape)``, by the rule that docs/priors.md states.
+
+    Points of a few coordinates: an atlas, which has several charts and an exact inverse. Images, fields and
+    curves: ``nrae-l``; or ``ae`` where examples repeat each other, whose neighbours say nothing.
+    """
+    if x[0].numel() < POINTS:
+        return "atlas"
+    return "nrae-l" if len(x.flatten(1).unique(dim=0)) == len(x) else "ae"
+
+
+def error_by_dimension(x: Tensor, check: Tensor, seed: int = 0) -> dict[int, float]:
+    """How well few numbers describe examples that were not learned: for several dimensions.
+
+    For each the smaller of two errors: that of principal components, and that of a small dense autoencoder
+    after a short training. Images are coarsened to at most 32 x 32 pixels first.
+
+    Args:
+        x: examples to learn from, ``(n, *x_shape)``.
+        check: others.
+        seed: of the trainings.
+
+    Returns:
+        Root mean squared distance as a share of that to the mean, by dimension.
+    """
+    x, check = _coarse(x[:EXAMPLES]), _coarse(check[:CHECKED])
+    centre = x.mean(dim=0)
+    scale = (x - centre).square().mean().sqrt()
+    x, check = (x - centre) / scale, (check - centre) / scale
+    dims = [d for d in DIMS if d <= min(x.shape[1], max(1, len(x) // 4))]
+    pca = PCA.fit(x, dims[-1])
+    spread = check.square().mean().sqrt()
+    found = {}
+    for dim in dims:
+        linear = (pca.project(check, dim) - check).square().mean().sqrt()
+        errors = [float(linear / spread), float(_short_training(x, check, dim, seed) / spread)]
+        found[dim] = min(errors)
+    return found
+
+
+def chosen_dimension(errors: dict[int, float]) -> int:
+    """The smallest dimension whose error is within a tenth of the least.
+
+    Example:
+        >>> chosen_dimension({2: 0.5, 4: 0.31, 8: 0.29, 16: 0.30})
+        4
+    """
+    least = min(errors.values())
+    return min(dim for dim, error in errors.items() if error <= NEAR * least)
+
+
+def _coarse(x: Tensor) -> Tensor:
+    if x.ndim == 4:
+        x = functional.adaptive_avg_pool2d(x, (min(SIDE, x.shape[2]), min(SIDE, x.shape[3])))
+    return x.flatten(1)
+
+
+def _short_training(x: Tensor, check: Tensor, dim: int, seed: int) -> Tensor:
+    """Root mean squared error of an autoencoder on ``check``, after a short training on ``x``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = nn.Sequential(mlp(x.shape[1], HIDDEN, dim), mlp(dim, HIDDEN, x.shape[1]))
+    optimizer = torch.optim.Adam(networks.parameters(), lr=RATE, fused=True)
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = RATE * cosine_rate(step, STEPS)
+        rows = torch.randint(len(x), (BATCH,), generator=stream(seed, "seeding", step))
+        optimizer.zero_grad()
+        (networks(x[rows]) - x[rows]).square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        off: Tensor = (networks(check) - check).square().mean().sqrt()
+    return off
+
+
+def planned(
+    data: Dataset,
+    table: dict[str, Any],
+    *,
+    name: str,
+    method: str = "auto",
+    dim: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The recipe of a training where only the examples are given.
+
+    Args:
+        data: what is learned.
+        table: how a recipe names it, ``[data]``.
+        name: of the prior.
+        method: a training method; ``"auto"``: see :func:`chosen_method`.
+        dim: latent dimension; None: see :func:`chosen_dimension`.
+        steps: at most; None: the method's own number.
+        seed: of weights, examples and noise.
+
+    Raises:
+        InputError: no such method; examples that cannot be learned; fewer of them than dimensions.
+
+    Example:
+        >>> from onmanifold.priors.datasets import SwissRoll
+        >>> planned(SwissRoll(), {"name": "swiss-roll"}, name="roll", dim=2).method
+        'atlas'
+    """
+    x = some_examples(data, seed)
+    check_examples(x, tuple(data.x_shape), 2, "2 are needed")
+    chosen = chosen_method(x) if method == "auto" else method
+    if chosen not in method_names():
+        raise InputError(f"unknown method {method!r}; known: auto, {', '.join(method_names())}")
+    if dim is None:
+        dim = chosen_dimension(error_by_dimension(x, _others(data, x, seed), seed))
+    _check_dimension(dim, x)
+    tables = load(METHODS, "method", chosen).defaults(x, dim)
+    if steps is not None:
+        tables["schedule"] = shortened(tables["schedule"], check_count(steps, "steps"))
+    return Recipe(
+        name,
+        {},
+        table,
+        with_values(tables["model"], x) if "chart" not in tables["model"] else tables["model"],
+        tables["schedule"],
+        tables.get("loss", {}),
+        chosen,
+        seed,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _others(data: Dataset, x: Tensor, seed: int) -> Tensor:
+    """Examples to choose by: of the split ``validation``, or the last tenth of those to learn from."""
+    parts = getattr(data, "parts", None)
+    if parts is None or "validation" in parts:
+        return draw_examples(data, "validation", CHECKED, stream(seed, "validation"))
+    return x[-max(1, len(x) // 10) :]
+
+
+def _check_dimension(dim: int, x: Tensor) -> None:
+    check_count(dim, "dim")
+    size, count = x[0].numel(), len(x)
+    if dim > size:
+        raise InputError(
+            f"dim = {dim}, but an example has {size} numbers {tuple(x.shape[1:])}: take fewer"
+        )
+    if dim >= count:
+        raise InputError(
+            f"dim = {dim}, but there are only {count} examples to learn from: take more examples than "
+            "dimensions, several times as many"
+        )
+
+
+def shortened(schedule: dict[str, Any], steps: int) -> dict[str, Any]:
+    """A table ``[schedule]`` with as many steps in all, its phases in proportion.
+
+    Example:
+        >>> shortened({"seeding": 500, "joint": 4000, "overlap": 1000}, 55)
+        {'seeding': 5, 'joint': 40, 'overlap': 10}
+    """
+    phases = [name for name in ("seeding", "joint", "overlap") if name in schedule]
+    if not phases:
+        return schedule | {"length": steps}
+    share = steps / sum(schedule[name] for name in phases)
+    short = {name: round(share * schedule[name]) for name in phases}
+    short["joint"] += steps - sum(short.values())
+    return schedule | short
