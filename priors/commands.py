@@ -73,8 +73,10 @@ def _train_recipe(
     nodes: int,
 ) -> None:
     from onmanifold.priors.training.own import train_and_store
-    from onmanifold.priors.training.recipe import Recipe
+    from onmanifold.priors.training.recipe import Recipe, method_names
 
+    if recipe in method_names():
+        raise InputError(f"{recipe} is a method: onmanifold train --data DATA --method {recipe}")
     chosen = Recipe.read(recipe)
     chosen = chosen if data is None else chosen.with_data(data)
     if charts is not None and charts != chosen.model.get("charts"):

@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from onmanifold.errors import InputError
 
+SMALLEST, ONE_GRID, FINE = 12, 40, 96  # pixels of an image's side, for the default network
+
 
 def mlp(inputs: int, hidden: int, outputs: int, depth: int = 2) -> nn.Sequential:
     """A perceptron with ``depth`` smooth hidden layers."""
@@ -177,8 +179,10 @@ def default_network(x_shape: tuple[int, ...]) -> dict[str, Any]:
         >>> default_network((1, 64, 64))["network"]
         'conv'
     """
-    if len(x_shape) == 3 and min(x_shape[1:]) > 32 and not any(n % 8 for n in x_shape[1:]):
-        patch = 4 if any(n % 16 for n in x_shape[1:]) else 8
-        options = {"channels": [48, 32], "patch": patch, "hidden": 128, "groups": 8}
+    if len(x_shape) == 3 and min(x_shape[1:]) >= SMALLEST:
+        longest = max(x_shape[1:])
+        channels = [64] if longest <= ONE_GRID else [64, 48]
+        patch = 4 if longest <= FINE else 8
+        options = {"channels": channels, "patch": patch, "hidden": 128, "groups": 8}
         return {"network": "conv", "options": options}
     return {"network": "dense", "options": {"hidden": 64 if prod(x_shape) < 50 else 256}}

@@ -110,7 +110,10 @@ class AutoencoderTraining(TrainingMethod):
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
-        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+        network = default_network(x[0].shape)
+        rate = 4e-3 if network["network"] == "conv" else 1e-3  # it is normalized
+        schedule = {"length": 4000, "learning_rate": rate, "patience": 1000}
+        return {"model": {"dim": dim, **network}, "schedule": schedule}
 
     @staticmethod
     def _needed(model: Autoencoder, schedule: AutoencoderSchedule) -> tuple[int, str]:

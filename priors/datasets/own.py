@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_number
 from onmanifold.errors import InputError
-from onmanifold.priors.datasets.finite import FiniteDataset, Part
+from onmanifold.priors.datasets.finite import FiniteDataset, Part, copy_of
 from onmanifold.priors.datasets.sources import Source, read_source
 
 PARTS_SEED = 0  # which examples are held out depends on the examples alone, not on a recipe's seed
@@ -104,7 +104,7 @@ class OwnExamples(FiniteDataset):
 def _split(x: Tensor, shares: tuple[float, ...], name: str) -> tuple[Tensor, ...]:
     """The numbers of the examples to learn from, and of those of each share; copies are together."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(PARTS_SEED))
-    same = _first_copies(x)
+    same = copy_of(x)
     different = _in_order(same[order])
     if len(different) < len(x):
         warnings.warn(
@@ -135,10 +135,3 @@ def _split(x: Tensor, shares: tuple[float, ...], name: str) -> tuple[Tensor, ...
 def _in_order(numbers: Tensor) -> Tensor:
     """The different ones among ``numbers``, in the order in which they come first."""
     return torch.tensor(list(dict.fromkeys(numbers.tolist())))
-
-
-def _first_copies(x: Tensor) -> Tensor:
-    """For each example ``(n, *x_shape)`` the number of the first one that equals it, ``(n,)``."""
-    first: dict[bytes, int] = {}
-    rows = (x + 0.0).flatten(1).numpy()  # -0 is 0
-    return torch.tensor([first.setdefault(row.tobytes(), i) for i, row in enumerate(rows)])

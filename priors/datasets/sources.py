@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ def _in_memory(data: Any) -> Any:
 
 def _items(data: Any, size: tuple[int, int] | None, gray: bool) -> NDArray[Any]:
     """The examples of a data set of torch, or of a list; of pairs the first members."""
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+    listed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not listed or isinstance(data, Mapping):
         raise InputTypeError(
             f"data is {type(data).__name__}, expected an array, a tensor, a data set of torch with a length, "
             f"or the path of a {FILES}"

@@ -114,7 +114,8 @@ class FlatTraining(AutoencoderTraining):
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         dim = min(2 * dim, x[0].numel())
-        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+        schedule = {"length": 5000, "encoder": 2500}
+        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": schedule}
 
     def set_up(self) -> None:
         """Choose where pairs come from.

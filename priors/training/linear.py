@@ -40,8 +40,7 @@ class PCA:
             basis = torch.svd_lowrank(flat - mean, q=size, niter=4)[2]
         return cls(mean, basis[:, :dim])
 
-    def project(self, x: Tensor, dim: int | None = None) -> Tensor:
-        """The nearest points ``(n, *x_shape)`` of the space, or of that of the first ``dim`` directions."""
-        basis = self.basis[:, :dim]
-        found: Tensor = (x.flatten(1) - self.mean) @ basis @ basis.T + self.mean
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest points ``(n, *x_shape)`` of the space."""
+        found: Tensor = (x.flatten(1) - self.mean) @ self.basis @ self.basis.T + self.mean
         return found.view_as(x)

@@ -113,10 +113,15 @@ def train_and_store(
     Returns:
         The prior as it was stored.
     """
-    known = None if recipe.data.get("name") != IN_MEMORY else data
-    arguments: dict[str, Any] = {"resume": resume, "progress": progress}
+    at_hand = recipe.data.get("name") == IN_MEMORY or devices * nodes == 1
     prior = train(
-        recipe, folder / "checkpoints", data=known, devices=devices, nodes=nodes, **arguments
+        recipe,
+        folder / "checkpoints",
+        data=data if at_hand else None,
+        resume=resume,
+        progress=progress,
+        devices=devices,
+        nodes=nodes,
     )
     if is_first_process():
         store(recipe, prior, folder, data)
