@@ -17,6 +17,7 @@ from onmanifold.errors import InputError
 from onmanifold.priors.datasets import Dataset, draw_examples, stream
 from onmanifold.priors.networks import mlp
 from onmanifold.priors.training.method import check_examples, cosine_rate
+from onmanifold.priors.training.processes import default_device
 from onmanifold.priors.training.recipe import Recipe, method_names
 from onmanifold.priors.training.values import some_examples, with_values
 
@@ -141,17 +142,29 @@ def planned(
     tables = load(METHODS, "method", chosen).defaults(x, dim)
     if steps is not None:
         tables["schedule"] = shortened(tables["schedule"], check_count(steps, "steps"))
+    model = tables["model"]
     return Recipe(
         name,
         {},
         table,
-        with_values(tables["model"], x) if "chart" not in tables["model"] else tables["model"],
+        model if "chart" in model else with_values(model, x),
         tables["schedule"],
         tables.get("loss", {}),
         chosen,
         seed,
-        threads=torch.get_num_threads(),
+        # convolutions alone take long enough to gain by it
+        "bf16-mixed" if model.get("network") == "conv" and half_is_fast() else "32-true",
+        torch.get_num_threads(),
     )
+
+
+def half_is_fast() -> bool:
+    """Whether the device multiplies matrices of 16-bit numbers (bfloat16) faster than others."""
+    device = default_device()
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch has no public name for it
+    return device.type == "cpu" and tiles is not None and bool(tiles())
 
 
 def _others(data: Dataset, x: Tensor, seed: int) -> Tensor:
