@@ -106,16 +106,16 @@ def _split(x: Tensor, shares: tuple[float, ...], name: str) -> tuple[Tensor, ...
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(PARTS_SEED))
     same = copy_of(x)
     different = _in_order(same[order])
+    if len(different) == 1 < len(x):
+        raise InputError(
+            f"{name}: all of {len(x)} examples are the same; there is nothing to learn"
+        )
     if len(different) < len(x):
         warnings.warn(
             f"{name}: {len(x) - len(different)} of {len(x)} examples repeat others; copies are held out, or "
             "learned, together",
             RepeatedExamples,
             stacklevel=5,
-        )
-    if len(different) == 1 and len(x) > 1:
-        raise InputError(
-            f"{name}: all of {len(x)} examples are the same; there is nothing to learn"
         )
     sizes = torch.bincount(same, minlength=len(x))[different].cumsum(0)
     parts, first, total = [], 0, 0.0

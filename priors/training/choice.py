@@ -22,7 +22,7 @@ from onmanifold.priors.training.recipe import Recipe, method_names
 from onmanifold.priors.training.values import some_examples, with_values
 
 DIMS = (1, 2, 4, 8, 16, 32, 64)  # that are tried
-LOWER = 0.95  # times an error: clearly lower
+SHARE, LEAST = 0.05, 0.01  # by which an error has to fall: of itself, and of the spread
 POINTS = 50  # entries from which on an example is no longer a point
 SIDE = 32  # pixels of the images that short trainings see
 STEPS, BATCH, RATE, HIDDEN = 600, 64, 2e-3, 256  # of a short training
@@ -43,7 +43,7 @@ def error_by_dimension(x: Tensor, check: Tensor, seed: int = 0) -> dict[int, flo
     """How well few numbers describe examples that were not learned: for several dimensions.
 
     That of a small dense autoencoder after a short training. Dimensions are doubled as long as that lowers
-    the error by a twentieth. Images are coarsened to at most 32 x 32 pixels first.
+    the error by a twentieth, and by 0.01 of the spread. Images are coarsened to at most 32 x 32 pixels first.
 
     Args:
         x: examples to learn from, ``(n, *x_shape)``.
@@ -63,20 +63,24 @@ def error_by_dimension(x: Tensor, check: Tensor, seed: int = 0) -> dict[int, flo
         if dim > 1 and dim > min(x.shape[1], len(x) // 4):
             break
         found[dim] = float(_short_training(x, check, dim, seed) / spread)
-        if dim > 1 and found[dim] > LOWER * found[dim // 2]:
+        if dim > 1 and not _clearly_lower(found[dim], found[dim // 2]):
             break
     return found
 
 
 def chosen_dimension(errors: dict[int, float]) -> int:
-    """The smallest dimension whose error is within a twentieth of the least.
+    """The smallest dimension whose error is not clearly above the least.
 
     Example:
         >>> chosen_dimension({2: 0.5, 4: 0.31, 8: 0.30})
         4
     """
     least = min(errors.values())
-    return min(dim for dim, error in errors.items() if LOWER * error <= least)
+    return min(dim for dim, error in errors.items() if not _clearly_lower(least, error))
+
+
+def _clearly_lower(error: float, other: float) -> bool:
+    return other - error > max(SHARE * other, LEAST)
 
 
 def _coarse(x: Tensor) -> Tensor:
