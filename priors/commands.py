@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -50,17 +54,31 @@ def train_command(
             )
         from onmanifold.priors.training.own import train_prior
 
-        train_prior(
-            data, method, dim, output=output, steps=steps, key=key, resize=_pixels(resize), gray=gray,
-            seed=seed, resume=resume,
-        )  # fmt: skip
+        with _warnings_in_lines():
+            train_prior(
+                data, method, dim, output=output, steps=steps, key=key, resize=_pixels(resize),
+                gray=gray, seed=seed, resume=resume,
+            )  # fmt: skip
         return
     if (method, dim, steps, key, resize, gray, seed) != ("auto", None, None, None, None, False, 0):
         raise InputError(
             f"a recipe ({recipe}) says its own method, sizes and seed: leave out --method, --dim, --steps, "
             "--key, --resize, --gray and --seed, or the recipe"
         )
-    _train_recipe(recipe, data, output, resume, charts, devices, nodes)
+    with _warnings_in_lines():
+        _train_recipe(recipe, data, output, resume, charts, devices, nodes)
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print a warning as one line, as errors are; where it was raised says nothing to a user."""
+
+    def say(message: Warning | str, *_: object) -> None:
+        print(f"onmanifold: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield
 
 
 def _train_recipe(

@@ -144,6 +144,8 @@ def planned(
         dim = chosen_dimension(error_by_dimension(x, _others(data, x, seed), seed))
     _check_dimension(dim, x)
     tables = load(METHODS, "method", chosen).defaults(x, dim)
+    if hasattr(data, "parts") and "length" in tables["schedule"]:
+        tables["schedule"]["examples"] = len(x)  # all there are
     if steps is not None:
         tables["schedule"] = shortened(tables["schedule"], check_count(steps, "steps"))
     model = tables["model"]

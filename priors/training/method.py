@@ -19,6 +19,7 @@ from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.diagnostics import chart_distances
 from onmanifold.priors.datasets import Dataset, check_channels
+from onmanifold.priors.datasets.finite import copy_of
 
 Table = dict[str, Any]
 """A table of a recipe."""
@@ -189,7 +190,7 @@ def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) 
     bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
     if bad:
         raise InputError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
-    different = len(torch.unique(x.flatten(1), dim=0))
+    different = len(copy_of(x).unique())
     if different == 1:
         raise InputError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
     if different < needed:

@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(8), duration(200), duration(4000)
-        ('8 s', '3:20 min', '1:07 h')
+        ('8 s', '3:20 min', '1:06 h')
     """
     whole = round(seconds)
     if whole < 60:

@@ -16,7 +16,7 @@ import numpy as np
 from onmanifold.checks import check_count
 from onmanifold.entry_points import METHODS, load, plugins
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.plugins import load_dataset
+from onmanifold.plugins import dataset_names, load_dataset
 from onmanifold.priors.datasets import Dataset
 from onmanifold.priors.training.method import TrainingMethod
 
@@ -97,8 +97,12 @@ class Recipe:
             raise InputError(f"{file.name}: {error}") from error
 
     def with_data(self, name: str) -> Recipe:
-        """The same for another data set, by its name."""
-        return replace(self, name=f"{name}-{self.method}", data={"name": name})
+        """The same for another data set, by its name, or for examples in a file or folder, by its path."""
+        path = Path(name)
+        if name in dataset_names() or not path.exists():
+            return replace(self, name=f"{name}-{self.method}", data={"name": name})
+        data = {"name": "examples", "file": str(path.absolute())}
+        return replace(self, name=f"{path.absolute().stem}-{self.method}", data=data)
 
     def with_charts(self, number: int) -> Recipe:
         """The same with another number of charts, which is appended to its name.

@@ -202,9 +202,15 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "images").mkdir()
     for i, image in enumerate(disks(40, 20, 20)):
         imsave(tmp_path / "images" / f"{i:02}.png", (255 * image).astype(np.uint8))
+    imsave(tmp_path / "images" / "copy.png", (255 * disks(1, 20, 20)[0]).astype(np.uint8))
     arguments = ["--data", "images", "--method", "ae", "--dim", "2", "--steps", "20"]
-    assert run("train", *arguments, "--resize", "10x12") == 0
-    assert 'load_prior("./images-prior")' in capsys.readouterr().out
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run("train", *arguments, "--resize", "10x12") == 0
+    printed = capsys.readouterr()
+    assert 'load_prior("./images-prior")' in printed.out
+    assert "onmanifold: images: 1 of 41 examples repeat others; copies" in printed.err
+    assert Recipe.read("sphere").with_data("images").load_data().x_shape == (1, 20, 20)
     assert prior_card("./images-prior")["x_shape"] == [1, 10, 12]
     for wrong, message in [
         ([], "train needs examples, --data FILE"),
