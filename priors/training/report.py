@@ -51,7 +51,7 @@ def page(
         figure = Figure(figsize=(10, 7.2), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=(2.6, 1))
         upper, lower = parts
-        title = f"{card['name']}: {card['recipe']['method']}, {prior.dim} dimensions"
+        title = f"{card['name']}: {card['recipe']['method']}, {_dimensions(prior.dim)}"
         figure.suptitle(title, color=INK)
         if points:
             _clouds(upper, {"held-out examples": x, "samples of the prior": samples})
@@ -116,10 +116,10 @@ def summary(card: dict[str, Any], output: Path) -> str:
     dim, count = card["dim"], metrics["held_out_examples"]
     took = f", {training['steps']} steps in {duration(training['seconds'])}" if training else ""
     lines = [
-        f"{card['name']}: {card['recipe']['method']}, {dim} dimensions{took}",
+        f"{card['name']}: {card['recipe']['method']}, {_dimensions(dim)}{took}",
         f"{count} held-out examples".ljust(28) + "relative error        PSNR",
         _line("this prior", metrics["relative_error"], metrics["psnr"]),
-        _line(f"PCA, {dim} dimensions", metrics["pca_relative_error"], metrics["pca_psnr"]),
+        _line(f"PCA, {_dimensions(dim)}", metrics["pca_relative_error"], metrics["pca_psnr"]),
     ]
     if metrics["relative_error"] > CLEARLY * metrics["pca_relative_error"]:
         lines.append(
@@ -130,6 +130,10 @@ def summary(card: dict[str, Any], output: Path) -> str:
     return "\n".join(
         [*lines, f"written to {output}: {files}", f'load_prior("{_loadable(output)}")']
     )
+
+
+def _dimensions(number: int) -> str:
+    return f"{number} dimension{'' if number == 1 else 's'}"
 
 
 def _line(name: str, error: float, psnr: float) -> str:

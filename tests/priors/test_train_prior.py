@@ -202,7 +202,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "images").mkdir()
     for i, image in enumerate(disks(40, 20, 20)):
         imsave(tmp_path / "images" / f"{i:02}.png", (255 * image).astype(np.uint8))
-    imsave(tmp_path / "images" / "copy.png", (255 * disks(1, 20, 20)[0]).astype(np.uint8))
+    imsave(tmp_path / "images" / "copy.png", (255 * disks(40, 20, 20)[0]).astype(np.uint8))
     arguments = ["--data", "images", "--method", "ae", "--dim", "2", "--steps", "20"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
