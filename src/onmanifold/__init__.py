@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from onmanifold.decoder_error import DecoderError
 from onmanifold.descent import (
     LBFGS,
     ConjugateGradient,
@@ -68,6 +69,7 @@ __all__ = [
     "ChartRetraction",
     "ConjugateGradient",
     "CorrelatedGaussian",
+    "DecoderError",
     "DerivativeWarning",
     "Discrepancy",
     "Fidelity",

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from onmanifold.checks import check_batch
 from onmanifold.duals import Dual
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import as_real
+
+if TYPE_CHECKING:
+    from onmanifold.decoder_error import DecoderError
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
+        decoder_error: how far genuine unknowns lie off the manifold, a
+            :class:`~onmanifold.DecoderError`; ``None`` where nobody has measured it.
     """
 
     x_shape: tuple[int, ...]
@@ -106,6 +111,11 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
+    decoder_error: DecoderError | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("decoder_error", None)
 
     @cached_property
     def chart_dims(self) -> tuple[int, ...]:

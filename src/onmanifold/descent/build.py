@@ -14,6 +14,7 @@ from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.examination import examine
 from onmanifold.fidelity import Fidelity, as_fidelity
+from onmanifold.fidelity.inexact import with_model_error
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
@@ -27,6 +28,7 @@ def build_problem(
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | None = None,
     retraction: Retraction | None = None,
+    decoder_error: bool = True,
 ) -> Problem:
     """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
     require_prior(prior)
@@ -50,6 +52,10 @@ def build_problem(
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     bound = as_fidelity(fidelity).bind(measurement)
+    if decoder_error and fidelity is not None and prior.decoder_error is not None:
+        with computing(prior):
+            seen = prior.decoder_error.measured(operator, prior)
+        bound = with_model_error(bound, measurement, *seen, prior.decoder_error.scale_variance)
     return Problem(
         operator,
         measurement,

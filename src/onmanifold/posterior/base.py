@@ -51,7 +51,10 @@ class Posterior:
         prior, sides = self.problem.prior, []
         for rows in torch.arange(len(draws), device=draws.z.device).view(len(self), -1):
             with computing(prior):
-                x = prior.decode(draws.select(rows)).flatten(1).mT
+                x = prior.decode(draws.select(rows))
+                if prior.decoder_error is not None:
+                    x = x + prior.decoder_error.sample(len(rows), 0)
+            x = x.flatten(1).mT
             even = x.new_ones(1, len(rows))
             parts = [torch.stack(central_interval(part, even, level)) for part in x.split(_PIXELS)]
             sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
+from onmanifold.decoder_error import variance_of
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
@@ -108,7 +109,7 @@ class Laplace(Posterior):
         """Standard deviation of each entry of x, ``(B, *x_shape)``.
 
         By the law of total variance: ``J C J^T`` within each mode, with the decoder's Jacobian, plus the
-        scatter of the modes.
+        scatter of the modes, plus the variance of the prior's decoder error where that is known.
         """
         prior = self.problem.prior
         weights = self.weights.to(prior.dtype)
@@ -123,7 +124,8 @@ class Laplace(Posterior):
         none = x.new_zeros(len(self), *prior.x_shape)
         mean = none.index_add(0, owner, weight * x)
         between = (x - mean[owner]).square()
-        return none.index_add(0, owner, weight * (within + between)).sqrt()
+        total = none.index_add(0, owner, weight * (within + between))
+        return (total + variance_of(prior)).sqrt()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:
