@@ -31,7 +31,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
-from onmanifold.geometry import locate
+from onmanifold.geometry import locate, measure_decoder_error
 from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
@@ -116,6 +116,7 @@ __all__ = [
     "load_operator",
     "load_prior",
     "locate",
+    "measure_decoder_error",
     "operator_names",
     "p_value",
     "prior_card",

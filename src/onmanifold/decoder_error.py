@@ -7,23 +7,14 @@ what genuine unknowns leave, and standard deviations include what the manifold c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_batch, check_count
-from onmanifold.errors import InputError
 from onmanifold.operator import ForwardOperator, linearize
 
-if TYPE_CHECKING:
-    from onmanifold.prior import ManifoldPrior
-
-RANK = 32
+RANK = 32  # axes that are kept
 _PROBES = 64  # random signs, by which the measured variance of independent errors is estimated
-_PLACES = 8  # samples of the prior at which an operator that is not linear is linearized
-_STEPS = 8  # of the search for the nearest point, from where the encoders say
-_AT_ONCE = 250  # examples projected onto the manifold together
 
 
 class DecoderError(nn.Module):
@@ -70,30 +61,6 @@ class DecoderError(nn.Module):
         made.scale_variance.copy_(scale.var(correction=0))
         return made
 
-    @classmethod
-    @torch.no_grad()
-    def measure(cls, prior: ManifoldPrior, x: Tensor, rank: int = RANK) -> DecoderError:
-        """The error of a prior by genuine unknowns ``(n, *x_shape)`` that its training has not seen.
-
-        Give it to the prior by ``prior.decoder_error = DecoderError.measure(prior, x)``; it is stored and
-        loaded with the weights.
-
-        Raises:
-            ValueError: fewer than two unknowns, or of another shape than the prior's.
-        """
-        from onmanifold.geometry import nearest
-
-        def on_manifold(part: Tensor) -> Tensor:
-            found = prior.recognize(part)
-            return prior.decode(found if exact else nearest(prior, found, part, _STEPS))
-
-        check_batch(x, prior.x_shape, "x", finite=True)
-        if len(x) < 2:
-            raise InputError(f"the decoder's error needs examples, got {len(x)}")
-        exact = prior.inverse_error == 0 and prior.num_charts == 1
-        there = torch.cat([on_manifold(part) for part in x.split(_AT_ONCE)])
-        return cls.of(x - there, rank)
-
     @property
     def variance(self) -> Tensor:
         """Of each entry, ``x_shape``."""
@@ -112,17 +79,17 @@ class DecoderError(nn.Module):
         scale = spread * torch._standard_gamma(shape, generator=source)
         return error * scale.sqrt().to(error)
 
-    def measured(self, operator: ForwardOperator, prior: ManifoldPrior) -> tuple[Tensor, Tensor]:
+    def measured(self, operator: ForwardOperator, x: Tensor) -> tuple[Tensor, Tensor]:
         """The error as an operator sees it: ``(m, k)`` factor, ``y_shape`` deviations.
 
-        Exact up to the probes' scatter for a linear operator; for others the mean over a few of the prior's
-        samples.
+        Exact up to the probes' scatter for a linear operator; for others the mean over the unknowns ``x``
+        ``(n, *x_shape)``, at which it is linearized.
         """
         source = as_generator(0)
         signs = 2.0 * torch.randint(0, 2, (_PROBES, *self.rest.shape), generator=source) - 1
         directions = torch.cat([self.factor, signs.to(self.rest) * self.rest])
-        places = prior.decode(prior.clamp(prior.sample(1 if operator.linear else _PLACES, source)))
-        seen = [linearize(operator, x[None]).jvp(directions[None])[0] for x in places]
+        places = x[:1] if operator.linear else x
+        seen = [linearize(operator, place[None]).jvp(directions[None])[0] for place in places]
         k, count = len(self.factor), len(seen) ** 0.5
         factor = torch.cat([part[:k] for part in seen]).flatten(1) / count
         variance = torch.cat([part[k:] for part in seen]).square().mean(0)
@@ -132,8 +99,3 @@ class DecoderError(nn.Module):
             left = factor[k:].square().sum(0)
             factor, variance = factor[:k], variance + left.view_as(variance)
         return factor.mT, variance.sqrt()
-
-
-def variance_of(prior: ManifoldPrior) -> Tensor | float:
-    """The variance of each entry by the prior's decoder error, ``x_shape``; 0 where it is not known."""
-    return 0.0 if prior.decoder_error is None else prior.decoder_error.variance

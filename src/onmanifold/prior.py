@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,12 +24,10 @@ from torch.nn import functional
 
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
+from onmanifold.decoder_error import DecoderError
 from onmanifold.duals import Dual
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import as_real
-
-if TYPE_CHECKING:
-    from onmanifold.decoder_error import DecoderError
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
 from onmanifold.tensors import as_real
 
+_PLACES = (
+    8  # samples of the prior at which an operator that is not linear shows the decoder's error
+)
+
 
 def build_problem(
     operator: OperatorLike,
@@ -54,7 +58,8 @@ def build_problem(
     bound = as_fidelity(fidelity).bind(measurement)
     if decoder_error and fidelity is not None and prior.decoder_error is not None:
         with computing(prior):
-            seen = prior.decoder_error.measured(operator, prior)
+            places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
+            seen = prior.decoder_error.measured(operator, places)
         bound = with_model_error(bound, measurement, *seen, prior.decoder_error.scale_variance)
     return Problem(
         operator,

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from onmanifold import geometry
 from onmanifold.checks import as_generator, check_count
-from onmanifold.decoder_error import variance_of
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import p_value
-from onmanifold.posterior.base import Posterior
+from onmanifold.posterior.base import Posterior, off_manifold
 from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import (
@@ -125,7 +124,7 @@ class Laplace(Posterior):
         mean = none.index_add(0, owner, weight * x)
         between = (x - mean[owner]).square()
         total = none.index_add(0, owner, weight * (within + between))
-        return (total + variance_of(prior)).sqrt()
+        return (total + off_manifold(prior)).sqrt()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:

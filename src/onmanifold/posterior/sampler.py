@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from onmanifold.checks import as_generator, check_count
-from onmanifold.decoder_error import variance_of
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
+from onmanifold.posterior.base import off_manifold
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -138,7 +138,7 @@ def _draw_all(sampler: _Sampler, draws: int, centre: Tensor) -> dict[str, Tensor
     kept = {n: torch.stack(v, 1).unflatten(0, (-1, sampler.each)) for n, v in each.items()}
     mean = first / (sampler.each * draws)
     variance = second / (sampler.each * draws) - mean.square()
-    variance = variance.clamp(min=0.0) + variance_of(sampler.members.prior)
+    variance = variance.clamp(min=0.0) + off_manifold(sampler.members.prior)
     return kept | {"mean": centre + mean, "std": variance.sqrt()}
 
 
