@@ -4,6 +4,7 @@ from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from typing import Any as _Any
 
+from onmanifold.decoder_error import DecoderError
 from onmanifold.descent import (
     LBFGS,
     ConjugateGradient,
@@ -32,7 +33,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
-from onmanifold.geometry import locate
+from onmanifold.geometry import locate, measure_decoder_error
 from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
@@ -70,6 +71,7 @@ __all__ = [
     "ChartRetraction",
     "ConjugateGradient",
     "CorrelatedGaussian",
+    "DecoderError",
     "DerivativeWarning",
     "Discrepancy",
     "Fidelity",
@@ -116,6 +118,7 @@ __all__ = [
     "load_operator",
     "load_prior",
     "locate",
+    "measure_decoder_error",
     "operator_names",
     "p_value",
     "prior_card",
