@@ -210,6 +210,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert 'load_prior("./images-prior")' in printed.out
     assert "onmanifold: images: 1 of 41 examples repeat others; copies" in printed.err
+    (tmp_path / "images" / "copy.png").unlink()
     assert Recipe.read("sphere").with_data("images").load_data().x_shape == (1, 20, 20)
     assert prior_card("./images-prior")["x_shape"] == [1, 10, 12]
     for wrong, message in [
