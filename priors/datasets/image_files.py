@@ -6,6 +6,7 @@ Files are read by scikit-image. An image becomes ``(C, H, W)``; integers become 
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from onmanifold.errors import InputError
 from onmanifold.extras import needs
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+TIFF = (".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
 LARGEST = {"b": 1, "u1": 255, "u2": 65535}  # by kind and size of a number, what becomes 1
 NAMED = 3  # files that one message names at most
 
@@ -70,7 +72,9 @@ def _read_all(files: Sequence[Path]) -> list[Image]:
                 warnings.simplefilter(
                     "ignore"
                 )  # about metadata of files that are read all the same
-                image = np.asarray(imread(file))
+                # all but TIFF from memory: their readers leave files open when they fail
+                tiff = file.suffix.lower() in TIFF
+                image = np.asarray(imread(file if tiff else io.BytesIO(file.read_bytes())))
             if image.size == 0 or image.dtype.kind not in "bufi":
                 raise ValueError(f"{image.dtype} {image.shape}")
             images.append(image)

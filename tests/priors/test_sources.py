@@ -98,6 +98,10 @@ def text(folder):
     (folder / "c.jpg").write_text("no image")
 
 
+def broken_tiff(folder):
+    (folder / "c.tif").write_bytes(b"II*\0" + bytes(50))
+
+
 def pages(folder):
     save(folder / "c.tif", noise((7, 8, 6)))
 
@@ -114,6 +118,7 @@ def pages(folder):
         (transparent, r"c\.png has transparent pixels"),
         (corrupt, r"1 of 7 image files cannot be read: .*c\.png"),
         (text, r"1 of 7 image files cannot be read: .*c\.jpg"),
+        (broken_tiff, r"1 of 7 image files cannot be read: .*c\.tif"),
         (pages, r"c\.tif holds an array \(7, 8, 6\), expected one image"),
     ],
 )
