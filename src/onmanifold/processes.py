@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 
@@ -36,7 +37,7 @@ class Processes:
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = check_count(jobs, "jobs")
-        self._executor = _executor(jobs - 1) if jobs > 1 else None
+        self._executor = None if self.jobs == 1 else executor(self.jobs - 1)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._stored: dict[int, tuple[Any, str]] = {}
 
@@ -74,9 +75,13 @@ class Processes:
         others: list[Future[T]] = [
             self._executor.submit(_work, work, path, task) for task in tasks[:-1]
         ]
-        found = [work(common, *tasks[-1])]
-        for future, task in zip(reversed(others), reversed(tasks[:-1]), strict=True):
-            found.append(work(common, *task) if future.cancel() else future.result())
+        try:
+            found = [work(common, *tasks[-1])]
+            for future, task in zip(reversed(others), reversed(tasks[:-1]), strict=True):
+                found.append(work(common, *task) if future.cancel() else future.result())
+        finally:  # where one fails nobody waits for the others
+            for future in others:
+                future.cancel()
         return found[::-1]
 
     def _path(self, common: Any) -> str:
@@ -89,14 +94,22 @@ class Processes:
         return self._stored[id(common)][1]
 
 
-def _executor(others: int) -> Any:
+def executor(processes: int) -> Executor:
+    """Other processes, one thread each, which joblib starts and keeps for the next time.
+
+    Raises:
+        ImportError: joblib is missing.
+    """
     try:
         from joblib.externals.loky import get_reusable_executor
     except ImportError as error:
         raise MissingPackage(
             f"several processes need joblib ({error}): install onmanifold[eit], or take jobs=1"
         ) from error
-    return get_reusable_executor(others, timeout=60, env=_ONE_THREAD)
+    with warnings.catch_warnings():
+        # it waits for what still runs where the number changes, and warns that it does
+        warnings.filterwarnings("ignore", message="Trying to resize an executor")
+        return cast(Executor, get_reusable_executor(processes, timeout=60, env=_ONE_THREAD))
 
 
 def _ready() -> None:

@@ -23,7 +23,7 @@ from onmanifold.descent.secant import secant_model
 from onmanifold.geometry import mean_diagonal, solve_spd
 from onmanifold.prior import Point
 
-_AGREES = 0.25  # share of the predicted reduction above which a step says enough of the derivatives
+_AGREES = 0.6  # share of the predicted reduction above which a step says enough of the derivatives
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,10 @@ class LevenbergMarquardt:
         scale, limits = _mean_curvature(part, trial, model), torch.finfo(model.metric.dtype)
         least = scale * limits.eps + limits.tiny
         damping = torch.maximum(state.damping[rows] * _relief(tried)[rows], least)
-        arrived = _arrive(part, trial, model, damping, age)
-        return stay.merge(rows, tried.arrived(state, arrived))
+        arrived = tried.arrived(state, _arrive(part, trial, model, damping, age))
+        # a small step by old tangents does not say that there is little left
+        decrease = torch.where(age > 0, torch.inf, arrived.decrease)
+        return stay.merge(rows, replace(arrived, decrease=decrease))
 
     def _exact(self, problem: Problem, trial: Trial) -> QuadraticModel:
         return problem.quadratic_model(trial, keep_tangents=self.secant > 0)

@@ -189,6 +189,12 @@ def split_component(
     away, on either side of each axis, says more: along the axis the objective is taken to rise as
     ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2. Along an axis that is narrow in the
     latent box nothing bends, and the width stays 1.
+
+    Args:
+        prior: the manifold.
+        modes: one mode.
+        component: its normal component.
+        objectives: of points ``(B)``, ``(B,)``.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes

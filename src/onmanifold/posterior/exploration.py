@@ -30,7 +30,7 @@ from onmanifold.solution import Solution
 from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
 
-_SECANT = 3  # steps of a candidate by Broyden's formula before its tangents are computed anew
+_SECANT = 2  # steps of a candidate by Broyden's formula before its tangents are computed anew
 
 
 def find_posterior(
@@ -85,6 +85,7 @@ def find_posterior(
         if Status.INTERRUPTED in solution.status:
             raise KeyboardInterrupt
         return laplace(solution)
+    _check(patience, slack)
     problem = build_problem(operator, measurement, prior, fidelity)
     drafted = _drafted(problem, draft)
     starts = as_initial_points(starts)
@@ -98,7 +99,7 @@ def find_posterior(
             search = _search(problem, drafted, b, processes)
             start = points.select(torch.arange(b * each, (b + 1) * each))
             parts.append(search.run(search.first(start, stop, halve_after), patience, slack))
-    return _gathered(problem, drafted, parts)
+    return _gathered(problem, parts)
 
 
 @torch.no_grad()
@@ -123,15 +124,15 @@ def explore(
     The components of the best modes are then made two-piece normal, with widths measured along each axis.
     Where an operator is far from linear, curvature alone makes modes of many coordinates weigh too much.
 
-    Candidates are drafts: most of their steps take tangents that Broyden's formula has brought up to date, and
-    the operator may be a cheaper one. Modes come from drafts by exact steps with the operator itself.
+    Candidates are drafts: many of their steps take tangents that Broyden's formula has brought up to date,
+    and the operator may be a cheaper one. Modes come from drafts by exact steps with the operator itself.
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         patience: modes in a row whose jumps may lead to nothing better before the search ends.
         slack: modes of so much less evidence, in nats, are not jumped from; a smaller rise counts as none.
-        draft: an operator that stands for the solution's own in the descents of candidates and where widths
-            are measured, such as the same one on a coarser mesh.
+        draft: an operator that stands for the solution's own in the descents of candidates, such as the same
+            one on a coarser mesh.
         jobs: processes that share the candidates; the result is the same, to the last bit.
 
     Returns:
@@ -163,6 +164,7 @@ def explore(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
+    _check(patience, slack)
     drafted, parts = _drafted(problem, draft), []
     with computing(problem.prior), Processes(jobs) as processes:
         for b in range(len(problem)):
@@ -170,7 +172,12 @@ def explore(
             ends = Point(solution.final_points.chart[b], solution.final_points.z[b]).select(kept)
             search = _search(problem, drafted, b, processes)
             parts.append(search.run(ends, patience, slack))
-    return _gathered(problem, drafted, parts)
+    return _gathered(problem, parts)
+
+
+def _check(patience: int, slack: float) -> None:
+    check_count(patience, "explore: patience")
+    check_number(slack, "explore: slack")
 
 
 def _drafted(problem: Problem, draft: OperatorLike | None) -> Problem:
@@ -191,7 +198,7 @@ def _search(problem: Problem, drafted: Problem, b: int, processes: Processes) ->
     )
 
 
-def _gathered(problem: Problem, drafted: Problem, parts: list[list[Mode]]) -> Laplace:
+def _gathered(problem: Problem, parts: list[list[Mode]]) -> Laplace:
     """The mixture of the modes of all measurements."""
     modes = [mode for part in parts for mode in part]
     owner = torch.tensor([b for b, part in enumerate(parts) for _ in part])

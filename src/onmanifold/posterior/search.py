@@ -153,14 +153,14 @@ class Search:
             few.append(points)
         return few
 
-    def _new(self, point: Point, objective: Tensor, better: float = inf) -> Tensor:
-        """Those that are neither near a mode that is known nor near a better one: an index, best first.
+    def _new(self, point: Point, objective: Tensor) -> Tensor:
+        """Those that are neither near a known mode, unless much lower, nor near a better one of them.
 
-        Near a known mode they are new if their objective is lower by ``better``.
+        An index, best first.
         """
         x = self.prior.decode(point)
         known = [
-            (int(mode.local.point.chart), mode.local.x[0], mode.draft_objective - better)
+            (int(mode.local.point.chart), mode.local.x[0], mode.draft_objective - _BETTER)
             for mode in self.modes
         ]
         kept = []
@@ -198,7 +198,7 @@ class Search:
         local = final_model(self.drafts.members(len(state)), state)
         evidence = component_at(self.drafts.problem, local).log_mass() - local.objective
         self._best_draft = max(self._best_draft, float(evidence.max()))
-        kept = self._new(state.point, state.objective, _BETTER)
+        kept = self._new(state.point, state.objective)
         kept = kept[evidence[kept] >= self._best_draft - _DRAFTED]
         return state.select(kept) if len(kept) else None
 
@@ -224,7 +224,9 @@ class Search:
         for mode in sorted(self.modes, key=lambda mode: -mode.log_evidence):
             if split and mode.log_evidence + change < best - _KEPT:
                 break
-            component = split_component(self.prior, mode.local, mode.component, self.drafts.objectives)
+            component = split_component(
+                self.prior, mode.local, mode.component, self.finals.objectives
+            )
             split.append(replace(mode, component=component))
             best = max(best, split[-1].log_evidence)
             change = max(change, split[-1].log_evidence - mode.log_evidence)
