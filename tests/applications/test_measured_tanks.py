@@ -152,7 +152,7 @@ def test_two_processes_find_the_same(tank, prior, measured):
 def test_drafts_lead_to_the_operators_own_modes(tank, prior, measured):
     _, measurement, _ = measured
     operator, draft = tank_operators(tank, prior)
-    assert draft.engine.cells < 0.75 * operator.engine.cells
+    assert draft.engine.cells < operator.engine.cells
     y, fidelity = measurement.voltages.flatten(), tank.fidelity(measurement)
     found = [
         tank_posterior(operator, y, fidelity, prior, patience=1, draft=other)
