@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onmanifold.decoder_error import DecoderError
+from onmanifold.geometry import measure_decoder_error
 from onmanifold.pretrained import save_prior
 from onmanifold.prior import ManifoldPrior
 from onmanifold.priors.atlas.atlas import Atlas
@@ -27,8 +29,10 @@ from onmanifold.priors.training.linear import PCA
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.report import page
 from onmanifold.priors.training.values import some_examples
+from onmanifold.priors.training.watch import watched_examples
 
 DRAWS = 4  # samples of the encoders' noise that a bound of the likelihood is the mean of
+FEWEST = 50  # examples that the decoder's error is measured on
 CHUNK = 100  # examples whose likelihood is computed at once
 
 
@@ -44,6 +48,7 @@ def store(recipe: Recipe, prior: ManifoldPrior, output: Path, data: Dataset | No
     data = recipe.load_data() if data is None else data
     state = read_checkpoint(output / "checkpoints")
     rounded = prior.half().float()
+    rounded.decoder_error = _decoder_error(rounded, data, recipe.seed)
     run = None
     if state is not None:
         run = {
@@ -59,6 +64,20 @@ def store(recipe: Recipe, prior: ManifoldPrior, output: Path, data: Dataset | No
         "report.png": page(rounded, data, pca, written, curve),
     }
     save_prior(rounded, output, written, half=True, beside=files)
+
+
+def _decoder_error(prior: ManifoldPrior, data: Dataset, seed: int) -> DecoderError | None:
+    """How far examples of the split ``validation`` lie off a prior, in numbers that 16 bits hold.
+
+    None of few examples, and in units in which 16 bits are too short.
+    """
+    x = watched_examples(data, seed)
+    if x is None or len(x) < FEWEST:
+        return None
+    error = measure_decoder_error(prior, x.to(prior.device, prior.dtype)).half().float()
+    variance = error.variance
+    held = bool(torch.isfinite(variance).all()) and bool((variance > 0).any())
+    return error if held else None
 
 
 def _curve(file: Path) -> list[list[float]]:

@@ -143,11 +143,21 @@ def test_all_kinds_of_data(tmp_path, monkeypatch, kind):
         assert Recipe.read(folder / "recipe.toml").load_data().x_shape == shape
 
 
+def test_the_error_of_the_decoder_is_measured_where_examples_suffice(tmp_path):
+    few = train_prior(disks(600), "ae", 2, steps=50, progress=False, output=tmp_path / "few")
+    assert few.decoder_error is None  # 30 validation examples
+    ring = train_prior("ring", "ae", 1, steps=100, progress=False, output=tmp_path / "ring")
+    error = load_prior(tmp_path / "ring").decoder_error
+    off = ring.views(onmanifold.load_dataset("ring").sample(500, 1)[0])[1].square().mean()
+    assert 0.3 < error.variance.sum() / off < 1.5
+
+
 def test_the_recipe_beside_the_weights_trains_them_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", disks())
     prior = train_prior("x.npy", **QUICK)
     again = train(Recipe.read("x-prior/recipe.toml"), "again", progress=False).half().float()
+    assert prior.decoder_error is None  # of few examples
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in prior.state_dict().items())
 
 
