@@ -35,6 +35,7 @@ from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
+    Linear,
     Linearization,
     OperatorLike,
     OutsideDomain,
@@ -84,6 +85,7 @@ __all__ = [
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
+    "Linear",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
