@@ -6,12 +6,26 @@
 from typing import TYPE_CHECKING, Any
 
 from onmanifold.operators.blur import Blur, gaussian_kernel
+from onmanifold.operators.combine import Compose, Stack
+from onmanifold.operators.downsampling import Downsampling
+from onmanifold.operators.fourier import Fourier, coil_maps, line_mask
 from onmanifold.operators.mask import Mask
 
 if TYPE_CHECKING:
     from onmanifold.operators.eit import EIT
 
-__all__ = ["EIT", "Blur", "Mask", "gaussian_kernel"]
+__all__ = [
+    "EIT",
+    "Blur",
+    "Compose",
+    "Downsampling",
+    "Fourier",
+    "Mask",
+    "Stack",
+    "coil_maps",
+    "gaussian_kernel",
+    "line_mask",
+]
 
 
 def __getattr__(name: str) -> Any:

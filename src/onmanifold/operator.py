@@ -42,8 +42,10 @@ class OutsideDomain(InputError):
 class ForwardOperator(Protocol):
     """What the solver asks of an operator ``A`` (batch first, everywhere).
 
-    An operator may have ``linearize(x)``, see :class:`Linearization`, and ``draw_x``, ``draw_y``,
-    ``label_x`` and ``label_y``, see :mod:`onmanifold.plot.views`.
+    An operator may have ``linearize(x)``, see :class:`Linearization`; ``as_measurement(y)``, which makes
+    ``(B, *y_shape)`` of what the instrument records, such as complex numbers or several arrays, and returns
+    anything else as it is; and ``draw_x``, ``draw_y``, ``label_x`` and ``label_y``, see
+    :mod:`onmanifold.plot.views`.
 
     Attributes:
         x_shape: shape of one unknown, without the batch.

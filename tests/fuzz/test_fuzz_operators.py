@@ -94,6 +94,7 @@ def check_blur(one):
     assert all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in shape), shape
     x = image(made.x_shape, 0)
     planes = x.numpy().reshape(-1, *shape[-2:])
+    values = values.reshape(values.shape[-2:])  # "3d": one of several
     right = np.stack([scipy.ndimage.convolve(p, values, mode=MODES[boundary]) for p in planes])
     off = np.abs(made.A(x).numpy().reshape(right.shape) - right).max()
     eps = max(
