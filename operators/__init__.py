@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onmanifold.operators.blur import Blur, gaussian_kernel
 from onmanifold.operators.combine import Compose, Stack
+from onmanifold.operators.ct import FanBeam, ParallelBeam, Tomography
 from onmanifold.operators.downsampling import Downsampling
 from onmanifold.operators.fourier import Fourier, coil_maps, line_mask
 from onmanifold.operators.mask import Mask
@@ -19,9 +20,12 @@ __all__ = [
     "Blur",
     "Compose",
     "Downsampling",
+    "FanBeam",
     "Fourier",
     "Mask",
+    "ParallelBeam",
     "Stack",
+    "Tomography",
     "coil_maps",
     "gaussian_kernel",
     "line_mask",

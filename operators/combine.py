@@ -178,8 +178,9 @@ class Stack(_Combined):
         for k, part in enumerate(parts):
             if tuple(part.x_shape) != tuple(parts[0].x_shape):
                 raise InputError(
-                    f"operator {k + 1}, {_name(part)}, takes x of shape {tuple(part.x_shape)}, the first one, "
-                    f"{_name(parts[0])}, {tuple(parts[0].x_shape)}: instruments in a Stack see the same x"
+                    f"operator {k + 1}, {_name(part)}, takes x of shape {tuple(part.x_shape)}, the first "
+                    f"one, {_name(parts[0])}, {tuple(parts[0].x_shape)}: instruments in a Stack see the "
+                    "same x"
                 )
         super().__init__(parts)
         self.x_shape = tuple(parts[0].x_shape)

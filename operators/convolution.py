@@ -1,9 +1,9 @@
 """Three ways to convolve a batch of images with kernels, each with its exact adjoint.
 
-All take and return ``(N, K, *shape)``, image plane k of each member convolved with kernel k, in two dimensions
-or three, and compute in the dtype of what they are given. On one axis, output ``i`` takes tap ``m`` of the
-kernel times input ``i - m + c``, where ``c = taps // 2``. The boundary maps an input position beyond the border
-to one inside, or to a zero.
+All take and return ``(N, K, *shape)``, image plane k of each member convolved with kernel k, in two
+dimensions or three, and compute in the dtype of what they are given. On one axis, output ``i`` takes tap
+``m`` of the kernel times input ``i - m + c``, where ``c = taps // 2``. The boundary maps an input position
+beyond the border to one inside, or to a zero.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Spectral(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         filtered = self._filter(self.extension(x), self._transfer(x))
-        return filtered[(..., *(slice(n) for n in self.shape))]
+        return _window(filtered, (0,) * len(self.shape), self.shape)
 
     def adjoint(self, u: Tensor) -> Tensor:
         return self.extension.adjoint(self._filter(u, self._transfer(u).conj()))
@@ -111,6 +111,13 @@ class Spectral(nn.Module):
         spectrum = torch.fft.rfftn(x, s=self.size, dim=self.axes) * transfer
         filtered: Tensor = torch.fft.irfftn(spectrum, s=self.size, dim=self.axes)
         return filtered
+
+
+def _window(x: Tensor, first: Shape, shape: Shape) -> Tensor:
+    """The part of that shape of the last axes that begins at ``first``."""
+    for axis, (start, n) in enumerate(zip(first, shape, strict=True)):
+        x = x.narrow(axis - len(shape), start, n)
+    return x
 
 
 def transform_shape(taps: Shape, shape: Shape, boundary: str) -> Shape:
@@ -146,8 +153,7 @@ class _Extension(nn.Module):
     def adjoint(self, u: Tensor) -> Tensor:
         """What lies beyond the extended image does not count."""
         if self.zero:
-            inside = (slice(b, b + n) for b, n in zip(self.before, self.shape, strict=True))
-            return u[(..., *inside)]
+            return _window(u, self.before, self.shape)
         for axis, source in self._sources_by_axis():
             size = list(u.shape)
             size[axis] = self.shape[axis - 2]

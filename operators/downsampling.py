@@ -78,7 +78,8 @@ class Downsampling(Linear, nn.Module):
     def A(self, x: Tensor) -> Tensor:
         """Coarse images: ``(B, *x_shape)`` to ``(B, *y_shape)``."""
         check_batch(x, self.x_shape, "x")
-        return self._matrices(self._planes(x)).reshape(len(x), *self.y_shape).to(x.dtype)
+        coarse: Tensor = self._matrices(self._planes(x))
+        return coarse.reshape(len(x), *self.y_shape).to(x.dtype)
 
     def A_adjoint(self, u: Tensor) -> Tensor:
         """The adjoint: ``(B, *y_shape)`` to ``(B, *x_shape)``."""

@@ -1,7 +1,7 @@
 """Undersampled Fourier coefficients: magnetic resonance imaging, with one coil or several.
 
-k-space is centred: frequency zero is at index ``n // 2`` of an axis of n, as ``numpy.fft.fftshift`` puts it, and
-so is the origin of the image. The transform is unitary.
+k-space is centred: frequency zero is at index ``n // 2`` of an axis of n, as ``numpy.fft.fftshift`` puts it,
+and so is the origin of the image. The transform is unitary.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PATTERNS = ("random", "equispaced")
 class Fourier(Linear, nn.Module):
     """Some Fourier coefficients of an image, seen by one coil or by several: ``A(x) = mask F (s_n x)``.
 
-    Measured are the coefficients where the mask is true, their real and imaginary parts. ``solve`` takes complex
-    k-space as it is: :meth:`as_measurement` picks and splits it. The noise's standard deviation is that of the
-    real part, and of the imaginary one.
+    Measured are the coefficients where the mask is true, their real and imaginary parts. ``solve`` takes
+    complex k-space as it is: :meth:`as_measurement` picks and splits it. The noise's standard deviation is
+    that of the real part, and of the imaginary one.
 
     It computes in the dtype of its input, of half precision in float32; ``.to(device)`` moves it.
 
@@ -137,20 +137,21 @@ class Fourier(Linear, nn.Module):
                 if whole:
                     values = values.flatten(-len(self._plane))[..., self.mask.flatten()]
                 return torch.stack([values.real, values.imag], dim=-2)
-        whole = ", ".join(map(str, (*self._front, *self._plane)))
+        expected = ", ".join(map(str, (*self._front, *self._plane)))
         raise InputError(
-            f"complex k-space has shape {tuple(values.shape)}, expected (B, {whole}), frequency zero in the "
-            f"middle, or its {m} measured coefficients, (B, {', '.join(map(str, (*self._front, m)))})"
+            f"complex k-space has shape {tuple(values.shape)}, expected (B, {expected}), frequency zero in "
+            f"the middle, or its {m} measured coefficients, (B, {', '.join(map(str, (*self._front, m)))})"
         )
 
     def k_space(self, y: Tensor) -> Tensor:
-        """Measurements ``(B, *y_shape)`` as complex k-space ``(B, H, W)`` or ``(B, N, H, W)``, zero elsewhere."""
+        """Measurements as complex k-space, ``(B, H, W)`` or ``(B, N, H, W)``, zero elsewhere."""
         check_batch(y, self.y_shape, "y")
         full = torch.zeros(
             *y.shape[:-2], self.mask.numel(), dtype=torch.complex128, device=y.device
         )
         full[..., self.mask.flatten()] = torch.complex(y[..., 0, :].double(), y[..., 1, :].double())
-        return full.unflatten(-1, self._plane).to(torch.promote_types(y.dtype, torch.complex64))
+        result: Tensor = full.unflatten(-1, self._plane)
+        return result.to(torch.promote_types(y.dtype, torch.complex64))
 
     def draw_y(self, ax: Any, y: Tensor, **scale: Any) -> Any:
         """Draw the logarithm of the magnitude in k-space, all coils together; see :mod:`onmanifold.plot`."""

@@ -90,7 +90,10 @@ class _Deferred:
         return self.made[1]
 
 
-_NO_SECOND = "this operator has no second derivatives; the Gauss-Newton matrix is made of linearize(x).jvp and .vjp"
+_NO_SECOND = (
+    "this operator has no second derivatives; the Gauss-Newton matrix is made of linearize(x).jvp "
+    "and .vjp"
+)
 
 
 def external(x: Tensor, value: Map, linearize: Callable[[Tensor], Linearization]) -> Tensor:

@@ -141,7 +141,8 @@ def test_solve_joins_a_list_of_measurements(tmp_path):
     y = both.join(records)
     assert torch.equal(found.measurement, y)
     assert torch.equal(found.p_value, p_value(noise.bind(y), found.misfit, y))
-    found.plot(tmp_path / "both.png")
+    found.plot().savefig(tmp_path / "both.png")
+    assert (tmp_path / "both.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
