@@ -32,6 +32,7 @@ from onmanifold.fidelity import (
 )
 from onmanifold.geometry import locate
 from onmanifold.initial_points import InitialPoints
+from onmanifold.numpy_operator import from_numpy
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
@@ -111,6 +112,7 @@ __all__ = [
     "as_operator",
     "build_problem",
     "dataset_names",
+    "from_numpy",
     "linearize",
     "load_dataset",
     "load_operator",
