@@ -1,6 +1,6 @@
 """Forward operators that come with the package.
 
-:class:`EIT` is imported when it is first asked for.
+:class:`EIT` and :class:`PDE` are imported when they are first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ from onmanifold.operators.mask import Mask
 
 if TYPE_CHECKING:
     from onmanifold.operators.eit import EIT
+    from onmanifold.operators.pde import PDE
 
 __all__ = [
     "EIT",
+    "PDE",
     "Blur",
     "Compose",
     "Downsampling",
@@ -37,4 +39,8 @@ def __getattr__(name: str) -> Any:
         from onmanifold.operators.eit import EIT
 
         return EIT
+    if name == "PDE":
+        from onmanifold.operators.pde import PDE
+
+        return PDE
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

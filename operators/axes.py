@@ -14,6 +14,7 @@ class AxisMatrices(nn.Module):
         matrices: one for each axis, ``(K or 1, m, n)``.
 
     Example:
+        >>> import torch
         >>> sums = AxisMatrices([torch.ones(1, 1, 2), torch.ones(1, 1, 3)])
         >>> sums(torch.ones(1, 1, 2, 3))
         tensor([[[[6.]]]])

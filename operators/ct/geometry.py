@@ -47,10 +47,9 @@ class ParallelBeam:
         ValueError: no angles, or such as are not finite; no detectors; a spacing that is not positive.
 
     Example:
-        >>> ParallelBeam(angles=[0, 90], detectors=3).rays()[0][0]
-        array([[-1.,  0.],
-               [ 0.,  0.],
-               [ 1.,  0.]])
+        >>> points, directions = ParallelBeam(angles=[0, 90], detectors=3).rays()
+        >>> points[0, :, 0]  # x, from left to right
+        array([-1.,  0.,  1.])
     """
 
     angles: ArrayLike
@@ -148,4 +147,4 @@ def axes_of(degrees: Array) -> tuple[Array, Array]:
 
 def centres(count: int, spacing: float) -> Array:
     """Centres of detector pixels about 0."""
-    return spacing * (np.arange(count) - (count - 1) / 2)
+    return np.asarray(spacing * (np.arange(count) - (count - 1) / 2), np.float64)

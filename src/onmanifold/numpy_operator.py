@@ -66,7 +66,8 @@ class NumpyOperator:
         scale = torch.linalg.vector_norm(x.double(), dim=axes, keepdim=True)
         step = _STEP * torch.where(scale > 0, scale, 1.0) / size
         there, back = (self._value(x.double() + sign * step * v.double()) for sign in (1, -1))
-        return ((there - back) / (2 * step.reshape(-1, *[1] * len(self.y_shape)))).to(v)
+        width: Tensor = 2 * step.reshape(-1, *[1] * len(self.y_shape))
+        return ((there - back) / width).to(v)
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         """The adjoint of the derivative, if there is one.
