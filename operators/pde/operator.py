@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_shape
-from onmanifold.errors import InputError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.external import ByLinearization, external
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.native import exclusive, require_dolfinx
@@ -154,6 +154,16 @@ class PDE(ByLinearization):
                 bad.to(x.device),
             )
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse copies and pickles.
+
+        Raises:
+            TypeError: always: nothing of dolfinx can be copied.
+        """
+        raise InputTypeError(
+            "a PDE cannot be copied or pickled, as its mesh and forms belong to dolfinx: make it again"
+        )
 
     def __repr__(self) -> str:
         kind = "linear" if self.equation.linear else "nonlinear"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from onmanifold import Gaussian, load_operator, load_prior, simulate, solve
+from onmanifold.cli import main
 from onmanifold.operators import Fourier, coil_maps, line_mask
 from onmanifold.testing import check_operator
 
@@ -97,3 +98,23 @@ def test_solve_takes_complex_k_space():
 def test_bad_input(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_complex_k_space_from_a_file_on_the_command_line(tmp_path, capsys):
+    prior = load_prior("torus-disk")
+    operator = load_operator("fourier", prior.x_shape, acceleration=2)
+    truth = prior.decode(prior.sample(1, 3)).detach()
+    file = tmp_path / "k.npy"
+    np.save(file, operator.k_space(operator.A(truth))[0].numpy())
+    call = ["solve", "--operator", "fourier", "--option", "acceleration=2", "--prior", "torus-disk"]
+    call += ["--noise", "0.01", "--starts", "4", "--measurement", str(file)]
+    with pytest.raises(SystemExit) as ended:
+        main([*call, "--output", str(tmp_path / "out")])
+    assert ended.value.code == 0, capsys.readouterr().err
+    with np.load(tmp_path / "out" / "arrays.npz") as arrays:
+        assert np.linalg.norm(arrays["x"] - truth.numpy()) < 0.05 * truth.norm()
+    np.save(file, np.ones((5, 5), complex))
+    with pytest.raises(SystemExit) as ended:
+        main([*call, "--output", str(tmp_path / "other")])
+    assert ended.value.code == 2
+    assert "complex k-space has shape (5, 5), expected" in capsys.readouterr().err

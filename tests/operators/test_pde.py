@@ -1,5 +1,7 @@
 """Equations in UFL: analytic solutions, derivatives, functionals, loads, and bad input."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +180,11 @@ def test_no_solution_is_outside_the_domain(square):
     assert caught.value.members.tolist() == [False, True]
     with pytest.raises(OutsideDomain):
         operator.A(torch.full((1, 2, 2), torch.nan))
+
+
+def test_what_cannot_be_copied_says_so(dolfinx):
+    with pytest.raises(TypeError, match="make it again"):
+        copy.deepcopy(darcy((4, 4), cells=4, points=1))
 
 
 def test_bad_input(square):
