@@ -7,6 +7,7 @@ and so is the origin of the image. The transform is unitary.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,20 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from onmanifold.checks import check_batch, check_choice, check_count, check_number, check_shape
+from onmanifold.checks import (
+    as_generator,
+    check_batch,
+    check_choice,
+    check_count,
+    check_number,
+    check_shape,
+)
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operator import Linear
 from onmanifold.tensors import as_mask
 
 PATTERNS = ("random", "equispaced")
+_MOST_COILS = 1024
 
 
 class Fourier(Linear, nn.Module):
@@ -254,8 +263,7 @@ def line_mask(
     others = (~lines).nonzero().squeeze(1)
     wanted = count - middle
     if pattern == "random":
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(others), generator=generator)[:wanted]
+        chosen = torch.randperm(len(others), generator=as_generator(seed))[:wanted]
     else:
         chosen = ((torch.arange(wanted) + 0.5) * len(others) / max(wanted, 1)).long()
     lines[others[chosen]] = True
@@ -277,7 +285,9 @@ def coil_maps(shape: tuple[int, int], coils: int = 4) -> Tensor:
         tensor(1., dtype=torch.float64)
     """
     h, w = check_shape(shape, "shape")
-    angle = 2 * torch.pi * torch.arange(check_count(coils, "coils"), dtype=torch.float64) / coils
+    if check_count(coils, "coils") > _MOST_COILS:
+        raise InputError(f"coils has to be at most {_MOST_COILS}, got {coils}")
+    angle = 2 * torch.pi * torch.arange(coils, dtype=torch.float64) / coils
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (h, w))
     right = x - 1.2 * angle.cos()[:, None, None]
     down = y[:, None] - 1.2 * angle.sin()[:, None, None]
@@ -294,7 +304,8 @@ def from_options(
     centre: float = 0.08,
     pattern: str = "random",
     seed: int = 0,
-    coils: int = 0,
+    coils: int | Path = 0,
+    mask: Path | None = None,
 ) -> Fourier:
     """:class:`Fourier` coefficients on lines of k-space, as in magnetic resonance imaging.
 
@@ -304,7 +315,9 @@ def from_options(
         centre: as in :func:`line_mask`.
         pattern: ``random`` or ``equispaced`` lines.
         seed: of the random ones.
-        coils: number of simulated coils around the image; 0: the image itself.
+        coils: a file of their sensitivities, ``(N, H, W)``; or a number of simulated ones around the image; 0:
+            the image itself.
+        mask: a file that is not 0 where k-space is measured, ``(H, W)``, instead of drawn lines.
 
     Example:
         >>> from_options((1, 28, 28), acceleration=4, coils=4).y_shape
@@ -317,6 +330,13 @@ def from_options(
     if len(check_shape(x_shape, "x_shape")) < 2:
         raise InputError(f"x_shape has to be (H, W), (1, H, W) or (2, H, W), got {x_shape}")
     h, w = x_shape[-2:]
-    mask = line_mask((h, w), acceleration, centre, pattern, seed)
-    maps = coil_maps((h, w), coils) if check_count(coils, "coils", at_least=0) else None
-    return Fourier(mask, x_shape, maps)
+    if mask is None:
+        kept: Any = line_mask((h, w), acceleration, centre, pattern, seed)
+    else:
+        kept = read_array(mask) != 0
+    maps: Any = None
+    if isinstance(coils, Path):
+        maps = read_array(coils, complex_too=True)
+    elif check_count(coils, "coils", at_least=0):
+        maps = coil_maps((h, w), coils)
+    return Fourier(kept, x_shape, maps)

@@ -18,6 +18,7 @@ from onmanifold.errors import InputError
 from onmanifold.tensors import real_array
 
 Array = NDArray[np.float64]
+_MOST = 10**8  # rays of one beam
 
 
 class Beam(Protocol):
@@ -58,8 +59,9 @@ class ParallelBeam:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "angles", check_angles(self.angles))
-        check_count(self.detectors, "detectors")
+        angles, detectors = check_rays(self.angles, self.detectors)
+        object.__setattr__(self, "angles", angles)
+        object.__setattr__(self, "detectors", detectors)
         check_number(self.spacing, "spacing")
         check_number(self.offset, "offset", low=-np.inf)
 
@@ -102,8 +104,9 @@ class FanBeam:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "angles", check_angles(self.angles))
-        check_count(self.detectors, "detectors")
+        angles, detectors = check_rays(self.angles, self.detectors)
+        object.__setattr__(self, "angles", angles)
+        object.__setattr__(self, "detectors", detectors)
         check_number(self.spacing, "spacing")
         check_number(self.offset, "offset", low=-np.inf)
         check_number(self.source_origin, "source_origin")
@@ -124,6 +127,17 @@ class FanBeam:
         direction = to_detector / np.linalg.norm(to_detector, axis=2, keepdims=True)
         source = -self.source_origin * down[:, None]
         return np.broadcast_to(source, direction.shape), direction
+
+
+def check_rays(angles: ArrayLike, detectors: object) -> tuple[Array, int]:
+    """Angles in degrees, and the number of detector pixels; else raise."""
+    found, count = check_angles(angles), check_count(detectors, "detectors")
+    if len(found) * count > _MOST:
+        raise InputError(
+            f"{len(found)} angles of {count} detectors are {len(found) * count:.3g} rays, more than "
+            f"{_MOST:.0e}"
+        )
+    return found, count
 
 
 def check_angles(angles: ArrayLike) -> Array:

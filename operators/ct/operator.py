@@ -17,6 +17,8 @@ from onmanifold.operators.ct.geometry import Beam, ParallelBeam
 from onmanifold.operators.ct.lines import lengths
 from onmanifold.operators.sparse import SparseMatrix
 
+_MOST_ANGLES = 100_000
+
 
 class Tomography(Linear):
     """Line integrals of an image, ``A(x)_ij = sum over pixels of length in it times its value``.
@@ -142,8 +144,10 @@ def from_options(
         raise InputError("tomography needs the shape of the images: x_shape (H, W) or (1, H, W)")
     if isinstance(angles, int):
         count, arc = check_count(angles, "angles"), check_number(arc, "arc")
+        if count > _MOST_ANGLES:
+            raise InputError(f"angles has to be at most {_MOST_ANGLES}, got {count}")
         angles = tuple(arc * k / count for k in range(count))
     if detectors is None:
         across = math.hypot(*check_shape(x_shape, "x_shape")[-2:]) * check_number(pixel, "pixel")
-        detectors = math.ceil(across / check_number(spacing, "spacing"))
+        detectors = math.ceil(min(across / check_number(spacing, "spacing"), 1e18))
     return Tomography(ParallelBeam(angles, detectors, spacing), x_shape, pixel)

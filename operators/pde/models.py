@@ -13,6 +13,8 @@ from onmanifold.operators.combine import Compose
 from onmanifold.operators.native import exclusive, require_dolfinx
 from onmanifold.operators.pde.operator import PDE
 
+_MOST_CELLS = 2000  # along a side
+
 
 @exclusive
 def darcy(
@@ -124,6 +126,8 @@ def _logarithm(light: Any) -> Any:
 def _square(side: float, cells: int) -> Any:
     mesh, mpi = import_module("dolfinx.mesh"), import_module("mpi4py.MPI")
     n = check_count(cells, "cells")
+    if n > _MOST_CELLS:
+        raise InputError(f"cells has to be at most {_MOST_CELLS}, got {n}")
     return mesh.create_rectangle(mpi.COMM_SELF, [np.zeros(2), np.full(2, side)], (n, n))
 
 

@@ -7,6 +7,7 @@ import torch
 from onmanifold import Gaussian, load_operator, load_prior, simulate, solve
 from onmanifold.cli import main
 from onmanifold.operators import Fourier, coil_maps, line_mask
+from onmanifold.plugins import operator_options
 from onmanifold.testing import check_operator
 
 
@@ -98,6 +99,18 @@ def test_solve_takes_complex_k_space():
 def test_bad_input(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_mask_and_sensitivities_from_files(tmp_path):
+    mask, maps = random(6, 8) > 0, coil_maps((6, 8), 3)
+    np.save(tmp_path / "mask.npy", mask.numpy())
+    np.save(tmp_path / "maps.npy", maps.numpy())
+    files = {"mask": str(tmp_path / "mask.npy"), "coils": str(tmp_path / "maps.npy")}
+    operator = load_operator("fourier", (1, 6, 8), **operator_options("fourier", files))
+    x = random(1, 1, 6, 8)
+    torch.testing.assert_close(operator.A(x), Fourier(mask, (1, 6, 8), maps).A(x))
+    with pytest.raises(ValueError, match=r"x_shape is \(1, 7, 8\) and the mask \(6, 8\)"):
+        load_operator("fourier", (1, 7, 8), mask=tmp_path / "mask.npy")
 
 
 def test_complex_k_space_from_a_file_on_the_command_line(tmp_path, capsys):
