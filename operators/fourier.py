@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from onmanifold.arrays import read_array
 from onmanifold.checks import (
     as_generator,
     check_batch,
