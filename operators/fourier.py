@@ -316,8 +316,8 @@ def from_options(
         centre: as in :func:`line_mask`.
         pattern: ``random`` or ``equispaced`` lines.
         seed: of the random ones.
-        coils: a file of their sensitivities, ``(N, H, W)``; or a number of simulated ones around the image; 0:
-            the image itself.
+        coils: a file of their sensitivities, ``(N, H, W)``, or a number of simulated ones around the image;
+            0: the image itself.
         mask: a file that is not 0 where k-space is measured, ``(H, W)``, instead of drawn lines.
 
     Example:
