@@ -9,7 +9,7 @@ from unittest.mock import patch
 from onmanifold import ForwardOperator, ManifoldPrior, Point, geometry
 from onmanifold.operator import linearize
 
-NETWORK = ("decode", "encode", "log_prob", "responsibilities", "project_code")
+NETWORK = ("decode", "encode", "log_prob", "responsibilities_at", "project_code")
 DERIVATIVES = ("decode_with_jacobian", "log_prob_gradient", "log_prob_derivatives")
 OPERATOR = ("A", "A_jvp", "A_vjp", "linearize")
 LINEARIZATION = ("jvp", "vjp", "select")

@@ -118,6 +118,19 @@ class Atlas(ManifoldPrior):
     def responsibilities(self, x: Tensor) -> Tensor:
         return (self.log_weights - self.energies(x)).softmax(dim=1)
 
+    @torch.no_grad()
+    def responsibilities_at(self, point: Point, x: Tensor) -> Tensor:
+        energies = x.new_empty(len(x), self.num_charts)
+        for k, (_, flow) in enumerate(map(self.pair, range(self.num_charts))):
+            here, elsewhere = ((point.chart == k) == own for own in (True, False))
+            if bool(here.any()):
+                s = point.z[here]
+                _, ladj = flow.inverse(flow.forward(s))
+                energies[here, k] = -self._log_latent(s, ladj)  # no misfit: x is on the chart
+            if bool(elsewhere.any()):
+                energies[elsewhere, k] = self.energy(x[elsewhere], k)
+        return (self.log_weights - energies).softmax(dim=1)
+
     def energies(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """The negative evidence bound L_k(x) of every chart, ``(B, K)``.
 
@@ -138,6 +151,9 @@ class Atlas(ManifoldPrior):
             t = t + config.sigma_z * noise
         s, ladj = flow.inverse(t)
         misfit = (x - injection.decode(t)).flatten(1).square().sum(dim=1)
-        latent = self.density.log_prob(stretch * s) + ladj + config.dim * log(config.sigma_z)
-        energy: Tensor = misfit / (2 * config.sigma_x**2) - latent
+        energy: Tensor = misfit / (2 * config.sigma_x**2) - self._log_latent(stretch * s, ladj)
         return energy
+
+    def _log_latent(self, s: Tensor, ladj: Tensor) -> Tensor:
+        """The part of the bound that does not depend on the misfit, ``(B,)``."""
+        return self.density.log_prob(s) + ladj + self.dim * log(self.settings.sigma_z)

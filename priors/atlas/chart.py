@@ -105,9 +105,12 @@ class Chart(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """``(B, d) -> (B, *x_shape)``."""
         code, image = self._couple(z)
-        if self.amplitude == 1:
-            return self.background + image + self._hide(code)
-        return self.background + self.amplitude * (image + self._hide(code))
+        flat = torch.addmm(image.flatten(1), code, self.basis)  # hide the code
+        if self.amplitude != 1:
+            flat = self.amplitude * flat
+        if self.background:
+            flat = self.background + flat
+        return flat.view(-1, *self.x_shape)
 
     def hidden(self, z: Tensor) -> Tensor:
         """What ``decode(z)`` writes into the hidden directions, ``(B, d)``: zero where the networks agree."""
@@ -115,15 +118,17 @@ class Chart(nn.Module):
 
     def _couple(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The couplings: s a, ``(B, d)``, and b, ``(B, *x_shape)``."""
-        a, b = z, z.new_zeros(1)
-        for to_image, to_code in zip(self.to_image, self.to_code, strict=True):
-            b = b + self._visible(to_image(a))
+        a, b = z, z.new_zeros(len(z), *self.x_shape)
+        for i, (to_image, to_code) in enumerate(zip(self.to_image, self.to_code, strict=True)):
+            image = self._visible(to_image(a))
+            b = b + image if i else image
             a = a + to_code(b)
         return self.scale * a, b
 
     def encode(self, x: Tensor) -> Tensor:
         """``(B, *x_shape) -> (B, d)``, for any ``x``, on the chart or off it."""
-        x = x - self.background
+        if self.background:
+            x = x - self.background
         if self.amplitude != 1:
             x = x / self.amplitude
         code = x.flatten(1) @ self.basis.T
@@ -138,14 +143,10 @@ class Chart(nn.Module):
     def _visible(self, x: Tensor) -> Tensor:
         """P x."""
         if self.everywhere:
-            return x - self._hide(x.flatten(1) @ self.basis.T)
+            flat = x.flatten(1)
+            return torch.addmm(flat, flat @ self.basis.T, self.basis, alpha=-1).view_as(x)
         inside: Tensor = x * self.mask
         return inside
-
-    def _hide(self, code: Tensor) -> Tensor:
-        """Q^T a: codes ``(B, d)`` as images that no data look like."""
-        flat: Tensor = code @ self.basis
-        return flat.view(-1, *self.x_shape)
 
 
 def _split(support: str, dim: int, x_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

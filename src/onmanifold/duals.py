@@ -165,7 +165,6 @@ _ELEMENTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda x, y: (x > 0).to(x),
     "rsqrt": lambda x, y: -0.5 * y / x,
     "sigmoid": lambda x, y: y * (1 - y),
-    "silu": lambda x, y: _silu_slope(x),
     "sin": lambda x, y: x.cos(),
     "sinh": lambda x, y: x.cosh(),
     "sqrt": lambda x, y: 0.5 / y,
@@ -174,11 +173,6 @@ _ELEMENTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tanh": lambda x, y: 1 - y * y,
 }
 _ELEMENTWISE["__abs__"] = _ELEMENTWISE["abs"]
-
-
-def _silu_slope(x: Tensor) -> Tensor:
-    s = torch.sigmoid(x)
-    return s * (1 + x * (1 - s))
 
 
 def _elementwise(
@@ -371,6 +365,34 @@ def _group_norm(
     return Dual(functional.group_norm(x.value, groups, weight, bias, eps), along)
 
 
+@_rule("silu")
+def _silu(function: Any, x: Dual, inplace: bool = False) -> Dual:
+    if inplace:
+        raise NoRule("silu in place")
+    y = function(x.value)
+    if y.requires_grad or x.tangent.requires_grad:  # to be differentiated once more
+        share = torch.sigmoid(x.value)
+        return Dual(y, x.tangent * (share + y * (1 - share)))
+    # Torch's backward rule is one pass over the memory, which is what limits it here.
+    once = torch.ops.aten.silu_backward
+    if len(x.tangent) == 1:
+        return Dual(y, once(x.tangent, x.value.unsqueeze(0)))
+    return Dual(y, x.tangent * once(torch.ones_like(x.value), x.value))
+
+
+@_rule("addmm")
+def _add_product(
+    function: Any, a: Any, b: Any, c: Any, *, beta: float = 1, alpha: float = 1
+) -> Any:
+    if isinstance(b, Dual) and not isinstance(c, Dual) and beta == 1:
+        y = torch.addmm(_value(a), b.value, c, alpha=alpha)
+        if not isinstance(a, Dual):
+            return Dual(y, alpha * (b.tangent @ c))
+        inputs = (a.tangent.expand(-1, *y.shape).flatten(0, 1), b.tangent.flatten(0, 1))
+        return Dual(y, torch.addmm(*inputs, c, alpha=alpha).reshape(-1, *y.shape))
+    return beta * a + alpha * (b @ c)
+
+
 @_rule("softplus")
 def _softplus(function: Any, x: Dual, beta: float = 1.0, threshold: float = 20.0) -> Dual:
     slope = torch.sigmoid(beta * x.value)
@@ -474,7 +496,10 @@ def _reshape(function: Any, x: Dual, *shape: Any, **kwargs: Any) -> Dual:
 
 @_rule("pixel_shuffle", "pixel_unshuffle")
 def _shuffle(function: Any, x: Dual, factor: int) -> Dual:
-    return Dual(function(x.value, factor), function(x.tangent, factor))
+    y, t = function(x.value, factor), x.tangent
+    if y.ndim == 4:  # also of tangents, so that torch keeps the order in memory
+        t = t.flatten(0, 1)
+    return Dual(y, function(t, factor).reshape(-1, *y.shape))
 
 
 def _method(name: str) -> Callable[..., Any]:

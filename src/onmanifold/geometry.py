@@ -217,7 +217,7 @@ def transition(
     stay = torch.zeros_like(point.chart, dtype=torch.bool)
     if not charts_overlap(prior) or len(point) == 0:
         return point, stay
-    share = prior.responsibilities(x)
+    share = prior.responsibilities_at(point, x)
     best, chart = share.max(dim=1)
     present = share.gather(1, point.chart.unsqueeze(1)).squeeze(1)
     moves = best > present + margin

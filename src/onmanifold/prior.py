@@ -134,6 +134,13 @@ class ManifoldPrior(nn.Module, ABC):
         """How well each chart explains ``x``: ``(B, *x_shape) -> (B, K)``, rows sum to one."""
         return torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
 
+    def responsibilities_at(self, point: Point, x: Tensor) -> Tensor:
+        """The same for points of the manifold and their decoded values ``x``, ``(B, K)``.
+
+        A subclass may know a cheaper way, since each point's own chart need not be inverted.
+        """
+        return self.responsibilities(x)
+
     def columns_chart(self, z: Tensor, chart: int) -> Tensor:
         """D_k and its partial derivatives, ``(B, d_k)`` to ``(B, 1 + d_k, *x_shape)``.
 

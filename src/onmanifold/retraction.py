@@ -84,7 +84,7 @@ class AveragedRetraction:
         if prior.num_charts == 1:
             return ChartRetraction()(prior, point, v)
         x, h = jvp(lambda z: prior.decode(point.at(z)), point.z, v)
-        share = prior.responsibilities(x)
+        share = prior.responsibilities_at(point, x)
         total, weights = torch.zeros_like(x), torch.zeros_like(share[:, 0])
         for k in range(prior.num_charts):
             own, there = point.chart == k, torch.full_like(point.chart, k)

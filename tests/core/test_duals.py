@@ -128,6 +128,15 @@ FUNCTIONS = {
     "pad": lambda x: F.pad(x, (1, 2), value=5.0),
     "pad, reflected": lambda x: F.pad(x, (1, 2), mode="reflect"),
     "pixel_shuffle": lambda x: F.pixel_shuffle(x.unsqueeze(-1), 2),
+    "pixel_shuffle without a batch": lambda x: F.pixel_shuffle(x.permute(1, 0, 2), 2),
+    "pixel_shuffle of more axes": lambda x: F.pixel_shuffle(x[:, None, :, :, None], 2),
+    "pixel_unshuffle": lambda x: F.pixel_unshuffle(x.unsqueeze(0), 2),
+    "addmm": lambda x: torch.addmm(OTHER[0], x[0], MATRIX, alpha=-2),
+    "addmm to a number's part": lambda x: torch.addmm(x[1], x[0].sin(), MATRIX),
+    "addmm to a row": lambda x: torch.addmm(x[1, :1], x[0], MATRIX),
+    "addmm, general": lambda x: torch.addmm(x[1], x[0], MATRIX, beta=3),
+    "addmm of a constant": lambda x: torch.addmm(x[1], OTHER[0], MATRIX),
+    "addmm by a dual": lambda x: torch.addmm(OTHER[1], OTHER[0], MATRIX + x[0, 0]),
     "interpolate": lambda x: F.interpolate(x, scale_factor=2, mode="linear"),
     "avg_pool1d": lambda x: F.avg_pool1d(x, 2),
     "fft": lambda x: torch.fft.ifft2(torch.fft.fft2(x) * (2 + 1j)).real,
@@ -148,6 +157,8 @@ def normal_kernel(n):
 def test_rules_agree_with_torch(name):
     function, x, directions = FUNCTIONS[name], normal(3, 4, 6), normal(2, 3, 4, 6)
     y, along = derivatives(function, x, directions)
+    _, one = derivatives(function, x, directions[:1])
+    assert torch.allclose(one, along[:1], rtol=1e-6 if name == "to another dtype" else 1e-12)
     for direction, ours in zip(directions, along, strict=True):
         value, theirs = torch.func.jvp(function, (x,), (direction,))
         assert y.dtype == value.dtype == ours.dtype

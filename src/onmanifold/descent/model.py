@@ -23,8 +23,7 @@ class Rows:
     def select(self, rows: Tensor | tuple[Tensor, ...]) -> Self:
         """The members ``rows`` (a mask or an index, or of more axes a tuple)."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        parts = {n: v[rows] if isinstance(v, Tensor) else v.select(rows) for n, v in values.items()}
-        return replace(self, **parts)
+        return replace(self, **{name: _select(value, rows) for name, value in values.items()})
 
     def merge(self, rows: Tensor, part: Self) -> Self:
         """These members, with ``part`` in the place of the members ``rows`` (an index)."""
@@ -41,6 +40,12 @@ class Rows:
         return cls(
             **{n: (Point if isinstance(c[0], Point) else torch).cat(c) for n, c in columns.items()}
         )
+
+
+def _select(value: Any, rows: Tensor | tuple[Tensor, ...]) -> Any:
+    if value is None:  # not known of any
+        return None
+    return value[rows] if isinstance(value, Tensor) else value.select(rows)
 
 
 def _merge(value: Any, rows: Tensor, part: Any) -> Any:

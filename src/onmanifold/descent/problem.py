@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Self
 
 import torch
@@ -31,6 +32,7 @@ from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import Retraction
 
 _COLUMN_BUDGET = 2**23  # numbers in the Jacobians decoded at once
+_FEW = 2  # tangents that cost no more with each trial than another pass once it is accepted
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Trial(Rows):
         objective: misfit plus weighted penalty, ``(B,)``.
         resolution: changes of the objective below it are rounding, ``(B,)``.
         switched: whether the chart changed on the way here, ``(B,)``, boolean.
+        columns: of the decoder's Jacobian, ``(B, d, *x_shape)``, if already known.
     """
 
     point: Point
@@ -52,6 +55,7 @@ class Trial(Rows):
     objective: Tensor
     resolution: Tensor
     switched: Tensor
+    columns: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +213,10 @@ class Problem:
 
     def at(self, point: Point, x: Tensor | None = None) -> Trial:
         """Linearize the operator at ``point``, decoded ``x``: one linearization a member."""
+        columns = None
         if x is None:
-            x = self.prior.decode(point)
-        return self._trial(point, x, torch.zeros_like(point.chart, dtype=torch.bool))
+            x, columns = self._decode(point)
+        return self._trial(point, x, columns, torch.zeros_like(point.chart, dtype=torch.bool))
 
     def after(self, point: Point, v: Tensor) -> Trial:
         """Move ``point`` by the tangent ``v`` ``(B, d)``, change charts where that is allowed and better.
@@ -220,21 +225,22 @@ class Problem:
         the range of the dtype or the operator's domain ends where it began, with an infinite objective.
         """
         target = self.retraction(self.prior, point, v)
-        x = self.prior.decode(target)
+        x, columns = self._decode(target)
         sound = torch.isfinite(x).flatten(1).all(1)
         target = _where(sound, target, point)
         target, switched = self._switch(target, x, sound)
         changed = (switched | ~sound).nonzero().squeeze(1)
         if len(changed):
-            again = target.select(changed)
-            x = x.index_copy(0, changed, self.prior.decode(again))
+            again, along = self._decode(target.select(changed), columns is not None)
+            x = x.index_copy(0, changed, again)
+            if columns is not None and along is not None:
+                columns = columns.index_copy(0, changed, along)
         try:
-            trial = self._trial(target, x, switched)
+            trial = self._trial(target, x, columns, switched)
         except OutsideDomain as error:
             sound = sound & ~error.members
             target, switched = _where(sound, target, point), switched & sound
-            x = self.prior.decode(target)
-            trial = self._trial(target, x, switched)
+            trial = self._trial(target, *self._decode(target), switched)
         if bool(sound.all()):
             return trial
         return replace(trial, objective=torch.where(sound, trial.objective, torch.inf))
@@ -250,7 +256,14 @@ class Problem:
         z = point.z.index_copy(0, rows, moved.z)
         return Point(chart, z), allowed.index_copy(0, rows, switched)
 
-    def _trial(self, point: Point, x: Tensor, switched: Tensor) -> Trial:
+    def _decode(self, point: Point, columns: bool | None = None) -> tuple[Tensor, Tensor | None]:
+        """Decode, together with the Jacobian's columns if they are to be, by default if they are few."""
+        size = self.prior.dim * len(point) * prod(self.prior.x_shape)
+        if (self.prior.dim <= _FEW and size <= _COLUMN_BUDGET) if columns is None else columns:
+            return geometry.decode_with_jacobian(self.prior, point)
+        return self.prior.decode(point), None
+
+    def _trial(self, point: Point, x: Tensor, columns: Tensor | None, switched: Tensor) -> Trial:
         linearization = linearize(self.operator, x)
         check_values(linearization.y, x, tuple(self.operator.y_shape), describe(self.operator))
         once = torch.ones_like(self.members)
@@ -259,7 +272,7 @@ class Problem:
         misfit = self.misfit(linearization.y)
         objective = misfit + self.penalty(point)
         resolution = self._resolution(linearization.y, objective)
-        return Trial(point, linearization, misfit, objective, resolution, switched)
+        return Trial(point, linearization, misfit, objective, resolution, switched, columns)
 
     def _resolution(self, prediction: Tensor, objective: Tensor) -> Tensor:
         """How well the dtype tells objectives apart: ``(B,)``.
@@ -299,8 +312,7 @@ class Problem:
 
         Only members whose charts are of one dimension go together, so that small charts take few tangents.
         """
-        columns = self.prior.dim * max(trial.point.z.new_empty(self.prior.x_shape).numel(), 1)
-        size = max(_COLUMN_BUDGET // columns, 1)
+        size = max(_COLUMN_BUDGET // max(self.prior.dim * prod(self.prior.x_shape), 1), 1)
         dims = self.prior.active(trial.point.chart).sum(1)
         alike = [(dims == d).nonzero().squeeze(1) for d in dims.unique()]
         parts = [rows for group in alike for rows in torch.split(group, size)]
@@ -347,7 +359,9 @@ def _quadratic(problem: Problem, trial: Trial) -> QuadraticModel:
 def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:
     """J's columns up to the last that some member's chart has, and which each has, ``(B, d)``."""
     active = problem.prior.active(trial.point.chart)
-    _, columns = geometry.decode_with_jacobian(problem.prior, trial.point)
+    columns = trial.columns
+    if columns is None:
+        columns = geometry.jacobian(problem.prior, trial.point)
     return columns[:, : max(int(active.any(0).sum()), 1)], active
 
 

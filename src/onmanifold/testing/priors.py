@@ -127,13 +127,16 @@ def _learned_inverse(checks: CheckReport, prior: ManifoldPrior, seed: int) -> No
 
 
 def _responsibilities(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:
-    gamma = prior.responsibilities(prior.decode(points))
+    x = prior.decode(points)
+    gamma = prior.responsibilities(x)
     sound = fits(gamma, (len(points), prior.num_charts), prior)
     checks.true("responsibilities: (B, K), finite", sound)
     if sound:
         checks.true("responsibilities are not negative", bool((gamma >= 0).all()))
         error = float((gamma.sum(dim=1) - 1).abs().max())
         checks.at_most("responsibilities sum to one", error, tolerance(prior.dtype))
+        error = float((prior.responsibilities_at(points, x) - gamma).abs().max())
+        checks.at_most("responsibilities_at knows the points' own charts", error, 0.01)
 
 
 def _batch(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:
