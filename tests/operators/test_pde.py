@@ -103,7 +103,7 @@ def test_functionals_of_state_and_parameter(square):
     assert flux == pytest.approx(1 / (1 - np.exp(-1)), rel=1e-4) and mean == pytest.approx(0.5)
 
 
-def test_loads_share_an_equation_and_a_vector_state_has_functionals(square):
+def test_loads_share_an_equation(square):
     ufl, fem = square.ufl_, square.fem_
     space, scalar = square.space(1, "Lagrange"), square.space(0, "DG")
     u, m, v = fem.Function(space), fem.Function(scalar), ufl.TestFunction(space)
