@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from onmanifold.decoder_error import DecoderError
 from onmanifold.descent import (
     LBFGS,
     ConjugateGradient,
@@ -30,7 +31,7 @@ from onmanifold.fidelity import (
     StudentT,
     p_value,
 )
-from onmanifold.geometry import locate
+from onmanifold.geometry import locate, measure_decoder_error
 from onmanifold.initial_points import InitialPoints
 from onmanifold.numpy_operator import from_numpy
 from onmanifold.operator import (
@@ -70,6 +71,7 @@ __all__ = [
     "ChartRetraction",
     "ConjugateGradient",
     "CorrelatedGaussian",
+    "DecoderError",
     "DerivativeWarning",
     "Discrepancy",
     "Fidelity",
@@ -118,6 +120,7 @@ __all__ = [
     "load_operator",
     "load_prior",
     "locate",
+    "measure_decoder_error",
     "operator_names",
     "p_value",
     "prior_card",

@@ -17,9 +17,14 @@ import torch
 from torch import Tensor
 
 from onmanifold.autodiff import gradient, gradient_and_hessian
+from onmanifold.checks import check_batch
+from onmanifold.decoder_error import RANK, DecoderError
+from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point, charts_overlap, pad_to
 
 _RIM = 0.1  # outermost share of the latent box
+_FEW_STEPS = 8  # of a search that starts where the encoders say
+_AT_ONCE = 250  # examples projected onto the manifold together
 _DAMPING = 1e-3  # at first, as a share of the metric's mean diagonal
 
 
@@ -188,6 +193,36 @@ def nearest(prior: ManifoldPrior, point: Point, x: Tensor, steps: int = 30) -> P
         if len(rows) == 0:
             break
     return Point(point.chart, z)
+
+
+@torch.no_grad()
+def measure_decoder_error(prior: ManifoldPrior, x: Tensor, rank: int = RANK) -> DecoderError:
+    """How far genuine unknowns ``(n, *x_shape)``, which the prior has not learned from, lie off it.
+
+    With ``prior.decoder_error = measure_decoder_error(prior, x)`` the prior knows it: it is stored and
+    loaded with the weights, and :func:`~onmanifold.solve` counts it as a part of normal noise.
+
+    Raises:
+        ValueError: fewer than two unknowns, or of another shape than the prior's.
+
+    Example:
+        >>> from onmanifold import load_dataset, load_prior
+        >>> prior = load_prior("two-circles")
+        >>> x, _ = load_dataset("two-circles", noise=0.1).sample(500, torch.Generator().manual_seed(0))
+        >>> bool(0.05 < measure_decoder_error(prior, x).variance.sum().sqrt() < 0.15)
+        True
+    """
+    check_batch(x, prior.x_shape, "x", finite=True)
+    if len(x) < 2:
+        raise InputError(f"the decoder's error needs examples, got {len(x)}")
+    exact = prior.inverse_error == 0 and prior.num_charts == 1
+
+    def on_manifold(part: Tensor) -> Tensor:
+        found = prior.recognize(part)
+        return prior.decode(found if exact else nearest(prior, found, part, _FEW_STEPS))
+
+    there = torch.cat([on_manifold(part) for part in x.split(_AT_ONCE)])
+    return DecoderError.of(x - there, rank)
 
 
 def mean_diagonal(matrix: Tensor, active: Tensor) -> Tensor:

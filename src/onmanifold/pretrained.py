@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
+from onmanifold.decoder_error import DecoderError
 from onmanifold.entry_points import PRETRAINED, UnknownName, plugins
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.plugins import configured, kind_of, prior_class
@@ -76,7 +77,7 @@ def save_prior(
         TypeError: the configuration or the card is not JSON-able, or the dtype is not a float of 32
             or 64 bits.
     """
-    taken = sorted(set(card or {}) & {*OWN_FIELDS, "chart_dims"})
+    taken = sorted(set(card or {}) & {*OWN_FIELDS, "chart_dims", "decoder_error"})
     if taken:
         raise InputError(f"the card's fields {taken} are written from the prior: leave them out")
     if prior.dtype not in DTYPES.values():
@@ -100,7 +101,7 @@ def save_prior(
                 "prior.half().float() and measure the result before you store it so"
             )
         tensors = short
-    weights, dims = write_tensors(tensors), list(prior.chart_dims)
+    weights, dims, error = write_tensors(tensors), list(prior.chart_dims), prior.decoder_error
     full = dict(card or {}) | {
         "schema": SCHEMA,
         "kind": kind_of(type(prior)),
@@ -109,6 +110,7 @@ def save_prior(
         "dim": prior.dim,
         "num_charts": prior.num_charts,
         **({"chart_dims": dims} if len(set(dims)) > 1 else {}),
+        **({} if error is None else {"decoder_error": {"rank": len(error.factor)}}),
         "dtype": str(prior.dtype).removeprefix("torch."),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -120,7 +122,11 @@ def build(
     cls: type[ManifoldPrior], config: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype
 ) -> ManifoldPrior:
     """A prior of a class from its configuration and weights, in evaluation mode and frozen."""
-    prior = configured(cls, config).to(dtype=dtype)
+    prior = configured(cls, config)
+    factor = state.get("decoder_error.factor")
+    if factor is not None:
+        prior.decoder_error = DecoderError(len(factor), prior.x_shape)
+    prior = prior.to(dtype=dtype)
     prior.load_state_dict(state, strict=True)  # copied: keeps the memory layout
     return prior.requires_grad_(False).eval()
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from onmanifold.autodiff import value_and_columns
 from onmanifold.checks import check_batch
+from onmanifold.decoder_error import DecoderError
 from onmanifold.duals import Dual
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.tensors import as_real
@@ -99,6 +100,8 @@ class ManifoldPrior(nn.Module, ABC):
             keeps ``|z| <= box``.
         inverse_error: median of ``|E_k(D_k(z)) - z|`` over samples, relative to that of ``|z|``; 0 where
             the encoders are exact inverses up to rounding.
+        decoder_error: how far genuine unknowns lie off the manifold, a
+            :class:`~onmanifold.DecoderError`; ``None`` where nobody has measured it.
     """
 
     x_shape: tuple[int, ...]
@@ -106,6 +109,11 @@ class ManifoldPrior(nn.Module, ABC):
     num_charts: int = 1
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
+    decoder_error: DecoderError | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("decoder_error", None)
 
     @cached_property
     def chart_dims(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.fidelity.independent import as_entries, bind_entries
+from onmanifold.fidelity.inexact import InexactModel
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -74,6 +75,8 @@ def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     problem = solution.problem
     if problem is None:
         raise InputError("relax: the solution was loaded without its problem; solve again")
+    if isinstance(problem.fidelity, InexactModel):  # w takes the place of the decoder's error
+        problem = replace(problem, fidelity=problem.fidelity.noise)
     if not isinstance(problem.fidelity, Gaussian):
         name = type(problem.fidelity).__name__
         raise InputError(f"relax: needs a Gaussian fidelity, the solution has {name}")
@@ -108,6 +111,7 @@ def _round(problem: Problem, variance: Tensor, point: Point, off: Tensor) -> tup
         starts=point,
         stop=MaxSteps(100) | SmallDecrease(1e-10),
         retraction=problem.retraction,
+        decoder_error=False,
     )
     assert found.problem is not None
     gradient = found.problem.fidelity.gradient(problem.operator.A(found.x), target)

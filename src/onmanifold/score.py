@@ -10,6 +10,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
+from onmanifold.fidelity.inexact import InexactModel
 from onmanifold.geometry import decode_with_jacobian, solve_spd
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
@@ -70,7 +71,7 @@ def _checked(solution: Solution) -> Problem:
         raise InputError(
             "score_test: the solution carries no problem (a stored one does not): call solve() again"
         )
-    known = isinstance(problem.fidelity, Gaussian | CorrelatedGaussian | Poisson)
+    known = isinstance(problem.fidelity, Gaussian | CorrelatedGaussian | InexactModel | Poisson)
     if not problem.noise_known or not known:
         got = type(problem.fidelity).__name__ if problem.noise_known else "none"
         raise InputError(

@@ -53,6 +53,7 @@ def solve(
     callback: Callback | None = None,
     trajectory: bool = False,
     progress: bool = False,
+    decoder_error: bool = True,
 ) -> Solution:
     """Reconstruct ``x`` on a learned manifold from measurements ``y = A(x) + noise``.
 
@@ -87,6 +88,9 @@ def solve(
             attribute ``solution``.
         trajectory: whether to keep every ``x`` on the way, and its latent coordinates.
         progress: whether to show a bar once it takes more than 2 s.
+        decoder_error: whether normal noise is widened by how far genuine unknowns lie off the manifold,
+            where the prior knows it (:class:`DecoderError`). Without, a misfit larger than noise alone
+            allows counts as inconsistent.
 
     Returns:
         The :class:`Solution`, with a status for each measurement. An interrupt from the keyboard returns
@@ -125,7 +129,9 @@ def solve(
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_initial_points(starts)
     with computing(prior):
-        problem = build_problem(operator, measurement, prior, fidelity, weight, retraction)
+        problem = build_problem(
+            operator, measurement, prior, fidelity, weight, retraction, decoder_error
+        )
         start, _ = choose_initial_points(problem, starts, seed)
         halve_after = starts.halve_after if isinstance(starts, InitialPoints) else None
 

@@ -17,6 +17,7 @@ from onmanifold import (
     simulate,
     solve,
 )
+from onmanifold.fidelity.inexact import with_model_error
 from onmanifold.operators import Blur, Compose, Downsampling, Fourier, Mask, Stack, gaussian_kernel
 from onmanifold.testing import check_operator
 
@@ -121,6 +122,19 @@ def test_each_instrument_keeps_its_noise(fidelities):
     present = joint.mask
     if present is not None:
         assert torch.equal(present[0, 48:], torch.arange(24) % 3 > 0) and present[0, :48].all()
+
+
+def test_the_decoders_error_widens_the_noise_of_several_instruments():
+    operator = Stack(blur(), halves())
+    y, p = random(2, 72), random(2, 72, seed=1)
+    stds = torch.cat([torch.full((48,), 0.3), torch.full((24,), 0.1)]).double()
+    error = (random(72, 2, seed=2), 0.2 * random(72, seed=3).abs(), torch.tensor(0.5))
+    joint = operator.fidelity(Gaussian(0.3), Gaussian(0.1)).bind(y)
+    both, one = (with_model_error(f, y, *error) for f in (joint, Gaussian(stds).bind(y)))
+    torch.testing.assert_close(both.value(p, y), one.value(p, y))
+    torch.testing.assert_close(both.deviation(y), one.deviation(y))
+    counts = operator.fidelity(Gaussian(0.3), Poisson()).bind(y.abs())
+    assert with_model_error(counts, y.abs(), *error) is counts
 
 
 def test_solve_joins_a_list_of_measurements(tmp_path):

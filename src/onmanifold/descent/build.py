@@ -14,10 +14,15 @@ from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.examination import examine
 from onmanifold.fidelity import Fidelity, as_fidelity
+from onmanifold.fidelity.inexact import with_model_error
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
 from onmanifold.tensors import as_real
+
+_PLACES = (
+    8  # samples of the prior at which an operator that is not linear shows the decoder's error
+)
 
 
 def build_problem(
@@ -27,6 +32,7 @@ def build_problem(
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | None = None,
     retraction: Retraction | None = None,
+    decoder_error: bool = True,
 ) -> Problem:
     """Check everything and build the problem; arguments as in :func:`onmanifold.solve`."""
     require_prior(prior)
@@ -49,6 +55,11 @@ def build_problem(
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     bound = as_fidelity(fidelity).bind(measurement)
+    if decoder_error and fidelity is not None and prior.decoder_error is not None:
+        with computing(prior):
+            places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
+            seen = prior.decoder_error.measured(operator, places)
+        bound = with_model_error(bound, measurement, *seen, prior.decoder_error.scale_variance)
     return Problem(
         operator,
         measurement,

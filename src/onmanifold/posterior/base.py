@@ -10,7 +10,7 @@ from torch import Tensor
 from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
-from onmanifold.prior import Point
+from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.solution import UNLIKELY
 
 _PIXELS = 2**12  # sorted at once
@@ -51,7 +51,10 @@ class Posterior:
         prior, sides = self.problem.prior, []
         for rows in torch.arange(len(draws), device=draws.z.device).view(len(self), -1):
             with computing(prior):
-                x = prior.decode(draws.select(rows)).flatten(1).mT
+                x = prior.decode(draws.select(rows))
+                if prior.decoder_error is not None:
+                    x = x + prior.decoder_error.sample(len(rows), 0)
+            x = x.flatten(1).mT
             even = x.new_ones(1, len(rows))
             parts = [torch.stack(central_interval(part, even, level)) for part in x.split(_PIXELS)]
             sides.append(torch.cat(parts, dim=1).reshape(2, *prior.x_shape))
@@ -73,6 +76,11 @@ class Posterior:
         low, high = (torch.stack(ends, dim=1) for ends in zip(*sides, strict=True))
         active = prior.active(charts)
         return torch.where(active, low, torch.nan), torch.where(active, high, torch.nan)
+
+
+def off_manifold(prior: ManifoldPrior) -> Tensor | float:
+    """The variance of each entry by the prior's decoder error, ``x_shape``; 0 where it is not known."""
+    return 0.0 if prior.decoder_error is None else prior.decoder_error.variance
 
 
 def central_interval(values: Tensor, weights: Tensor, level: float) -> tuple[Tensor, Tensor]:

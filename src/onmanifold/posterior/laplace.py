@@ -13,7 +13,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import p_value
-from onmanifold.posterior.base import Posterior
+from onmanifold.posterior.base import Posterior, off_manifold
 from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.modes import find_modes
 from onmanifold.posterior.target import (
@@ -108,7 +108,7 @@ class Laplace(Posterior):
         """Standard deviation of each entry of x, ``(B, *x_shape)``.
 
         By the law of total variance: ``J C J^T`` within each mode, with the decoder's Jacobian, plus the
-        scatter of the modes.
+        scatter of the modes, plus the variance of the prior's decoder error where that is known.
         """
         prior = self.problem.prior
         weights = self.weights.to(prior.dtype)
@@ -123,7 +123,8 @@ class Laplace(Posterior):
         none = x.new_zeros(len(self), *prior.x_shape)
         mean = none.index_add(0, owner, weight * x)
         between = (x - mean[owner]).square()
-        return none.index_add(0, owner, weight * (within + between)).sqrt()
+        total = none.index_add(0, owner, weight * (within + between))
+        return (total + off_manifold(prior)).sqrt()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Point:

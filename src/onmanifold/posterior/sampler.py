@@ -12,6 +12,7 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
+from onmanifold.posterior.base import off_manifold
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
@@ -137,7 +138,8 @@ def _draw_all(sampler: _Sampler, draws: int, centre: Tensor) -> dict[str, Tensor
     kept = {n: torch.stack(v, 1).unflatten(0, (-1, sampler.each)) for n, v in each.items()}
     mean = first / (sampler.each * draws)
     variance = second / (sampler.each * draws) - mean.square()
-    return kept | {"mean": centre + mean, "std": variance.clamp(min=0.0).sqrt()}
+    variance = variance.clamp(min=0.0) + off_manifold(sampler.members.prior)
+    return kept | {"mean": centre + mean, "std": variance.sqrt()}
 
 
 class _Sampler:
