@@ -17,6 +17,7 @@ from onmanifold import (
     simulate,
     solve,
 )
+from onmanifold.fidelity import as_fidelity
 from onmanifold.fidelity.inexact import with_model_error
 from onmanifold.operators import Blur, Compose, Downsampling, Fourier, Mask, Stack, gaussian_kernel
 from onmanifold.testing import check_operator
@@ -98,8 +99,6 @@ def test_each_instrument_keeps_its_noise(fidelities):
     operator = Stack(blur(), halves())
     y, p = random(3, 72).abs(), random(3, 72, seed=1).abs()
     joint = operator.fidelity(*fidelities).bind(y)
-    from onmanifold.fidelity import as_fidelity
-
     own = [as_fidelity(f).bind(part) for f, part in zip(fidelities, operator.split(y), strict=True)]
     pairs = list(zip(own, operator.split(p), operator.split(y), strict=True))
     torch.testing.assert_close(joint.value(p, y), sum(f.value(*both) for f, *both in pairs))
