@@ -153,7 +153,9 @@ def test_solve_joins_a_list_of_measurements(tmp_path):
     assert (found.x - truth).norm() < 0.1 * truth.norm()
     y = both.join(records)
     assert torch.equal(found.measurement, y)
-    assert torch.equal(found.p_value, p_value(noise.bind(y), found.misfit, y))
+    fidelity = found.problem.fidelity  # of the noise, and of the decoder's error
+    assert torch.equal(found.p_value, p_value(fidelity, found.misfit, y))
+    torch.testing.assert_close(fidelity.expected(y), noise.bind(y).expected(y))
     found.plot().savefig(tmp_path / "both.png")
     assert (tmp_path / "both.png").stat().st_size > 10_000
 
