@@ -19,7 +19,7 @@ from onmanifold.plot import draw
 from onmanifold.priors import Recipe, train
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "darcy")
-steps = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
+steps = int(sys.argv[2]) if len(sys.argv) > 2 else 800
 count = int(sys.argv[3]) if len(sys.argv) > 3 else 2000
 SIZE, NOISE = 32, 0.002  # pixels along a side; standard deviation of a pressure, of up to 0.2
 
