@@ -35,9 +35,11 @@ from onmanifold.fidelity import (
 )
 from onmanifold.geometry import locate, measure_decoder_error
 from onmanifold.initial_points import InitialPoints
+from onmanifold.numpy_operator import from_numpy
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
+    Linear,
     Linearization,
     OperatorLike,
     OutsideDomain,
@@ -88,6 +90,7 @@ __all__ = [
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
+    "Linear",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
@@ -113,6 +116,7 @@ __all__ = [
     "as_operator",
     "build_problem",
     "dataset_names",
+    "from_numpy",
     "linearize",
     "load_dataset",
     "load_operator",
