@@ -47,7 +47,12 @@ from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.linearization import EITLinearization
 from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
-from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
+from onmanifold.operators.eit.measurements.files import (
+    frames_of,
+    read_frames,
+    read_measurement,
+    save_measurement,
+)
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import fit_noise, noise_std
 from onmanifold.operators.eit.mesh.files import read_mesh
@@ -56,6 +61,7 @@ from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import electrode_edges, polar_mesh, with_electrode_edges
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.presets import NamedProtocol, named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
 from onmanifold.operators.eit.operator import EIT
@@ -98,12 +104,16 @@ __all__ = [
     "Engine",
     "Fields",
     "ForwardModel",
+    "NamedProtocol",
     "Protocol",
+    "named_protocol",
     # measurements
     "Measurement",
     "approximation_error_fidelity",
     "fit_noise",
+    "frames_of",
     "noise_std",
+    "read_frames",
     "read_measurement",
     "save_measurement",
     # channels
