@@ -64,6 +64,7 @@ from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.presets import NamedProtocol, named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
+from onmanifold.operators.eit.one_step import one_step
 from onmanifold.operators.eit.operator import EIT
 from onmanifold.operators.eit.options import from_options
 from onmanifold.operators.eit.plot import plot_eit
@@ -73,6 +74,7 @@ __all__ = [
     "EIT",
     "EITLinearization",
     "from_options",
+    "one_step",
     "plot_eit",
     # conductivity maps
     "Affine",

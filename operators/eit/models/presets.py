@@ -124,8 +124,8 @@ def convention(name: str) -> Convention:
     """What the name of a protocol says.
 
     Names, where N is the number of electrodes and K one of electrodes between the driven ones. N may be
-    left out: from 8 on, the number of voltages tells it. Voltages come injection after injection, in each from the first pattern on; with ``-rotated``
-    from the injection's own pair on.
+    left out: from 8 on, the number of voltages tells it. Voltages come injection after injection, in each
+    from the first pattern on; with ``-rotated`` from the injection's own pair on.
 
     - ``adjacentN``, ``oppositeN``, ``skip-K-N``: as :meth:`Protocol.adjacent` has them, current from n to
       n + 1, voltages ``U_m - U_m+1``; the first electrode at 3 o'clock, counterclockwise.
