@@ -23,6 +23,7 @@ from onmanifold.operators.eit.calibration.tank import (
     calibrate_tank,
     homogeneous_voltages,
 )
+from onmanifold.operators.eit.channels.convention import check_convention
 from onmanifold.operators.eit.channels.flags import ChannelReport, flag_channels
 from onmanifold.operators.eit.channels.plausibility import (
     Implausible,
@@ -123,6 +124,7 @@ __all__ = [
     "Implausible",
     "Reciprocity",
     "check_against",
+    "check_convention",
     "check_reference",
     "flag_channels",
     "reciprocity",
