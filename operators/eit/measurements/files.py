@@ -261,8 +261,9 @@ def _text_protocol(
     ]
     if own and not all(p.is_file() for p in paths):
         raise InputError(
-            f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
-            f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
+            f"{file} holds voltages only: pass protocol= (a name such as 'pyeit16'; --protocol on the "
+            "command line), or injections= and patterns= (tables with a row for each electrode), or put "
+            f"{paths[0].name} and {paths[1].name} beside it"
         )
     tables = [read_table(p, decimal) for p in paths]
     mask = _beside(file, "measured")
@@ -278,7 +279,10 @@ def _read_npy(file: Path, protocol: Given | None) -> _Content:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     if protocol is None:
-        raise InputError(f"{file} holds voltages only: pass protocol=")
+        raise InputError(
+            f"{file} holds voltages only: pass protocol= (a name such as 'pyeit16'; --protocol on the "
+            "command line)"
+        )
     try:
         values = np.load(file, allow_pickle=False)
     except Exception as error:  # a damaged file fails in many ways

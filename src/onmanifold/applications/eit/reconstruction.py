@@ -255,7 +255,7 @@ class _Problem:
             "std": ratio.std(0).numpy(),
             "p_value": float(found.p_value[0]),
             "contrast": _contrasts(x, found) if scene else {},
-            "drift": _moments((x[:, 2] if scene else x[:, 2]).mean((1, 2)).exp()),
+            "drift": _moments(x[:, 2].mean((1, 2)).exp()),
             "counts": dict(count_probabilities(found)[0]) if scene else {},
         }
 
