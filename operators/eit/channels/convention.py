@@ -53,7 +53,7 @@ def check_convention(tank: Tank, given: NamedProtocol, measurement: Measurement,
         >>> check_convention(tank, pyeit, frames_of(values, pyeit)[0], "ref.csv")
         >>> check_convention(tank, pyeit, frames_of(-values, pyeit)[0], "ref.csv")
         Traceback (most recent call last):
-        onmanifold.errors.InputError: ref.csv: its voltages have the other sign than protocol pyeit with 16...
+        onmanifold.errors.InputError: ref.csv: its voltages have the other sign than protocol pyeit16...
     """
     count, values = tank.electrodes, _in_file_order(given, measurement)
     mean_free = Protocol(np.eye(count) - 1 / count, np.eye(count))

@@ -22,7 +22,7 @@ KNOWN = (
 _FEWEST, _MOST = 8, 256  # electrodes that are tried where their number is not said
 _NAME = re.compile(
     r"(?:(?P<by>pyeit|eidors)-?)?(?P<drive>adjacent|opposite|skip-?(?P<skip>\d+))?"
-    r"(?:-?(?P<electrodes>\d+))?(?P<rotated>-rotated)?"
+    r"(?:-?(?P<electrodes>\d+))?"
 )
 _PAIR = r"(\[\s*-?\d+[\s,]+-?\d+\s*\]|\{(?:ad|op)\})"
 _EIDORS = re.compile(rf"{_PAIR}\s*,\s*{_PAIR}(?P<options>(?:\s*,\s*\w+)*)")
@@ -34,7 +34,7 @@ class NamedProtocol:
     """A protocol, and where files that are said to be of it have each voltage.
 
     Attributes:
-        name: with the number of electrodes.
+        name: with the number of electrodes, as :func:`convention` reads it.
         protocol: injections and patterns.
         order: where in a file's row each of the measured voltages is, ``(K,)``; ``None``: in their order.
         first_angle: where its models have the first electrode, degrees.
@@ -53,7 +53,7 @@ class Convention:
     """What a name says of a protocol, whatever the number of electrodes.
 
     Attributes:
-        name: as it was given, without a number of electrodes.
+        name: with ``#`` where the number of electrodes goes.
         drive: electrodes of the first injection that the current enters and leaves; the next injection
             is one electrode further, and so on around. ``None`` for the opposite one.
         measure: electrodes of the first pattern whose potentials count as positive and negative.
@@ -110,8 +110,9 @@ class Convention:
             drop_driven=not driven,
         )
         order = _rotated(protocol) if self.rotated else None
-        name = f"{self.name} with {count} electrodes"
-        return NamedProtocol(name, protocol, order, self.first_angle, self.clockwise)
+        return NamedProtocol(
+            self.name.replace("#", str(count)), protocol, order, self.first_angle, self.clockwise
+        )
 
     @staticmethod
     def _pair(pair: tuple[int | None, int | None], electrodes: int) -> tuple[int, int]:
@@ -143,14 +144,17 @@ def convention(name: str) -> Convention:
         >>> found.protocol.electrodes, found.protocol.shape
         (16, (208,))
         >>> [p.name for p in convention("[0 8],[0 1]").fitting((192, 50))]
-        ['[0 8],[0 1] with 16 electrodes']
+        ['[0 8],[0 1],16']
     """
     if not isinstance(name, str):
         raise InputTypeError(f"protocol has to be a name or a Protocol, got {name!r}")
     text = name.strip().lower()
     if match := _EIDORS.fullmatch(text):
         return _of_eidors(text, match)
-    match = _NAME.fullmatch(text)
+    rotated = (
+        "-rotated" if "-rotated" in text else ""
+    )  # before the number of electrodes, or after it
+    match = _NAME.fullmatch(text.replace("-rotated", "", 1))
     if match is None or not (match["by"] or match["drive"]):
         raise InputError(f"unknown protocol {name!r}; names are such as {KNOWN}")
     last = {"adjacent": 1, "opposite": None, None: 1}.get(
@@ -158,12 +162,13 @@ def convention(name: str) -> Convention:
     )
     short = "-".join(part for part in (match["by"], match["drive"]) if part)
     own = Convention(
-        short + (match["rotated"] or ""),
+        short + ("-#" if match["skip"] else "#") + rotated,
         drive=(0, last),
         electrodes=int(match["electrodes"]) if match["electrodes"] else None,
-        rotated=bool(match["rotated"]),
+        rotated=bool(rotated),
         half=last is None and not match["by"],
     )
+    # what pyEIT and EIDORS measure is the same: both signs of the one are the other's
     if match["by"] == "pyeit":
         return replace(own, measure=(1, 0), first_angle=180.0, clockwise=True)
     if match["by"] == "eidors":
@@ -220,8 +225,9 @@ def _of_eidors(text: str, match: re.Match[str]) -> Convention:
         raise InputError(f"protocol {text}: unknown {unknown[0]}; known: {', '.join(_OPTIONS)}")
     drive, measure = (_offsets(match[k]) for k in (1, 2))
     driven = True if "meas_current" in options else None
+    words = [match[1], match[2], "#", *(word for word in options if not word.isdigit())]
     return Convention(
-        text,
+        ",".join(words),
         drive=drive[::-1],
         measure=measure,
         electrodes=numbers[0] if numbers else None,

@@ -83,6 +83,9 @@ def measure(
 
     Raises:
         ValueError: voltages that cannot be used.
+
+    Warns:
+        Implausible: of bad channels, or of another tank; also in ``notes``.
     """
     read = _Reader(protocol, check_number(factor, "factor", low=-1e9), variable, decimal)
     known, name = [], ""
@@ -108,6 +111,8 @@ def measure(
             for k, frame in enumerate(frames)
         )
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is Implausible))
+    for note in notes:
+        warnings.warn(note, Implausible, stacklevel=3)
     calibrated = _calibrated(body, mean, empty=reference is not None)
     if len(known) >= _NOISY:
         calibrated = replace(calibrated, noise=fit_noise(*known))

@@ -138,6 +138,7 @@ def reconstruct(
         ValueError: voltages of another protocol, order, sign or unit than said; the message says which.
 
     Warns:
+        Implausible: of bad channels, or of another tank than said.
         InconsistentWarning: a frame is inconsistent with the best image that was found.
 
     Example:
@@ -148,7 +149,16 @@ def reconstruct(
         ((64, 64), True)
     """
     measured = measure(reference, data, protocol, **options)
-    return Reconstruction(measured, tuple(reconstruct_frames(measured, prior, absolute, seed)))
+    found = Reconstruction(measured, tuple(reconstruct_frames(measured, prior, absolute, seed)))
+    if not found.consistent:
+        bad = [str(k) for k, frame in enumerate(found.frames) if not frame.consistent]
+        warnings.warn(
+            f"frames {', '.join(bad)} (from 0) are inconsistent with the best image that was found; do not "
+            "rely on them",
+            InconsistentWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def reconstruct_frames(
