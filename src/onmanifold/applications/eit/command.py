@@ -109,7 +109,8 @@ def eit(
     files = files_of(found, settings, format)
     write_folder(output, files)
     report(found)
-    print(f"written to {output}: {', '.join(_short(list(files)))}")
+    shown = [name for name in files if not name.endswith(".npy")]
+    print(f"written to {output}: {', '.join(_short(shown))} and the images as .npy")
     if not found.consistent:
         raise typer.Exit(INCONSISTENT)
 
@@ -185,8 +186,8 @@ def _plain(value: Any) -> Any:
 
 
 def _short(names: list[str]) -> list[str]:
-    """At most eight names."""
-    return names if len(names) <= 8 else [*names[:7], f"... ({len(names)} files)"]
+    """At most three names: the first ones and the last one."""
+    return names if len(names) <= 3 else [*names[:2], "...", names[-1]]
 
 
 def report(found: Reconstruction) -> None:

@@ -97,8 +97,12 @@ class Reconstruction:
 
     @property
     def background(self) -> float:
-        """Conductivity of the tank without objects, in the unit of currents over voltages."""
-        return self.measured.tank.background
+        """Conductivity of the tank without objects (times its depth), S for currents in A.
+
+        Of currents that are on average as large as they are said to be.
+        """
+        currents = self.measured.tank.calibration.values.currents
+        return self.measured.tank.background / exp(float(currents.mean()))
 
     @property
     def consistent(self) -> bool:
