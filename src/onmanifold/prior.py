@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -285,7 +285,15 @@ def require_prior(prior: object) -> None:
 
 def charts_overlap(prior: ManifoldPrior) -> bool:
     """Whether a descent may pass from one chart to another."""
-    return prior.num_charts > 1 and not isinstance(prior, ReachedByJumps)
+    return prior.num_charts > 1 and not has_jumps(prior)
+
+
+def has_jumps(prior: object) -> TypeGuard[ReachedByJumps]:
+    """Whether a prior is :class:`ReachedByJumps`.
+
+    ``isinstance`` looks at the class alone: a prior around another one has ``jumps`` where that one has.
+    """
+    return callable(getattr(prior, "jumps", None))
 
 
 def pad_to(value: Tensor, *sizes: int) -> Tensor:

@@ -23,7 +23,7 @@ from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.linear import ray_reductions
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
-from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
+from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps, has_jumps
 from onmanifold.solution import Solution
 from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
@@ -84,7 +84,7 @@ def find_posterior(
         solution = solve(operator, measurement, prior, **options)
     if Status.INTERRUPTED in solution.status:
         raise KeyboardInterrupt
-    if isinstance(prior, ReachedByJumps):
+    if has_jumps(prior):
         return explore(solution, patience=patience, slack=slack)
     return laplace(solution)
 
@@ -138,7 +138,7 @@ def explore(
         tensor([True])
     """
     problem = problem_of(solution)
-    if not isinstance(problem.prior, ReachedByJumps):
+    if not has_jumps(problem.prior):
         raise InputTypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"

@@ -38,7 +38,7 @@ def figure_of(found: Reconstruction, frame: int = 0) -> Figure:
     for axis, (title, image, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         drawn = draw_image(axis, tank, image, ~np.isnan(image), **scale)
         _number(axis, tank)
-        axis.set_title(title)
+        axis.set_title(title, pad=16)  # above the electrodes' numbers
         figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.8)
     figure.suptitle(_headline(found, frame), color=_colour(shown), fontsize=10)
     return figure

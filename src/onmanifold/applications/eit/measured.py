@@ -39,6 +39,7 @@ Voltages = str | Path | Any
 _LONGEST = (
     0.04  # edge inside the mesh, radii: images change by less than their uncertainty below it
 )
+_CONTACT = 1e-5  # contact impedance, times radius over conductivity: good contact
 _NOISY = 5  # frames of the reference from which its noise is found
 
 
@@ -113,6 +114,8 @@ def measure(
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is Implausible))
     for note in notes:
         warnings.warn(note, Implausible, stacklevel=3)
+    if tank is None:
+        body = replace(body, contact_impedance=_CONTACT * radius / _conductivity(body, mean))
     calibrated = _calibrated(body, mean, empty=reference is not None)
     if len(known) >= _NOISY:
         calibrated = replace(calibrated, noise=fit_noise(*known))
@@ -197,7 +200,18 @@ def _tank(
         width=180 / count if width is None else width,
         first_angle=usual.first_angle if first_angle is None else first_angle,
         clockwise=usual.clockwise if clockwise is None else clockwise,
+        contact_impedance=_CONTACT * radius,
     )
+
+
+def _conductivity(tank: Tank, reference: Measurement) -> float:
+    """About that of the tank; any positive number where voltages have another sign."""
+    model = homogeneous_voltages(tank, reference.protocol, 1.0)
+    model, voltages = (
+        torch.where(reference.mask, v, 0.0).flatten() for v in (model, reference.voltages)
+    )
+    ratio = float((model @ voltages) / (model @ model))
+    return 1 / abs(ratio) if ratio else 1.0
 
 
 def _driven(frames: list[Measurement], current: float) -> list[Measurement]:
@@ -228,13 +242,9 @@ def _check(
     """Refuse another order, sign or unit than said; warn of bad channels and of another tank."""
     if given is not None:
         check_convention(tank, given, reference, name)
-    expected = homogeneous_voltages(tank, reference.protocol, conductivity or 1.0)
     if conductivity is None:  # then any unit will do: the conductivity is in the same one
-        model, voltages = (
-            torch.where(reference.mask, v, 0.0).flatten() for v in (expected, reference.voltages)
-        )
-        ratio = float((model @ voltages) / (model @ model))
-        expected = expected * (abs(ratio) if ratio else 1.0)
+        conductivity = _conductivity(tank, reference)
+    expected = homogeneous_voltages(tank, reference.protocol, conductivity)
     with warnings.catch_warnings():
         if not empty:  # objects in it are no surprise
             warnings.filterwarnings("ignore", ".*a homogeneous model of the tank", Implausible)
