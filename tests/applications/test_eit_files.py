@@ -139,6 +139,12 @@ def test_absolute_with_and_without_a_reference(voltages):
         assert centre_of(found.frames[0].linear) == pytest.approx(PLACE, abs=0.2)
 
 
+def test_several_frames_of_the_reference_tell_the_noise(voltages):
+    noise = 1e-3 * np.random.default_rng(0).normal(size=(12, 208))
+    found = application.measure(voltages[:1] * (1 + noise), voltages[1:], "pyeit16")
+    assert found.tank.noise[0] == pytest.approx(1e-3, rel=0.3)
+
+
 def test_inconsistent_voltages_are_marked(files, voltages, prior):
     noise = np.random.default_rng(0).normal(size=voltages[1:].shape)
     np.savetxt("odd.csv", voltages[1:] * (1 + 0.3 * noise), delimiter=",")

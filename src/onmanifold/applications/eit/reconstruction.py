@@ -146,7 +146,7 @@ def reconstruct(
         InconsistentWarning: a frame is inconsistent with the best image that was found.
 
     Example:
-        >>> from onmanifold.operators.eit import homogeneous_voltages
+        >>> from onmanifold.operators.eit import Tank, homogeneous_voltages
         >>> empty = homogeneous_voltages(Tank(electrodes=8, width=22), Protocol.adjacent(8), 1.0)
         >>> found = reconstruct(empty, 1.01 * empty, Protocol.adjacent(8), prior=None)
         >>> found.frames[0].linear.shape, bool(abs(np.log(found.background)) < 0.2)
