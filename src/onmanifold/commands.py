@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from onmanifold.fidelity import Fidelity
+    from onmanifold.operator import ForwardOperator
     from onmanifold.prior import ManifoldPrior
     from onmanifold.solution import Solution
 
@@ -123,7 +124,7 @@ def solve(
     forward = plugins.load_operator(operator, manifold.x_shape, **options)
     if isinstance(forward, nn.Module):
         forward = forward.to(manifold.device)
-    y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
+    y, mask = _measurement(measurement, key, forward, manifold, nan_is_missing)
     fidelity = _fidelity(noise, df, mask)
     stop = None
     if steps is not None:
@@ -202,7 +203,7 @@ def _device(name: str) -> str:
 
 
 def _measurement(
-    path: Path, key: str | None, y_shape: tuple[int, ...], prior: ManifoldPrior, nan: bool
+    path: Path, key: str | None, operator: ForwardOperator, prior: ManifoldPrior, nan: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The measurement as a batch, and which of its entries are there (``None``: all)."""
     import torch
@@ -210,7 +211,11 @@ def _measurement(
     from onmanifold.arrays import read_array
     from onmanifold.tensors import as_real
 
-    array = _batch(path, read_array(path, key), y_shape)
+    recorded = getattr(operator, "as_measurement", None)  # such as complex k-space
+    array = read_array(path, key, complex_too=recorded is not None)
+    if recorded is not None and array.dtype.kind == "c":
+        array = recorded(array).numpy()
+    array = _batch(path, array, tuple(operator.y_shape))
     y = as_real(array, str(path), dtype=prior.dtype).to(prior.device)
     missing = torch.isnan(y)
     if not bool(missing.any()):

@@ -15,7 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from itertools import chain
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -237,7 +238,7 @@ class ManifoldPrior(nn.Module, ABC):
 
     def _example(self) -> Tensor:
         """A tensor of the prior's dtype and device."""
-        floats = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        floats = (t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
         return next(floats, torch.empty(0))
 
     def active(self, chart: Tensor) -> Tensor:
@@ -288,7 +289,7 @@ def charts_overlap(prior: ManifoldPrior) -> bool:
     return prior.num_charts > 1 and not has_jumps(prior)
 
 
-def has_jumps(prior: object) -> TypeGuard[ReachedByJumps]:
+def has_jumps(prior: object) -> bool:
     """Whether a prior is :class:`ReachedByJumps`.
 
     ``isinstance`` looks at the class alone: a prior around another one has ``jumps`` where that one has.

@@ -8,6 +8,7 @@ with the members of :class:`Fidelity`, or a function of ``p`` and ``y``, works a
 from onmanifold.fidelity.correlated import CorrelatedGaussian
 from onmanifold.fidelity.function import FunctionFidelity, as_fidelity
 from onmanifold.fidelity.independent import Gaussian, StudentT
+from onmanifold.fidelity.joint import Joint
 from onmanifold.fidelity.poisson import Poisson
 from onmanifold.fidelity.protocol import Fidelity, p_value
 
@@ -16,6 +17,7 @@ __all__ = [
     "Fidelity",
     "FunctionFidelity",
     "Gaussian",
+    "Joint",
     "Poisson",
     "StudentT",
     "as_fidelity",

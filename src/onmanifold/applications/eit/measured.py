@@ -254,6 +254,6 @@ def _check(
 def _calibrated(tank: Tank, reference: Measurement, empty: bool) -> CalibratedTank:
     if empty:
         return calibrate_tank(tank, reference, _LONGEST)
-    mesh = assemble(fine_at_wall(tank, _LONGEST))
+    mesh, coarse = (assemble(fine_at_wall(tank, edge)) for edge in (_LONGEST, 2 * _LONGEST))
     found = calibrate(tank, reference, mesh=mesh, fit=("conductivity",))
-    return CalibratedTank(reference, found, mesh, flag_channels(reference).bad)
+    return CalibratedTank(reference, found, mesh, coarse, flag_channels(reference).bad)

@@ -234,7 +234,7 @@ class _Problem:
     def linear(self) -> tuple[Array, Array]:
         """The image of one linear step, and its standard deviation."""
         log_ratio = Exponential(self.tank.background)
-        operator = self.tank.operator(log_ratio, (1, _SIZE, _SIZE), self.absolute)
+        operator = self.tank.operator(log_ratio, (1, _SIZE, _SIZE), absolute=self.absolute)
         found = one_step(operator, self.y()[None], self.fidelity)
         outside = ~operator.inside
         mean, std = (x[0, 0].masked_fill(outside, torch.nan) for x in (found.mean, found.std))
@@ -254,12 +254,15 @@ class _Problem:
                 free=("resistive", "background", "conductive"),
             )
         )
-        operator = self.tank.operator(material, prior.x_shape, self.absolute)
+        operator, draft = (
+            self.tank.operator(material, prior.x_shape, absolute=self.absolute, coarse=coarse)
+            for coarse in (False, True)
+        )
         y = self.y().to(prior.dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentWarning)  # the frame says it
             if scene:
-                found = tank_posterior(operator, y, self.fidelity, prior, seed)
+                found = tank_posterior(operator, y, self.fidelity, prior, seed, draft=draft)
             else:
                 found = find_posterior(operator, y[None], prior, fidelity=self.fidelity, seed=seed)
         x = found.x(_SAMPLES, seed)[0].double()

@@ -22,6 +22,7 @@ from onmanifold.applications.tanks.reconstruction import (
     class_probabilities,
     describe,
     reconstruct,
+    tank_operators,
     tank_posterior,
     tank_prior,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "read_cases",
     "reconstruct",
     "single_objects",
+    "tank_operators",
     "tank_posterior",
     "tank_prior",
 ]
