@@ -25,67 +25,77 @@ _FORMATS = ("png", "svg")
 _NO_PRIOR = "none"
 
 
-def eit(
-    reference: Annotated[
-        Path, typer.Argument(help="Voltages without objects; with --absolute they may be the data.")
-    ],
-    data: Annotated[
-        Path | None, typer.Argument(help="Voltages with objects; several frames make a film.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for figures, numbers and arrays.")] = Path(
-        "eit-images"
+Reference = Annotated[
+    Path, typer.Argument(help="Voltages without objects; with --absolute they may be the data.")
+]
+Data = Annotated[
+    Path | None, typer.Argument(help="Voltages with objects; several frames make a film.")
+]
+Output = Annotated[Path, typer.Option(help="Folder for figures, numbers and arrays.")]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        help="adjacent16, pyeit16, pyeit-opposite, eidors-skip-2, ...-rotated, '[0 1],[0 1]'; none: the "
+        "file's own."
     ),
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="adjacent16, pyeit16, pyeit-opposite, eidors-skip-2, ...-rotated, '[0 1],[0 1]'; none: the "
-            "file's own."
-        ),
-    ] = None,
-    prior: Annotated[
-        str, typer.Option(help="scene, tank, a prior's folder; none: the linear image alone.")
-    ] = "scene",
-    absolute: Annotated[
-        bool, typer.Option("--absolute", help="Model the voltages, not their difference.")
-    ] = False,
-    radius: Annotated[float, typer.Option(help="Of the tank, m.")] = 1.0,
-    width: Annotated[
-        float | None, typer.Option(help="Of an electrode, degrees; default: half of the spacing.")
-    ] = None,
-    first_angle: Annotated[
-        float | None, typer.Option(help="Of the first electrode, degrees from 3 o'clock.")
-    ] = None,
-    clockwise: Annotated[
-        bool | None,
-        typer.Option("--clockwise/--counterclockwise", help="How electrodes are numbered."),
-    ] = None,
-    current: Annotated[float, typer.Option(help="Driven, A.")] = 1.0,
-    factor: Annotated[
-        float,
-        typer.Option(help="Voltages are multiplied by it: 0.001 for mV, -1 for the other sign."),
-    ] = 1.0,
-    conductivity: Annotated[
-        float | None, typer.Option(help="Of the empty tank, S/m times depth: checks the units.")
-    ] = None,
-    variable: Annotated[str | None, typer.Option(help="Name in a .mat or .npz file.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal sign of text files: , or .")] = None,
-    format: Annotated[str, typer.Option(help="Of figures: png or svg.")] = "png",
-    seed: Annotated[int, typer.Option(help="Of initial points and samples.")] = 0,
-) -> None:
-    """Image voltages from files: a linear image, the prior's, its uncertainty, and a p-value.
+]
+Prior = Annotated[
+    str, typer.Option(help="scene, tank, a prior's folder; none: the linear image alone.")
+]
+Absolute = Annotated[
+    bool, typer.Option("--absolute", help="Model the voltages, not their difference.")
+]
+Radius = Annotated[float, typer.Option(help="Of the tank, m.")]
+Width = Annotated[
+    float | None, typer.Option(help="Of an electrode, degrees; default: half of the spacing.")
+]
+FirstAngle = Annotated[
+    float | None, typer.Option(help="Of the first electrode, degrees from 3 o'clock.")
+]
+Clockwise = Annotated[
+    bool | None,
+    typer.Option("--clockwise/--counterclockwise", help="How electrodes are numbered."),
+]
+Current = Annotated[float, typer.Option(help="Driven, A.")]
+Factor = Annotated[
+    float, typer.Option(help="Voltages are multiplied by it: 0.001 for mV, -1 for the other sign.")
+]
+Conductivity = Annotated[
+    float | None, typer.Option(help="Of the empty tank, S/m times depth: checks the units.")
+]
+Variable = Annotated[str | None, typer.Option(help="Name in a .mat or .npz file.")]
+Decimal = Annotated[str | None, typer.Option(help="Decimal sign of text files: , or .")]
+Format = Annotated[str, typer.Option(help="Of figures: png or svg.")]
+Seed = Annotated[int, typer.Option(help="Of initial points and samples.")]
 
-    CSV (also with decimal commas), .mat, .npy and .npz files; one measurement or a time series, a frame in
-    each row or column. The exit code is 3 if some frame is inconsistent with the best image that was
-    found: do not rely on it.
+
+def eit(
+    reference: Reference,
+    data: Data = None,
+    output: Output = Path("eit-images"),
+    protocol: ProtocolName = None,
+    prior: Prior = "scene",
+    absolute: Absolute = False,
+    radius: Radius = 1.0,
+    width: Width = None,
+    first_angle: FirstAngle = None,
+    clockwise: Clockwise = None,
+    current: Current = 1.0,
+    factor: Factor = 1.0,
+    conductivity: Conductivity = None,
+    variable: Variable = None,
+    decimal: Decimal = None,
+    format: Format = "png",
+    seed: Seed = 0,
+) -> None:
+    """Image voltages in files: a linear image, the prior's, its uncertainty, a p-value.
+
+    CSV (also with decimal commas), .mat, .npy and .npz files; one measurement,
+    or a time series with a frame in each row or column. The exit code is 3 if
+    some frame is inconsistent with its best image: do not rely on it.
     """
     settings = dict(locals())
-    if format not in _FORMATS:
-        raise InputError(f"--format is {' or '.join(_FORMATS)}, got {format!r}")
-    if data is None and not absolute:
-        raise InputError(
-            f"expected two files, REFERENCE without objects and DATA, got {reference} alone; without a "
-            "reference: --absolute"
-        )
+    _check(reference, data, absolute, format)
     check_folder(output)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are among the notes
@@ -113,6 +123,16 @@ def eit(
     print(f"written to {output}: {', '.join(_short(shown))} and the images as .npy")
     if not found.consistent:
         raise typer.Exit(INCONSISTENT)
+
+
+def _check(reference: Path, data: Path | None, absolute: bool, format: str) -> None:
+    if format not in _FORMATS:
+        raise InputError(f"--format is {' or '.join(_FORMATS)}, got {format!r}")
+    if data is None and not absolute:
+        raise InputError(
+            f"expected two files, REFERENCE without objects and DATA, got {reference} alone; without a "
+            "reference: --absolute"
+        )
 
 
 def _imaged(measured: Measured, prior: str | None, absolute: bool, seed: int) -> Reconstruction:
