@@ -136,9 +136,10 @@ def _check(reference: Path, data: Path | None, absolute: bool, format: str) -> N
 
 
 def _imaged(measured: Measured, prior: str | None, absolute: bool, seed: int) -> Reconstruction:
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, console=Console(stderr=True)) as progress:
         frames = reconstruct_frames(measured, prior, absolute, seed)
         task = progress.track(frames, len(measured.frames), description="frames")
         return Reconstruction(measured, tuple(task))
