@@ -1,4 +1,4 @@
-"""EIT of a body of your own shape: outline, electrodes, calibration, an image from one Jacobian.
+"""EIT of a body of your own shape: outline, electrodes, calibration, an image by one linear step.
 
 Run ``python examples/eit_body.py [OUTPUT.png]``; it needs gmsh and dolfinx.
 """
@@ -14,10 +14,13 @@ from onmanifold import simulate
 from onmanifold.operators.eit import (
     EIT,
     BoundaryCurve,
+    Exponential,
     Measurement,
     Protocol,
+    approximation_error_fidelity,
     calibrate,
     generate_mesh,
+    one_step,
     plot_eit,
 )
 
@@ -51,26 +54,31 @@ mesh = generate_mesh(chest)
 calibration = calibrate(chest, Measurement.from_values(protocol, before), mesh=mesh, std=noise)
 print(calibration.summary())
 
-# one linear step: a sum of Gaussians of 2 cm that fits the change of the voltages (Tikhonov)
-eit = EIT(calibration.geometry, protocol, shape, mesh=mesh)
-background = torch.full((1, *shape), calibration.values.conductivity, dtype=torch.float64)
-jacobian = eit.cell_jacobian(background)[0] * calibration.values.conductivity  # by logarithms
-d = eit.engine.discretization
-places = torch.from_numpy(d.points[d.cells].mean(axis=1))
-bumps = torch.exp(-(torch.cdist(places, places[::8]) ** 2) / (2 * 0.02**2))
-basis = jacobian @ bumps
-weight = 1e-5 * torch.linalg.matrix_norm(basis, 2) ** 2
-gram = basis @ basis.T + weight * torch.eye(len(basis), dtype=torch.float64)
-logarithm = bumps @ (basis.T @ torch.linalg.solve(gram, after - before))
-change = calibration.values.conductivity * (logarithm.exp() - 1)
+# one linear step from the calibrated body, by differences to the body without air
+conductivity = calibration.values.conductivity
+eit = EIT(
+    calibration.geometry,
+    protocol,
+    shape,
+    conductivity=Exponential(conductivity),
+    mesh=mesh,
+    reference=before,
+)
+difference = Measurement.from_values(protocol, after - before)
+fidelity = approximation_error_fidelity(
+    difference, torch.full_like(before, noise)
+)  # of linearity, too
+logarithm = one_step(eit, after[None], fidelity, inside=eit.inside, length=0.14).mean
+change = eit.cell_conductivity(logarithm)[0] - conductivity
 
 figure = Figure(figsize=(11, 4), layout="tight")
 axes = figure.subplots(1, 2)
 plot_eit(real, laboratory.engine.discretization, laboratory.cell_conductivity(filled)[0], axes[0])
 plot_eit(chest, mesh, change, axes[1])
 axes[0].set_title("truth")
-axes[1].set_title("change, from one Jacobian")
+axes[1].set_title("change, by one linear step")
 figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "body.png", dpi=100)
+places = torch.from_numpy(mesh.points[mesh.cells].mean(axis=1))
 inside = ((places[:, 0].abs() - 0.075) / 0.045) ** 2 + ((places[:, 1] - 0.01) / 0.06) ** 2 < 0.5
 lung, elsewhere = float(change[inside].mean()), float(change[~inside].mean())
 print(f"change of the conductivity in the lungs {lung:.3f} S/m, elsewhere {elsewhere:.3f} S/m")

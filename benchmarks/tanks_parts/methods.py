@@ -24,12 +24,11 @@ from onmanifold import (
 )
 from onmanifold.applications.tanks import (
     describe,
-    linear_image,
     tank_operators,
     tank_posterior,
     tank_prior,
 )
-from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc
+from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc, one_step
 from onmanifold.posterior import Laplace
 from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
@@ -104,9 +103,10 @@ def linear(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -
     but found for each measurement, as the value under which its voltages are likeliest.
     """
     operator = tank.operator(saturating(tank.background), X_SHAPE)
+    found = one_step(operator, measurement.voltages.flatten()[None], fidelity)
     mean, std = (
-        interpolate(image[None, None], (ktc.SIZE, ktc.SIZE), mode="bilinear")[0, 0].numpy()
-        for image in linear_image(operator, measurement.voltages.flatten(), fidelity)
+        interpolate(image, (ktc.SIZE, ktc.SIZE), mode="bilinear")[0, 0].numpy()
+        for image in (found.mean, found.std)
     )
     limits = np.array([-np.inf, *threshold_multiotsu(mean, classes=3), np.inf])
     water = np.bincount(np.digitize(mean, limits[1:3]).ravel()).argmax()  # the largest class

@@ -23,6 +23,7 @@ from onmanifold.operators.eit.calibration.tank import (
     calibrate_tank,
     homogeneous_voltages,
 )
+from onmanifold.operators.eit.channels.convention import check_convention
 from onmanifold.operators.eit.channels.flags import ChannelReport, flag_channels
 from onmanifold.operators.eit.channels.plausibility import (
     Implausible,
@@ -47,7 +48,12 @@ from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.linearization import EITLinearization
 from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
-from onmanifold.operators.eit.measurements.files import read_measurement, save_measurement
+from onmanifold.operators.eit.measurements.files import (
+    frames_of,
+    read_frames,
+    read_measurement,
+    save_measurement,
+)
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import fit_noise, noise_std
 from onmanifold.operators.eit.mesh.files import read_mesh
@@ -56,8 +62,10 @@ from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import electrode_edges, polar_mesh, with_electrode_edges
 from onmanifold.operators.eit.models.continuum import Continuum
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
+from onmanifold.operators.eit.models.presets import NamedProtocol, named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
+from onmanifold.operators.eit.one_step import one_step
 from onmanifold.operators.eit.operator import EIT
 from onmanifold.operators.eit.options import from_options
 from onmanifold.operators.eit.plot import plot_eit
@@ -67,6 +75,7 @@ __all__ = [
     "EIT",
     "EITLinearization",
     "from_options",
+    "one_step",
     "plot_eit",
     # conductivity maps
     "Affine",
@@ -98,12 +107,16 @@ __all__ = [
     "Engine",
     "Fields",
     "ForwardModel",
+    "NamedProtocol",
     "Protocol",
+    "named_protocol",
     # measurements
     "Measurement",
     "approximation_error_fidelity",
     "fit_noise",
+    "frames_of",
     "noise_std",
+    "read_frames",
     "read_measurement",
     "save_measurement",
     # channels
@@ -111,6 +124,7 @@ __all__ = [
     "Implausible",
     "Reciprocity",
     "check_against",
+    "check_convention",
     "check_reference",
     "flag_channels",
     "reciprocity",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operators.eit.arguments import check_flag
 
 MATERIALS = ("resistive", "background", "conductive")
 
@@ -219,34 +220,51 @@ class Inclusions:
     conductivity is linear in p, resistivity in q, about as pixels that objects cover in part act on the
     currents around them. ``Scene`` makes the masks, ``MeasurementParameters(scene, [std])`` adds the drift.
 
+    Where contrasts are not known, ``free=True``: two further channels, constant images u and v, are
+    estimated along. The logarithm of the objects' conductivity, relative to water, is ``exp(u)`` and
+    ``exp(v)`` times what a and b say: ``(1 - a) ** exp(u)`` for ``1 - a``, so that no sign changes.
+
     Attributes:
         background: conductivity of the water, S/m.
         resistive: a in [0, 1): objects conduct ``1 - a`` times as well as water.
         conductive: b in [0, 1): objects conduct ``1 / (1 - b)`` times as well as water.
+        free: whether the contrasts are unknown.
 
     Example:
         >>> Inclusions(0.8)(torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
         tensor([0.8000, 0.0040])
+        >>> twice = torch.tensor([[1.0], [0.0], [0.0], [math.log(2.0)], [0.0]])
+        >>> Inclusions(1.0, 0.5, 0.5, free=True)(twice)
+        tensor([0.2500])
     """
 
     background: float = 1.0
     resistive: float = 0.995
     conductive: float = 0.99
+    free: bool = False
 
-    channels = 3
     masks = 2
 
     def __post_init__(self) -> None:
         _require_positive(self, "background")
         _require_numbers(self, "resistive", "conductive")
+        check_field(self, "free", check_flag)
         for name in ("resistive", "conductive"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Inclusions takes {name} in [0, 1), got {getattr(self, name)}")
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of ``x``: two masks, the drift, and a parameter for each free contrast."""
+        return 5 if self.free else 3
+
     def __call__(self, x: Tensor) -> Tensor:
-        p, q, t = x.unbind(-2)
+        p, q, t, *contrasts = x.unbind(-2)
+        a, b = (torch.full_like(t, k) for k in (self.resistive, self.conductive))
+        if self.free:
+            a, b = (1 - (1 - k) ** w.exp() for k, w in zip((a, b), contrasts, strict=True))
         water = self.background * t.exp()
-        return water * (1 - self.resistive * p) / (1 - self.conductive * q)
+        return water * (1 - a * p) / (1 - b * q)
 
 
 def channels_of(conductivity: ConductivityMap) -> int:

@@ -235,6 +235,12 @@ class EIT:
         length = boundary_loop(self.engine.discretization).length
         return Gaussian(check_number(std, "std") / math.sqrt(length / self.protocol.points))
 
+    @property
+    def inside(self) -> Tensor:
+        """Pixels that the body reaches into, bool, the shape of an image without channels."""
+        ones = torch.ones(self.engine.cells, 1, dtype=torch.float64, device=self.engine.device)
+        return (self._average.adjoint(ones) > 0).view(self._image_shape).cpu()
+
     # How it is drawn: see onmanifold.plot ------------------------------------------------------
 
     @property
@@ -265,9 +271,7 @@ class EIT:
             from onmanifold.plot import draw
 
             return draw(ax, image, **scale)
-        ones = torch.ones(self.engine.cells, 1, dtype=torch.float64, device=self.engine.device)
-        inside = (self._average.adjoint(ones) > 0).view(self._image_shape).cpu()
-        drawn = draw_image(ax, self.tank, image.numpy(), inside.numpy(), **scale)
+        drawn = draw_image(ax, self.tank, image.numpy(), self.inside.numpy(), **scale)
         free = ", ".join(f"{float(channel.mean()):.3g}" for channel in channels)
         if free:
             ax.text(0.5, -0.04, free, transform=ax.transAxes, ha="center", va="top")

@@ -17,7 +17,6 @@ from onmanifold.applications.tanks import (
     cut,
     describe,
     figure_of,
-    linear_image,
     linear_objects,
     reconstruct,
     single_objects,
@@ -26,7 +25,6 @@ from onmanifold.applications.tanks import (
     tank_prior,
 )
 from onmanifold.applications.tanks.cases import Case
-from onmanifold.applications.tanks.initial_points import smooth_modes
 from onmanifold.cli import main
 from onmanifold.operators.eit import (
     EIT,
@@ -36,8 +34,10 @@ from onmanifold.operators.eit import (
     assemble,
     calibrate_tank,
     ktc,
+    one_step,
     polar_mesh,
 )
+from onmanifold.operators.eit.one_step import disk_pixels, smooth_modes
 from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
 
 
@@ -92,7 +92,8 @@ def test_the_reference_shows_the_tank(tank):
 def test_the_linear_image_shows_both_signs(tank, measured):
     operator, measurement, x = measured
     y = measurement.voltages.flatten()
-    mean, std = linear_image(operator, y, tank.fidelity(measurement), channel=1)
+    linear = one_step(operator, y[None], tank.fidelity(measurement), channel=1)
+    mean, std = linear.mean[0, 1], linear.std[0, 1]
     assert mean[x[0, 1] > 0.5].mean() > 3 * std[x[0, 1] > 0.5].mean() > 0
     assert mean[x[0, 0] > 0.5].mean() < -3 * std[x[0, 0] > 0.5].mean()
 
@@ -202,7 +203,7 @@ def test_data_that_no_scene_fits_are_marked(tank, prior, measured):
 
 def test_modes_have_the_priors_variance():
     for size in (64, 96):
-        variance = smooth_modes(size).square().sum(dim=0)
+        variance = smooth_modes(disk_pixels((size, size))).square().sum(dim=0)
         assert variance[size // 2, size // 2] == pytest.approx(1.0, abs=1e-2)
         assert variance[0, 0] == 0
 

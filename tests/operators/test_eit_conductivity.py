@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from onmanifold.autodiff import vjp
-from onmanifold.operators.eit.conductivity import Affine, Exponential, Labels, Saturating
+from onmanifold.operators.eit.conductivity import (
+    Affine,
+    Exponential,
+    Inclusions,
+    Labels,
+    Saturating,
+)
 
 
 def derivative(conductivity, x):
@@ -117,3 +123,22 @@ def test_labels_take_a_channel_for_each_free_conductivity():
 def test_labels_refuse(options, message):
     with pytest.raises(ValueError, match=message):
         Labels(**options)
+
+
+def test_free_contrasts_of_inclusions():
+    """Their logarithms are multiplied, so that no sign changes; derivatives by differences."""
+    free, fixed = (Inclusions(0.7, 0.6, 0.8, free=free) for free in (True, False))
+    source, h = torch.Generator().manual_seed(0), 1e-6
+    x = torch.rand((5, 9), generator=source, dtype=torch.float64)
+    x[3:] = 0.0
+    torch.testing.assert_close(free(x), fixed(x[:3]))
+    x[3:] = torch.rand((2, 9), generator=source, dtype=torch.float64) - 0.5
+    slope = derivative(free, x)
+    for channel in range(5):
+        step = torch.zeros_like(x)
+        step[channel] = h
+        change = (free(x + step) - free(x - step)) / (2 * h)
+        torch.testing.assert_close(slope[channel], change, atol=1e-8, rtol=1e-6)
+    extreme = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [3.0, 3.0], [3.0, 3.0]]).double()
+    low, high = free(extreme).tolist()
+    assert 0 < low < 0.28 * 0.7 and high > 0.7 / 0.2

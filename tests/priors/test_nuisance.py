@@ -3,8 +3,13 @@
 import torch
 from analytic_priors import Union
 
-from onmanifold import Gaussian, solve
-from onmanifold.priors.nuisance import BackgroundOffset, NuisanceParameters
+from onmanifold import Gaussian, load_prior, solve
+from onmanifold.prior import charts_overlap, has_jumps
+from onmanifold.priors.nuisance import (
+    BackgroundOffset,
+    MeasurementParameters,
+    NuisanceParameters,
+)
 from onmanifold.testing import check_prior
 
 DOUBLE = torch.float64
@@ -67,3 +72,10 @@ class Flat(Union):
 
     def encode_chart(self, x, chart):
         return super().encode_chart(x, 2 if chart == 0 else 0)
+
+
+def test_jumps_are_there_only_where_the_inner_prior_has_them():
+    scene, tank = load_prior("scene"), load_prior("tank")
+    assert has_jumps(MeasurementParameters(scene, [0.1]))
+    assert not has_jumps(MeasurementParameters(tank, [0.1]))
+    assert charts_overlap(MeasurementParameters(tank, [0.1])) == charts_overlap(tank)

@@ -41,6 +41,7 @@ class CalibratedTank:
         mesh: of that geometry.
         coarse: a coarser one, for quick drafts; voltages differ by about 2 % of what objects change.
         unreliable: measurement patterns that are bad already in the reference, from 0.
+        noise: relative and absolute part of the noise (:func:`noise_std`).
     """
 
     reference: Measurement
@@ -48,6 +49,7 @@ class CalibratedTank:
     mesh: Discretization
     coarse: Discretization
     unreliable: tuple[int, ...]
+    noise: tuple[float, float] = (0.0005, 0.0001)
 
     @property
     def background(self) -> float:
@@ -55,7 +57,12 @@ class CalibratedTank:
         return float(self.calibration.values.conductivity)
 
     def operator(
-        self, conductivity: ConductivityMap, x_shape: Sequence[int], *, coarse: bool = False
+        self,
+        conductivity: ConductivityMap,
+        x_shape: Sequence[int],
+        *,
+        coarse: bool = False,
+        absolute: bool = False,
     ) -> EIT:
         """Images to voltages, as differences to the reference: the model's error there cancels.
 
@@ -63,6 +70,7 @@ class CalibratedTank:
             conductivity: map from pixel values.
             x_shape: of images.
             coarse: whether to take the coarser mesh, for a quick draft.
+            absolute: whether to model the voltages themselves.
         """
         return EIT(
             self.calibration.geometry,
@@ -70,7 +78,7 @@ class CalibratedTank:
             x_shape,
             conductivity=conductivity,
             mesh=self.coarse if coarse else self.mesh,
-            reference=self.reference.voltages.flatten(),
+            reference=None if absolute else self.reference.voltages.flatten(),
             background=self.background,
         )
 
@@ -83,13 +91,33 @@ class CalibratedTank:
             measurement: of the tank with objects.
             unreliable: measurement patterns that are bad in it, from 0; those of the reference are known.
         """
-        change = torch.where(measurement.mask, measurement.voltages - self.reference.voltages, 0.0)
+        both = measurement.mask & self.reference.mask
+        change = torch.where(both, measurement.voltages - self.reference.voltages, 0.0)
         bad = torch.tensor(sorted({*self.unreliable, *unreliable}), dtype=torch.long)
         return approximation_error_fidelity(
-            replace(measurement, voltages=change),
-            noise_std(self.reference.voltages),
+            replace(measurement, voltages=change, mask=both),
+            noise_std(self.reference.voltages, *self.noise),
             unreliable=bad,
+            shape=self.calibration.protocol.shape,
         )
+
+    def absolute_fidelity(
+        self, measurement: Measurement, unreliable: Sequence[int] = ()
+    ) -> CorrelatedGaussian:
+        """The data term of the voltages themselves, where the model's errors do not cancel.
+
+        They are what the calibration leaves of the reference, and errors of the change as in
+        :meth:`fidelity`.
+
+        Args:
+            measurement: of the tank with objects.
+            unreliable: measurement patterns that are bad in it, from 0.
+        """
+        left = (self.calibration.voltages - self.reference.voltages)[self.reference.mask]
+        size = float(left.square().mean().sqrt() / self.reference.voltages.square().mean().sqrt())
+        relative, floor = self.noise
+        wider = replace(self, noise=(relative + size, floor + 0.1 * size))
+        return wider.fidelity(measurement, unreliable)
 
 
 def calibrate_tank(tank: Tank, reference: Measurement, longest: float = 0.02) -> CalibratedTank:

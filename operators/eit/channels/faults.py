@@ -25,7 +25,7 @@ _CURRENT = 0.05  # relative standard deviation of an injection's current
 _SHARE = 0.02  # of a change: what good instruments leave that is not linear in the currents
 _FLOOR = 0.01  # the same, of the typical change
 _STEPS = 15  # of the alternating fit
-_SPARE = 4  # voltages beyond the free numbers of a channel's fit that a test needs
+_SPARE = 5  # voltages beyond the free numbers of a channel's fit that a test needs
 _RANK = 1e-7
 
 
@@ -112,13 +112,22 @@ def _stuck(voltages: Array, mask: Flags, protocol: Protocol) -> Array:
 
 
 def _distances(expected: Array, voltages: Array, mask: Flags) -> Array:
-    """Mean squared difference of each channel to what is expected of each, V^2, ``(M, M)``."""
+    """Mean squared difference of each channel to what is expected of each, V^2, ``(M, M)``.
+
+    Channels may be measured in different injections, as where driven electrodes are left out. Then two can be
+    compared only where both are, and so is the channel's difference to what is expected of itself: what
+    the other has less than that counts.
+    """
     weight = mask.astype(float)
     v, e = voltages * weight, expected * weight
     count = weight.T @ weight
+    own = ((v - e) ** 2).T @ weight
     square = (v**2).T @ weight + weight.T @ e**2 - 2 * v.T @ e
     far = float((v**2).sum() + (e**2).sum())
-    return np.where(count > 0, square / np.maximum(count, 1), far)
+    mean = np.diag(own) / np.maximum(np.diag(count), 1)
+    shared = 2 * count >= np.minimum.outer(np.diag(count), np.diag(count))
+    other = mean[:, None] + (square - own) / np.maximum(count, 1)
+    return np.where((count > 0) & shared, other, far)
 
 
 def _swapped(distance: Array, sound: Flags) -> NDArray[np.intp]:

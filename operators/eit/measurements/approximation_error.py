@@ -5,11 +5,15 @@ Kaipio, Somersalo, "Statistical and Computational Inverse Problems", Springer 20
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from onmanifold.fidelity import CorrelatedGaussian
 from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.measurements.noise import matrix_of
+from onmanifold.operators.eit.models.protocol import Protocol
 
 _FLOOR, _INFLATION = 0.3, 6.0
 RANK = 1e-6  # relative size below which combinations of the currents count as zero
@@ -21,6 +25,7 @@ def approximation_error_fidelity(
     share: float = 0.1,
     rest: float = 0.02,
     unreliable: Tensor | None = None,
+    shape: Sequence[int] = (-1,),
 ) -> CorrelatedGaussian:
     r"""A data term with the covariance of noise and of model errors that are linear in the currents.
 
@@ -37,18 +42,41 @@ def approximation_error_fidelity(
         share: relative error of the model's changes of Z.
         rest: relative error of single voltages.
         unreliable: measurement patterns that are known to be bad, from 0: six times as wrong.
+        shape: of the voltages that the operator predicts; by default a vector.
 
     Returns:
         The fidelity, with the mask of ``difference``.
     """
-    protocol, mask = difference.protocol, difference.mask
-    change = torch.where(mask, difference.voltages, 0.0)
+    protocol = difference.protocol
+    measured = torch.tensor(protocol.mask).flatten()
+    noise = protocol.spread(noise.expand(difference.voltages.shape))
+    change, known = (torch.from_numpy(part) for part in matrix_of(difference))
+    own, factor = _errors(protocol, change, known, noise, share, rest, unreliable)
+    return CorrelatedGaussian.low_rank(
+        own.flatten()[measured].reshape(*shape),
+        factor.flatten(0, 1).flatten(1)[measured],
+        difference.mask.reshape(*shape),
+    )
+
+
+def _errors(
+    protocol: Protocol,
+    change: Tensor,
+    mask: Tensor,
+    noise: Tensor,
+    share: float,
+    rest: float,
+    unreliable: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Standard deviations ``(I, M)`` of what is not linear in the currents, and the factor of what is."""
     currents = torch.tensor(protocol.injections).T
     used = currents.abs().sum(0) > 0
     currents = currents[:, used]
-    rows, columns = mask.any(1), mask.any(0)
+    columns = mask.any(0)
     transfer = change.new_zeros(currents.shape[1], change.shape[1])
-    transfer[:, columns] = torch.linalg.pinv(currents[rows], rtol=RANK) @ change[rows][:, columns]
+    for j in columns.nonzero().flatten().tolist():
+        rows = mask[:, j]
+        transfer[:, j] = torch.linalg.pinv(currents[rows], rtol=RANK) @ change[rows, j]
     typical = transfer[:, columns].square().mean().sqrt()
     std = share * (transfer.square() + (_FLOOR * typical) ** 2).sqrt()
     size = (change.square().sum() / mask.sum()).sqrt()
@@ -59,6 +87,4 @@ def approximation_error_fidelity(
     patterns = torch.arange(change.shape[1])
     factor = change.new_zeros(*change.shape, currents.shape[1], change.shape[1])
     factor[:, patterns, :, patterns] = (currents[:, None] * std.T).transpose(0, 1)
-    return CorrelatedGaussian.low_rank(
-        own.flatten(), factor.flatten(0, 1).flatten(1), mask.flatten()
-    )
+    return own, factor

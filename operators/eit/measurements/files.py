@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,21 @@ from onmanifold.operators.eit.measurements.matlab import (
 )
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.measurements.tables import read_table, write_table
+from onmanifold.operators.eit.models.presets import NamedProtocol, convention, named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
 
 Array = NDArray[np.float64]
 _TEXT = (".csv", ".txt", ".tsv")
 ENDINGS = (".mat", ".npz", ".npy", *_TEXT)
 """Of files that :func:`read_measurement` reads."""
+Given = Protocol | NamedProtocol | str
+"""A protocol, or its name."""
 
 
 def read_measurement(
     path: str | Path,
     *,
-    protocol: Protocol | None = None,
+    protocol: Protocol | NamedProtocol | str | None = None,
     injections: str | Path | None = None,
     patterns: str | Path | None = None,
     variable: str | None = None,
@@ -58,7 +62,8 @@ def read_measurement(
 
     Args:
         path: the file.
-        protocol: instead of the file's own.
+        protocol: instead of the file's own; or the name of one, as pyEIT and EIDORS have it
+            (:func:`onmanifold.operators.eit.models.presets.convention`).
         injections: table of the injections, for text files.
         patterns: table of the patterns, for text files.
         variable: which variable of a ``.mat`` or ``.npz`` file holds the voltages; within structs as in
@@ -72,24 +77,48 @@ def read_measurement(
         ValueError: a file that cannot be read, a missing variable, a number of voltages that does not fit;
             the file is named, with line or variable.
     """
-    file = Path(path)
-    suffix = file.suffix.lower()
-    if suffix in _TEXT:
-        values = read_table(file, decimal)
-        if protocol is None:
-            protocol = _text_protocol(file, injections, patterns, decimal)
-        return _placed(protocol, values, None, str(path), None, frame)
-    if injections is not None or patterns is not None:
-        raise InputError(f"{path}: injections= and patterns= are for text files, not for {suffix}")
-    if decimal is not None:
-        raise InputError(f"{path}: decimal= is for text files, not for {suffix}")
-    if suffix == ".npy":
-        return _read_npy(file, protocol, frame)
-    if suffix == ".npz":
-        return _read_npz(file, protocol, variable, frame)
-    if suffix == ".mat":
-        return _read_mat(file, protocol, variable, frame)
-    raise InputError(f"{path}: measurements are files of type {', '.join(ENDINGS)}")
+    content = _content(Path(path), protocol, injections, patterns, variable, decimal)
+    return content.measurement(frame)
+
+
+def read_frames(
+    path: str | Path,
+    *,
+    protocol: Protocol | NamedProtocol | str | None = None,
+    injections: str | Path | None = None,
+    patterns: str | Path | None = None,
+    variable: str | None = None,
+    decimal: str | None = None,
+) -> list[Measurement]:
+    """All measurements of a file, such as a time series: :func:`read_measurement` reads one of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as :func:`read_measurement`; frames without any voltage are named.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(Path(folder) / "series.npy", np.ones((3, 208)))
+        ...     frames = read_frames(Path(folder) / "series.npy", protocol="pyeit16")
+        >>> len(frames), frames[0].voltages.shape
+        (3, torch.Size([208]))
+    """
+    return _content(Path(path), protocol, injections, patterns, variable, decimal).frames()
+
+
+def frames_of(
+    values: Any, protocol: Protocol | NamedProtocol | str, where: str = "the voltages"
+) -> list[Measurement]:
+    """The measurements in an array, one or several, as :func:`read_frames` has those of a file.
+
+    Args:
+        values: V, as files hold them.
+        protocol: or its name (:func:`convention`).
+        where: they come from, for messages.
+    """
+    array = dense(values, where)
+    return _Content.of(protocol, array, where).frames()
 
 
 def save_measurement(path: str | Path, measurement: Measurement) -> None:
@@ -139,6 +168,72 @@ def save_measurement(path: str | Path, measurement: Measurement) -> None:
         write_table(_beside(file, "measured"), protocol.measured, "1 where measured, (I, M)")
 
 
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What a file holds: one measurement or several, in the protocol's order or another."""
+
+    protocol: Protocol
+    values: Array
+    where: str
+    order: NDArray[np.intp] | None = None
+    mask: Any = None
+
+    @classmethod
+    def of(cls, protocol: Given, values: Array, where: str, mask: Any = None) -> _Content:
+        """Voltages of a protocol that is given, perhaps by name."""
+        if isinstance(protocol, str):
+            protocol = named_protocol(protocol, values.shape, where=where)
+        if isinstance(protocol, NamedProtocol):
+            return cls(protocol.protocol, values, where, protocol.order, mask)
+        return cls(protocol, values, where, None, mask)
+
+    def frames(self) -> list[Measurement]:
+        with named(self.where):
+            axis = frame_axis(self.values.shape, self.protocol)
+        return [self.measurement(k) for k in range(1 if axis is None else self.values.shape[axis])]
+
+    def measurement(self, frame: int | None) -> Measurement:
+        """One frame of the values, in the protocol's order."""
+        with named(self.where):
+            several = frame_axis(self.values.shape, self.protocol) is not None
+        mask = self.mask
+        if mask is not None and several and np.shape(mask) == self.values.shape:
+            mask = pick_frame(np.asarray(mask), self.protocol, frame, self.where)
+        values = pick_frame(self.values, self.protocol, frame, self.where)
+        if self.order is not None and values.size == len(self.order):
+            values = values.ravel()[self.order]
+        with named(self.where):
+            return Measurement.from_values(self.protocol, values, mask)
+
+
+def _content(
+    file: Path,
+    protocol: Given | None,
+    injections: str | Path | None,
+    patterns: str | Path | None,
+    variable: str | None,
+    decimal: str | None,
+) -> _Content:
+    """What a file holds; its ending says how."""
+    suffix = file.suffix.lower()
+    if suffix in _TEXT:
+        values = read_table(file, decimal)
+        if protocol is None:
+            protocol = _text_protocol(file, injections, patterns, decimal)
+        return _Content.of(protocol, values, str(file))
+    if injections is not None or patterns is not None:
+        raise InputError(f"{file}: injections= and patterns= are for text files, not for {suffix}")
+    if decimal is not None:
+        raise InputError(f"{file}: decimal= is for text files, not for {suffix}")
+    if suffix == ".npy":
+        return _read_npy(file, protocol)
+    if suffix == ".npz":
+        return _read_npz(file, protocol, variable)
+    if suffix == ".mat":
+        return _read_mat(file, protocol, variable)
+    raise InputError(f"{file}: measurements are files of type {', '.join(ENDINGS)}")
+
+
 # Text --------------------------------------------------------------------------------------------
 
 
@@ -166,8 +261,9 @@ def _text_protocol(
     ]
     if own and not all(p.is_file() for p in paths):
         raise InputError(
-            f"{file} holds voltages only: pass protocol=, or injections= and patterns= (tables with a row "
-            f"for each electrode), or put {paths[0].name} and {paths[1].name} beside it"
+            f"{file} holds voltages only: pass protocol= (a name such as 'pyeit16'; --protocol on the "
+            "command line), or injections= and patterns= (tables with a row for each electrode), or put "
+            f"{paths[0].name} and {paths[1].name} beside it"
         )
     tables = [read_table(p, decimal) for p in paths]
     mask = _beside(file, "measured")
@@ -179,21 +275,22 @@ def _text_protocol(
 # Binary ------------------------------------------------------------------------------------------
 
 
-def _read_npy(file: Path, protocol: Protocol | None, frame: int | None) -> Measurement:
+def _read_npy(file: Path, protocol: Given | None) -> _Content:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     if protocol is None:
-        raise InputError(f"{file} holds voltages only: pass protocol=")
+        raise InputError(
+            f"{file} holds voltages only: pass protocol= (a name such as 'pyeit16'; --protocol on the "
+            "command line)"
+        )
     try:
         values = np.load(file, allow_pickle=False)
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(f"{file} is not a readable .npy file: {error}") from error
-    return _placed(protocol, dense(values, str(file)), None, str(file), None, frame)
+    return _Content.of(protocol, dense(values, str(file)), str(file))
 
 
-def _read_npz(
-    file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
-) -> Measurement:
+def _read_npz(file: Path, protocol: Given | None, variable: str | None) -> _Content:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     try:
@@ -211,16 +308,15 @@ def _read_npz(
     if protocol is None:
         with named(file):
             protocol = Protocol(content["injections"], content["patterns"], content.get("measured"))
-    values = dense(content[variable], f"{file}: {variable}")
-    return _placed(protocol, values, None, f"{file}: {variable}", content.get("mask"), frame)
+    where = f"{file}: {variable}"
+    return _Content.of(protocol, dense(content[variable], where), where, content.get("mask"))
 
 
-def _read_mat(
-    file: Path, protocol: Protocol | None, variable: str | None, frame: int | None
-) -> Measurement:
+def _read_mat(file: Path, protocol: Given | None, variable: str | None) -> _Content:
     content = load_mat(file)
     if protocol is None and variable is None and challenge_names(content):
-        return challenge_measurement(file, content)
+        one = challenge_measurement(file, content)
+        return _Content(one.protocol, one.voltages.numpy(), str(file), None, one.mask.numpy())
     content = leaves(content)
     order = None
     if protocol is None:
@@ -228,13 +324,16 @@ def _read_mat(
     name = variable or _voltages_name(content, protocol, file)
     if name not in content:
         raise InputError(f"{file} holds {listed(content)}, not {name!r}")
-    values = dense(content[name], f"{file}: {name}")
-    return _placed(protocol, values, order, f"{file}: {name}", None, frame)
+    where = f"{file}: {name}"
+    values = dense(content[name], where)
+    if order is not None:
+        assert isinstance(protocol, Protocol)
+        return _Content(protocol, values, where, order)
+    return _Content.of(protocol, values, where)
 
 
-def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -> str:
+def _voltages_name(content: Mapping[str, Any], protocol: Given, file: Path) -> str:
     """The one variable, or field of a struct, with a voltage for each measured pattern."""
-    count = int(protocol.mask.sum())
     taken = ("stimulation", "stim", "stim_pattern", "meas_pattern", "injections", "patterns")
     numeric = {
         name: value.shape
@@ -242,35 +341,26 @@ def _voltages_name(content: Mapping[str, Any], protocol: Protocol, file: Path) -
         if name.rpartition(".")[2] not in taken
         and getattr(getattr(value, "dtype", None), "kind", "") in "fiuc"
     }
-    fits = [n for n, s in numeric.items() if _fits(s, protocol, count)]
+    fit, expected = _fitting(protocol)
+    fits = [name for name, shape in numeric.items() if fit(shape)]
     if len(fits) != 1:
         held = ", ".join(f"{n} {s}" for n, s in sorted(numeric.items())) or "no numeric variable"
         raise InputError(
-            f"{file}: {count} voltages were expected in one variable, {len(fits)} fit ({held}); "
+            f"{file}: {expected} were expected in one variable, {len(fits)} fit ({held}); "
             "say which with variable="
         )
     return fits[0]
 
 
-def _fits(shape: tuple[int, ...], protocol: Protocol, count: int) -> bool:
-    return int(np.prod(shape)) == count or count in shape or frame_axis(shape, protocol) is not None
+def _fitting(protocol: Given) -> tuple[Callable[[tuple[int, ...]], bool], str]:
+    """Whether an array's shape is of a protocol, and what is expected, in words."""
+    if isinstance(protocol, str):
+        meant = convention(protocol)
+        return lambda shape: bool(meant.fitting(shape)), f"voltages of protocol {protocol}"
+    plan = protocol.protocol if isinstance(protocol, NamedProtocol) else protocol
+    count = int(plan.mask.sum())
 
+    def fits(shape: tuple[int, ...]) -> bool:
+        return int(np.prod(shape)) == count or count in shape or frame_axis(shape, plan) is not None
 
-def _placed(
-    protocol: Protocol,
-    values: Array,
-    order: NDArray[np.intp] | None,
-    where: str,
-    mask: Any,
-    frame: int | None,
-) -> Measurement:
-    """One frame of the values, in the protocol's order."""
-    with named(where):
-        several = frame_axis(values.shape, protocol) is not None
-    if mask is not None and several and np.shape(mask) == values.shape:
-        mask = pick_frame(np.asarray(mask), protocol, frame, where)
-    values = pick_frame(values, protocol, frame, where)
-    if order is not None and values.size == len(order):
-        values = values.ravel()[order]
-    with named(where):
-        return Measurement.from_values(protocol, values, mask)
+    return fits, f"{count} voltages"

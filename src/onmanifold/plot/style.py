@@ -35,6 +35,11 @@ def colours(number: int) -> list[Any]:
 
 def png(figure: Figure, dpi: int) -> bytes:
     """The figure as a PNG file."""
+    return saved(figure, "png", dpi)
+
+
+def saved(figure: Figure, format: str, dpi: int) -> bytes:
+    """The figure as a file of a format that matplotlib writes, such as ``"svg"``."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi)
+    figure.savefig(stream, format=format, dpi=dpi)
     return stream.getvalue()

@@ -24,7 +24,7 @@ from onmanifold.posterior.laplace import Laplace, laplace, mixture
 from onmanifold.posterior.modes import table_of
 from onmanifold.posterior.search import Mode, Search
 from onmanifold.posterior.target import LocalModel, problem_of, warn_inconsistent
-from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
+from onmanifold.prior import ManifoldPrior, Point, has_jumps
 from onmanifold.processes import Processes
 from onmanifold.solution import Solution
 from onmanifold.solve import solve, unfinished
@@ -78,7 +78,7 @@ def find_posterior(
         >>> posterior.x(3, 0).shape, posterior.consistent
         (torch.Size([1, 3, 2]), tensor([True]))
     """
-    if not isinstance(prior, ReachedByJumps):
+    if not has_jumps(prior):
         options: dict[str, Any] = {"starts": starts, "stop": stop, "seed": seed}
         with unfinished():
             solution = solve(operator, measurement, prior, fidelity=fidelity, **options)
@@ -159,7 +159,7 @@ def explore(
         tensor([True])
     """
     problem = problem_of(solution)
-    if not isinstance(problem.prior, ReachedByJumps):
+    if not has_jumps(problem.prior):
         raise InputTypeError(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"

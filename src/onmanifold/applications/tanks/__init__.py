@@ -14,7 +14,6 @@ from onmanifold.applications.tanks.cases import Case, cut, read_cases
 from onmanifold.applications.tanks.figures import figure_of, page_of
 from onmanifold.applications.tanks.initial_points import (
     initial_points,
-    linear_image,
     linear_objects,
     single_objects,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "describe",
     "figure_of",
     "initial_points",
-    "linear_image",
     "linear_objects",
     "page_of",
     "read_cases",
