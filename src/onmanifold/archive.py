@@ -19,7 +19,7 @@ from torch import Tensor
 
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
-from onmanifold.solution import FinalPoints, Solution
+from onmanifold.solution import FinalPoints, Solution, consistency
 from onmanifold.status import History, Status
 from onmanifold.storage import (
     DamagedFile,
@@ -67,6 +67,10 @@ def save_solution(solution: Solution, directory: str | Path) -> None:
         "schema": SCHEMA,
         "sha256": hashlib.sha256(data).hexdigest(),
         "versions": {name: version(name) for name in ("onmanifold", "torch")},
+        "results": [  # for readers
+            {"status": status.name, "consistent": consistency(float(p))[1]}
+            for status, p in zip(solution.status, solution.p_value, strict=True)
+        ],
         "solution": tree,
     }
     text = json.dumps(record, indent=2) + "\n"

@@ -299,5 +299,6 @@ def load_prior(
             raise DamagedFile(
                 f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
             )
+    prior.card = card
     with torch.inference_mode(False):
         return prior.to(device=device, dtype=dtype)

@@ -16,6 +16,7 @@ from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.fidelity.independent import as_entries, bind_entries
 from onmanifold.fidelity.inexact import InexactModel
 from onmanifold.operator import Linearization, linearize
+from onmanifold.printing import Brief
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -24,8 +25,8 @@ _CHUNK = 256  # cotangents that the operator sees at once
 _CG_STEPS = 500
 
 
-@dataclass(frozen=True)
-class Relaxed:
+@dataclass(frozen=True, repr=False)
+class Relaxed(Brief):
     """Reconstructions of B measurements that may leave the manifold.
 
     Attributes:

@@ -28,6 +28,7 @@ from onmanifold.operator import (
     OutsideDomain,
     linearize,
 )
+from onmanifold.printing import Brief
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import Retraction
 
@@ -106,8 +107,8 @@ class ChartChanges:
         self.rejections[members] = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """Minimize ``Phi(A(D_k(z)), y) - prior_weight * log q_k(z)`` for each of B members.
 
     A member is one descent: a measurement with one initial point. Made by :func:`build_problem`, which

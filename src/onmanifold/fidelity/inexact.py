@@ -11,12 +11,13 @@ from onmanifold.fidelity.correlated import CorrelatedGaussian
 from onmanifold.fidelity.independent import Gaussian, bind_entries, present
 from onmanifold.fidelity.protocol import Fidelity
 from onmanifold.fidelity.whitening import DiagonalPlusLowRank
+from onmanifold.printing import Brief
 
 _NOTICED = 0.1  # standard deviations of the misfit that the model's error has to add to count
 
 
-@dataclass(frozen=True, eq=False)
-class InexactModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class InexactModel(Brief):
     """A correlated Gaussian whose covariance is that of the noise and of the model's error.
 
     The error's scale varies, so that misfits of genuine unknowns scatter more than noise alone lets them.
