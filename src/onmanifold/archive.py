@@ -19,6 +19,7 @@ from torch import Tensor
 
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
+from onmanifold.in_kind import in_kind
 from onmanifold.solution import FinalPoints, Solution, consistency
 from onmanifold.status import History, Status
 from onmanifold.storage import (
@@ -36,6 +37,7 @@ FORMAT = "onmanifold.Solution"
 _PARTS = {"history": History, "final_points": FinalPoints}
 
 
+@in_kind
 def save_solution(solution: Solution, directory: str | Path) -> None:
     """Write ``solution`` to ``directory``, complete or not at all.
 

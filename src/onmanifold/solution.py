@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.descent.problem import Problem
+from onmanifold.in_kind import Result
 from onmanifold.printing import MOST, Brief, Table
 from onmanifold.prior import Point
 from onmanifold.status import History, Status
@@ -40,7 +41,7 @@ def consistency(p: float) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, repr=False)
-class FinalPoints(Brief):
+class FinalPoints(Result, Brief):
     """The final points of all S descents of each measurement, the best first.
 
     Attributes:
@@ -59,7 +60,7 @@ class FinalPoints(Brief):
 
 
 @dataclass(frozen=True, repr=False)
-class Solution:
+class Solution(Result):
     """Reconstructions of B measurements.
 
     It prints as a table of at most ten measurements, in a notebook, too; ``summary()`` lists all.

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_callable
@@ -25,6 +27,7 @@ from onmanifold.descent.run import Descent
 from onmanifold.errors import InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity, p_value
+from onmanifold.in_kind import as_arrays
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, require_prior
@@ -40,7 +43,7 @@ _STATUS = {int(status): status for status in Status}
 @torch.no_grad()
 def solve(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -64,8 +67,10 @@ def solve(
     Args:
         operator: A, a :class:`ForwardOperator`, a callable made of torch operations, or what else
             :func:`as_operator` takes.
-        measurement: y, shape ``(B, *y_shape)``, in the prior's dtype and on its device. Missing
-            entries hold any finite number and are marked by the fidelity's mask.
+        measurement: y, shape ``(B, *y_shape)``, a tensor in the prior's dtype and on its device, or a numpy
+            array of any dtype; then all numbers of the result are arrays, too. A single measurement,
+            ``y_shape``, is a batch of one. Missing entries hold any finite number and are marked by the
+            fidelity's mask.
         prior: the learned manifold.
         fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
             the result a maximum a posteriori estimate. Without a fidelity the result is the
@@ -162,7 +167,8 @@ def solve(
             solution = _by_rule(rule, problem, solution, run)
         if not _unfinished.get():
             _warn(solution)
-        return solution
+        in_arrays = isinstance(measurement, np.ndarray)
+        return cast(Solution, as_arrays(solution)) if in_arrays else solution
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from torch import Tensor
 
+from onmanifold.in_kind import Result
 from onmanifold.printing import Brief
 
 
@@ -48,7 +49,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, repr=False)
-class History(Brief):
+class History(Result, Brief):
     """The best start, step by step: row t holds its numbers after t steps, of T in all.
 
     A measurement that stopped early repeats its last row (with step length 0).

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_callable, check_number
@@ -27,7 +29,7 @@ _PLACES = (
 
 def build_problem(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | None = None,
@@ -47,6 +49,7 @@ def build_problem(
             f"{tuple(prior.x_shape)}"
         )
     measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
+    measurement = _as_batch(measurement, tuple(operator.y_shape))
     _check_measurement(measurement, tuple(operator.y_shape), prior)
     with computing(prior):
         examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
@@ -96,12 +99,20 @@ def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     return measurement.new_full((len(measurement),), number)
 
 
-def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
+def _as_batch(measurement: Tensor, y_shape: tuple[int, ...]) -> Tensor:
+    """A single measurement as a batch of one; else raise where it is no batch."""
     if tuple(measurement.shape) == y_shape:
+        return measurement.unsqueeze(0)
+    if tuple(measurement.shape[1:]) != y_shape or measurement.ndim == 0:
+        batch = ", ".join(["B", *map(str, y_shape)])
         raise InputError(
-            f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
-            "measurement.unsqueeze(0)"
+            f"measurement has shape {tuple(measurement.shape)}, expected ({batch}), or {y_shape} for a "
+            "single one"
         )
+    return measurement
+
+
+def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
     check_batch(measurement, y_shape, "measurement")
     if measurement.dtype != prior.dtype:
         raise InputTypeError(

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from onmanifold.errors import InputError
+from onmanifold.in_kind import in_kind
 from onmanifold.plot.style import INK, STYLE, Picture, colours
 from onmanifold.plot.views import check_index, last_step
 from onmanifold.solution import Solution
@@ -22,6 +23,7 @@ _MOST = 6  # measurements drawn where none are named
 _CHANGE: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 def plot_convergence(solution: Solution, measurements: Sequence[int] | None = None) -> Figure:
     """Draw objective, gradient norm, step length and chart against the steps of the winning starts.

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError
+from onmanifold.in_kind import in_kind
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import PALETTE, STYLE, Picture
 from onmanifold.plot.views import View, present, views
 from onmanifold.posterior.laplace import approximate
 from onmanifold.solution import Solution
+from onmanifold.tensors import as_real
 
 
 class _Panel(NamedTuple):
@@ -30,6 +32,7 @@ class _Panel(NamedTuple):
     draw: Callable[[Any, int], ScalarMappable | None]
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 def plot_solution(
     solution: Solution, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4
@@ -65,6 +68,7 @@ def plot_solution(
         >>> [ax.get_title() for ax in plot_solution(solution, rows=1).axes]
         ['measurement', 'reconstruction', 'standard deviation']
     """
+    truth, std = (None if v is None else as_real(v, "values").to(solution.x) for v in (truth, std))
     for name, values in (("truth", truth), ("std", std)):
         if values is not None and values.shape != solution.x.shape:
             raise InputError(

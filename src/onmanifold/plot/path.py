@@ -19,6 +19,7 @@ from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
+from onmanifold.in_kind import in_kind
 from onmanifold.initial_points import objectives
 from onmanifold.plot.style import INK, PALETTE, STYLE, Picture
 from onmanifold.plot.views import check_index, last_step
@@ -78,6 +79,7 @@ class _Section:
         return _array(objectives(self.problem, Point(chart, latent))[0])
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 @torch.no_grad()
 def plot_path(

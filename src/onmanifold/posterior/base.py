@@ -10,6 +10,7 @@ from torch import Tensor
 from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
+from onmanifold.in_kind import Result
 from onmanifold.printing import MOST, Table
 from onmanifold.prior import ManifoldPrior, Point
 from onmanifold.solution import UNLIKELY, consistency
@@ -18,7 +19,7 @@ _PIXELS = 2**12  # sorted at once
 
 
 @dataclass(frozen=True, repr=False)
-class Posterior:
+class Posterior(Result):
     """The posterior over (chart, z) of B measurements.
 
     It prints as a table of at most ten measurements, in a notebook, too.

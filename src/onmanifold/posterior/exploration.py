@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
@@ -16,6 +17,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import Fidelity
+from onmanifold.in_kind import in_kind
 from onmanifold.initial_points import InitialPoints
 from onmanifold.operator import OperatorLike, linearize
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
@@ -40,7 +42,7 @@ _SAME = 0.04  # relative squared distance below which two images count as one
 
 def find_posterior(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity,
@@ -58,7 +60,7 @@ def find_posterior(
 
     Args:
         operator: as for :func:`onmanifold.solve`.
-        measurement: y, ``(B, *y_shape)``.
+        measurement: y, as for :func:`onmanifold.solve`.
         prior: the learned manifold.
         fidelity: what a residual costs, with the noise level.
         starts: initial points, as for :func:`onmanifold.solve`.
@@ -89,6 +91,7 @@ def find_posterior(
     return laplace(solution)
 
 
+@in_kind
 @torch.no_grad()
 def explore(
     solution: Solution,

@@ -13,6 +13,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import p_value
+from onmanifold.in_kind import in_kind
 from onmanifold.posterior.base import Posterior, off_manifold
 from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.modes import find_modes
@@ -183,6 +184,7 @@ class Laplace(Posterior):
         return prior.clamp(Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
 
 
+@in_kind
 def laplace(solution: Solution) -> Laplace:
     """Approximate the posterior of ``solution`` by a normal component at each mode; see :class:`Laplace`.
 
