@@ -86,6 +86,8 @@ class Solution(Result):
         trajectory: the best descent's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
         least_squares: whether neither a fidelity nor a weight of the prior was given.
+        noise_std: the noise's standard deviation where it was estimated, ``(B,)``.
+        noise_gain: the gain of counts where it was estimated (:class:`EstimatedPoisson`), ``(B,)``.
         problem: what was minimized, with operator, prior and fidelity.
     """
 
@@ -106,6 +108,8 @@ class Solution(Result):
     final_points: FinalPoints
     trajectory: Tensor | None = None
     least_squares: bool = False
+    noise_std: Tensor | None = None
+    noise_gain: Tensor | None = None
     problem: Problem | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -159,7 +163,8 @@ class Solution(Result):
     def select(self, rows: Tensor) -> Solution:
         """The reconstructions ``rows`` (an index), with their part of everything else."""
         history, final = self.history, self.final_points
-        each = {name: getattr(self, name)[rows] for name in _EACH}
+        each = {name: getattr(self, name) for name in _EACH}
+        each = {name: None if part is None else part[rows] for name, part in each.items()}
         return replace(
             self,
             **each,
@@ -189,6 +194,11 @@ class Solution(Result):
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
+        if self.noise_std is not None:
+            lines.append("noise level estimated: no p-value, consistency unknown")
+        if self.noise_gain is not None:
+            gains = [f"{gain:.3g}" for gain in self.noise_gain.tolist()]
+            lines.append(f"gain of counts estimated: {', '.join(gains)}")
         if self.least_squares:
             lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
@@ -203,12 +213,14 @@ class Solution(Result):
 
     def _table(self) -> Table:
         names = ["", "objective", "misfit", "expected", "p-value", "consistent"]
+        if self.noise_std is not None:
+            names[4] = "noise std"
         numbers = zip(self.objective, self.misfit, self.expected_misfit, strict=True)
         rows = [
             [
                 str(b),
                 *(f"{float(value):.4g}" for value in values),
-                *consistency(float(self.p_value[b])),
+                *self._consistency(b),
                 str(int(self.steps[b])),
                 str(int(self.operator_calls[b])),
                 self.status[b].name,
@@ -216,6 +228,11 @@ class Solution(Result):
             for b, values in enumerate(numbers)
         ]
         return Table([*names, "steps", "calls", "status"], rows)
+
+    def _consistency(self, b: int) -> tuple[str, str]:
+        """The p-value, or the estimated noise level, which leaves none; and what it says."""
+        p, said = consistency(float(self.p_value[b]))
+        return (p if self.noise_std is None else f"{float(self.noise_std[b]):.3g}"), said
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
@@ -270,6 +287,8 @@ _EACH = (
     "steps",
     "operator_calls",
     "linearizations",
+    "noise_std",
+    "noise_gain",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_callable, check_number
-from onmanifold.descent.problem import Counts, Problem
+from onmanifold.descent.problem import Counts, Problem, unit_of
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.examination import examine
 from onmanifold.fidelity import Fidelity, as_fidelity
-from onmanifold.fidelity.inexact import with_model_error
+from onmanifold.fidelity.estimated import EstimatedGaussian
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
@@ -59,12 +60,9 @@ def build_problem(
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     bound = as_fidelity(fidelity).bind(measurement)
-    if decoder_error and fidelity is not None and prior.decoder_error is not None:
-        with computing(prior):
-            places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
-            seen = prior.decoder_error.measured(operator, places)
-        bound = with_model_error(bound, measurement, *seen, prior.decoder_error.scale_variance)
-    return Problem(
+    if isinstance(bound, EstimatedGaussian):
+        bound.check_dimensions(measurement, prior.dim)
+    problem = Problem(
         operator,
         measurement,
         prior,
@@ -73,16 +71,16 @@ def build_problem(
         ChartRetraction() if retraction is None else retraction,
         members,
         Counts.none_yet(members),
-        _unit(bound, measurement),
+        unit_of(bound, measurement),
         noise_known=fidelity is not None,
     )
-
-
-def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
-    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
-    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
-    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
-    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
+    if not decoder_error or fidelity is None or prior.decoder_error is None:
+        return problem
+    with computing(prior):
+        places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
+        seen = prior.decoder_error.measured(operator, places)
+    error = (*seen, prior.decoder_error.scale_variance)
+    return replace(problem, model_error=error).with_noise(bound)
 
 
 def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:

@@ -63,8 +63,13 @@ class InexactModel(Brief):
         return self.whole.expected(measurement)
 
     def deviation(self, measurement: Tensor) -> Tensor:
-        """Of half a chi-square variable, and of the scale of what the model's error adds to it, ``(B,)``."""
+        """Of half a chi-square variable, and of the scale of what the model's error adds to it, ``(B,)``.
+
+        NaN where the noise's is: its size was estimated.
+        """
         within = self.whole.deviation(measurement).square()
+        estimated = self.noise.deviation(measurement).isnan()
+        within = torch.where(estimated, torch.nan, within)
         return (within + self.scale_variance * (self.model.square() + self.model)).sqrt()
 
 
