@@ -12,7 +12,7 @@ from onmanifold.prior import Point
 
 _ROUNDS = 50
 _SETTLED = 1e-3  # relative change of a variance
-_DENSE, _PROBES = 512, 64  # entries up to which traces are exact; random signs beyond
+_PROBES = 64  # random signs; for as many entries the trace is exact
 
 
 def estimate(problem: Problem, noise: EstimatedGaussian, point: Point) -> EstimatedGaussian:
@@ -21,15 +21,15 @@ def estimate(problem: Problem, noise: EstimatedGaussian, point: Point) -> Estima
     With the covariance ``C = sum_j level_j diag(part_j) + M`` of noise and model error, tangents F of the
     predictions and the penalty's Hessian L, the residual r has beside what was fitted the inverse covariance
     ``P = C^-1 - C^-1 F (F^T C^-1 F + L)^-1 F^T C^-1``. The likelihood is stationary where
-    ``r^T C^-1 part_j C^-1 r = tr(P part_j)`` for each j; each level is multiplied by the ratio of both sides
-    until that holds. A measurement whose prediction is not finite keeps its level.
+    ``r^T C^-1 part_j C^-1 r = tr(P part_j)`` for each j, which Fisher's scoring finds. A measurement whose
+    prediction is not finite keeps its level.
     """
     trial = problem.at(point)
     prediction, measurement = trial.linearization.y, problem.measurement
     pushed = tangents(problem, trial)
     n = pushed.shape[1]
     penalty = problem.penalty_derivatives(point)[1][:, :n, :n]
-    parts, signs = noise.parts(prediction), _probes(measurement)
+    parts, signs = noise.parts(prediction), _probes(problem)
     assert noise.level is not None
     level, least = noise.level, noise.least(measurement).unsqueeze(1)
     sound = torch.isfinite(prediction).flatten(1).all(1)
@@ -42,25 +42,42 @@ def estimate(problem: Problem, noise: EstimatedGaussian, point: Point) -> Estima
         hessian = torch.einsum("bt...,bu...->btu", pushed, weighted) + penalty
         inverse = torch.linalg.pinv(hessian.nan_to_num().double(), hermitian=True).to(hessian)
         fitted = torch.einsum("btu,bt...,bj...,bu...->bj", inverse, weighted, parts, weighted)
-        whole = torch.einsum("bj...,bp...,bp...->bj", parts, signs, spread)
-        free = torch.maximum(whole - fitted, 1e-3 * whole)
-        new = level * left / free.clamp(min=torch.finfo(free.dtype).tiny)
+        diagonal = (signs * spread).sum(1)  # of C^-1
+        free = torch.einsum("bj...,b...->bj", parts, diagonal) - fitted
+        new = _scored(level, left - free, parts, diagonal)
         new = torch.where(sound.unsqueeze(1), new, level)
         new[:, :1] = torch.maximum(new[:, :1], least)
-        change = (new - level).abs() / (level + least)
+        shift = torch.einsum("bj,bj...->b...", new - level, parts).abs()
+        settled = shift <= _SETTLED * noise.at(new, prediction).entries.square()
         level = new
-        if not bool((change > _SETTLED).any()):
+        if bool((settled | ~torch.isfinite(shift)).all()):
             break
     return noise.at(level, torch.where(torch.isfinite(prediction), prediction, 0.0))
 
 
-def _probes(measurement: Tensor) -> Tensor:
-    """Directions e of entries, ``(B, P, *y_shape)``, over which ``e e^T`` sums to the unit matrix."""
+def _scored(level: Tensor, score: Tensor, parts: Tensor, diagonal: Tensor) -> Tensor:
+    """A step of Fisher's scoring, by which no level changes more than tenfold; C^-1 counts as diagonal."""
+    scaled = level.view(*level.shape, *[1] * (parts.ndim - 2)) * parts * diagonal.unsqueeze(1)
+    information = torch.einsum("bj...,bk...->bjk", scaled, scaled).double()
+    inverse = torch.linalg.pinv(information.nan_to_num(), hermitian=True).to(level)
+    step = (inverse @ (level * score).unsqueeze(2)).squeeze(2)  # relative to the levels
+    new: Tensor = level * (1 + step).clamp(0.1, 10.0)
+    return new
+
+
+def _probes(problem: Problem) -> Tensor:
+    """Directions e of entries, ``(B, P, *y_shape)``, over which ``e e^T`` sums to about the unit matrix.
+
+    Of independent noise C is diagonal, and one of them gives its traces exactly.
+    """
+    measurement = problem.measurement
     m = measurement[0].numel()
-    if m <= _DENSE:
-        signs = torch.eye(m, dtype=measurement.dtype)
+    if problem.model_error is None:
+        signs = torch.ones(1, m)
+    elif m <= _PROBES:
+        signs = torch.eye(m)
     else:
         draws = torch.randint(0, 2, (_PROBES, m), generator=as_generator(0))
-        signs = (2.0 * draws - 1).to(measurement.dtype) / _PROBES**0.5
-    shaped = signs.to(measurement.device).view(-1, *measurement.shape[1:])
+        signs = (2.0 * draws - 1) / _PROBES**0.5
+    shaped = signs.to(measurement).view(-1, *measurement.shape[1:])
     return shaped.expand(len(measurement), *shaped.shape)

@@ -22,7 +22,7 @@ from onmanifold.descent.loop import descend
 from onmanifold.descent.method import State
 from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
-from onmanifold.descent.problem import Problem
+from onmanifold.descent.problem import Counts, Problem
 from onmanifold.descent.run import Descent
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
@@ -225,7 +225,7 @@ def _by_rule(
         nonlocal last
         if Status.INTERRUPTED in last.status:
             raise _Interrupted
-        last = _joined(last, run(replace(problem, prior_weight=weight), last.point))
+        last = _joined(last, run(replace(problem, prior_weight=weight), last.point), problem.counts)
         return last
 
     try:
@@ -244,13 +244,13 @@ def _with_noise(solution: Solution, run: Callable[[Problem, Point], Solution]) -
         problem = solution.problem
         assert problem is not None
         noise = noise_of(problem.fidelity)
-        assert noise is not None and noise.level is not None
+        assert noise is not None
+        pool = problem.counts.copy()
         with computing(problem.prior):
             new = estimate(problem, noise, solution.point)
-        solution = _joined(solution, run(problem.with_noise(new), _ends(solution)))
-        assert new.level is not None
-        change = (new.level / noise.level).sqrt()[:, :1] - 1
-        if Status.INTERRUPTED in solution.status or bool((change.abs() < _NOISE_SETTLED).all()):
+        solution = _joined(solution, run(problem.with_noise(new), _ends(solution)), pool)
+        change = (new.entries / noise.entries - 1).abs()
+        if Status.INTERRUPTED in solution.status or bool((change < _NOISE_SETTLED).all()):
             break
     return solution
 
@@ -260,13 +260,11 @@ def _ends(solution: Solution) -> Point:
     return Point(final.chart.flatten(), final.z.flatten(0, 1))
 
 
-def _joined(last: Solution, found: Solution) -> Solution:
+def _joined(last: Solution, found: Solution, pool: Counts) -> Solution:
     """What was found, with the calls of the operator that it took until then.
 
     Each run counts the pool, which was evaluated once.
     """
-    assert last.problem is not None
-    pool = last.problem.counts
     return replace(
         found,
         operator_calls=last.operator_calls + found.operator_calls - pool.evaluations,

@@ -138,7 +138,9 @@ def test_images_are_measurements_too(third_party, tmp_path, capsys):
         ({"--noise": "nan"}, "std has to be positive"),
         ({"--df": "3"}, "--df needs the noise level: --noise"),
         ({"--noise": "0.1", "--df": "-3"}, "df has to be above 0"),
-        ({"--noise": "loud"}, "--noise takes a number, got 'loud'"),
+        ({"--noise": "loud"}, "--noise takes a number or estimate, got 'loud'"),
+        ({"--noise": "estimate", "--df": "3"}, "--df needs a number for --noise"),
+        ({"--noise": "estimate", "--prior-weight": "discrepancy"}, "leave out one of them"),
         ({"--method": "newton"}, "unknown method 'newton'"),
         ({"--prior-weight": "much"}, "a number, discrepancy or l-curve, got 'much'"),
         ({"--prior-weight": "-1", "--noise": "0.1"}, "prior_weight"),
@@ -433,6 +435,17 @@ def test_an_operator_of_ones_own(measured, tmp_path, monkeypatch, name):
         expected = np.full((1, 4), 0.5 if options else 1.0)
         np.testing.assert_allclose(arrays["x"], expected, atol=1e-2)
     sys.modules.pop("own_sums")
+
+
+def test_an_estimated_noise_level(third_party, tmp_path, capsys):
+    """Both sums are 4 : 1; what differs from that is noise."""
+    np.save(tmp_path / "y.npy", np.array([[4.0, 1.1]]))
+    call = ["solve", "--operator", "sums", "--prior", "segment", "--noise", "estimate"]
+    call += ["--measurement", tmp_path / "y.npy", "--output", tmp_path / "out"]
+    assert run(*call) == 0
+    assert "noise level estimated" in capsys.readouterr().out
+    (one,) = json.loads((tmp_path / "out" / "numbers.json").read_text())["measurements"]
+    assert one["consistent"] is None and one["noise_std"] == pytest.approx(0.1, rel=0.2)
 
 
 def test_priors_of_the_search_path(third_party, tmp_path, monkeypatch, capsys):

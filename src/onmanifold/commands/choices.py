@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from onmanifold.descent import Method
+    from onmanifold.fidelity import Fidelity
     from onmanifold.posterior.base import Posterior
     from onmanifold.prior import ManifoldPrior
     from onmanifold.solution import Solution
@@ -27,6 +28,7 @@ METHODS = {
     "lbfgs": "LBFGS",
     "latent-adam": "LatentAdam",
 }
+ESTIMATE = "estimate"
 _RULES = {"discrepancy": "ByDiscrepancy", "l-curve": "ByLCurve"}
 _POSTERIORS = {"laplace": "laplace", "explore": "explore", "sample": "sample_posterior"}
 
@@ -64,9 +66,28 @@ def prior_weight(text: str | None) -> float | WeightRule | None:
     return None if text is None else _number(text, "--prior-weight", ", discrepancy or l-curve")
 
 
-def noise_level(text: str | None) -> float | None:
-    """``--noise``: a number."""
-    return None if text is None else _number(text, "--noise", "")
+def noise_level(text: str | None) -> float | str | None:
+    """``--noise``: a number, or the word that leaves it open."""
+    if text is None or text == ESTIMATE:
+        return text
+    return _number(text, "--noise", f" or {ESTIMATE}")
+
+
+def fidelity(noise: float | str | None, df: float | None, mask: Tensor | None) -> Fidelity | None:
+    """What ``--noise``, ``--df`` and missing entries make together."""
+    from onmanifold import EstimatedGaussian, Gaussian, StudentT
+
+    if noise is None:
+        if mask is not None:
+            raise InputError("missing entries need the noise level: --noise")
+        if df is not None:
+            raise InputError("--df needs the noise level: --noise")
+        return None
+    if isinstance(noise, str):
+        if df is not None:
+            raise InputError(f"--df needs a number for --noise, got {noise}")
+        return EstimatedGaussian(mask=mask)
+    return Gaussian(noise, mask) if df is None else StudentT(noise, mask, df)
 
 
 def posterior(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from onmanifold.fidelity import Fidelity
     from onmanifold.operator import ForwardOperator
     from onmanifold.posterior.base import Posterior
     from onmanifold.prior import ManifoldPrior
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 
 Noise = Annotated[
     str | None,
-    typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
+    typer.Option(
+        help="Standard deviation of the measurement's noise, or estimate; none: least squares."
+    ),
 ]
 Df = Annotated[
     float | None,
@@ -86,7 +87,7 @@ def solve(
     describe = choices.posterior(posterior, level, weight, manifold)
     forward = _operator(operator, options, manifold)
     y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
-    arguments |= {"fidelity": _fidelity(level, df, mask), "prior_weight": weight}
+    arguments |= {"fidelity": choices.fidelity(level, df, mask), "prior_weight": weight}
     if steps is not None:
         arguments["stop"] = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
     with unfinished():  # summary, figure and files say what is inconsistent
@@ -138,18 +139,6 @@ def _write(
     if found is not None:
         print(found)
     print(f"written to {output}: {', '.join(files)}")
-
-
-def _fidelity(noise: float | None, df: float | None, mask: Tensor | None) -> Fidelity | None:
-    from onmanifold import Gaussian, StudentT
-
-    if noise is None:
-        if mask is not None:
-            raise InputError("missing entries need the noise level: --noise")
-        if df is not None:
-            raise InputError("--df needs the noise level: --noise")
-        return None
-    return Gaussian(noise, mask) if df is None else StudentT(noise, mask, df)
 
 
 def _texts(pairs: list[str]) -> dict[str, str]:
@@ -225,6 +214,7 @@ def _json(settings: dict[str, Any], solution: Solution) -> bytes:
             "expected_misfit": _number(solution.expected_misfit[b]),
             "p_value": _number(solution.p_value[b]),
             "consistent": bool(solution.consistent[b]) if known[b] else None,
+            "noise_std": None if solution.noise_std is None else _number(solution.noise_std[b]),
             "status": status.name,
             "converged": status.converged,
             "reason": status.message,

@@ -72,6 +72,10 @@ class Counts:
         """Zeros for each of the ``members``."""
         return cls(torch.zeros_like(members), torch.zeros_like(members))
 
+    def copy(self) -> Counts:
+        """The counts as they are now."""
+        return Counts(self.evaluations.clone(), self.linearizations.clone())
+
 
 @dataclass(frozen=True, eq=False)
 class ChartChanges:

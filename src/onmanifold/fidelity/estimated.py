@@ -83,6 +83,12 @@ class EstimatedGaussian(Gaussian):
             self, std=self.std[rows], mask=select_rows(self.mask, rows), level=self.level[rows]
         )
 
+    @property
+    def entries(self) -> Tensor:
+        """The standard deviation of each entry, of bound noise: ``(B, *y_shape)``."""
+        assert isinstance(self.std, Tensor)
+        return self.std
+
     def deviation(self, measurement: Tensor) -> Tensor:
         """NaN: the misfit's scale was fitted to it."""
         return measurement.new_full((len(measurement),), torch.nan)
