@@ -128,15 +128,17 @@ def adam(data: Measured, prior_weight: float, rate: float, calls: float) -> Rest
     return Restored(x, used, used + keep * steps, time.perf_counter() - began)
 
 
-def total_variation(data: Measured, weight: float) -> Restored:
-    """Least squares with a penalty on the total variation; both operators have a norm of at most 1."""
+def total_variation(data: Measured, weight: float, square: float = 1.0) -> Restored:
+    """Least squares with a penalty on the total variation; ``square``: of a bound of the operator's norm."""
     began, operator = time.perf_counter(), data.operator
     momentum, x = 1.0, torch.zeros(len(data.y), *operator.x_shape)
     ahead = x
     for _ in range(TV_STEPS):
-        moved = ahead - operator.A_vjp(ahead, operator.A(ahead) - data.y)
+        moved = ahead - operator.A_vjp(ahead, operator.A(ahead) - data.y) / square
         images = moved.squeeze(1).double().numpy()
-        smooth = [denoise_tv_chambolle(i, weight, eps=1e-4, max_num_iter=100) for i in images]
+        smooth = [
+            denoise_tv_chambolle(i, weight / square, eps=1e-4, max_num_iter=100) for i in images
+        ]
         after = torch.from_numpy(np.stack(smooth)).to(x).unsqueeze(1)
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         ahead = after + (momentum - 1) / following * (after - x)

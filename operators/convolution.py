@@ -1,62 +1,71 @@
-"""Three ways to convolve a batch of images with one kernel, each with its exact adjoint.
+"""Three ways to convolve a batch of images with kernels, each with its exact adjoint.
 
-All take and return ``(N, H, W)`` and compute in the dtype of what they are given. On one axis, output ``i``
-takes tap ``m`` of the kernel times input ``i - m + c``, where ``c = taps // 2``. The boundary maps an input
-position beyond the border to one inside, or to a zero.
+All take and return ``(N, K, *shape)``, image plane k of each member convolved with kernel k, in two
+dimensions or three, and compute in the dtype of what they are given. On one axis, output ``i`` takes tap
+``m`` of the kernel times input ``i - m + c``, where ``c = taps // 2``. The boundary maps an input position
+beyond the border to one inside, or to a zero.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onmanifold.operators.axes import AxisMatrices
 
-class Separable(nn.Module):
-    """Column times row as a matrix for each axis, ``R x C^T``: ``H W (H + W)`` multiplications."""
+Shape = tuple[int, ...]
 
-    rows: Tensor
-    columns: Tensor
 
-    def __init__(self, column: Tensor, row: Tensor, shape: tuple[int, int], boundary: str) -> None:
-        super().__init__()
-        for name, taps, n in (("rows", column, shape[0]), ("columns", row, shape[1])):
-            units = torch.eye(n, dtype=torch.float64).unsqueeze(2)
-            matrix = Spatial(taps.unsqueeze(1), (n, 1), boundary)(units).squeeze(2).mT
-            self.register_buffer(name, matrix.to(taps.dtype).contiguous(), persistent=False)
+class Separable(AxisMatrices):
+    """A matrix for each axis, of kernels that are products of one vector for each axis.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rows.to(x.dtype) @ (x @ self.columns.to(x.dtype).mT)
+    Args:
+        factors: the vectors, one for each axis, ``(K, taps)``.
+        shape: of an image plane.
+        boundary: what lies beyond its border.
+    """
 
-    def adjoint(self, u: Tensor) -> Tensor:
-        return self.rows.to(u.dtype).mT @ (u @ self.columns.to(u.dtype))
+    def __init__(self, factors: Sequence[Tensor], shape: Shape, boundary: str) -> None:
+        matrices = []
+        for taps, n in zip(factors, shape, strict=True):
+            units = torch.eye(n, dtype=torch.float64).reshape(n, 1, n, 1)
+            units = units.expand(n, len(taps), n, 1)
+            columns = Spatial(taps.double().unsqueeze(2), (n, 1), boundary)(units)
+            matrices.append(columns.squeeze(3).permute(1, 2, 0).to(taps.dtype))
+        super().__init__(matrices)
 
 
 class Spatial(nn.Module):
-    """Sums over the taps of the kernel, for small ones."""
+    """Sums over the taps of the kernels, for small ones."""
 
     kernel: Tensor
 
-    def __init__(self, kernel: Tensor, shape: tuple[int, int], boundary: str) -> None:
+    def __init__(self, kernel: Tensor, shape: Shape, boundary: str) -> None:
         super().__init__()
-        h, w = kernel.shape
-        self.extension = _Extension((h, w), shape, boundary)
-        self.full = (h - 1, w - 1)
-        self.register_buffer("kernel", kernel[None, None], persistent=False)
+        taps = tuple(kernel.shape[1:])
+        self.extension = _Extension(taps, shape, boundary)
+        self.full = tuple(n - 1 for n in taps)
+        self.axes = tuple(range(2, 2 + len(taps)))
+        self.correlate = F.conv2d if len(taps) == 2 else F.conv3d
+        self.register_buffer("kernel", kernel.unsqueeze(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # a convolution is what torch calls a correlation, with the kernel flipped
-        extended = self.extension(x).unsqueeze(1)
-        return F.conv2d(extended, self.kernel.to(x.dtype).flip(2, 3)).squeeze(1)
+        kernel = self.kernel.to(x.dtype).flip(self.axes)
+        return self.correlate(self.extension(x), kernel, groups=len(kernel))
 
     def adjoint(self, u: Tensor) -> Tensor:
         # the same as conv_transpose2d, and several times faster on a CPU
-        extended = F.conv2d(u.unsqueeze(1), self.kernel.to(u.dtype), padding=self.full)
-        return self.extension.adjoint(extended.squeeze(1))
+        kernel = self.kernel.to(u.dtype)
+        extended = self.correlate(u, kernel, padding=self.full, groups=len(kernel))
+        return self.extension.adjoint(extended)
 
 
-class Fourier(nn.Module):
+class Spectral(nn.Module):
     """A product in the Fourier domain, for kernels of any size.
 
     Reflected images are extended first. Circular images need no extension, and zeros around an image none
@@ -65,30 +74,32 @@ class Fourier(nn.Module):
 
     transfer: Tensor
 
-    def __init__(self, kernel: Tensor, shape: tuple[int, int], boundary: str) -> None:
+    def __init__(self, kernel: Tensor, shape: Shape, boundary: str) -> None:
         super().__init__()
-        h, w = kernel.shape
-        self.shape, self.size = shape, transform_shape((h, w), shape, boundary)
+        taps = tuple(kernel.shape[1:])
+        self.shape, self.size = shape, transform_shape(taps, shape, boundary)
+        self.axes = tuple(range(-len(shape), 0))
         if boundary in ("reflect", "symmetric"):
-            self.extension = _Extension((h, w), shape, boundary)
-            first = (h - 1, w - 1)  # output 0 is where all taps meet the image
+            self.extension = _Extension(taps, shape, boundary)
+            first = tuple(n - 1 for n in taps)  # output 0 is where all taps meet the image
         else:
-            self.extension = _Extension((1, 1), shape, "zero")  # nothing is added
-            first = (h // 2, w // 2)
-        rows, columns = (
-            (torch.arange(taps) - start) % n
-            for taps, start, n in zip((h, w), first, self.size, strict=True)
-        )
-        wrapped = kernel.new_zeros(self.size, dtype=torch.float64)
-        wrapped.index_put_((rows.unsqueeze(1), columns), kernel.double(), accumulate=True)
+            self.extension = _Extension((1,) * len(taps), shape, "zero")  # nothing is added
+            first = tuple(n // 2 for n in taps)
+        places = [
+            (torch.arange(n) - start) % length
+            for n, start, length in zip(taps, first, self.size, strict=True)
+        ]
+        wrapped = torch.zeros(len(kernel), *self.size, dtype=torch.float64)
+        index = torch.meshgrid(torch.arange(len(kernel)), *places, indexing="ij")
+        wrapped.index_put_(index, kernel.double(), accumulate=True)
         # kept as pairs of reals: Module.to(dtype) would drop a complex buffer's imaginary part
-        transfer = torch.view_as_real(torch.fft.rfft2(wrapped))
+        transfer = torch.view_as_real(torch.fft.rfftn(wrapped, dim=self.axes))
         transfer = transfer.to(torch.promote_types(kernel.dtype, torch.float32))
         self.register_buffer("transfer", transfer, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         filtered = self._filter(self.extension(x), self._transfer(x))
-        return filtered[:, : self.shape[0], : self.shape[1]]
+        return _window(filtered, (0,) * len(self.shape), self.shape)
 
     def adjoint(self, u: Tensor) -> Tensor:
         return self.extension.adjoint(self._filter(u, self._transfer(u).conj()))
@@ -97,51 +108,61 @@ class Fourier(nn.Module):
         return torch.view_as_complex(self.transfer.to(x.dtype))
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x, s=self.size) * transfer, s=self.size)
+        spectrum = torch.fft.rfftn(x, s=self.size, dim=self.axes) * transfer
+        filtered: Tensor = torch.fft.irfftn(spectrum, s=self.size, dim=self.axes)
         return filtered
 
 
-def transform_shape(
-    taps: tuple[int, int], shape: tuple[int, int], boundary: str
-) -> tuple[int, int]:
-    """Lengths of the Fourier transform that serves a kernel, an image and a boundary."""
+def _window(x: Tensor, first: Shape, shape: Shape) -> Tensor:
+    """The part of that shape of the last axes that begins at ``first``."""
+    for axis, (start, n) in enumerate(zip(first, shape, strict=True)):
+        x = x.narrow(axis - len(shape), start, n)
+    return x
+
+
+def transform_shape(taps: Shape, shape: Shape, boundary: str) -> Shape:
+    """Lengths of the Fourier transform that serves kernels, an image and a boundary."""
     if boundary == "circular":
         return shape
-    height, width = (
+    return tuple(
         next_fast_len(n + (t // 2 if boundary == "zero" else t - 1), real=True)
         for t, n in zip(taps, shape, strict=True)
     )
-    return height, width
 
 
 class _Extension(nn.Module):
     """An image continued beyond its border, and the adjoint of that: folding it back."""
 
-    source0: Tensor
-    source1: Tensor
-
-    def __init__(self, taps: tuple[int, int], shape: tuple[int, int], boundary: str) -> None:
+    def __init__(self, taps: Shape, shape: Shape, boundary: str) -> None:
         super().__init__()
         self.shape, self.zero = shape, boundary == "zero"
-        self.top, self.left = (taps[0] - 1) // 2, (taps[1] - 1) // 2
-        self.padding = (self.left, taps[1] // 2, self.top, taps[0] // 2)
-        for axis in () if self.zero else (0, 1):
+        self.before = tuple((n - 1) // 2 for n in taps)
+        # torch pads the last axis first
+        self.padding = tuple(p for n in reversed(taps) for p in ((n - 1) // 2, n // 2))
+        for axis in () if self.zero else range(len(shape)):
             source = _sources(shape[axis], taps[axis], boundary)
             self.register_buffer(f"source{axis}", source, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.zero:
             return F.pad(x, self.padding) if any(self.padding) else x
-        return x.index_select(1, self.source0).index_select(2, self.source1)
+        for axis, source in self._sources_by_axis():
+            x = x.index_select(axis, source)
+        return x
 
     def adjoint(self, u: Tensor) -> Tensor:
         """What lies beyond the extended image does not count."""
-        height, width = self.shape
         if self.zero:
-            return u[:, self.top : self.top + height, self.left : self.left + width]
-        u = u[:, : len(self.source0), : len(self.source1)]
-        u = u.new_zeros(len(u), height, u.shape[2]).index_add(1, self.source0, u)
-        return u.new_zeros(len(u), height, width).index_add(2, self.source1, u)
+            return _window(u, self.before, self.shape)
+        for axis, source in self._sources_by_axis():
+            size = list(u.shape)
+            size[axis] = self.shape[axis - 2]
+            u = u.narrow(axis, 0, len(source))
+            u = u.new_zeros(size).index_add(axis, source, u)
+        return u
+
+    def _sources_by_axis(self) -> list[tuple[int, Tensor]]:
+        return [(axis + 2, getattr(self, f"source{axis}")) for axis in range(len(self.shape))]
 
 
 def _sources(n: int, taps: int, boundary: str) -> Tensor:
@@ -155,23 +176,38 @@ def _sources(n: int, taps: int, boundary: str) -> Tensor:
     return torch.minimum(position, period - twice - position)
 
 
-def crop(kernel: Tensor, shape: tuple[int, int]) -> Tensor:
+def crop(kernel: Tensor, shape: Shape) -> Tensor:
     """Take away the taps that never meet an image of this shape with zeros around it."""
-    for axis, n in enumerate(shape):
+    for axis, n in enumerate(shape, start=1):
         centre = kernel.shape[axis] // 2
         if centre >= n:  # 2 n - 1 taps keep the centre in their middle
             kernel = kernel.narrow(axis, centre - n + 1, 2 * n - 1)
     return kernel
 
 
-def rank_one(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Column and row whose outer product the kernel is, up to rounding; ``None`` if it is not."""
+def rank_one(kernel: Tensor) -> list[Tensor] | None:
+    """A vector for each axis, ``(K, taps)``, whose products the kernels ``(K, ...)`` are, up to rounding.
+
+    ``None`` if one of them is not.
+    """
+    found = [_rank_one(one) for one in kernel]
+    if any(factors is None for factors in found):
+        return None
+    return [torch.stack(axis) for axis in zip(*(f for f in found if f is not None), strict=True)]
+
+
+def _rank_one(kernel: Tensor) -> list[Tensor] | None:
     exact = kernel.double()
-    i, j = divmod(int(exact.abs().argmax()), kernel.shape[1])
-    if exact[i, j] == 0:
+    peak = torch.unravel_index(exact.abs().argmax(), exact.shape)
+    if exact[peak] == 0:
         return None
-    column, row = exact[:, j], exact[i] / exact[i, j]
-    error = (torch.outer(column, row) - exact).norm()
-    if error > 4 * torch.finfo(kernel.dtype).eps * exact.norm():
+    factors = []
+    for axis in range(exact.ndim):  # the lines through the largest tap
+        index = tuple(slice(None) if a == axis else peak[a] for a in range(exact.ndim))
+        factors.append(exact[index] if axis == 0 else exact[index] / exact[peak])
+    product = factors[0]
+    for factor in factors[1:]:
+        product = product.unsqueeze(-1) * factor
+    if (product - exact).norm() > 4 * torch.finfo(kernel.dtype).eps * exact.norm():
         return None
-    return column.to(kernel.dtype), row.to(kernel.dtype)
+    return [factor.to(kernel.dtype) for factor in factors]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_batch, check_count, check_number, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.operator import Linear
 from onmanifold.tensors import as_mask
 
 
-class Mask(nn.Module):
+class Mask(Linear, nn.Module):
     """The entries of x where a mask is true: ``A(x) = x[mask]``, in row-major order.
 
     It computes in the dtype of its input; ``.to(device)`` moves it.
@@ -46,7 +47,6 @@ class Mask(nn.Module):
 
     mask: Tensor
     kept: Tensor
-    linear = True
 
     def __init__(self, mask: ArrayLike | Tensor, x_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -67,14 +67,6 @@ class Mask(nn.Module):
         check_batch(u, self.y_shape, "u")
         zeros = torch.zeros_like(u[:, :1]).expand(-1, math.prod(self.x_shape))
         return zeros.index_copy(1, self.kept, u).reshape(-1, *self.x_shape)
-
-    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """``A(v)``, for tangents ``(B, *x_shape)``: the operator is linear."""
-        return self.A(v)
-
-    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """``A_adjoint(u)``, for ``(B, m)``."""
-        return self.A_adjoint(u)
 
     def draw_y(self, ax: Any, y: Tensor, **scale: Any) -> Any:
         """Draw the entries measured in their places; see :mod:`onmanifold.plot`."""

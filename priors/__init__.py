@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from onmanifold.priors.scene import Scene as Scene
     from onmanifold.priors.scene import count_probabilities as count_probabilities
     from onmanifold.priors.training.method import TrainingMethod as TrainingMethod
+    from onmanifold.priors.training.own import train_prior as train_prior
     from onmanifold.priors.training.recipe import Recipe as Recipe
     from onmanifold.priors.training.run import Diverged as Diverged
     from onmanifold.priors.training.run import train as train
@@ -44,6 +45,7 @@ _MODULES = {
     "nuisance": ("BackgroundOffset", "MeasurementParameters", "NuisanceParameters"),
     "scene": ("Arrangement", "RadialOutlines", "Scene", "count_probabilities"),
     "training.method": ("TrainingMethod",),
+    "training.own": ("train_prior",),
     "training.recipe": ("Recipe",),
     "training.run": ("Diverged", "train"),
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,45 +17,101 @@ from onmanifold.plugins import load_dataset
 from onmanifold.pretrained import load_prior, prior_card
 from onmanifold.storage import check_folder
 
-if TYPE_CHECKING:
-    from onmanifold.priors.training.recipe import Recipe
-
 
 def train_command(
     recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe's name, a recipe file, or a method.")
-    ],
-    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints.")],
-    data: Annotated[str | None, typer.Option(help="The data set; a method needs one.")] = None,
-    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
+        str | None, typer.Argument(help="A shipped recipe's name, or a recipe file; or none.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A folder of images, .npy, .npz, .zarr, or a data set.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="nrae-l, ae, atlas, ...; of --data.")] = "auto",
+    dim: Annotated[int | None, typer.Option(help="Latent dimension; default: chosen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the prior; default: DATA-prior.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps at most.")] = None,
+    key: Annotated[str | None, typer.Option(help="The array in a file with several.")] = None,
+    resize: Annotated[str | None, typer.Option(help="Size of all images, such as 64x64.")] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="Make coloured images gray.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of weights, examples and noise.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
+    ] = False,
     charts: Annotated[
         int | None, typer.Option(help="Another number of charts than the recipe's.")
     ] = None,
     devices: Annotated[int, typer.Option(help="Number of devices on a machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Number of machines, with torchrun.")] = 1,
 ) -> None:
-    """Train a prior from a recipe, and store it with a card of held-out metrics."""
-    from onmanifold.priors.training.evaluation import store
-    from onmanifold.priors.training.run import train
+    """Learn a prior from your examples (--data), or by a recipe; store it with card and report."""
+    if recipe is None:
+        if data is None:
+            raise InputError("train needs examples, --data FILE|FOLDER, or the name of a recipe")
+        if charts is not None or devices * nodes > 1:
+            raise InputError(
+                "--charts, --devices and --nodes need a recipe: train first, then take OUTPUT/recipe.toml"
+            )
+        from onmanifold.priors.training.own import train_prior
 
-    chosen = _chosen(recipe, data)
-    if charts is not None and charts != chosen.model.get("charts"):
-        chosen = chosen.with_charts(charts)
-    prior = train(chosen, output / "checkpoints", resume=resume, devices=devices, nodes=nodes)
-    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # the first process
-        store(chosen, prior, output)
+        with _warnings_in_lines():
+            train_prior(
+                data, method, dim, output=output, steps=steps, key=key, resize=_pixels(resize),
+                gray=gray, seed=seed, resume=resume,
+            )  # fmt: skip
+        return
+    if (method, dim, steps, key, resize, gray, seed) != ("auto", None, None, None, None, False, 0):
+        raise InputError(
+            f"a recipe ({recipe}) says its own method, sizes and seed: leave out --method, --dim, --steps, "
+            "--key, --resize, --gray and --seed, or the recipe"
+        )
+    with _warnings_in_lines():
+        _train_recipe(recipe, data, output, resume, charts, devices, nodes)
 
 
-def _chosen(recipe: str, data: str | None) -> Recipe:
-    """The recipe that the arguments of the command line name."""
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print a warning as one line, as errors are; where it was raised says nothing to a user."""
+
+    def say(message: Warning | str, *_: object) -> None:
+        print(f"onmanifold: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield
+
+
+def _train_recipe(
+    recipe: str,
+    data: str | None,
+    output: Path | None,
+    resume: bool,
+    charts: int | None,
+    devices: int,
+    nodes: int,
+) -> None:
+    from onmanifold.priors.training.own import train_and_store
     from onmanifold.priors.training.recipe import Recipe, method_names
 
     if recipe in method_names():
-        if data is None:
-            raise InputError(f"method {recipe} needs data to learn from: --data NAME")
-        return Recipe.default(recipe, data)
+        raise InputError(f"{recipe} is a method: onmanifold train --data DATA --method {recipe}")
     chosen = Recipe.read(recipe)
-    return chosen if data is None else chosen.with_data(data)
+    chosen = chosen if data is None else chosen.with_data(data)
+    if charts is not None and charts != chosen.model.get("charts"):
+        chosen = chosen.with_charts(charts)
+    folder = check_folder(Path(f"{chosen.name}-prior") if output is None else output)
+    data_set = chosen.load_data()
+    train_and_store(chosen, folder, data_set, resume=resume, devices=devices, nodes=nodes)
+
+
+def _pixels(text: str | None) -> tuple[int, int] | None:
+    """``64x48`` as height and width."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"--resize takes HEIGHTxWIDTH, such as 64x64; got {text!r}")
+    return int(height), int(width)
 
 
 def choose_command(

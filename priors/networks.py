@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from onmanifold.errors import InputError
+
+SMALLEST, ONE_GRID, FINE = 12, 40, 96  # pixels of an image's side, for the default network
 
 
 def mlp(inputs: int, hidden: int, outputs: int, depth: int = 2) -> nn.Sequential:
@@ -56,8 +59,8 @@ class Grids:
         groups: groups of channels that are normalized in front of each residual block; 0: none. With them
             learning rates can be several times larger.
 
-    Raises:
-        ValueError: the coarsest grid does not divide the image.
+    Images of any height and width have room: what the coarsest grid has beyond them is zero when they are
+    encoded, and cut off when they are decoded.
     """
 
     dim: int
@@ -67,11 +70,6 @@ class Grids:
     hidden: int
     groups: int = 0
 
-    def __post_init__(self) -> None:
-        shrink = self._shrink
-        if self.x_shape[1] % shrink or self.x_shape[2] % shrink:
-            raise InputError(f"conv: the image {self.x_shape} is not divisible by {shrink}")
-
     @property
     def _shrink(self) -> int:
         return self.patch << (len(self.channels) - 1)
@@ -80,7 +78,13 @@ class Grids:
     def coarsest(self) -> tuple[int, int, int]:
         """Shape of the coarsest grid."""
         _, height, width = self.x_shape
-        return self.channels[0], height // self._shrink, width // self._shrink
+        return self.channels[0], -(-height // self._shrink), -(-width // self._shrink)
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """Rows and columns that the grids have beyond the image."""
+        _, rows, columns = self.coarsest
+        return rows * self._shrink - self.x_shape[1], columns * self._shrink - self.x_shape[2]
 
     @property
     def patch_size(self) -> int:
@@ -94,7 +98,8 @@ class ConvDecoder(nn.Module):
     def __init__(self, grids: Grids) -> None:
         super().__init__()
         channels, groups = grids.channels, grids.groups
-        self.coarsest = grids.coarsest
+        self.coarsest, self.x_shape = grids.coarsest, grids.x_shape
+        self.cut = any(grids.margin)
         self.lift = nn.Sequential(
             mlp(grids.dim, grids.hidden, grids.hidden, 1),
             nn.SiLU(),
@@ -113,7 +118,8 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(self.lift(z).unflatten(1, self.coarsest))  # type: ignore[no-any-return]
+        image: Tensor = self.body(self.lift(z).unflatten(1, self.coarsest))
+        return image[:, :, : self.x_shape[1], : self.x_shape[2]] if self.cut else image
 
 
 class ConvEncoder(nn.Module):
@@ -122,6 +128,8 @@ class ConvEncoder(nn.Module):
     def __init__(self, grids: Grids) -> None:
         super().__init__()
         channels, groups = grids.channels, grids.groups
+        rows, columns = grids.margin
+        self.margin = (0, columns, 0, rows)
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(grids.patch),
             nn.Conv2d(grids.patch_size, channels[-1], 3, padding=1),
@@ -138,6 +146,8 @@ class ConvEncoder(nn.Module):
         self.drop = mlp(prod(grids.coarsest), grids.hidden, grids.dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if any(self.margin):
+            x = functional.pad(x, self.margin)
         return self.drop(self.body(x).flatten(1))  # type: ignore[no-any-return]
 
 
@@ -169,8 +179,10 @@ def default_network(x_shape: tuple[int, ...]) -> dict[str, Any]:
         >>> default_network((1, 64, 64))["network"]
         'conv'
     """
-    if len(x_shape) == 3 and min(x_shape[1:]) > 32 and not any(n % 8 for n in x_shape[1:]):
-        patch = 4 if any(n % 16 for n in x_shape[1:]) else 8
-        options = {"channels": [48, 32], "patch": patch, "hidden": 128, "groups": 8}
+    if len(x_shape) == 3 and min(x_shape[1:]) >= SMALLEST:
+        longest = max(x_shape[1:])
+        channels = [64] if longest <= ONE_GRID else [64, 48]
+        patch = 4 if longest <= FINE else 8
+        options = {"channels": channels, "patch": patch, "hidden": 128, "groups": 8}
         return {"network": "conv", "options": options}
     return {"network": "dense", "options": {"hidden": 64 if prod(x_shape) < 50 else 256}}

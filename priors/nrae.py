@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from onmanifold.autodiff import jvp
+from onmanifold.autodiff import jvp, jvps
 from onmanifold.errors import InputError
 from onmanifold.priors.autoencoder.loss import AutoencoderTraining, LossOptions
+from onmanifold.priors.datasets.finite import copy_of
 from onmanifold.priors.neighbours import check_different, nearest_neighbours
+from onmanifold.priors.training.method import Table
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class NRAEOptions(LossOptions):
         kernel: weight lambda of a neighbour; the centre's is 1.
         drawn: how many of the k neighbours a step draws for each centre of its batch; 0: it takes all. A step
             takes time in proportion, and the loss stays the same in the mean.
+        centres: share of the examples of a batch around which neighbours count; of the others only their own
+            reconstruction does. The loss stays the same in the mean, and a step takes less time.
     """
 
     or_zero = ("drawn",)
@@ -32,9 +36,12 @@ class NRAEOptions(LossOptions):
     neighbours: int = 5
     kernel: float = 0.5
     drawn: int = 0
+    centres: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.centres > 1:
+            raise InputError(f"loss: centres has to be a share, at most 1; got {self.centres}")
         if self.drawn > self.neighbours:
             raise InputError(
                 f"loss: drawn has to be at most neighbours, {self.neighbours}; got {self.drawn}"
@@ -63,18 +70,16 @@ def taylor(
         >>> value.item(), near.item()
         (1.0, 2.25)
     """
-
-    def linear(move: Tensor) -> tuple[Tensor, Tensor]:
-        value, first = jvp(f, z, move)
-        return value, value + first
+    if order == 1:
+        value, along = jvps(f, z, moves.transpose(0, 1))
+        return value, (value + along).transpose(0, 1)
 
     def quadratic(move: Tensor) -> tuple[Tensor, Tensor]:
         both, change = jvp(lambda at: torch.stack(jvp(f, at, move)), z, move)
         value, first = both
         return value, value + first + change[1] / 2
 
-    polynomial = {1: linear, 2: quadratic}[order]
-    values, polynomials = vmap(polynomial, in_dims=1, out_dims=1)(moves)
+    values, polynomials = vmap(quadratic, in_dims=1, out_dims=1)(moves)
     return values[:, 0], polynomials  # the value is the same for all moves, an expanded view
 
 
@@ -95,8 +100,16 @@ class NeighborhoodReconstruction(AutoencoderTraining):
     order: ClassVar[int]
     graph: Tensor
 
+    @classmethod
+    def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
+        loss = {"neighbours": 5, "kernel": 0.1, "drawn": 1, "centres": 0.25}
+        return super().defaults(x, dim) | {"loss": loss}
+
     def set_up(self) -> None:
         k = self.options.neighbours
+        different = copy_of(self.examples).unique()
+        if len(different) < len(self.examples):  # a copy is no neighbour
+            self.register_buffer("examples", self.examples[different], persistent=False)
         distances, found = nearest_neighbours(self.examples, k, self.seed, "loss: neighbours")
         check_different(distances, found)
         self.register_buffer("graph", found, persistent=False)
@@ -109,11 +122,15 @@ class NeighborhoodReconstruction(AutoencoderTraining):
         return {"neighbours": neighbours}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        x, numbers = batch["x"], batch["neighbours"]
+        x, decoder = batch["x"], self.model.decoder
+        few = max(1, round(self.options.centres * len(x)))
+        numbers = batch["neighbours"][:few]
         near = self.examples[numbers]
         codes = self.model.encoder(torch.cat([x, near.flatten(0, 1)]))
         z, around = codes[: len(x)], codes[len(x) :].unflatten(0, numbers.shape)
-        value, polynomials = taylor(self.model.decoder, z, around - z[:, None], self.order)
+        value, polynomials = taylor(decoder, z[:few], around - z[:few, None], self.order)
+        if few < len(x):
+            value = torch.cat([value, decoder(z[few:])])
         own = (x - value).square().mean()
         others = (near - polynomials).square().mean()
         k = self.options.neighbours

@@ -16,6 +16,7 @@ from onmanifold.descent import build_problem
 
 METHODS = [
     LevenbergMarquardt(),
+    LevenbergMarquardt(secant=3),
     RiemannianGradientDescent(),
     ConjugateGradient(),
     LBFGS(),

@@ -17,7 +17,7 @@ FOLDERS = {
     "priors": "onmanifold.priors",
 }
 OPTIONAL = (
-    *("dolfinx", "dolfinx_solver", "gmsh", "lightning", "petsc4py", "mpi4py"),
+    *("dolfinx", "dolfinx_solver", "gmsh", "petsc4py", "mpi4py"),
     *("deepinv", "pylops", "pymanopt"),
 )
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

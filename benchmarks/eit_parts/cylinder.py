@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from onmanifold.operators.eit import EIT, Cylinder, Exponential, Protocol, polar_mesh
-from onmanifold.operators.eit.fem.native import require_dolfinx
+from onmanifold.operators.native import require_dolfinx
 
 EDGES, LONGEST = 7, 0.0215  # edges on each electrode's width, and the longest one in radii
 

@@ -63,16 +63,16 @@ def fit(training: Training) -> dict[str, float]:
     torch.manual_seed(training.seed)
     module = training.recipe().prepare()
     check, test = (part_of(module.data, split).x for split in ("validation", "held-out"))
-    configured = module.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    optimizer = module.make_optimizer()
     prepared = time.process_time()
     measured, best, weights = 0.0, (float("inf"), 0), module.prior.state_dict()
     for step in range(training.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * module.schedule.rate(step)
         optimizer.zero_grad()
         module.loss(module.draw(step)).backward()
-        module.configure_gradient_clipping()
+        nn.utils.clip_grad_norm_(module.parameters(), module.schedule.clip)
         optimizer.step()
-        scheduler.step()
         if (step + 1) % (training.steps // CHECKS) == 0:
             pause = time.process_time()
             reached = error(module.prior, check), step + 1

@@ -22,8 +22,14 @@ from onmanifold import (
     load_prior,
     solve,
 )
-from onmanifold.applications.tanks import describe, linear_image, tank_posterior, tank_prior
-from onmanifold.operators.eit import CalibratedTank, Inclusions, Measurement, Saturating, ktc
+from onmanifold.applications.tanks import (
+    describe,
+    linear_image,
+    tank_operators,
+    tank_posterior,
+    tank_prior,
+)
+from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc
 from onmanifold.posterior import Laplace
 from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
@@ -137,9 +143,9 @@ def objects(
     """Scenes of outlines, their number by evidence, as ``onmanifold tank``."""
     scene = make_scene()
     prior = tank_prior(scene)
-    operator = tank.operator(Inclusions(tank.background), prior.x_shape)
+    operator, draft = tank_operators(tank, prior)
     y = measurement.voltages.flatten()
-    posterior = tank_posterior(operator, y, fidelity, prior)
+    posterior = tank_posterior(operator, y, fidelity, prior, draft=draft)
     found = describe(posterior)
     return {
         name: Found(found.labels, found.probabilities, next(iter(found.counts))),

@@ -216,11 +216,11 @@ def best_labels(masks: Tensor, std: float = 80.0) -> NDArray[np.uint8]:
     if masks.ndim != 4 or masks.shape[1] != 2 or len(masks) == 0:
         raise InputError(f"expected samples of two masks (S, 2, H, W), got {tuple(masks.shape)}")
     fine = (_resized(masks, SIZE) > 0.5).double().mean(0)
-    hard = (_resized(masks.double(), _COARSE) > 0.5).double()
+    hard = (_resized(masks.double(), _COARSE) > 0.5).float()
     probability = _resized((masks > 0.5).double().mean(0), _COARSE)
     chosen = []
     for k in range(2):
-        candidates = torch.stack([(probability[k] > t).double() for t in _THRESHOLDS])
+        candidates = torch.stack([(probability[k] > t).float() for t in _THRESHOLDS])
         candidates = torch.cat([candidates, torch.zeros_like(candidates[:1])])
         scores = _similarities(candidates, hard[:, k], std * _COARSE / SIZE).mean(1)
         threshold = (*_THRESHOLDS, 2.0)[int(scores.argmax())]
@@ -242,7 +242,7 @@ def _resized(masks: Tensor, size: int) -> Tensor:
 
 def _similarities(candidates: Tensor, samples: Tensor, std: float) -> Tensor:
     """The score's similarity of each candidate ``(C, H, W)`` to each sample ``(S, H, W)``: ``(C, S)``."""
-    rows, columns = (_window(size, std) for size in candidates.shape[1:])
+    rows, columns = (_window(size, std).to(samples) for size in candidates.shape[1:])
 
     def mean(image: Tensor) -> Tensor:
         return rows @ image @ columns.mT

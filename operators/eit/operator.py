@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from onmanifold.checks import check_batch, check_callable, check_number, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.external import external
 from onmanifold.fidelity import Gaussian
 from onmanifold.operator import OutsideDomain
 from onmanifold.operators.eit.arguments import doubles
@@ -25,15 +26,15 @@ from onmanifold.operators.eit.conductivity import (
 from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
 from onmanifold.operators.eit.fem.distributed import discretize_on_ranks
 from onmanifold.operators.eit.fem.engine import Engine
-from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.geometry.base import Geometry
-from onmanifold.operators.eit.linearization import Deferred, EITLinearization, Voltages
+from onmanifold.operators.eit.linearization import EITLinearization
 from onmanifold.operators.eit.mesh.pixels import cell_average
 from onmanifold.operators.eit.models.continuum import Continuum, boundary_loop
 from onmanifold.operators.eit.models.electrodes import CompleteElectrodes
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.models.system import ForwardModel
 from onmanifold.operators.eit.plot import draw_image, draw_voltages
+from onmanifold.operators.sparse import SparseMatrix
 from onmanifold.tensors import as_mask
 
 _BATCH = 16  # images whose potentials are held at a time where only voltages are wanted
@@ -139,9 +140,7 @@ class EIT:
         check_batch(
             x, self.x_shape, "x"
         )  # whether it is finite, below all transforms of torch.func
-        keep = torch.is_grad_enabled() and x.requires_grad
-        deferred = Deferred(self._value, self.linearize, keep)
-        return cast(Tensor, Voltages.apply(x, deferred))
+        return external(x, self._value, self.linearize)
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Derivative at ``x`` applied to tangents ``v`` of ``(B, *x_shape)``."""

@@ -49,7 +49,7 @@ class AtlasSchedule(Schedule):
 
     or_zero = (
         *("seeding", "joint", "overlap", "hidden_from"),
-        *("lipschitz", "lipschitz_for", "hidden", "dead"),
+        *("lipschitz", "lipschitz_for", "hidden", "dead", "patience"),
     )
 
     seeding: int = 0
@@ -63,6 +63,13 @@ class AtlasSchedule(Schedule):
     refresh: int = 500
     dead: float = 0.1
     pool: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience:
+            raise InputError(
+                "schedule: an atlas has no patience: each of its phases has to come to its end"
+            )
 
     @property
     def steps(self) -> int:
@@ -136,7 +143,7 @@ class AtlasTraining(TrainingMethod):
         latent = self.atlas.density.sample(n, dim, generator).float()
         return {"x": x, "noise": torch.randn((n, dim), generator=generator), "latent": latent}
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
         x, noise, latent, step = batch["x"], batch["noise"], batch["latent"], int(batch["step"])
         schedule = self.schedule
         if step < schedule.seeding:
@@ -145,9 +152,7 @@ class AtlasTraining(TrainingMethod):
             loss = self._joint_loss(x, noise, step)
         else:
             loss = self._overlap_loss(x, noise, step)
-        loss = loss + self._penalties(step - schedule.seeding, latent, noise)
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return loss + self._penalties(step - schedule.seeding, latent, noise)
 
     def _seeding_loss(self, x: Tensor, noise: Tensor) -> Tensor:
         nearest = torch.cdist(features(x), self.centres).argmin(dim=1)
@@ -181,7 +186,8 @@ class AtlasTraining(TrainingMethod):
             pool = draw_examples(self.data, "seeding", schedule.pool, generator)
             fresh = self.revival.revive(self.atlas, k, pool.to(self.device), step, self.seed + step)
             for parameter in fresh:  # the optimizer's moments belong to the weights that are gone
-                self.trainer.optimizers[0].state.pop(parameter, None)
+                if self.optimizer is not None:
+                    self.optimizer.state.pop(parameter, None)
             logger.warning(
                 "step %d: chart %d was assigned next to nothing and is seeded anew", step, k
             )

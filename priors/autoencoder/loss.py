@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.errors import InputError
-from onmanifold.priors.autoencoder.autoencoder import Autoencoder, AutoencoderConfig
+from onmanifold.priors.autoencoder.autoencoder import BATCH, Autoencoder, AutoencoderConfig
 from onmanifold.priors.datasets import Dataset, draw_examples, part_of, stream
 from onmanifold.priors.networks import default_network
 from onmanifold.priors.training.method import (
@@ -110,7 +110,10 @@ class AutoencoderTraining(TrainingMethod):
 
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
-        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+        network = default_network(x[0].shape)
+        rate = 4e-3 if network["network"] == "conv" else 1e-3  # it is normalized
+        schedule = {"length": 4000, "learning_rate": rate, "patience": 1000}
+        return {"model": {"dim": dim, **network}, "schedule": schedule}
 
     @staticmethod
     def _needed(model: Autoencoder, schedule: AutoencoderSchedule) -> tuple[int, str]:
@@ -169,10 +172,14 @@ class AutoencoderTraining(TrainingMethod):
         ).to(self.examples.device)
         return {"x": self.examples[rows], "rows": rows} | self.extras(rows, generator)
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss = self.loss(batch)
-        self.log("loss", loss, prog_bar=True)
-        return loss
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.loss(batch)
+
+    def distances(self, x: Tensor) -> Tensor:
+        model = self.model
+        found = [self.reconstruction(part) for part in model.normalized(x).split(BATCH)]
+        off: Tensor = (model.in_unit(torch.cat(found)) - x).flatten(1).norm(dim=1)
+        return off
 
     def finish(self) -> None:
         self.model.eval()

@@ -1,6 +1,5 @@
 """Data sets: what priors learn from, what operators are tested on."""
 
-from onmanifold.priors.datasets.array_file import ArrayFile
 from onmanifold.priors.datasets.bar import Bar
 from onmanifold.priors.datasets.base import (
     Dataset,
@@ -16,6 +15,7 @@ from onmanifold.priors.datasets.curves import Sine, Spiral
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, nearest_rendering
 from onmanifold.priors.datasets.mnist import FashionMnist, Mnist
 from onmanifold.priors.datasets.outline_images import OutlineImages
+from onmanifold.priors.datasets.own import OwnExamples
 from onmanifold.priors.datasets.points import Ring, Sphere, SwissRoll, Torus, TwoCircles
 from onmanifold.priors.datasets.rotated_digit import RotatedDigit
 from onmanifold.priors.datasets.rotating_object import RotatingObject
@@ -25,7 +25,7 @@ from onmanifold.priors.datasets.torus_disk import TorusDisk
 from onmanifold.priors.datasets.two_balls import TwoBalls
 
 __all__ = [
-    "ArrayFile",
+    "OwnExamples",
     "Bar",
     "Dataset",
     "Examples",

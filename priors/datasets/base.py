@@ -107,7 +107,7 @@ def part_of(data: Dataset, split: str) -> Dataset:
     """What a split may see of some data.
 
     A generator shows everything to every split, since its examples never repeat; finite data
-    (:class:`~onmanifold.priors.datasets.ArrayFile`) say it by ``part(split)``.
+    (:class:`~onmanifold.priors.datasets.OwnExamples`) say it by ``part(split)``.
     """
     part = getattr(data, "part", None)
     seen: Dataset = data if part is None else part(split)

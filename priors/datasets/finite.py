@@ -62,3 +62,15 @@ class FiniteDataset:
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """``n`` of the examples to learn from, and their coordinates ``(n, 1)``."""
         return self.parts["train"].sample(n, generator)
+
+
+def copy_of(x: Tensor) -> Tensor:
+    """For each example ``(n, *x_shape)`` the number of the first one that equals it, ``(n,)``.
+
+    Example:
+        >>> copy_of(torch.tensor([[1.0], [2.0], [1.0]])).tolist()
+        [0, 1, 0]
+    """
+    first: dict[bytes, int] = {}
+    rows = (x + 0.0).flatten(1).cpu().numpy()  # -0 is 0
+    return torch.tensor([first.setdefault(row.tobytes(), i) for i, row in enumerate(rows)])

@@ -32,7 +32,7 @@ class FlatSchedule(AutoencoderSchedule):
         start: share of the encoder's steps in which it learns the codes of classical scaling.
     """
 
-    or_zero = ("start",)
+    or_zero = ("start", "patience")
 
     encoder: int = 2500
     start: float = 0.2
@@ -114,7 +114,8 @@ class FlatTraining(AutoencoderTraining):
     @classmethod
     def defaults(cls, x: Tensor, dim: int) -> dict[str, Table]:
         dim = min(2 * dim, x[0].numel())
-        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": {}}
+        schedule = {"length": 5000, "encoder": 2500}
+        return {"model": {"dim": dim, **default_network(x[0].shape)}, "schedule": schedule}
 
     def set_up(self) -> None:
         """Choose where pairs come from.
@@ -132,6 +133,11 @@ class FlatTraining(AutoencoderTraining):
             raise InputError(
                 f"loss: k = {options.k} neighbours, but only {len(self.examples)} examples"
             )
+
+    @property
+    def watched_from(self) -> int:  # type: ignore[override]
+        """Not before the decoder has begun to learn."""
+        return self.schedule.encoder
 
     def draw(self, step: int) -> dict[str, Tensor]:
         if step >= self.schedule.encoder:

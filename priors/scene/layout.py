@@ -135,13 +135,16 @@ class SceneCharts(ManifoldPrior):
         row, column = np.nonzero(region)
         centre = np.array([(column.mean() + 0.5) * pixel - 1, 1 - (row.mean() + 0.5) * pixel])
         radius = max(np.sqrt(len(row) / np.pi) * pixel, 0.5 * pixel)
-        distance = distance_transform_edt(region) - distance_transform_edt(~region)
-        distance = (distance - 0.5 * np.sign(distance)) * pixel
         side = self.outlines.x_shape[-1]
         around = ((np.arange(side) + 0.5) * (2 * REACH / side) - REACH) * radius
         rows = (1 - (centre[1] - around)) / pixel - 0.5
         columns = (centre[0] + around + 1) / pixel - 0.5
-        grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+        top, left = _first(rows, row), _first(columns, column)
+        # distances are asked for around the region alone
+        region = region[top : _last(rows, row), left : _last(columns, column)]
+        distance = distance_transform_edt(region) - distance_transform_edt(~region)
+        distance = (distance - 0.5 * np.sign(distance)) * pixel
+        grid = np.stack(np.meshgrid(rows - top, columns - left, indexing="ij"))
         level = map_coordinates(distance, grid, order=1, mode="nearest") / radius
         box = self.block_box
         code = self.outlines.encode_chart(torch.from_numpy(np.tanh(level)).to(box)[None, None], 0)[
@@ -150,3 +153,13 @@ class SceneCharts(ManifoldPrior):
         t = self.arrangement.size_coordinate(torch.tensor([radius]))
         block = torch.cat([torch.from_numpy(centre).to(code), t.to(code), code])
         return torch.clamp(block, -box, box)
+
+
+def _first(places: np.ndarray, pixels: np.ndarray) -> int:
+    """The first pixel of a window around places and pixels, with a margin."""
+    return max(int(min(places.min(), pixels.min())) - 1, 0)
+
+
+def _last(places: np.ndarray, pixels: np.ndarray) -> int:
+    """The end of that window; it may lie beyond the image."""
+    return int(max(places.max(), pixels.max())) + 3

@@ -41,10 +41,17 @@ def segment(scene: SceneCharts, x: Tensor, chart: int) -> Tensor:
 def objects_in(scene: SceneCharts, x: Tensor) -> list[Objects]:
     """The regions of each image as objects, the largest first; at most as many as fit."""
     found = []
+    known: dict[bytes, Tensor] = {}  # images often share regions, as thresholds of one image do
     for regions in regions_of(x):
         every = [(kind, region) for kind, own in enumerate(regions) for region in own]
         every.sort(key=lambda one: (int(one[1].sum()), one[0]), reverse=True)
-        found.append([(kind, scene.fit(region)) for kind, region in every[: scene.most]])
+        objects = []
+        for kind, region in every[: scene.most]:
+            key = np.packbits(region).tobytes()
+            if key not in known:
+                known[key] = scene.fit(region)
+            objects.append((kind, known[key]))
+        found.append(objects)
     return found
 
 

@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onmanifold.priors.training.method import TrainingMethod as TrainingMethod
+    from onmanifold.priors.training.own import train_prior as train_prior
     from onmanifold.priors.training.recipe import Recipe as Recipe
     from onmanifold.priors.training.run import Diverged as Diverged
     from onmanifold.priors.training.run import train as train
 
-_HOME = {"Diverged": "run", "Recipe": "recipe", "TrainingMethod": "method", "train": "run"}
+_HOME = {
+    "Diverged": "run",
+    "Recipe": "recipe",
+    "TrainingMethod": "method",
+    "train": "run",
+    "train_prior": "own",
+}
 
 __all__ = sorted(_HOME)  # noqa: PLE0605
 

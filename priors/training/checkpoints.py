@@ -20,7 +20,7 @@ FIELDS = {
     "identity": dict,
     "module": dict,
     "optimizer": dict,
-    "scheduler": dict,
+    "watch": dict,
 }
 
 

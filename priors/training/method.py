@@ -11,14 +11,15 @@ from dataclasses import dataclass, fields
 from math import cos, pi
 from typing import Any, ClassVar, Self
 
-import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior
+from onmanifold.priors.atlas.diagnostics import chart_distances
 from onmanifold.priors.datasets import Dataset, check_channels
+from onmanifold.priors.datasets.finite import copy_of
 
 Table = dict[str, Any]
 """A table of a recipe."""
@@ -55,13 +56,17 @@ class Schedule(Numbers):
         batch_size: examples a step.
         learning_rate: largest learning rate; it rises over the first steps and ends at 0.01 of itself.
         clip: largest norm of the gradient.
+        patience: steps after which a run stops if the error on examples of the split ``validation`` has not
+            fallen; the weights with the smallest error are kept. 0: it never stops early, and keeps the last.
     """
 
     table = "schedule"
+    or_zero: ClassVar[tuple[str, ...]] = ("patience",)
 
     batch_size: int = 64
     learning_rate: float = 1e-3
     clip: float = 1.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,8 +94,12 @@ def cosine_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * (1 + cos(pi * progress)) / 2)
 
 
-class TrainingMethod(lightning.LightningModule, ABC):
+class TrainingMethod(nn.Module, ABC):
     """A training method at work on one prior; an entry point of the group ``onmanifold.methods``.
+
+    Attributes:
+        watched_from: step from which on the error of the prior says something.
+        optimizer: that of the run, while one is under way.
 
     Args:
         data: what is learned.
@@ -99,6 +108,8 @@ class TrainingMethod(lightning.LightningModule, ABC):
     """
 
     schedule: Schedule
+    watched_from: int = 0
+    optimizer: torch.optim.Optimizer | None = None
 
     def __init__(self, data: Dataset, schedule: Schedule, seed: int) -> None:
         super().__init__()
@@ -140,22 +151,26 @@ class TrainingMethod(lightning.LightningModule, ABC):
     def draw(self, step: int) -> dict[str, Tensor]:
         """The batch of a step; the first axis of each value counts its members."""
 
+    @abstractmethod
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch, which also holds the number of its ``step``."""
+
+    def distances(self, x: Tensor) -> Tensor:
+        """Distances ``(B,)`` of examples ``(B, *x_shape)`` to the prior as it is now."""
+        return chart_distances(self.prior, x).amin(dim=1)
+
     def finish(self) -> None:  # noqa: B027
         """What is left to do after the last step, such as fitting the latent density."""
 
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        # By torch itself: lightning refuses to clip for a fused optimizer in mixed precision, for the sake of
-        # 16-bit floats whose gradients are scaled; recipes have none.
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
-    def configure_optimizers(self) -> Any:
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of a run; the run sets its learning rate before each step."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.schedule.learning_rate, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return torch.optim.Adam(trained, lr=self.schedule.learning_rate, fused=True)
 
 
 def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) -> None:
@@ -175,7 +190,7 @@ def check_examples(x: Tensor, x_shape: tuple[int, ...], needed: int, what: str) 
     bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
     if bad:
         raise InputError(f"data: {bad} of {len(x)} examples hold NaN or infinite values")
-    different = len(torch.unique(x.flatten(1), dim=0))
+    different = len(copy_of(x).unique())
     if different == 1:
         raise InputError(f"data: all of {len(x)} examples are the same; there is nothing to learn")
     if different < needed:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,13 +16,13 @@ import numpy as np
 from onmanifold.checks import check_count
 from onmanifold.entry_points import METHODS, load, plugins
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.plugins import load_dataset
-from onmanifold.priors.datasets import Dataset, part_of, stream
-from onmanifold.priors.training.dimension import intrinsic_dimension
+from onmanifold.plugins import dataset_names, load_dataset
+from onmanifold.priors.datasets import Dataset
 from onmanifold.priors.training.method import TrainingMethod
 
 PRECISIONS = ("32-true", "bf16-mixed")
 LARGEST_SEED = 2**32 - 1
+IN_MEMORY = "in memory"  # instead of a data set's name
 RECIPES = Path(str(files("onmanifold.priors"))) / "recipes"
 
 
@@ -37,7 +39,7 @@ class Recipe:
         loss: numbers in the method's loss, where it has any to choose.
         method: name of the training method, see :func:`method_names`.
         seed: seed of weights, data and noise.
-        precision: lightning's precision, ``"32-true"`` or ``"bf16-mixed"``.
+        precision: ``"32-true"``, or ``"bf16-mixed"``: matrix products and convolutions in 16 bits.
         threads: of torch on the CPU, by default as many as there are cores. Their number changes the last
             digits of sums, and training enlarges such differences: a run repeats bit by bit only with a
             fixed number.
@@ -94,30 +96,13 @@ class Recipe:
         except (TypeError, ValueError) as error:
             raise InputError(f"{file.name}: {error}") from error
 
-    @classmethod
-    def default(cls, method: str, data: str) -> Recipe:
-        """A method's own recipe for a data set, with the intrinsic dimension estimated from examples.
-
-        Raises:
-            ValueError: no such method or data set.
-
-        Example:
-            >>> Recipe.default("ae", "swiss-roll").model["dim"]
-            2
-        """
-        plain = cls(f"{data}-{method}", {"licence": "MIT"}, {"name": data}, {}, {}, method=method)
-        seen = part_of(plain.load_data(), "seeding")
-        x, _ = seen.sample(2000, stream(plain.seed, "seeding"))
-        dim = max(1, round(intrinsic_dimension(x, min(50, len(x) // 4))))
-        try:
-            tables = load(METHODS, "method", method).defaults(x, dim)
-        except LookupError as error:
-            raise InputError(str(error)) from error
-        return replace(plain, model=tables["model"], schedule=tables["schedule"])
-
     def with_data(self, name: str) -> Recipe:
-        """The same for another data set, by its name."""
-        return replace(self, name=f"{name}-{self.method}", data={"name": name})
+        """The same for another data set, by its name, or for examples in a file or folder, by its path."""
+        path = Path(name)
+        if name in dataset_names() or not path.exists():
+            return replace(self, name=f"{name}-{self.method}", data={"name": name})
+        data = {"name": "examples", "file": str(path.absolute())}
+        return replace(self, name=f"{path.absolute().stem}-{self.method}", data=data)
 
     def with_charts(self, number: int) -> Recipe:
         """The same with another number of charts, which is appended to its name.
@@ -139,6 +124,11 @@ class Recipe:
         Raises:
             ValueError: an unknown name, options that it does not take, or a file that cannot be read.
         """
+        if self.data.get("name") == IN_MEMORY:
+            raise InputError(
+                f"recipe {self.name}: its examples were in memory: pass them (data=...), or take a recipe "
+                "that names their file"
+            )
         if "name" not in self.data:
             raise InputError(f"recipe {self.name}: [data] names no data set")
         try:
@@ -147,19 +137,55 @@ class Recipe:
             raise InputError(f"recipe {self.name}: {error}") from error
         return data
 
-    def prepare(self) -> TrainingMethod:
+    def prepare(self, data: Dataset | None = None) -> TrainingMethod:
         """The training of this recipe before its first step; bad arguments and data are found here.
+
+        Args:
+            data: the examples, where the recipe names none that can be loaded.
 
         Raises:
             ValueError: an unknown method or argument, sizes that do not fit each other, or data that cannot
                 be learned (NaN, constant, too few examples).
         """
-        data = self.load_data()
+        data = self.load_data() if data is None else data
         try:
             method: type[TrainingMethod] = load(METHODS, "method", self.method)
             return method.prepare(data, self.model, self.schedule, self.loss, self.seed)
         except (LookupError, TypeError, ValueError) as error:
             raise InputError(f"recipe {self.name}: {error}") from error
+
+    def text(self) -> str:
+        """The recipe as a TOML file, which :meth:`read` reads.
+
+        Example:
+            >>> print(Recipe("mine", {}, {"name": "bar"}, {"dim": 2}, {}).text().splitlines()[0])
+            name = "mine"
+        """
+        tables = {name: value for name, value in asdict(self).items() if isinstance(value, dict)}
+        plain = {name: value for name, value in asdict(self).items() if name not in tables}
+        lines = _assignments(plain)
+        for name, table in tables.items():
+            lines += ["", f"[{name}]", *_assignments(table)]
+        return "\n".join(lines) + "\n"
+
+
+def _assignments(table: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{json.dumps(k)} = {_toml(v)}" if not k.isidentifier() else f"{k} = {_toml(v)}"
+        for k, v in table.items()
+        if v is not None
+    ]
+
+
+def _toml(value: Any) -> str:
+    """A value of TOML within a line; numbers, texts and lists are written as in JSON."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_assignments(value)) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # nan, inf
+    return json.dumps(value)
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from onmanifold.errors import InputError
+from onmanifold.extras import needs
 from onmanifold.prior import ManifoldPrior
+from onmanifold.priors.datasets import Dataset
 from onmanifold.priors.training.checkpoints import FILE, read_checkpoint, write_checkpoint
 from onmanifold.priors.training.identity import check_same, identity
 from onmanifold.priors.training.method import TrainingMethod
+from onmanifold.priors.training.processes import Processes, joined, launch, to_launch
+from onmanifold.priors.training.progress import Reporter
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.values import warn_if_nothing_learned
+from onmanifold.priors.training.watch import Watch
 from onmanifold.storage import DamagedFile, check_folder
 
 EPOCH = 100  # steps between checkpoints
@@ -33,63 +32,58 @@ class Diverged(InputError, ArithmeticError):
     """The loss or the weights became NaN or infinite."""
 
 
-class Epochs(lightning.LightningDataModule):
-    """The batches of the current epoch; an epoch is the stretch between two checkpoints.
-
-    Of several processes each takes its share of the same batch, so that their number changes nothing but the
-    rounding.
-    """
-
-    def __init__(self, module: TrainingMethod, start: int) -> None:
-        super().__init__()
-        self.module, self.start = module, start
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        assert self.trainer is not None
-        first = self.start + self.trainer.current_epoch * EPOCH
-        steps: Any = range(first, min(first + EPOCH, self.module.schedule.steps))
-        share = slice(self.trainer.global_rank, None, self.trainer.world_size)
-
-        def batch(step: Any) -> dict[str, Tensor]:
-            drawn = {name: value[share] for name, value in self.module.draw(step).items()}
-            return drawn | {"step": torch.tensor(step)}
-
-        return DataLoader(steps, batch_size=None, collate_fn=batch)
-
-
-class Checkpoints(Callback):
-    """After each epoch: the run's whole state in ``last.ckpt``, the mean loss in ``loss.csv``.
+class Run:
+    """A training under way: after each epoch its whole state is in ``last.ckpt``, the curves in ``loss.csv``.
 
     A run whose loss or weights are no longer finite is stopped; its last checkpoint stays.
 
     Args:
-        folder: where they are written.
         recipe: what is trained.
+        method: the training, before its first step.
+        folder: where checkpoints are written.
         resume: whether to go on from the checkpoint there, if there is one.
+        processes: those that train together.
 
     Raises:
         ValueError: the checkpoint there is damaged, or belongs to another recipe or other data.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, module: TrainingMethod, resume: bool) -> None:
-        self.folder, self.identity = folder, identity(recipe, module.data)
-        self.state = read_checkpoint(folder) if resume else None
-        if self.state is not None:
-            check_same(self.state["identity"], self.identity, f"the checkpoint in {folder}")
-            with self._loading() as state:
-                if state["step"] > module.schedule.steps:
-                    raise InputError(f"step {state['step']} of {module.schedule.steps}")
-                module.load_state_dict(state["module"])
-        self.start = 0 if self.state is None else int(self.state["step"])
-        self.seconds = 0.0 if self.state is None else float(self.state["seconds"])
-        self.losses: list[float] = []
+    def __init__(
+        self,
+        recipe: Recipe,
+        method: TrainingMethod,
+        folder: Path,
+        resume: bool,
+        processes: Processes,
+    ) -> None:
+        self.recipe, self.method, self.folder, self.processes = recipe, method, folder, processes
+        self.identity = identity(recipe, method.data)
+        self.steps, self.step, self.seconds = method.schedule.steps, 0, 0.0
+        state = read_checkpoint(folder) if resume else None
+        if state is not None:
+            check_same(state["identity"], self.identity, f"the checkpoint in {folder}")
+        method.to(processes.device)
+        self.optimizer = method.optimizer = method.make_optimizer()
+        self.watch = Watch(method)
+        if state is not None:
+            with self._loading():
+                self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if state["step"] > self.steps:
+            raise InputError(f"step {state['step']} of {self.steps}")
+        self.method.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.watch.load(state["watch"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        if self.step and not self.optimizer.state:
+            raise ValueError("the optimizer's state is empty")
 
     @contextmanager
-    def _loading(self) -> Iterator[dict[str, Any]]:
-        """The state that is resumed; what does not fit to it is said in one line."""
-        assert self.state is not None
+    def _loading(self) -> Iterator[None]:
+        """What does not fit to the state that is resumed is said in one line."""
         try:
-            yield self.state
+            yield
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             message = " ".join(str(error).split())[:300]
             raise DamagedFile(
@@ -97,49 +91,70 @@ class Checkpoints(Callback):
                 "or it was altered; train without --resume"
             ) from error
 
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        self.began = time.perf_counter()
-        if self.state is not None:
-            with self._loading() as state:
-                trainer.optimizers[0].load_state_dict(state["optimizer"])
-                trainer.lr_scheduler_configs[0].scheduler.load_state_dict(state["scheduler"])
-        elif trainer.is_global_zero:
+    @property
+    def done(self) -> bool:
+        """Whether no step is left, or none would help."""
+        return self.step >= self.steps or self.watch.exhausted
+
+    def train(self, reporter: Reporter) -> None:
+        """Take the steps that are left, and give the prior its best weights."""
+        began = time.perf_counter() - self.seconds
+        if self.step == 0 and self.processes.rank == 0:
             (self.folder / "loss.csv").unlink(missing_ok=True)
+        self.method.train()
+        while not self.done:
+            losses = []
+            for step in range(self.step, min(self.step + EPOCH, self.steps)):
+                losses.append(self._step(step))
+                reporter.step(step + 1, losses[-1])
+            self.step += len(losses)
+            self._check_weights()
+            self.watch.look(self.step)
+            reporter.looked(self.step, self.watch.curve, self.done)
+            self.seconds = time.perf_counter() - began
+            if self.processes.rank == 0:
+                self._write(sum(losses) / len(losses))
+        self.watch.restore()
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
-    ) -> None:
-        loss = float(trainer.strategy.reduce(trainer.callback_metrics["loss"], reduce_op="mean"))
-        self.losses.append(loss)
-        if not math.isfinite(loss):
-            self._stop(f"the loss is {loss}", self.start + trainer.global_step)
+    def _step(self, step: int) -> float:
+        method, schedule = self.method, self.method.schedule
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * schedule.rate(step)
+        batch = self.processes.share(method.draw(step)) | {"step": torch.tensor(step)}
+        half = self.recipe.precision == "bf16-mixed"
+        with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=half):
+            loss = method.training_step(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        mean = float(self.processes.average(loss, method))
+        if not math.isfinite(mean):
+            self._stop(f"the loss is {mean}", step + 1)
+        torch.nn.utils.clip_grad_norm_(method.parameters(), schedule.clip)
+        self.optimizer.step()
+        return mean
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        step = self.start + trainer.global_step
-        if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
-            self._stop("weights are NaN or infinite", step)
-        if not trainer.is_global_zero:
-            return
+    def _check_weights(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
+            self._stop("weights are NaN or infinite", self.step)
+
+    def _write(self, loss: float) -> None:
         state = {
-            "step": step,
-            "seconds": self.seconds + time.perf_counter() - self.began,
-            "device": trainer.strategy.root_device.type,
+            "step": self.step,
+            "seconds": self.seconds,
+            "device": self.processes.device.type,
             "identity": self.identity,
-            "module": pl_module.state_dict(),
-            "optimizer": trainer.optimizers[0].state_dict(),
-            "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            "module": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "watch": self.watch.state(),
         }
         write_checkpoint(self.folder, state)
+        curve = self.watch.curve
+        error = f"{curve[-1][1]:.6g}" if curve and curve[-1][0] == self.step else ""
         with open(self.folder / "loss.csv", "a", encoding="utf-8") as stream:
-            stream.write(f"{step},{sum(self.losses) / len(self.losses):.6g}\n")
-        self.losses.clear()
+            stream.write(f"{self.step},{loss:.6g},{error}\n")
 
     def _stop(self, what: str, step: int) -> None:
-        last = read_checkpoint(self.folder)
+        last = read_checkpoint(self.folder) if self.step else None
         kept = (
             f"{self.folder / FILE} keeps the state after step {last['step']}"
             if last is not None
@@ -155,9 +170,10 @@ def train(
     recipe: Recipe,
     output: str | Path,
     *,
+    data: Dataset | None = None,
     resume: bool = False,
     progress: bool = True,
-    devices: int | str = 1,
+    devices: int = 1,
     nodes: int = 1,
 ) -> ManifoldPrior:
     """Train the prior of a recipe.
@@ -165,9 +181,10 @@ def train(
     Args:
         recipe: what to train.
         output: folder for checkpoints.
+        data: the examples, where the recipe names none that can be loaded.
         resume: continue from the last checkpoint there, if any, as if nothing had happened.
-        progress: show a progress bar.
-        devices: number of devices on a node, as in lightning.
+        progress: say how far it is: a bar on a terminal, else a line now and then.
+        devices: number of devices on a machine.
         nodes: number of machines; start one process a device on each, by ``torchrun``.
 
     Returns:
@@ -182,45 +199,30 @@ def train(
         ValueRangeWarning: a number of the recipe does not fit to the range of the data's values.
         NothingLearned: examples are no nearer to the prior than to their mean.
     """
-    lightning.seed_everything(recipe.seed, verbose=False)
-    module = recipe.prepare()
-    checkpoints = Checkpoints(check_folder(output), recipe, module, resume)
-    remaining = module.schedule.steps - checkpoints.start
-    with _quiet(), _threads(recipe.threads):
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=devices,
-            num_nodes=nodes,
-            # a chart may rest
-            strategy="auto" if devices == nodes == 1 else "ddp_find_unused_parameters_true",
-            use_distributed_sampler=False,
-            precision=recipe.precision,  # type: ignore[arg-type]
-            max_steps=remaining,
-            max_epochs=-(-remaining // EPOCH),
-            reload_dataloaders_every_n_epochs=1,
-            callbacks=[checkpoints, RichProgressBar()] if progress else [checkpoints],
-            enable_progress_bar=progress,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            logger=False,
-        )
-        if remaining > 0:
-            trainer.fit(module, datamodule=Epochs(module, checkpoints.start))
-    module.finish()
-    prior = module.prior.eval().requires_grad_(False)
-    if trainer.is_global_zero:
-        warn_if_nothing_learned(prior, module.data, recipe.seed)
+    with needs("training fits latent densities by scikit-learn", "train"):
+        import sklearn  # noqa: F401
+    folder = check_folder(output)
+    with torch.random.fork_rng(devices=[]), _threads(recipe.threads):
+        torch.manual_seed(recipe.seed)
+        method = recipe.prepare(data)
+        together = to_launch(devices, nodes)
+        if together:
+            if data is not None:
+                raise InputError(
+                    "examples in memory are learned by one process: save them to a file first"
+                )
+            launch(recipe, folder, resume, progress, devices)
+        count = (1, 1) if together else (devices, nodes)
+        with joined(*count) as processes:
+            run = Run(recipe, method, folder, resume or together, processes)
+            reporter = Reporter(run.steps, run.step, progress and processes.rank == 0)
+            with reporter.running():
+                run.train(reporter)
+            method.cpu().finish()
+    prior = method.prior.eval().requires_grad_(False)
+    if processes.rank == 0:
+        warn_if_nothing_learned(prior, method.data, recipe.seed)
     return prior
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide lightning's advertisements and its warnings about torch internals that it still uses."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
-        warnings.filterwarnings("ignore", message="The '.*dataloader' does not have many workers")
-        yield
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Inverse problems, solved on learned manifolds."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import Any as _Any
 
 from onmanifold.decoder_error import DecoderError
 from onmanifold.descent import (
@@ -35,9 +37,11 @@ from onmanifold.fidelity import (
 )
 from onmanifold.geometry import locate, measure_decoder_error
 from onmanifold.initial_points import InitialPoints
+from onmanifold.numpy_operator import from_numpy
 from onmanifold.operator import (
     Autodiff,
     ForwardOperator,
+    Linear,
     Linearization,
     OperatorLike,
     OutsideDomain,
@@ -90,6 +94,7 @@ __all__ = [
     "Latent",
     "LatentAdam",
     "LevenbergMarquardt",
+    "Linear",
     "Linearization",
     "ManifoldPrior",
     "MaxSteps",
@@ -115,6 +120,7 @@ __all__ = [
     "as_operator",
     "build_problem",
     "dataset_names",
+    "from_numpy",
     "linearize",
     "load_dataset",
     "load_operator",
@@ -130,4 +136,16 @@ __all__ = [
     "score_test",
     "simulate",
     "solve",
+    "train_prior",  # noqa: F822
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name != "train_prior":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # by its name: what trains priors is a plugin, and is imported by those who train
+    return _import_module("onmanifold.priors.training.own").train_prior
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

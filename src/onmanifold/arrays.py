@@ -16,13 +16,14 @@ from onmanifold.errors import InputError
 Array = NDArray[Any]
 
 
-def read_array(path: Path, key: str | None = None) -> Array:
+def read_array(path: Path, key: str | None = None, complex_too: bool = False) -> Array:
     """Read one numeric array.
 
     Args:
         path: ``.npy``, ``.npz``, ``.mat`` or ``.png``. Values of an image are scaled to ``[0, 1]``. One
             whose colours are all grey is ``(H, W)``, any other ``(3, H, W)``.
         key: name of the variable in a ``.npz`` or ``.mat`` file with more than one.
+        complex_too: whether its entries may be complex.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -56,7 +57,7 @@ def read_array(path: Path, key: str | None = None) -> Array:
             f"{path} holds one array, which has no name: leave out the key {key!r} (--key)"
         )
     array = _pick(path, content, key) if isinstance(content, Mapping) else content
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in ("fiubc" if complex_too else "fiub"):
         raise InputError(f"{path} holds {array.dtype} entries, expected real numbers")
     return array
 

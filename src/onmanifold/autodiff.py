@@ -37,11 +37,19 @@ if hasattr(os, "register_at_fork"):
 
 def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """``f(x)`` and its derivative applied to ``tangent``."""
+    y, (along,) = jvps(function, x, tangent.unsqueeze(0))
+    return y, along
+
+
+def jvps(
+    function: Callable[[Tensor], Tensor], x: Tensor, tangents: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``f(x)`` and its derivative applied to T tangents ``(T, *x.shape)``: ``(T, *f(x).shape)``."""
     try:
-        y, (along,) = derivatives(function, x, tangent.unsqueeze(0))
-        return y, along
+        return derivatives(function, x, tangents)
     except Exception:  # whatever it was, torch's own forward mode says it better
-        return _torch_jvp(function, x, tangent)
+        pairs = [_torch_jvp(function, x, tangent) for tangent in tangents]
+        return pairs[0][0], torch.stack([along for _, along in pairs])
 
 
 def _torch_jvp(
@@ -157,9 +165,5 @@ def value_and_columns(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor
         return function(z).unsqueeze(1)
     axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     directions = axes.unsqueeze(1).expand(-1, *z.shape)
-    try:
-        value, columns = derivatives(function, z, directions)
-    except Exception:  # as in jvp
-        pairs = [_torch_jvp(function, z, direction) for direction in directions]
-        value, columns = pairs[0][0], torch.stack([column for _, column in pairs])
+    value, columns = jvps(function, z, directions)
     return torch.cat([value.unsqueeze(1), columns.movedim(0, 1)], dim=1)

@@ -106,6 +106,13 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = float
     return number
 
 
+def check_choice(value: object, known: Sequence[str], name: str) -> str:
+    """``value`` if it is one of the words ``known``; else raise."""
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"unknown {name} {value!r}, expected one of {', '.join(known)}")
+    return value
+
+
 def check_callable(value: object, name: str, example: str) -> None:
     """Raise ``TypeError`` unless ``value`` is ``None`` or an object that can be called."""
     if value is not None and (isinstance(value, type) or not callable(value)):

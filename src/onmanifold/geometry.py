@@ -28,13 +28,21 @@ _AT_ONCE = 250  # examples projected onto the manifold together
 _DAMPING = 1e-3  # at first, as a share of the metric's mean diagonal
 
 
-def decode_with_jacobian(prior: ManifoldPrior, point: Point) -> tuple[Tensor, Tensor]:
+def decode_with_jacobian(
+    prior: ManifoldPrior, point: Point, width: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Decode and differentiate in one pass.
 
+    Args:
+        prior: the manifold.
+        point: B points.
+        width: number n of columns, at least that of the largest chart among the points; by default d.
+
     Returns:
-        ``x = D_k(z)``, shape ``(B, *x_shape)``, and the columns of J, shape ``(B, d, *x_shape)``.
+        ``x = D_k(z)``, shape ``(B, *x_shape)``, and the columns of J, shape ``(B, n, *x_shape)``.
     """
-    both = prior.map_charts(prior.columns_chart, point, 1 + prior.dim)
+    columns = prior.dim if width is None else width
+    both = prior.map_charts(prior.columns_chart, point, 1 + columns)
     return both[:, 0], both[:, 1:]
 
 

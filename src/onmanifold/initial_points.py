@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -62,9 +63,15 @@ def as_initial_points(starts: InitialPoints | int | Point | None) -> InitialPoin
 
 
 def choose_initial_points(
-    problem: Problem, starts: InitialPoints | Point, seed: int | torch.Generator
+    problem: Problem,
+    starts: InitialPoints | Point,
+    seed: int | torch.Generator,
+    evaluate: Callable[[Problem, Point], Tensor] | None = None,
 ) -> tuple[Point, int]:
-    """S initial points for each of B measurements in turn (B * S), and S."""
+    """S initial points for each of B measurements in turn (B * S), and S.
+
+    The pool is evaluated by ``evaluate``, by default :func:`objectives`.
+    """
     if isinstance(starts, Point):
         return _given(problem, starts)
     if not isinstance(seed, torch.Generator):
@@ -72,7 +79,7 @@ def choose_initial_points(
     pool = problem.prior.clamp(problem.prior.sample(starts.pool, seed))
     if starts.also is not None:
         pool = Point.cat([pool, _checked(problem, starts.also)])
-    objective = objectives(problem, pool)
+    objective = (evaluate or objectives)(problem, pool)
     problem.counts.evaluations.add_(len(pool))
     chosen = torch.stack([_rank(row, pool.chart)[: starts.keep] for row in objective])
     return pool.select(chosen.flatten()), starts.keep

@@ -42,8 +42,10 @@ class OutsideDomain(InputError):
 class ForwardOperator(Protocol):
     """What the solver asks of an operator ``A`` (batch first, everywhere).
 
-    An operator may have ``linearize(x)``, see :class:`Linearization`, and ``draw_x``, ``draw_y``,
-    ``label_x`` and ``label_y``, see :mod:`onmanifold.plot.views`.
+    An operator may have ``linearize(x)``, see :class:`Linearization`; ``as_measurement(y)``, which makes
+    ``(B, *y_shape)`` of what the instrument records, such as complex numbers or several arrays, and returns
+    anything else as it is; and ``draw_x``, ``draw_y``, ``label_x`` and ``label_y``, see
+    :mod:`onmanifold.plot.views`.
 
     Attributes:
         x_shape: shape of one unknown, without the batch.
@@ -168,6 +170,39 @@ class Autodiff:
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
         return vjp(self.A, x, u)
+
+
+class Linear:
+    """Mixin that derives ``A_jvp`` and ``A_vjp`` of a linear ``A`` from it and its ``A_adjoint``.
+
+    Example:
+        >>> import torch
+        >>> from onmanifold import Linear
+        >>> class Differences(Linear):
+        ...     x_shape, y_shape = (3,), (2,)
+        ...     def A(self, x):
+        ...         return x.diff(dim=1)
+        ...     def A_adjoint(self, u):
+        ...         return -torch.nn.functional.pad(u, (1, 1)).diff(dim=1)
+        >>> Differences().A_vjp(torch.ones(1, 3), torch.tensor([[1.0, 2.0]]))
+        tensor([[-1., -1.,  2.]])
+    """
+
+    linear = True
+
+    def A(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has to define A(x)")
+
+    def A_adjoint(self, u: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has to define A_adjoint(u)")
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """``A(v)``, for tangents ``(B, *x_shape)``: the operator is linear."""
+        return self.A(v)
+
+    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        """``A_adjoint(u)``, for ``(B, *y_shape)``."""
+        return self.A_adjoint(u)
 
 
 class CallableOperator(Autodiff):

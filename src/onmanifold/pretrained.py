@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -61,6 +61,7 @@ def save_prior(
     card: dict[str, Any] | None = None,
     *,
     half: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write ``prior`` to ``directory``, complete or not at all.
 
@@ -72,6 +73,7 @@ def save_prior(
             any other.
         half: write the weights in 16 bits, for half the size. Nothing is lost: they have to be numbers
             that 16 bits hold, as after ``prior.half().float()``.
+        beside: further files of the folder, by name.
 
     Raises:
         ValueError: the class has no entry point, ``card`` sets a field that is written here, or
@@ -117,7 +119,7 @@ def save_prior(
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(full, indent=2, allow_nan=False) + "\n"
-    write_folder(directory, {WEIGHTS: weights, CARD: text.encode()})
+    write_folder(directory, {WEIGHTS: weights, CARD: text.encode(), **(beside or {})})
 
 
 def build(

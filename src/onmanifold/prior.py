@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -265,7 +266,7 @@ class ManifoldPrior(nn.Module, ABC):
 
     def _example(self) -> Tensor:
         """A tensor of the prior's dtype and device."""
-        floats = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        floats = (t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
         return next(floats, torch.empty(0))
 
     def active(self, chart: Tensor) -> Tensor:

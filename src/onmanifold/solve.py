@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,12 +134,7 @@ def solve(
     began = time.perf_counter()
     require_prior(prior)
     _check_options(method, stop, callback)
-    rule = prior_weight if isinstance(prior_weight, WeightRule) else None
-    if rule is not None and isinstance(fidelity, EstimatedGaussian):
-        raise InputError(
-            f"{type(rule).__name__} weighs the prior against the noise, and {type(fidelity).__name__} "
-            "estimates the noise with the prior's own weight: leave out one of them"
-        )
+    rule = _rule(prior_weight, fidelity)
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_initial_points(starts)
     with computing(prior):
@@ -178,8 +173,7 @@ def solve(
             solution = _by_rule(rule, problem, solution, run)
         if not _unfinished.get():
             _warn(solution)
-        in_arrays = isinstance(measurement, np.ndarray)
-        return cast(Solution, as_arrays(solution)) if in_arrays else solution
+        return as_arrays(solution) if isinstance(measurement, np.ndarray) else solution
 
 
 @contextmanager
@@ -270,6 +264,19 @@ def _joined(last: Solution, found: Solution, pool: Counts) -> Solution:
         operator_calls=last.operator_calls + found.operator_calls - pool.evaluations,
         linearizations=last.linearizations + found.linearizations - pool.linearizations,
     )
+
+
+def _rule(prior_weight: object, fidelity: object) -> WeightRule | None:
+    """The rule that chooses the prior's weight, if there is one."""
+    if not isinstance(prior_weight, WeightRule):
+        return None
+    if isinstance(fidelity, EstimatedGaussian):
+        raise InputError(
+            f"{type(prior_weight).__name__} weighs the prior against the noise, and "
+            f"{type(fidelity).__name__} estimates the noise with the prior's own weight: leave out one of "
+            "them"
+        )
+    return prior_weight
 
 
 def _check_options(method: object, stop: object, callback: object) -> None:

@@ -21,6 +21,7 @@ from onmanifold.applications.tanks import (
     linear_objects,
     reconstruct,
     single_objects,
+    tank_operators,
     tank_posterior,
     tank_prior,
 )
@@ -136,6 +137,30 @@ def test_scenes_are_found_and_counted(tank, prior, measured, level):
         assert both.sum() > 0.8 * either.sum()
     assert np.allclose(found.probabilities.sum(axis=0), 1)
     assert found.uncertainty.min() >= 0 and found.uncertainty.max() <= 2 / 3
+
+
+def test_two_processes_find_the_same(tank, prior, measured):
+    _, measurement, _ = measured
+    one, two = (reconstruct(tank, measurement, prior, patience=1, jobs=jobs) for jobs in (1, 2))
+    assert np.array_equal(one.labels, two.labels)
+    assert np.array_equal(one.probabilities, two.probabilities)
+    assert one.counts == two.counts and one.p_value == two.p_value
+    assert one.linearizations == two.linearizations > 20
+    assert one.evaluations == two.evaluations > one.linearizations
+
+
+def test_drafts_lead_to_the_operators_own_modes(tank, prior, measured):
+    _, measurement, _ = measured
+    operator, draft = tank_operators(tank, prior)
+    assert draft.engine.cells < operator.engine.cells
+    y, fidelity = measurement.voltages.flatten(), tank.fidelity(measurement)
+    found = [
+        tank_posterior(operator, y, fidelity, prior, patience=1, draft=other)
+        for other in (None, draft)
+    ]
+    best = [posterior.log_mass.max().item() for posterior in found]
+    assert best[0] == pytest.approx(best[1], abs=0.5)
+    assert found[0].problem.operator is found[1].problem.operator is operator
 
 
 def test_probabilities_are_shares_of_samples():

@@ -139,7 +139,7 @@ def test_linear_method_finds_the_objects():
     coarse = load_discretization("coarse", ktc.tank())
     parts = ("conductivity", "common")
     fitted = calibrate(ktc.tank(), case.reference, mesh=coarse, fit=parts)
-    tank = CalibratedTank(case.reference, fitted, coarse, ())
+    tank = CalibratedTank(case.reference, fitted, coarse, coarse, ())
     found = linear(tank, case.measurement, independent(tank, case.measurement))["linear"]
     assert scoring.compare(found, case, 1, "linear", 0.0).score > 0.5
     assert found.probabilities.sum(axis=0) == pytest.approx(1.0)

@@ -253,7 +253,8 @@ def test_calling_a_command_imports_no_other_plugin():
         "import sys; from onmanifold.cli import main\n"
         "try: main(['priors'])\n"
         "except SystemExit: pass\n"
-        "print([m for m in sys.modules if m.startswith(('onmanifold.operators.', 'lightning'))])"
+        "plugins = ('onmanifold.operators.', 'onmanifold.priors.training')\n"
+        "print([m for m in sys.modules if m.startswith(plugins)])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"

@@ -7,6 +7,7 @@ from analytic_priors import Affine
 from posterior_cases import DOUBLE, STOP, linear
 
 from onmanifold import Gaussian, OutsideDomain, simulate, solve
+from onmanifold.initial_points import objectives
 from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
 from onmanifold.posterior.laplace import mixture
 from onmanifold.posterior.modes import find_modes
@@ -18,7 +19,12 @@ def components(operator, y, prior, std):
     problem = solution.problem
     modes, _ = find_modes(problem, solution)
     normal = component_at(problem, modes)
-    return problem, modes, normal, split_component(problem, modes, normal)
+    return (
+        problem,
+        modes,
+        normal,
+        split_component(problem.prior, modes, normal, lambda point: objectives(problem, point)[0]),
+    )
 
 
 def test_a_normal_posterior_has_widths_1():

@@ -17,6 +17,7 @@ from onmanifold import (
     score_test,
     solve,
 )
+from onmanifold.fidelity.joint import Joint
 from onmanifold.posterior import laplace, sample_posterior
 
 FLOAT = torch.float64
@@ -165,5 +166,7 @@ def test_bad_arguments_are_refused():
         EstimatedGaussian(mask=torch.ones(60))
     with pytest.raises(InputError, match="leave out one of them"):
         solve(operator, y, prior, fidelity=EstimatedGaussian(), prior_weight=ByDiscrepancy())
+    with pytest.raises(InputError, match="estimate it from each measurement alone"):
+        Joint((EstimatedGaussian(), Gaussian(1.0)), ((2,), (3,)))
     with pytest.raises(InputError, match="mask has shape"):
         solve(operator, y, prior, fidelity=EstimatedGaussian(mask=torch.ones(7).bool()))

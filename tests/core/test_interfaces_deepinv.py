@@ -120,12 +120,118 @@ def test_what_is_wrong_with_a_physics_is_said():
         as_operator(deepinv.physics.Denoising())
     with pytest.raises(ValueError, match=r"Blur does not take a torch.float64 batch.*physics.to"):
         as_operator(physics_of("blur"), (8, 10), dtype=torch.float64)
-    fourier = deepinv.physics.Physics(A=lambda x, **_: torch.fft.fft2(x))
-    with pytest.raises(TypeError, match="one real tensor, got torch.complex64"):
-        as_operator(fourier, (4, 4))
-    stacked = physics_of("inpainting").stack(physics_of("inpainting"))
-    with pytest.raises(TypeError, match="one real tensor, got TensorList"):
-        as_operator(stacked, (1, 8, 10))
+    counts = deepinv.physics.Physics(A=lambda x, **_: x.round().long())
+    with pytest.raises(TypeError, match="real or complex tensors, got torch.int64"):
+        as_operator(counts, (4, 4))
+
+
+N = 12
+
+
+def main_physics(name):
+    """The physics that users of deepinv try first, and a shape of their unknowns."""
+    physics, image = deepinv.physics, (1, N, N)
+    source = torch.Generator().manual_seed(0)
+    mask = (torch.rand(N, N, generator=source) > 0.5).float()
+    maps = torch.randn(1, 3, N, N, dtype=torch.complex64, generator=source)
+    made = {
+        "tomography": lambda: (physics.Tomography(angles=7, img_width=N), image),
+        "mri": lambda: (physics.MRI(mask=mask, img_size=(2, N, N)), (2, N, N)),
+        "mri of a real image": lambda: (physics.MRI(mask=mask, img_size=(2, N, N)), image),
+        "mri without channels": lambda: (physics.MRI(mask=mask, img_size=(2, N, N)), (N, N)),
+        "mri with coils": lambda: (
+            physics.MultiCoilMRI(mask=mask, coil_maps=maps, img_size=(2, N, N)),
+            (2, N, N),
+        ),
+        "blur fft": lambda: (
+            physics.BlurFFT(image, filter=torch.rand(1, 1, 3, 3, generator=source)),
+            image,
+        ),
+        "inpainting": lambda: (physics.Inpainting(image, mask=0.5), image),
+        "compressed sensing": lambda: (physics.CompressedSensing(20, image), image),
+        "complex sensing": lambda: (
+            physics.CompressedSensing(20, image, dtype=torch.complex64),
+            image,
+        ),
+        "phase retrieval": lambda: (physics.RandomPhaseRetrieval(30, image), image),
+        "complex phase retrieval": lambda: (
+            physics.RandomPhaseRetrieval(30, image),
+            (2, N, N),
+        ),
+        "stacked": lambda: (
+            physics.Inpainting(image, mask=0.5).stack(
+                physics.CompressedSensing(20, image, dtype=torch.complex64)
+            ),
+            image,
+        ),
+    }
+    return made[name]()
+
+
+MAIN = (
+    *("tomography", "mri", "mri of a real image", "mri without channels", "mri with coils"),
+    *("blur fft", "inpainting", "compressed sensing", "complex sensing", "phase retrieval"),
+    "complex phase retrieval",
+)
+
+
+@pytest.mark.filterwarnings("ignore:.*")  # deepinv's own, of defaults that it will change
+@pytest.mark.parametrize("name", [*MAIN, "stacked"])
+def test_main_physics_are_operators(name):
+    torch.manual_seed(0)
+    physics, shape = main_physics(name)
+    operator = as_operator(physics, shape)
+    x = 0.5 + torch.rand(2, *shape)
+    check_operator(operator, x)
+    assert operator.linear is ("phase" not in name)
+    if name == "stacked":  # it gives complex images to all of its parts
+        assert operator.y_shape == (2 * N * N + 2 * 20,)
+    raw = physics.A(physics_image(name, x))
+    torch.testing.assert_close(operator.as_measurement(raw), operator.A(x))
+
+
+def physics_image(name, x):
+    """An unknown as the physics takes it."""
+    if name == "complex phase retrieval":
+        return torch.complex(x[:, :1], x[:, 1:])
+    x = x.reshape(2, -1, N, N)
+    if "phase" in name or "complex" in name or name == "stacked":
+        return x.to(torch.complex64)
+    missing = "mri" in name and x.shape[1] == 1
+    return torch.cat([x, torch.zeros_like(x)], 1) if missing else x
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.parametrize("name", ["tomography", "compressed sensing"])
+def test_an_adjoint_that_fails_in_double_precision_is_replaced(name):
+    physics, shape = main_physics(name)
+    operator = as_operator(physics.double(), shape, dtype=torch.float64)
+    assert not operator.own_adjoint
+    check_operator(operator)
+
+
+def test_an_adjoint_that_is_none_is_replaced():
+    wrong = deepinv.physics.LinearPhysics(A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: y)
+    operator = as_operator(wrong, (4, 4), dtype=torch.float64)
+    assert not operator.own_adjoint
+    check_operator(operator)
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_solve_takes_complex_measurements_and_lists():
+    prior = load_prior("bar")
+    truth = prior.decode(prior.sample(1, 4)).detach()
+    n = truth.shape[-1]
+    fourier = deepinv.physics.LinearPhysics(
+        A=lambda x, **_: torch.fft.fft2(x, norm="ortho")[..., : n // 8],
+        A_adjoint=lambda y, **_: torch.fft.ifft2(
+            torch.nn.functional.pad(y, (0, n - n // 8)), norm="ortho"
+        ),
+    )
+    both = fourier.stack(deepinv.physics.Inpainting((1, n, n), mask=0.1))
+    for physics in (fourier, both):
+        found = solve(physics, physics(truth), prior, starts=4)
+        assert (found.x - truth).norm() < 0.05 * truth.norm()
 
 
 # Our operators there ------------------------------------------------------------------------------

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from skimage.io import imsave
+
+from onmanifold import load_dataset
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -42,6 +46,21 @@ def test_look_at_results(tmp_path):
     names = {"panels.png", "path.png", "points.png", "convergence.png", "charts.png", "descent.gif"}
     assert all((tmp_path / "results" / name).stat().st_size > 5_000 for name in names)
     assert (tmp_path / "results" / "solution" / "solution.json").is_file()
+
+
+def test_own_images(tmp_path):
+    folder = tmp_path / "mine" / "some"
+    folder.mkdir(parents=True)
+    for i, image in enumerate(load_dataset("torus-disk").sample(150, 0)[0]):
+        imsave(folder / f"{i}.png", np.uint8(255 * image[0]), check_contrast=False)
+    printed = run("own_images.py", "out", "mine", 100, cwd=tmp_path)
+    assert 'load_prior("out/prior")' in printed
+    blurred, restored = (
+        [float(n) for n in re.findall(r"[\d.]+(?=,| dB)", line)]
+        for line in printed.splitlines()[-2:]
+    )
+    assert len(blurred) == len(restored) == 4
+    assert (tmp_path / "out" / "restored.png").stat().st_size > 10_000
 
 
 def test_coordinates(tmp_path):

@@ -94,6 +94,7 @@ def check_blur(one):
     assert all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in shape), shape
     x = image(made.x_shape, 0)
     planes = x.numpy().reshape(-1, *shape[-2:])
+    values = values.reshape(values.shape[-2:])  # "3d": one of several
     right = np.stack([scipy.ndimage.convolve(p, values, mode=MODES[boundary]) for p in planes])
     off = np.abs(made.A(x).numpy().reshape(right.shape) - right).max()
     eps = max(
@@ -207,6 +208,42 @@ def options(draw):
     if name == "blur" and draw(st.booleans()):
         values.setdefault("std", 1.5)
     return name, draw(st.sampled_from([(5, 6), (3, 5, 6), (4,), None])), values
+
+
+NEW = {
+    "downsampling": ["factor", "filter", "dims"],
+    "fourier": ["acceleration", "centre", "pattern", "seed", "coils"],
+    "tomography": ["angles", "arc", "detectors", "spacing", "pixel"],
+}
+
+
+@st.composite
+def options_of_linear_operators(draw):
+    name = draw(st.sampled_from(sorted(NEW)))
+    words = st.sampled_from(
+        ["average", "cubic", "random", "equispaced", (1, 2), [2.0, 1.0], 2, 1.5]
+    )
+    chosen = draw(st.lists(st.sampled_from(NEW[name]), unique=True, max_size=3))
+    values = {one: draw(ANYTHING | words) for one in chosen}
+    if name == "downsampling" and draw(st.booleans()):
+        values.setdefault("factor", 2)
+    return (
+        name,
+        draw(st.sampled_from([(5, 6), (1, 5, 6), (2, 5, 6), (3, 4, 5), (4,), None])),
+        values,
+    )
+
+
+def check_linear_operators(one):
+    """Refused in words of ours, or an operator whose adjoint is one, and that keeps numbers finite."""
+    name, x_shape, values = one
+    made = outcome(lambda: load_operator(name, x_shape, **values))
+    if isinstance(made, Refused) or made.y_shape[-1] > 10_000:
+        return
+    assert "typo" not in values
+    x = image(made.x_shape, 0)
+    assert bool(torch.isfinite(made.A(x)).all())
+    dot_test(made, x)
 
 
 def is_number(value, whole=False):
@@ -338,6 +375,10 @@ def test_matrix(fuzz):
 
 def test_options_by_name(fuzz):
     fuzz(check_options, options(), 700)
+
+
+def test_options_of_linear_operators(fuzz):
+    fuzz(check_linear_operators, options_of_linear_operators(), 900)
 
 
 def test_options_as_text(fuzz):

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from onmanifold.operators.eit import Discretization, Tank, assemble, polar_mesh
-from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import import_gmsh
+from onmanifold.operators.native import require_dolfinx
 
 
 @pytest.fixture(scope="session")

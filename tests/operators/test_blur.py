@@ -83,6 +83,62 @@ def test_channels_are_blurred_one_by_one():
         torch.testing.assert_close(colour.A(x)[:, c], grey.A(x[:, c]))
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.tuples(*[st.integers(1, 5)] * 3),
+    st.tuples(*[st.integers(1, 7)] * 3),
+    st.sampled_from(BOUNDARIES),
+    st.booleans(),
+)
+def test_volumes_are_scipy_too(shape, kernel_shape, boundary, separable):
+    kernel = random(*kernel_shape, seed=1)
+    if separable:
+        vectors = [random(n, seed=n) for n in kernel_shape]
+        kernel = torch.einsum("i,j,k->ijk", *vectors)
+    x, u = random(2, *shape, seed=3), random(2, *shape, seed=4)
+    truth = np.stack([scipy.ndimage.convolve(v, kernel, mode=NDIMAGE[boundary]) for v in x.numpy()])
+    for method in ("auto", "fft", "spatial", *(["separable"] if separable else [])):
+        blur = Blur(kernel, shape, boundary, method, dims=3)
+        np.testing.assert_allclose(blur.A(x), truth, rtol=0, atol=1e-12 * kernel.numel())
+        left, right = (blur.A(x) * u).sum(), (x * blur.A_adjoint(u)).sum()
+        assert abs(left - right) <= 1e-12 * kernel.numel() * x.norm() * u.norm()
+
+
+@pytest.mark.parametrize("method", ["fft", "spatial", "separable"])
+@pytest.mark.parametrize(
+    ("kernels", "x_shape", "y_shape"),
+    [
+        (3, (3, 8, 9), (3, 8, 9)),  # each channel has its own
+        (4, (8, 9), (4, 8, 9)),  # each blurs the image
+        (4, (1, 8, 9), (4, 8, 9)),
+        (1, (3, 8, 9), (3, 8, 9)),
+    ],
+)
+def test_several_kernels_are_each_a_blur(method, kernels, x_shape, y_shape, dtype):
+    several = torch.stack([product((5, 4), seed=k) for k in range(kernels)])
+    blur = Blur(several.to(dtype), x_shape, "symmetric", method)
+    assert blur.y_shape == y_shape
+    check_operator(blur)
+    x = random(2, *x_shape).to(dtype)
+    images = x.reshape(2, -1, 8, 9)
+    for k in range(y_shape[0]):
+        one = Blur(several[min(k, kernels - 1)].to(dtype), (8, 9), "symmetric", method)
+        image = images[:, min(k, images.shape[1] - 1)]
+        torch.testing.assert_close(blur.A(x)[:, k], one.A(image))
+
+
+def test_a_volume_with_channels_and_kernels_that_do_not_fit():
+    check_operator(Blur(gaussian_kernel((3, 5, 4), 1.0), (2, 6, 7, 8), dims=3))
+    assert gaussian_kernel((3, 5, 4), (1.0, 2.0, 3.0)).shape == (3, 5, 4)
+    assert from_options((6, 7, 8), std=1.0, dims=3).kernel.shape == (7, 7, 7)
+    with pytest.raises(ValueError, match="3 kernels do not fit to 2 channels"):
+        Blur(torch.ones(3, 5, 5), (2, 8, 8))
+    with pytest.raises(ValueError, match="dims has to be 2 for images or 3"):
+        Blur(torch.ones(5, 5), (8, 8), dims=4)
+    with pytest.raises(ValueError, match=r"size has to be a number or a pair"):
+        gaussian_kernel((3, 3), (1.0, 1.0, 1.0))
+
+
 def test_computes_in_the_dtype_of_its_images():
     blur = Blur(gaussian_kernel(5, 1.0), (9, 9))
     assert blur.A(torch.ones(1, 9, 9)).dtype == torch.float32
@@ -167,7 +223,7 @@ def test_bad_std(std):
     [
         (torch.empty(0, 3), ValueError, "not empty"),
         (torch.ones(3), ValueError, r"\(h, w\)"),
-        (torch.ones(1, 3, 3), ValueError, r"\(h, w\)"),
+        (torch.ones(1, 1, 3, 3), ValueError, r"\(h, w\).*dims=3 for volumes"),
         (torch.tensor([[1.0, float("nan")]]), ValueError, "NaN"),
         (np.ones((3, 3)) + 1j, TypeError, "complex"),
         (torch.ones(3, 3, dtype=torch.complex64), TypeError, "complex"),

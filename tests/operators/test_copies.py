@@ -11,7 +11,18 @@ import pytest
 import torch
 
 from onmanifold import Gaussian, load_prior, solve
-from onmanifold.operators import Blur, Mask, gaussian_kernel
+from onmanifold.operators import (
+    Blur,
+    Compose,
+    Downsampling,
+    Fourier,
+    Mask,
+    ParallelBeam,
+    Stack,
+    Tomography,
+    coil_maps,
+    gaussian_kernel,
+)
 from onmanifold.operators.eit import (
     EIT,
     Affine,
@@ -109,7 +120,16 @@ def test_linear_operators(dtype, way):
         for boundary in ("zero", "reflect", "circular")
         for method in ("fft", "spatial", "separable")
     ]
-    for operator in (*blurs, Mask(x[0] > 0.5, (8, 8))):
+    mask = Mask(x[0] > 0.5, (8, 8))
+    others = (
+        Blur(torch.ones(3, 2, 2), (8, 8)),
+        Downsampling(3, (8, 8)),
+        Fourier(x[0] > 0.5, coils=coil_maps((8, 8), 2)),
+        Tomography(ParallelBeam([0.0, 50.0], 9), (8, 8)),
+        Compose(blurs[0], mask),
+        Stack(blurs[0], mask),
+    )
+    for operator in (*blurs, mask, *others):
         other = way(operator)
         y = operator.A(x)
         assert torch.equal(other.A(x), y)

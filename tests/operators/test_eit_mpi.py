@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("dolfinx")
 SCRIPT = """
 import sys
 import numpy as np, torch
-from onmanifold.operators.eit.fem.native import require_dolfinx
+from onmanifold.operators.native import require_dolfinx
 require_dolfinx()
 from mpi4py import MPI
 from onmanifold.operators.eit import EIT, Exponential
@@ -104,7 +104,7 @@ def _box(n: int = 8) -> Discretization:
 OPERATOR = """
 import sys
 import numpy as np, torch
-from onmanifold.operators.eit.fem.native import require_dolfinx
+from onmanifold.operators.native import require_dolfinx
 require_dolfinx()
 from mpi4py import MPI
 from onmanifold.operators.eit import EIT, Continuum, Exponential, Protocol, Tank

@@ -11,9 +11,9 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
-from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.solvers import SOLVERS, make_solver, petsc
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
+from onmanifold.operators.native import require_dolfinx
 
 NAMES = [name for name in SOLVERS if name != "auto"]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onmanifold import ChartRetraction, ProjectionRetraction
+from onmanifold import ChartRetraction, ProjectionRetraction, load_dataset
 from onmanifold.cli import main
 from onmanifold.geometry import locate, nearest
 from onmanifold.pretrained import load_prior, save_prior
@@ -13,6 +13,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
 from onmanifold.priors.autoencoder.loss import examples_of
 from onmanifold.priors.datasets import Sphere, stream
+from onmanifold.priors.training.choice import planned
 from onmanifold.priors.training.evaluation import card
 from onmanifold.priors.training.recipe import Recipe, method_names
 from onmanifold.priors.training.run import train
@@ -176,22 +177,22 @@ def test_finite_examples_are_used_once_each():
     assert torch.equal(drawn, Sphere().sample(7, stream(0, "seeding"))[0])
 
 
-def test_default_recipes_and_the_command_line(tmp_path, monkeypatch, capsys):
+def test_default_recipes_and_the_command_line(tmp_path, capsys):
     assert {"ae", "atlas"} <= set(method_names())
-    assert Recipe.default("ae", "two-balls").model["network"] == "conv"
-    assert Recipe.default("atlas", "torus").prepare().prior.num_charts == 4
+    recipes = {
+        name: planned(load_dataset(name), {"name": name}, name="x", method=method, dim=2)
+        for name, method in (("two-balls", "ae"), ("torus", "atlas"))
+    }
+    assert recipes["two-balls"].model["network"] == "conv"
+    assert recipes["torus"].prepare().prior.num_charts == 4
     with pytest.raises(ValueError, match="only an atlas"):
         TINY.with_charts(2)
-    short = {"model": TINY.model, "schedule": TINY.schedule | {"length": 20}}
-    monkeypatch.setattr(
-        "onmanifold.priors.autoencoder.loss.AutoencoderTraining.defaults",
-        classmethod(lambda cls, x, dim: short),
-    )
     folder = tmp_path / "out"
-    assert run("train", "ae", "--data", "sphere", "--output", str(folder)) == 0
+    options = ["--method", "ae", "--dim", "2", "--steps", "20", "--output", str(folder)]
+    assert run("train", "--data", "sphere", *options) == 0
     assert load_prior(folder).x_shape == (3,)
     assert run("train", "ae", "--output", str(folder)) == 2
-    assert "--data NAME" in capsys.readouterr().err
+    assert "ae is a method: onmanifold train --data DATA --method ae" in capsys.readouterr().err
 
 
 def run(*arguments):

@@ -8,8 +8,8 @@ import torch
 
 from onmanifold.plugins import dataset_names, load_dataset
 from onmanifold.priors.datasets import (
-    ArrayFile,
     Bar,
+    OwnExamples,
     Ring,
     Sphere,
     SwissRoll,
@@ -151,7 +151,7 @@ def points(tmp_path):
 
 
 def test_examples_of_ones_own_are_held_out(tmp_path, points):
-    data = ArrayFile(tmp_path / "points.npy", held_out=0.25)
+    data = OwnExamples(tmp_path / "points.npy", held_out=0.25)
     assert data.x_shape == (3,) and len(data) == 30 and len(data.part("held-out")) == 10
     x, rows = part_of(data, "train").sample(500, stream(0, "train"))
     seen = set(rows.squeeze(1).tolist())
@@ -177,22 +177,22 @@ def test_examples_of_ones_own_are_held_out(tmp_path, points):
 def test_bad_files_of_examples(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
-        ArrayFile(tmp_path / "x.npy")
+        OwnExamples(tmp_path / "x.npy")
 
 
 def test_examples_of_archives_and_images(tmp_path, points):
     np.savez(tmp_path / "several.npz", a=np.random.default_rng(0).random((4, 8, 6)), b=points)
-    assert ArrayFile(tmp_path / "several.npz", key="a").x_shape == (1, 8, 6)
+    assert OwnExamples(tmp_path / "several.npz", key="a").x_shape == (1, 8, 6)
     for key in (None, "c"):
         with pytest.raises(ValueError, match="holds a, b; say which one by key"):
-            ArrayFile(tmp_path / "several.npz", key=key)
+            OwnExamples(tmp_path / "several.npz", key=key)
     (tmp_path / "text.npy").write_text("1 2 3")
     with pytest.raises(ValueError, match="not a .npy or .npz file"):
-        ArrayFile(tmp_path / "text.npy")
+        OwnExamples(tmp_path / "text.npy")
     with pytest.raises(ValueError, match="held_out has to be above 0 and below 1"):
-        ArrayFile(tmp_path / "several.npz", key="b", held_out=1.0)
+        OwnExamples(tmp_path / "several.npz", key="b", held_out=1.0)
     with pytest.raises(FileNotFoundError):
-        ArrayFile(tmp_path / "none.npy")
+        OwnExamples(tmp_path / "none.npy")
 
 
 def test_a_recipe_names_its_file_relative_to_itself(tmp_path, points):

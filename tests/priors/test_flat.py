@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from onmanifold import ChartRetraction, Gaussian, Point, ProjectionRetraction, solve
+from onmanifold import (
+    ChartRetraction,
+    Gaussian,
+    Point,
+    ProjectionRetraction,
+    load_dataset,
+    solve,
+)
 from onmanifold.geometry import jacobian, locate, pullback_metric
 from onmanifold.priors.datasets import Sphere, TorusDisk, stream
 from onmanifold.priors.flat import GeodesicPairs, GraphPairs, Pairs
 from onmanifold.priors.flat.embedding import FlatSchedule, quotients
+from onmanifold.priors.training.choice import planned
 from onmanifold.priors.training.recipe import Recipe
-from onmanifold.priors.training.run import Checkpoints, train
+from onmanifold.priors.training.run import Run, train
 from onmanifold.testing import check_prior
 
 TINY = Recipe(
@@ -259,15 +267,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     class Interrupted(Exception):
         pass
 
-    original = Checkpoints.on_train_epoch_end
+    original = Run._write
 
-    def after_two_epochs(self, trainer, module):
-        original(self, trainer, module)
-        if trainer.global_step == 200:
+    def after_two_epochs(self, loss):
+        original(self, loss)
+        if self.step == 200:
             raise Interrupted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "on_train_epoch_end", after_two_epochs)
+        patch.setattr(Run, "_write", after_two_epochs)
         with pytest.raises(Interrupted):
             train(SHORT, tmp_path / "parts", progress=False)
     resumed = train(SHORT, tmp_path / "parts", resume=True, progress=False)
@@ -386,5 +394,6 @@ def test_points_outside_the_tube_are_brought_back(prior, data):
 
 @pytest.mark.parametrize("data", ["sundial", "swiss-roll"])
 def test_default_recipes_can_be_trained(data):
-    method = Recipe.default("flat", data).prepare()
+    recipe = planned(load_dataset(data), {"name": data}, name="x", method="flat", dim=2)
+    method = recipe.prepare()
     assert torch.isfinite(method.loss(method.draw(0)))

@@ -27,6 +27,7 @@ from onmanifold.operators.eit.mesh.polar import polar_mesh, with_electrode_edges
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 
+_COARSER = 2  # so many times as long edges has the mesh of drafts
 _FITTED = ("conductivity", "common", "currents")  # with the electrodes' width and edges
 
 
@@ -38,12 +39,14 @@ class CalibratedTank:
         reference: voltages of the tank without objects.
         calibration: geometry, instrument and conductivity that fit them.
         mesh: of that geometry.
+        coarse: a coarser one, for quick drafts; voltages differ by about 2 % of what objects change.
         unreliable: measurement patterns that are bad already in the reference, from 0.
     """
 
     reference: Measurement
     calibration: Calibration
     mesh: Discretization
+    coarse: Discretization
     unreliable: tuple[int, ...]
 
     @property
@@ -51,14 +54,22 @@ class CalibratedTank:
         """Conductivity of the tank without objects, S/m."""
         return float(self.calibration.values.conductivity)
 
-    def operator(self, conductivity: ConductivityMap, x_shape: Sequence[int]) -> EIT:
-        """Images to voltages, as differences to the reference: the model's error there cancels."""
+    def operator(
+        self, conductivity: ConductivityMap, x_shape: Sequence[int], *, coarse: bool = False
+    ) -> EIT:
+        """Images to voltages, as differences to the reference: the model's error there cancels.
+
+        Args:
+            conductivity: map from pixel values.
+            x_shape: of images.
+            coarse: whether to take the coarser mesh, for a quick draft.
+        """
         return EIT(
             self.calibration.geometry,
             self.calibration.protocol,
             x_shape,
             conductivity=conductivity,
-            mesh=self.mesh,
+            mesh=self.coarse if coarse else self.mesh,
             reference=self.reference.voltages.flatten(),
             background=self.background,
         )
@@ -104,9 +115,12 @@ def calibrate_tank(tank: Tank, reference: Measurement, longest: float = 0.02) ->
     wide = calibrate_width(tank, reference, make_mesh=fine_at_wall, fit=_FITTED).geometry
     assert isinstance(wide, Tank)
     placed = calibrate_electrodes(wide, reference, fit=_FITTED)
-    mesh = assemble(with_electrode_edges(fine_at_wall(wide, longest), wide, placed.edges))
+    mesh, coarse = (
+        assemble(with_electrode_edges(fine_at_wall(wide, edge), wide, placed.edges))
+        for edge in (longest, _COARSER * longest)
+    )
     found = calibrate(wide, reference, mesh=mesh, fit=_FITTED)
-    return CalibratedTank(reference, found, mesh, flag_channels(reference).bad)
+    return CalibratedTank(reference, found, mesh, coarse, flag_channels(reference).bad)
 
 
 def homogeneous_voltages(tank: Tank, protocol: Protocol, conductivity: float) -> Tensor:

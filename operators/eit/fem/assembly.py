@@ -18,10 +18,10 @@ from onmanifold.operators.eit.fem.discretization import (
     is_shipped_disk,
     load_discretization,
 )
-from onmanifold.operators.eit.fem.native import exclusive, require_dolfinx
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
+from onmanifold.operators.native import exclusive, require_dolfinx
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]

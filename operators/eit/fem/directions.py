@@ -18,8 +18,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.models.system import System
+from onmanifold.operators.sparse import SparseMatrix
 
 Array = NDArray[np.float64]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.operators.eit.fem.assembly import MeshLike, discretize
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.solvers import Solver
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
+from onmanifold.operators.native import require_dolfinx
 
 Array = NDArray[np.float64]
 Index = NDArray[Any]  # of any integer type

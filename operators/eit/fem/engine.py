@@ -25,7 +25,6 @@ from torch import Tensor
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.fem.directions import Directions
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.sparse import SparseMatrix
 from onmanifold.operators.eit.fem.threads import each, one_thread
 from onmanifold.operators.eit.models.system import (
     SLAB,
@@ -36,6 +35,7 @@ from onmanifold.operators.eit.models.system import (
     pair_slabs,
 )
 from onmanifold.operators.eit.solvers import Factor, Solver, make_solver
+from onmanifold.operators.sparse import SparseMatrix
 
 Array = NDArray[np.float64]
 _COLUMNS = 128  # combinations of the sensors that are held at a time

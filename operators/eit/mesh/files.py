@@ -14,9 +14,9 @@ import numpy as np
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError, InputTypeError
-from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.mesh.generate import gmsh_session, import_gmsh, read_model
 from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
+from onmanifold.operators.native import require_dolfinx
 
 Names = Mapping[str | int, int]
 

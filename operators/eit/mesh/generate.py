@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
-from onmanifold.operators.eit.fem.native import one_at_a_time
 from onmanifold.operators.eit.geometry.base import Geometry
 from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.mesh.mesh import Mesh, oriented
+from onmanifold.operators.native import one_at_a_time
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from onmanifold.operators.eit.fem.discretization import Discretization
-from onmanifold.operators.eit.fem.sparse import SparseMatrix
+from onmanifold.operators.sparse import SparseMatrix
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 
 from onmanifold.errors import InputError
-from onmanifold.operators.eit.fem.native import require_dolfinx
 from onmanifold.operators.eit.solvers.base import Array, Factor, Index, Solver
 from onmanifold.operators.eit.solvers.block_tridiagonal import BlockTridiagonalCholesky
 from onmanifold.operators.eit.solvers.petsc import PetscSolver
 from onmanifold.operators.eit.solvers.superlu import SuperLU
+from onmanifold.operators.native import require_dolfinx
 
 __all__ = ["SOLVERS", "Factor", "Solver", "make_solver"]
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
-from onmanifold.operators.eit.fem.native import exclusive, one_at_a_time, require_dolfinx
 from onmanifold.operators.eit.solvers.base import (
     Array,
     Index,
@@ -21,6 +20,7 @@ from onmanifold.operators.eit.solvers.base import (
     not_positive_definite,
     to_numpy,
 )
+from onmanifold.operators.native import exclusive, one_at_a_time, require_dolfinx
 
 METHODS = ("gamg", "hypre", "mumps")
 _TOLERANCE = 1e-12  # of the residual, so that voltages do not depend on the number of ranks

@@ -86,7 +86,7 @@ def solve(
     manifold = pretrained.load_prior(prior, device=_device(device))
     describe = choices.posterior(posterior, level, weight, manifold)
     forward = _operator(operator, options, manifold)
-    y, mask = _measurement(measurement, key, forward.y_shape, manifold, nan_is_missing)
+    y, mask = _measurement(measurement, key, forward, manifold, nan_is_missing)
     arguments |= {"fidelity": choices.fidelity(level, df, mask), "prior_weight": weight}
     if steps is not None:
         arguments["stop"] = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
@@ -166,7 +166,7 @@ def _device(name: str) -> str:
 
 
 def _measurement(
-    path: Path, key: str | None, y_shape: tuple[int, ...], prior: ManifoldPrior, nan: bool
+    path: Path, key: str | None, operator: ForwardOperator, prior: ManifoldPrior, nan: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The measurement as a batch, and which of its entries are there (``None``: all)."""
     import torch
@@ -174,7 +174,11 @@ def _measurement(
     from onmanifold.arrays import read_array
     from onmanifold.tensors import as_real
 
-    array = _batch(path, read_array(path, key), y_shape)
+    recorded = getattr(operator, "as_measurement", None)  # such as complex k-space
+    array = read_array(path, key, complex_too=recorded is not None)
+    if recorded is not None and array.dtype.kind == "c":
+        array = recorded(array).numpy()
+    array = _batch(path, array, tuple(operator.y_shape))
     y = as_real(array, str(path), dtype=prior.dtype).to(prior.device)
     missing = torch.isnan(y)
     if not bool(missing.any()):

@@ -45,10 +45,9 @@ def build_problem(
         )
     operator = as_operator(operator, prior.x_shape, dtype=prior.dtype, device=prior.device)
     if tuple(operator.x_shape) != tuple(prior.x_shape):
-        raise InputError(
-            f"the operator takes x of shape {tuple(operator.x_shape)}, the prior makes "
-            f"{tuple(prior.x_shape)}"
-        )
+        raise InputError(_other_size(tuple(operator.x_shape), tuple(prior.x_shape)))
+    recorded = getattr(operator, "as_measurement", None)  # complex numbers, several arrays
+    measurement = measurement if recorded is None else recorded(measurement)
     measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
     measurement = _as_batch(measurement, tuple(operator.y_shape))
     _check_measurement(measurement, tuple(operator.y_shape), prior)
@@ -81,6 +80,22 @@ def build_problem(
         seen = prior.decoder_error.measured(operator, places)
     error = (*seen, prior.decoder_error.scale_variance)
     return replace(problem, model_error=error).with_noise(bound)
+
+
+def _other_size(operator: tuple[int, ...], prior: tuple[int, ...]) -> str:
+    """What to do where the operator takes other unknowns than the prior makes."""
+    told = f"the operator takes x of shape {operator}, the prior makes {prior}: "
+    if _without_ones(operator) == _without_ones(prior):
+        return f"{told}make the operator with x_shape=prior.x_shape, only axes of length 1 differ"
+    if len(operator) > 2 and (2, *prior[-2:]) == operator and prior[:-2] in ((), (1,)):
+        return f"{told}its images are complex, real and imaginary part; this prior's are real"
+    if len(operator) == len(prior) and operator[-2:] == prior[-2:]:
+        return f"{told}they differ in the channels, {operator[0]} and {prior[0]}"
+    return f"{told}make the operator with x_shape=prior.x_shape, or take a prior of that size"
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n > 1)
 
 
 def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ class _Flat(Problem):
         columns = torch.einsum("bde,bk->bdek", _identity(model.metric), each.to(model.metric))
         return replace(model, metric=_identity(model.metric), columns=columns)
 
-    def quadratic_model(self, trial: Trial) -> QuadraticModel:
-        model = super().quadratic_model(trial)
+    def quadratic_model(self, trial: Trial, keep_tangents: bool = False) -> QuadraticModel:
+        model = super().quadratic_model(trial, keep_tangents)
         return replace(model, metric=_identity(model.metric))
 
 

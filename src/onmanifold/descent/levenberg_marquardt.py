@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from onmanifold.checks import check_field, check_number
+from onmanifold.checks import check_count, check_field, check_number
 from onmanifold.descent.method import (
     Attempt,
     State,
@@ -19,8 +19,11 @@ from onmanifold.descent.method import (
 )
 from onmanifold.descent.model import QuadraticModel, inner, model_decrease
 from onmanifold.descent.problem import Problem, Trial
+from onmanifold.descent.secant import secant_model
 from onmanifold.geometry import mean_diagonal, solve_spd
 from onmanifold.prior import Point
+
+_AGREES = 0.6  # share of the predicted reduction above which a step says enough of the derivatives
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class LMState(State):
         growth: factor of mu after the next rejection, ``(B,)``.
         v: tangent of the next step, ``(B, d)``.
         model_reduction: how far the undamped model falls with it, ``(B,)``.
+        age: steps since the model's tangents were computed, ``(B,)``, integer.
     """
 
     model: QuadraticModel
@@ -40,6 +44,7 @@ class LMState(State):
     growth: Tensor
     v: Tensor
     model_reduction: Tensor
+    age: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,12 @@ class LevenbergMarquardt:
     objective follows the model and rises when it does not (Nielsen's rule); each attempt costs one
     linearization, and a rejected one no derivatives.
 
+    Where tangents cost much more than a prediction, ``secant`` steps in a row that go well update F by
+    Broyden's formula instead. A step by such an F that is rejected computes it anew.
+
     Args:
         damping: first mu, as a multiple of the misfit's mean curvature, trace(G^{-1} F^T C F) / d.
+        secant: steps in a row without new tangents.
 
     References:
         K. Madsen, H. B. Nielsen, O. Tingleff, Methods for Non-Linear Least Squares Problems, DTU
@@ -65,22 +74,24 @@ class LevenbergMarquardt:
 
     Example:
         >>> LevenbergMarquardt(damping=1e-2)
-        LevenbergMarquardt(damping=0.01)
+        LevenbergMarquardt(damping=0.01, secant=0)
     """
 
     damping: float = 1e-3
+    secant: int = 0
 
     def __post_init__(self) -> None:
         check_field(self, "damping", check_number)
+        check_field(self, "secant", check_count, at_least=0)
 
     def init(self, problem: Problem, point: Point) -> LMState:
         trial = problem.at(point)
-        model = problem.quadratic_model(trial)
+        model = self._exact(problem, trial)
         scale = _mean_curvature(problem, trial, model)
         # Of a misfit without curvature, as a sum of distances, only the gradient says how far to go.
         guess = curvature_guess(arrival(problem, trial, model))
         damping = torch.where(scale > 0, self.damping * scale, guess)
-        return _arrive(problem, trial, model, damping)
+        return _arrive(problem, trial, model, damping, torch.zeros_like(trial.point.chart))
 
     def step(self, problem: Problem, state: LMState) -> LMState:
         predicted, metric = state.model_reduction, state.model.metric
@@ -89,19 +100,57 @@ class LevenbergMarquardt:
         rejected = (~tried.accepted).nonzero().squeeze(1)
         if len(rejected):
             shorter = _damped(stay, tried).select(rejected)
-            stay = stay.merge(rejected, _aim(problem.select(rejected), shorter))
+            stay = stay.merge(rejected, self._again(problem.select(rejected), shorter))
         rows = tried.rows
         if len(rows) == 0:
             return stay
-        part, trial = problem.select(rows), tried.trial.select(rows)
-        model = part.quadratic_model(trial)
+        part, trial, before = problem.select(rows), tried.trial.select(rows), state.select(rows)
+        model, age = self._model(part, trial, before, tried.agreement[rows])
         scale, limits = _mean_curvature(part, trial, model), torch.finfo(model.metric.dtype)
         least = scale * limits.eps + limits.tiny
         damping = torch.maximum(state.damping[rows] * _relief(tried)[rows], least)
-        return stay.merge(rows, tried.arrived(state, _arrive(part, trial, model, damping)))
+        arrived = tried.arrived(state, _arrive(part, trial, model, damping, age))
+        # a small step by old tangents does not say that there is little left
+        decrease = torch.where(age > 0, torch.inf, arrived.decrease)
+        return stay.merge(rows, replace(arrived, decrease=decrease))
+
+    def _exact(self, problem: Problem, trial: Trial) -> QuadraticModel:
+        return problem.quadratic_model(trial, keep_tangents=self.secant > 0)
+
+    def _model(
+        self, problem: Problem, trial: Trial, before: LMState, agreement: Tensor
+    ) -> tuple[QuadraticModel, Tensor]:
+        """The model where accepted steps ended, and the age of its tangents."""
+        updated = (before.age < self.secant) & (agreement > _AGREES) & ~trial.switched
+        if getattr(problem.fidelity, "indefinite", False):
+            updated = torch.zeros_like(updated)
+        old, new = (part.nonzero().squeeze(1) for part in (updated, ~updated))
+        if len(old) == 0:
+            return self._exact(problem, trial), torch.zeros_like(before.age)
+        moved = (trial.point.z - before.point.z)[old]
+        model = secant_model(
+            problem.select(old), trial.select(old), before.model.select(old), moved
+        )
+        if len(new):
+            exact = self._exact(problem.select(new), trial.select(new))
+            model = exact.cat([model, exact]).select(torch.cat([old, new]).argsort())
+        return model, torch.where(updated, before.age + 1, 0)
+
+    def _again(self, problem: Problem, state: LMState) -> LMState:
+        """The next step of members whose last one was rejected; by new tangents where they were old."""
+        rows = (state.age > 0).nonzero().squeeze(1)
+        if len(rows):
+            stale, part = state.select(rows), problem.select(rows)
+            model = self._exact(part, part.at(stale.point))
+            goes_on = torch.zeros_like(stale.stalled)
+            fresh = replace(stale, model=model, age=torch.zeros_like(rows), stalled=goes_on)
+            state = state.merge(rows, fresh)
+        return _aim(problem, state)
 
 
-def _arrive(problem: Problem, trial: Trial, model: QuadraticModel, damping: Tensor) -> LMState:
+def _arrive(
+    problem: Problem, trial: Trial, model: QuadraticModel, damping: Tensor, age: Tensor
+) -> LMState:
     """The state at ``trial``, with the next step by this damping."""
     state = LMState(
         **vars(arrival(problem, trial, model)),
@@ -110,6 +159,7 @@ def _arrive(problem: Problem, trial: Trial, model: QuadraticModel, damping: Tens
         growth=torch.full_like(damping, 2.0),
         v=torch.zeros_like(model.gradient),
         model_reduction=torch.zeros_like(damping),
+        age=age,
     )
     state = _aim(problem, state)
     # Damping hides what is left to gain. Without it the step would go on to the model's minimum along v.
@@ -141,9 +191,7 @@ def _damped(state: LMState, tried: Attempt) -> LMState:
 
 def _relief(tried: Attempt) -> Tensor:
     """Nielsen's factor of the damping after an accepted step, ``(B,)``."""
-    tiny = torch.finfo(tried.actual_reduction.dtype).tiny
-    ratio = tried.actual_reduction / tried.predicted_reduction.clamp(min=tiny)
-    return (1 - (2 * ratio.clamp(0.0, 2.0) - 1) ** 3).clamp(min=1 / 3)
+    return (1 - (2 * tried.agreement.clamp(0.0, 2.0) - 1) ** 3).clamp(min=1 / 3)
 
 
 def _mean_curvature(problem: Problem, trial: Trial, model: QuadraticModel) -> Tensor:

@@ -191,6 +191,12 @@ class Attempt:
     accepted: Tensor
     rows: Tensor
 
+    @property
+    def agreement(self) -> Tensor:
+        """The reduction of the objective over that of the model, ``(B,)``."""
+        tiny = torch.finfo(self.actual_reduction.dtype).tiny
+        return self.actual_reduction / self.predicted_reduction.clamp(min=tiny)
+
     def rejected[S: State](self, state: S) -> S:
         """``state`` as it goes on where the step is rejected."""
         switched = self.trial.switched

@@ -35,10 +35,10 @@ class Rows:
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All members of ``parts`` (of tensors and points), in order."""
+        """All members of ``parts``, in order."""
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
         return cls(
-            **{n: (Point if isinstance(c[0], Point) else torch).cat(c) for n, c in columns.items()}
+            **{n: (torch if isinstance(c[0], Tensor) else c[0]).cat(c) for n, c in columns.items()}
         )
 
 
@@ -108,10 +108,15 @@ class QuadraticModel(Model):
     Attributes:
         misfit_hessian: the Gauss-Newton matrix, ``(B, d, d)``.
         penalty_hessian: its positive part, ``(B, d, d)``.
+        tangents: F, the derivative of the prediction, ``(B, d, m)`` of its m numbers; ``(B, 0, m)`` where it
+            is not kept.
+        prediction: where F was taken, ``(B, *y_shape)``.
     """
 
     misfit_hessian: Tensor
     penalty_hessian: Tensor
+    tangents: Tensor
+    prediction: Tensor
 
     @property
     def hessian(self) -> Tensor:

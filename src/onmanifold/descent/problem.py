@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Self
 
@@ -307,12 +308,12 @@ class Problem(Brief):
         """Gradient, metric and tangent space by one adjoint a member."""
         return self._in_parts(trial, _first_order)
 
-    def quadratic_model(self, trial: Trial) -> QuadraticModel:
+    def quadratic_model(self, trial: Trial, keep_tangents: bool = False) -> QuadraticModel:
         """Gradient, Gauss-Newton matrix and metric by d tangents a member.
 
         As many as the largest chart among the members has coordinates, and at least one.
         """
-        return self._in_parts(trial, _quadratic)
+        return self._in_parts(trial, partial(_quadratic, keep_tangents))
 
     def curvature_along(self, trial: Trial, v: Tensor) -> Tensor:
         """Gauss-Newton curvature of the misfit along ``v`` ``(B, d)``, by one tangent each: ``(B,)``."""
@@ -349,7 +350,7 @@ def _first_order(problem: Problem, trial: Trial) -> FirstOrderModel:
     )
 
 
-def _quadratic(problem: Problem, trial: Trial) -> QuadraticModel:
+def _quadratic(keep_tangents: bool, problem: Problem, trial: Trial) -> QuadraticModel:
     columns, active = _tangents(problem, trial)
     d, n = problem.prior.dim, columns.shape[1]
     metric = geometry.pullback_metric(columns, active)
@@ -368,6 +369,8 @@ def _quadratic(problem: Problem, trial: Trial) -> QuadraticModel:
         metric=metric,
         penalty_gradient=penalty_gradient,
         penalty_hessian=penalty_hessian,
+        tangents=pad_to(rows, d) if keep_tangents else rows[:, :0],
+        prediction=y,
     )
 
 
@@ -386,10 +389,10 @@ def unit_of(fidelity: Fidelity, measurement: Tensor) -> Tensor:
 def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:
     """J's columns up to the last that some member's chart has, and which each has, ``(B, d)``."""
     active = problem.prior.active(trial.point.chart)
-    columns = trial.columns
+    width, columns = max(int(active.any(0).sum()), 1), trial.columns
     if columns is None:
-        columns = geometry.jacobian(problem.prior, trial.point)
-    return columns[:, : max(int(active.any(0).sum()), 1)], active
+        columns = geometry.decode_with_jacobian(problem.prior, trial.point, width)[1]
+    return columns[:, :width], active
 
 
 def _where(condition: Tensor, point: Point, other: Point) -> Point:

@@ -9,6 +9,7 @@ from onmanifold.fidelity.correlated import CorrelatedGaussian
 from onmanifold.fidelity.estimated import EstimatedGaussian, EstimatedPoisson
 from onmanifold.fidelity.function import FunctionFidelity, as_fidelity
 from onmanifold.fidelity.independent import Gaussian, StudentT
+from onmanifold.fidelity.joint import Joint
 from onmanifold.fidelity.poisson import Poisson
 from onmanifold.fidelity.protocol import Fidelity, p_value
 
@@ -19,6 +20,7 @@ __all__ = [
     "Fidelity",
     "FunctionFidelity",
     "Gaussian",
+    "Joint",
     "Poisson",
     "StudentT",
     "as_fidelity",

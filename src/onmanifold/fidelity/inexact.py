@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onmanifold.fidelity.correlated import CorrelatedGaussian
 from onmanifold.fidelity.independent import Gaussian, bind_entries, present
+from onmanifold.fidelity.joint import Joint
 from onmanifold.fidelity.protocol import Fidelity
 from onmanifold.fidelity.whitening import DiagonalPlusLowRank
 from onmanifold.printing import Brief
@@ -109,11 +110,23 @@ def _normal(fidelity: Fidelity, measurement: Tensor) -> tuple[Tensor | None, Ten
     """Standard deviations ``(1 or B, *y_shape)`` and the common factor of normal noise, if it is such."""
     if isinstance(fidelity, Gaussian):
         return bind_entries(fidelity.std, measurement, "Gaussian: std"), None
+    if isinstance(fidelity, Joint):
+        return _normal_parts(fidelity, measurement), None
     parts = getattr(fidelity, "covariance", None)
     if isinstance(fidelity, CorrelatedGaussian) and isinstance(parts, DiagonalPlusLowRank):
         if parts.factor.ndim == 2:
             return bind_entries(parts.std, measurement, "std"), parts.factor.to(measurement)
     return None, None
+
+
+def _normal_parts(fidelity: Joint, measurement: Tensor) -> Tensor | None:
+    """Standard deviations ``(1 or B, m)`` of several measurements, if all have independent normal noise."""
+    each = zip(fidelity.parts, fidelity.split(measurement), strict=True)
+    found = [bind_entries(f.std, y, "std").flatten(1) for f, y in each if isinstance(f, Gaussian)]
+    if len(found) < len(fidelity.parts):
+        return None
+    batch = max(map(len, found))
+    return torch.cat([std.expand(batch, -1) for std in found], dim=1)
 
 
 def _added(

@@ -129,6 +129,8 @@ class DiagonalPlusLowRank(Brief):
         masks, number = _distinct(mask, measurement, shared=shared)
         scaled = torch.where(masks.unsqueeze(2), factor / std.unsqueeze(2), 0.0)
         basis, size, _ = torch.linalg.svd(scaled, full_matrices=False)
+        used = (size > torch.finfo(size.dtype).eps).any(0)  # others are as independent as they were
+        basis, size = basis[..., used].contiguous(), size[:, used]
         # (1 + V V^T)^(-1/2) along the basis, less 1. This form of Woodbury's identity loses no digits
         # where the low rank part is much larger than the diagonal.
         shrink = ((1 + size.square()).rsqrt() - 1).to(measurement.dtype)

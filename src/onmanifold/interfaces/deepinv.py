@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onmanifold.autodiff import jvp, vjp
+from onmanifold.autodiff import directional_derivative, vjp
 from onmanifold.checks import check_shape
 from onmanifold.errors import InputError, InputTypeError, MissingPackage
 from onmanifold.geometry import locate, nearest
@@ -25,12 +25,9 @@ try:
 except ImportError as error:
     raise MissingPackage(f"this needs deepinv ({error}): install onmanifold[interfaces]") from error
 
+from onmanifold.interfaces.deepinv_values import Recorded, Unknowns, ways, with_channel  # noqa: E402
+
 _REFINEMENTS = 5  # steps from the encoder's point to the nearest point of the manifold
-
-
-def _with_channel(x: Tensor) -> Tensor:
-    """Give a batch ``(B, H, W)`` a channel axis, as deepinv expects. ``reshape`` undoes it."""
-    return x.unsqueeze(1) if x.ndim == 3 else x
 
 
 # Physics as operators ----------------------------------------------------------------------------
@@ -42,27 +39,28 @@ class PhysicsOperator(nn.Module):
     Attributes:
         physics: the physics.
         x_shape: shape of one unknown.
-        y_shape: shape of one measurement.
+        y_shape: shape of one measurement: complex ones have real and imaginary part in front, ``(2, ...)``,
+            and several are flat, one after the other.
         linear: whether it is a ``LinearPhysics``.
+        own_adjoint: whether the physics' adjoint is used. If there is none, or it fails in this dtype, or is
+            not the adjoint of ``A``, torch derives it.
     """
 
-    def __init__(self, physics: Any, x_shape: tuple[int, ...], example: Tensor) -> None:
+    def __init__(
+        self, physics: Any, x_shape: tuple[int, ...], example: Tensor, unknowns: Unknowns
+    ) -> None:
         super().__init__()
         self.physics = physics
         self.x_shape = x_shape
         self.linear = isinstance(physics, LinearPhysics)
-        y = physics.A(_with_channel(example))
-        if not isinstance(y, Tensor) or not y.is_floating_point():
-            got = y.dtype if isinstance(y, Tensor) else type(y).__name__
-            raise InputTypeError(
-                f"{type(physics).__name__} has to return one real tensor, got {got}"
-            )
-        self.y_shape: tuple[int, ...] = tuple(y.shape[1:])
+        self._unknowns = unknowns
+        self._recorded = Recorded(physics.A(unknowns.there(example)), type(physics).__name__)
+        self.y_shape = self._recorded.y_shape
+        self.own_adjoint = _has_adjoint(physics) and self._adjoint_fits(example)
 
     def A(self, x: Tensor) -> Tensor:
         """``(B, *x_shape)`` to ``(B, *y_shape)``, without noise."""
-        y: Tensor = self.physics.A(_with_channel(x))
-        return y
+        return self._recorded.pack(self.physics.A(self._unknowns.there(x)))
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """The derivative: ``A(v)`` of a linear physics, its ``A_jvp`` if it has one, else torch's."""
@@ -70,25 +68,54 @@ class PhysicsOperator(nn.Module):
             return self.A(v)
         own = getattr(self.physics, "A_jvp", None)  # the base class has none
         if own is None:
-            return jvp(self.A, x, v)[1]
-        result: Tensor = own(_with_channel(x), _with_channel(v))
-        return result
+            return directional_derivative(self.A, x, v)
+        return self._recorded.pack(own(self._unknowns.there(x), self._unknowns.there(v)))
 
     def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """The adjoint: the physics' own ``A_adjoint`` or ``A_vjp`` if it has one, else torch's."""
-        if not self._has_adjoint:  # deepinv would derive one, in float32
+        """The adjoint: the physics' own ``A_adjoint`` or ``A_vjp`` if it has one that fits, else torch's."""
+        if not self.own_adjoint:  # deepinv would derive one, in float32
             return vjp(self.A, x, u)
-        result: Tensor = self.physics.A_vjp(_with_channel(x), u)
-        return result.reshape(x.shape)
+        return self._own_vjp(x, u)
 
-    @property
-    def _has_adjoint(self) -> bool:
-        kind = type(self.physics)
-        own = kind.A_vjp not in (Physics.A_vjp, LinearPhysics.A_vjp)
-        if not self.linear:
-            return own
-        given = getattr(self.physics, "A_adj", None) is not None
-        return own or given or kind.A_adjoint is not LinearPhysics.A_adjoint
+    def as_measurement(self, y: Any) -> Any:
+        """What the physics returns as ``(B, *y_shape)``; anything else stays as it is."""
+        return self._recorded.as_measurement(y)
+
+    def _own_vjp(self, x: Tensor, u: Tensor) -> Tensor:
+        there, back = self._unknowns
+        raw = self._recorded.unpack(u)
+        # a scalar product of real and imaginary parts: the adjoint of a linear physics has no need of x
+        result = self.physics.A_adjoint(raw) if self.linear else self.physics.A_vjp(there(x), raw)
+        return back(result).reshape(x.shape)
+
+    @torch.no_grad()
+    def _adjoint_fits(self, example: Tensor) -> bool:
+        """Whether the physics' own adjoint runs and passes the dot test, at one random point."""
+        generator = torch.Generator().manual_seed(0)
+
+        def random(shape: tuple[int, ...]) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(example)
+
+        x, v, u = random(example.shape), random(example.shape), random((1, *self.y_shape))
+        try:
+            forward, backward = self.A_jvp(x, v), self._own_vjp(x, u)
+        except (RuntimeError, TypeError, AttributeError):
+            return False
+        if backward.dtype != example.dtype:
+            return False
+        left, right = ((a.double() * b.double()).sum() for a, b in ((forward, u), (v, backward)))
+        size = max(forward.double().norm() * u.double().norm(), v.double().norm() * backward.norm())
+        return bool((left - right).abs() <= 100 * torch.finfo(example.dtype).eps * size)
+
+
+def _has_adjoint(physics: Any) -> bool:
+    """Whether a physics has an adjoint of its own, not one that deepinv would derive."""
+    kind = type(physics)
+    own = kind.A_vjp not in (Physics.A_vjp, LinearPhysics.A_vjp)
+    if not isinstance(physics, LinearPhysics):
+        return own
+    given = getattr(physics, "A_adj", None) is not None
+    return own or given or kind.A_adjoint is not LinearPhysics.A_adjoint
 
 
 def as_operator(
@@ -100,20 +127,26 @@ def as_operator(
 ) -> PhysicsOperator | None:
     """A deepinv ``Physics`` as an operator, or ``None`` for any other object.
 
+    A physics of complex images takes real ones, whose imaginary part is zero, and ``(2, H, W)``, real and
+    imaginary part. Complex measurements, and lists of several, become real tensors; ``solve`` takes them as
+    the physics returns them.
+
     Args:
         physics: any object.
         x_shape: shape of one unknown, ``(H, W)`` or with channels; default: the physics' ``img_size``.
-        dtype: dtype of the one evaluation that finds ``y_shape``.
-        device: device of that evaluation.
+        dtype: dtype of the evaluations that find ``y_shape`` and examine the adjoint.
+        device: device of these evaluations.
 
     Raises:
-        TypeError: the physics returns anything but one real tensor.
+        TypeError: the physics returns anything but real or complex tensors.
         ValueError: ``x_shape`` is missing, or the physics does not take it.
 
     Example:
         >>> import deepinv
         >>> as_operator(deepinv.physics.Denoising(), (8, 8)).y_shape
         (1, 8, 8)
+        >>> as_operator(deepinv.physics.MRI(img_size=(2, 8, 8)), (1, 8, 8)).y_shape  # a real image
+        (2, 8, 8)
     """
     if not isinstance(physics, Physics):
         return None
@@ -123,13 +156,16 @@ def as_operator(
         raise InputError(f"{name} says nothing of its input: pass x_shape")
     x_shape = check_shape(x_shape, "x_shape")
     example = torch.zeros((1, *x_shape), dtype=dtype, device=device)
-    try:
-        return PhysicsOperator(physics, x_shape, example)
-    except RuntimeError as error:
-        raise InputError(
-            f"{name} does not take a {example.dtype} batch {tuple(_with_channel(example).shape)} on "
-            f"{example.device} ({error}); if its own tensors are of another kind, physics.to(...)"
-        ) from error
+    first: Exception | None = None
+    for way in ways(physics, x_shape):
+        try:
+            return PhysicsOperator(physics, x_shape, example, way)
+        except (RuntimeError, IndexError, AssertionError) as error:
+            first = first or error
+    raise InputError(
+        f"{name} does not take a {example.dtype} batch {tuple(with_channel(example).shape)} on "
+        f"{example.device} ({first}); if its own tensors are of another kind, physics.to(...)"
+    ) from first
 
 
 # Operators as physics ----------------------------------------------------------------------------
@@ -147,11 +183,11 @@ class OperatorPhysics(Physics):  # type: ignore[misc]
 
     def A(self, x: Tensor, **options: Any) -> Tensor:
         """Apply the operator to images ``(B, C, H, W)``; ``options`` are those of other physics."""
-        return _with_channel(self.operator.A(self._unknown(x)))
+        return with_channel(self.operator.A(self._unknown(x)))
 
     def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """The derivative at ``x`` applied to ``v``, both of shape ``(B, C, H, W)``."""
-        return _with_channel(self.operator.A_jvp(self._unknown(x), self._unknown(v)))
+        return with_channel(self.operator.A_jvp(self._unknown(x), self._unknown(v)))
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """The adjoint of the derivative at ``x``, applied to measurements ``v``."""

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from onmanifold.checks import check_batch, check_shape
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.external import linear_map
+from onmanifold.operator import Linear
 from onmanifold.tensors import as_real
 
 
-class LinearMap(ABC):
+class LinearMap(Linear, ABC):
     """A linear operator, by its products with the entries of unknowns in row-major order.
 
     Attributes:
@@ -27,7 +29,6 @@ class LinearMap(ABC):
 
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
-    linear = True
 
     @abstractmethod
     def _forward(self, rows: Tensor) -> Tensor:
@@ -46,14 +47,6 @@ class LinearMap(ABC):
         """``(B, *y_shape)`` to ``(B, *x_shape)``."""
         check_batch(u, self.y_shape, "u")
         return self._backward(u.flatten(1)).reshape(len(u), *self.x_shape)
-
-    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """``A(v)``: the operator is linear."""
-        return self.A(v)
-
-    def A_vjp(self, x: Tensor, u: Tensor) -> Tensor:
-        """``A_adjoint(u)``."""
-        return self.A_adjoint(u)
 
 
 class Matrix(nn.Module, LinearMap):
@@ -116,9 +109,15 @@ class MatrixFree(LinearMap):
             )
 
     def _forward(self, rows: Tensor) -> Tensor:
-        return _by_numpy(self.operator.matmat, rows)
+        return linear_map(self._product, self._transposed, rows)
 
     def _backward(self, rows: Tensor) -> Tensor:
+        return linear_map(self._transposed, self._product, rows)
+
+    def _product(self, rows: Tensor) -> Tensor:
+        return _by_numpy(self.operator.matmat, rows)
+
+    def _transposed(self, rows: Tensor) -> Tensor:
         try:
             return _by_numpy(self.operator.rmatmat, rows)
         except (NotImplementedError, TypeError) as error:  # scipy raises either if there is none

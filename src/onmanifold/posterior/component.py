@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log, pi, sqrt
 
@@ -11,9 +12,8 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem
-from onmanifold.initial_points import objectives
 from onmanifold.posterior.target import LocalModel
-from onmanifold.prior import Point
+from onmanifold.prior import ManifoldPrior, Point
 
 _NARROW = 0.05  # of the box's half-widths: over less, curvature says all of an axis
 _THINNEST = 0.01  # width along an axis on which the operator is not defined
@@ -178,7 +178,10 @@ def component_at(problem: Problem, modes: LocalModel) -> TwoPieceNormal:
 
 
 def split_component(
-    problem: Problem, modes: LocalModel, component: TwoPieceNormal
+    prior: ManifoldPrior,
+    modes: LocalModel,
+    component: TwoPieceNormal,
+    objectives: Callable[[Point], Tensor],
 ) -> TwoPieceNormal:
     """The two-piece component of one measurement's mode, its widths measured along its axes.
 
@@ -186,20 +189,26 @@ def split_component(
     away, on either side of each axis, says more: along the axis the objective is taken to rise as
     ``u^2 / 2 + e u^4``, and the width is where it has risen by 1/2. Along an axis that is narrow in the
     latent box nothing bends, and the width stays 1.
+
+    Args:
+        prior: the manifold.
+        modes: one mode.
+        component: its normal component.
+        objectives: of points ``(B)``, ``(B,)``.
     """
     vectors, sizes, _ = torch.linalg.svd(component.axes[0])
     axes = vectors * sizes
     used = torch.arange(len(sizes), device=sizes.device) < (component.axes[0] != 0).any(0).sum()
-    box = problem.prior.box_half_width(modes.point.chart[0], axes)
+    box = prior.box_half_width(modes.point.chart[0], axes)
     bounded = torch.isfinite(box).all()
     used &= ~bounded | ((axes.T / box.clamp(min=_TINY)).norm(dim=1) > _NARROW)
     if not bool(used.any()):
         return component
     ends = component.mode + torch.cat([axes.mT[used], -axes.mT[used]])
     chart = modes.point.chart.expand(len(ends))
-    points = problem.prior.clamp(Point(chart, ends.to(modes.point.z.dtype)))
-    rise = objectives(problem, points)[0].double() - modes.objective
-    high, low = (_width(part) for part in rise.chunk(2))
+    points = prior.clamp(Point(chart, ends.to(modes.point.z.dtype)))
+    there = objectives(Point.cat([modes.point, points])).double()
+    high, low = (_width(part) for part in (there[1:] - there[0]).chunk(2))
     return replace(
         component,
         axes=axes[None],

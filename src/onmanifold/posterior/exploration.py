@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import inf
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
-from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, StoppingRule, descend
-from onmanifold.descent.levenberg_marquardt import LMState
+from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, StoppingRule
+from onmanifold.descent.build import build_problem
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
-from onmanifold.fidelity import Fidelity
-from onmanifold.in_kind import in_kind
-from onmanifold.initial_points import InitialPoints
-from onmanifold.operator import OperatorLike, linearize
-from onmanifold.posterior.component import TwoPieceNormal, component_at, split_component
+from onmanifold.fidelity import EstimatedGaussian, Fidelity
+from onmanifold.in_kind import as_arrays, in_kind
+from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
+from onmanifold.operator import OperatorLike, as_operator
+from onmanifold.posterior.component import TwoPieceNormal
+from onmanifold.posterior.descents import Descents, shared_objectives
 from onmanifold.posterior.laplace import Laplace, laplace, mixture
-from onmanifold.posterior.linear import ray_reductions
 from onmanifold.posterior.modes import table_of
-from onmanifold.posterior.target import LocalModel, final_model, problem_of, warn_inconsistent
+from onmanifold.posterior.search import Mode, Search
+from onmanifold.posterior.target import LocalModel, problem_of, warn_inconsistent
 from onmanifold.prior import ManifoldPrior, Point, ReachedByJumps
+from onmanifold.processes import Processes
 from onmanifold.solution import Solution
 from onmanifold.solve import solve, unfinished
 from onmanifold.status import Status
 
-_STAGES = ((2, 2), (5, 1), (10, 1))  # of a jump: after so many steps, so many of each kind go on
-_MANY, _FEW = 12, 2  # of more candidates of a kind than this, so many are tried
-_WIDTH = 6  # candidates of a jump that are followed further, or one of each kind if these are more
-_STEPS = 30  # of the last descent, at most
-_CUTOFF = 20.0  # nats above the best of them and the mode left: not followed
-_TRUST = 3.0  # so many times the reduction that its model predicts may a descent still bring
-_KEPT = 5.0  # nats less than the best that a mode in the mixture has at most: a weight of 0.007
-_SAME = 0.04  # relative squared distance below which two images count as one
+_SECANT = 2  # steps of a candidate by Broyden's formula before its tangents are computed anew
 
 
 def find_posterior(
@@ -51,6 +47,8 @@ def find_posterior(
     seed: int | torch.Generator = 0,
     patience: int = 3,
     slack: float = 6.0,
+    draft: OperatorLike | None = None,
+    jobs: int = 1,
 ) -> Laplace:
     """Solve, look for more modes, and weigh them: the posterior of measurements.
 
@@ -68,6 +66,8 @@ def find_posterior(
         seed: of the initial points.
         patience: as for :func:`explore`.
         slack: as for :func:`explore`.
+        draft: as for :func:`explore`.
+        jobs: as for :func:`explore`.
 
     Warns:
         InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
@@ -81,14 +81,34 @@ def find_posterior(
         >>> posterior.x(3, 0).shape, posterior.consistent
         (torch.Size([1, 3, 2]), tensor([True]))
     """
-    options: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
-    with unfinished():
-        solution = solve(operator, measurement, prior, **options)
-    if Status.INTERRUPTED in solution.status:
-        raise KeyboardInterrupt
-    if isinstance(prior, ReachedByJumps):
-        return explore(solution, patience=patience, slack=slack)
-    return laplace(solution)
+    if not isinstance(prior, ReachedByJumps):
+        options: dict[str, Any] = {"starts": starts, "stop": stop, "seed": seed}
+        with unfinished():
+            solution = solve(operator, measurement, prior, fidelity=fidelity, **options)
+        if Status.INTERRUPTED in solution.status:
+            raise KeyboardInterrupt
+        return laplace(solution)
+    _check(patience, slack)
+    if isinstance(fidelity, EstimatedGaussian):
+        raise InputError(
+            "find_posterior weighs modes at one noise level: estimate it first, solution = solve(..., "
+            f"fidelity={type(fidelity).__name__}()), then explore(solution)"
+        )
+    problem = build_problem(operator, measurement, prior, fidelity)
+    drafted = _drafted(problem, draft)
+    starts = as_initial_points(starts)
+    halve_after = starts.halve_after if isinstance(starts, InitialPoints) else None
+    stop = MaxSteps(100) | SmallDecrease(1e-6) if stop is None else stop
+    with torch.no_grad(), computing(prior), Processes(jobs) as processes:
+        evaluate = partial(shared_objectives, processes)
+        points, each = choose_initial_points(drafted, starts, seed, evaluate)
+        parts = []
+        for b in range(len(problem)):
+            search = _search(problem, drafted, b, processes)
+            start = points.select(torch.arange(b * each, (b + 1) * each))
+            parts.append(search.run(search.first(start, stop, halve_after), patience, slack))
+    found = _gathered(problem, parts)
+    return cast(Laplace, as_arrays(found)) if isinstance(measurement, np.ndarray) else found
 
 
 @in_kind
@@ -98,6 +118,8 @@ def explore(
     *,
     patience: int = 3,
     slack: float = 6.0,
+    draft: OperatorLike | None = None,
+    jobs: int = 1,
 ) -> Laplace:
     """Jump from the final points of a solution to other charts, and weigh the modes found by evidence.
 
@@ -112,10 +134,16 @@ def explore(
     The components of the best modes are then made two-piece normal, with widths measured along each axis.
     Where an operator is far from linear, curvature alone makes modes of many coordinates weigh too much.
 
+    Candidates are drafts: many of their steps take tangents that Broyden's formula has brought up to date,
+    and the operator may be a cheaper one. Modes come from drafts by exact steps with the operator itself.
+
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
         patience: modes in a row whose jumps may lead to nothing better before the search ends.
         slack: modes of so much less evidence, in nats, are not jumped from; a smaller rise counts as none.
+        draft: an operator that stands for the solution's own in the descents of candidates, such as the same
+            one on a coarser mesh.
+        jobs: processes that share the candidates; the result is the same, to the last bit.
 
     Returns:
         The posterior over all modes found, within 5 nats of the best; their components are two-piece
@@ -146,194 +174,46 @@ def explore(
             f"{type(problem.prior).__name__} has no jumps(point): its charts are reached by descent, take "
             "laplace(solution)"
         )
-    check_count(patience, "explore: patience")
-    check_number(slack, "explore: slack")
-    parts = []
-    with computing(problem.prior):
+    _check(patience, slack)
+    drafted, parts = _drafted(problem, draft), []
+    with computing(problem.prior), Processes(jobs) as processes:
         for b in range(len(problem)):
-            search = _Search(problem.select(torch.tensor([b])))
             kept = solution.final_points.status[b] != Status.DROPPED
             ends = Point(solution.final_points.chart[b], solution.final_points.z[b]).select(kept)
+            search = _search(problem, drafted, b, processes)
             parts.append(search.run(ends, patience, slack))
-    found = _gathered(problem, parts)
-    warn_inconsistent(found.consistent, stacklevel=4)  # one is that of no_grad
-    return found
+    return _gathered(problem, parts)
 
 
-@dataclass(eq=False)
-class _Mode:
-    """A mode, its component of the mixture, and whether jumps were tried from it."""
-
-    local: LocalModel
-    component: TwoPieceNormal
-    tried: bool = False
-
-    @property
-    def log_evidence(self) -> float:
-        return float(self.component.log_mass() - self.local.objective)
+def _check(patience: int, slack: float) -> None:
+    check_count(patience, "explore: patience")
+    check_number(slack, "explore: slack")
 
 
-class _Search:
-    """The search for the modes of one measurement."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.modes: list[_Mode] = []
-
-    def run(self, ends: Point, patience: int, slack: float) -> list[_Mode]:
-        self._descend_to_modes(ends)
-        if not self.modes:
-            raise InputError(
-                "explore: the operator is not defined where the starts ended; solve from others"
-            )
-        left = patience
-        while left and (mode := self._next(slack)) is not None:
-            best = self._best()
-            mode.tried = True
-            self._jump(mode.local)
-            left = patience if self._best() > best + slack else left - 1
-        return self._split_modes()
-
-    def _best(self) -> float:
-        return max(mode.log_evidence for mode in self.modes)
-
-    def _next(self, slack: float) -> _Mode | None:
-        """The best mode from which no jump was tried, if it is within ``slack`` nats of the best."""
-        least = self._best() - slack
-        waiting = [m for m in self.modes if not m.tried and m.log_evidence >= least]
-        return max(waiting, key=lambda mode: mode.log_evidence, default=None)
-
-    def _jump(self, mode: LocalModel) -> None:
-        """Try the prior's jumps from a mode: a few steps each, some more for the best of each kind."""
-        jumps = cast(ReachedByJumps, self.problem.prior).jumps(mode.point)
-        families = self._promising(mode, [points for points in jumps.values() if len(points)])
-        if not families:
-            return
-        family = torch.cat([torch.full((len(f),), i) for i, f in enumerate(families)])
-        start: Point | LMState = Point.cat(families)
-        for steps, each in _STAGES:
-            ends = self._descend(start, steps)
-            new = self._new(ends.point, ends.objective)
-            new = new[self._near(mode, ends)[new]]
-            if len(new) == 0:
-                return
-            kept = new[_best_of_each(ends.objective[new], family[new], each)]
-            start = state = ends.select(kept)
-            family = family[kept]
-        near = state.objective <= self._bound(mode, state)
-        if bool(near.any()):
-            self._descend_to_modes(state.select(near))
-
-    def _bound(self, mode: LocalModel, state: LMState) -> float:
-        """The objective up to which candidates are followed."""
-        objective = state.objective.nan_to_num(nan=torch.inf)
-        return min(float(mode.objective), float(objective.min())) + _CUTOFF
-
-    def _near(self, mode: LocalModel, state: LMState) -> Tensor:
-        """Which candidates may still come near the mode that they left, or the best of them: boolean."""
-        return state.objective - _TRUST * state.predicted_reduction <= self._bound(mode, state)
-
-    def _promising(self, mode: LocalModel, families: list[Point]) -> list[Point]:
-        """Of families of many the candidates of which a linear model at the mode promises most."""
-        problem, many = self.problem, [len(points) > _MANY for points in families]
-        if not any(many):
-            return families
-        at, few = linearize(problem.operator, mode.x), []
-        for points, large in zip(families, many, strict=True):
-            if large:
-                away = problem.prior.decode(points) - mode.x
-                gain = ray_reductions(at, problem.fidelity, problem.measurement, away)
-                cost = self._members(len(points)).penalty(points) - gain
-                points = points.select(cost.nan_to_num(nan=torch.inf).argsort(stable=True)[:_FEW])
-            few.append(points)
-        return few
-
-    def _new(self, point: Point, objective: Tensor) -> Tensor:
-        """Those that are neither near a mode that is known nor near a better one: an index, best first."""
-        x = self.problem.prior.decode(point)
-        known = [(int(mode.local.point.chart), mode.local.x[0]) for mode in self.modes]
-        kept = []
-        for i in objective.nan_to_num(nan=torch.inf).argsort(stable=True).tolist():
-            chart = int(point.chart[i])
-            if not any(chart == k and _same(x[i], other) for k, other in known):
-                kept.append(i)
-                known.append((chart, x[i]))
-        return torch.tensor(kept, dtype=torch.long, device=objective.device)
-
-    def _descend(self, start: Point | LMState, steps: int) -> LMState:
-        stop = MaxSteps(steps) | SmallDecrease(4e-4)
-        problem = self._members(len(start)).repeat(1)
-        return descend(problem, LevenbergMarquardt(), stop, start).state
-
-    def _descend_to_modes(self, start: Point | LMState) -> None:
-        """Descend to the end, and note the modes there."""
-        state = self._descend(start, _STEPS)
-        state = state.select(torch.isfinite(state.objective).nonzero().squeeze(1))
-        if len(state.objective) == 0:
-            return
-        modes = final_model(self._members(len(state.objective)), state)
-        components = component_at(self.problem, modes)
-        for i in modes.objective.argsort().tolist():
-            row = torch.tensor([i])
-            self._add(_Mode(modes.select(row), components.select(row)))
-
-    def _members(self, n: int) -> Problem:
-        return self.problem.select(
-            torch.zeros(n, dtype=torch.long, device=self.problem.members.device)
-        )
-
-    def _add(self, new: _Mode) -> None:
-        """Note a mode unless it is known; of two that are the same the better one stays."""
-        for i, known in enumerate(self.modes):
-            if int(known.local.point.chart) == int(new.local.point.chart) and _same(
-                known.local.x, new.local.x
-            ):
-                if new.log_evidence > known.log_evidence:
-                    self.modes[i] = replace(new, tried=known.tried)
-                return
-        self.modes.append(new)
-
-    def _split_modes(self) -> list[_Mode]:
-        """The best modes, best first, their components two-piece normal.
-
-        The widths take evaluations, and lower the evidence of all modes about alike: modes are left out that
-        would have too little if theirs fell by as little as any other's did.
-        """
-        split: list[_Mode] = []
-        best, change = -inf, -inf
-        for mode in sorted(self.modes, key=lambda mode: -mode.log_evidence):
-            if split and mode.log_evidence + change < best - _KEPT:
-                break
-            component = split_component(self.problem, mode.local, mode.component)
-            split.append(replace(mode, component=component))
-            best = max(best, split[-1].log_evidence)
-            change = max(change, split[-1].log_evidence - mode.log_evidence)
-        split.sort(key=lambda mode: -mode.log_evidence)
-        return [mode for mode in split if mode.log_evidence >= best - _KEPT]
+def _drafted(problem: Problem, draft: OperatorLike | None) -> Problem:
+    """The same problem with the operator of drafts; the counts stay shared."""
+    if draft is None:
+        return problem
+    prior = problem.prior
+    operator = as_operator(draft, prior.x_shape, dtype=prior.dtype, device=prior.device)
+    return replace(problem, operator=operator)
 
 
-def _best_of_each(objective: Tensor, family: Tensor, each: int) -> Tensor:
-    """The ``each`` best of every family, and the best of the others up to six in all: an index."""
-    order = objective.argsort(stable=True).tolist()
-    taken: dict[int, int] = {}
-    first: list[int] = []
-    rest: list[int] = []
-    for i in order:
-        number = int(family[i])
-        taken[number] = taken.get(number, 0) + 1
-        (first if taken[number] <= each else rest).append(i)
-    return torch.tensor(first + rest[: max(_WIDTH - len(first), 0)])
+def _search(problem: Problem, drafted: Problem, b: int, processes: Processes) -> Search:
+    """That for the modes of measurement ``b``."""
+    row = torch.tensor([b], device=problem.measurement.device)
+    return Search(
+        Descents(drafted.select(row), LevenbergMarquardt(secant=_SECANT), processes),
+        Descents(problem.select(row), LevenbergMarquardt(), processes),
+    )
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    size = one.square().sum() + other.square().sum()
-    return bool((one - other).square().sum() <= _SAME * size)
-
-
-def _gathered(problem: Problem, parts: list[list[_Mode]]) -> Laplace:
+def _gathered(problem: Problem, parts: list[list[Mode]]) -> Laplace:
     """The mixture of the modes of all measurements."""
     modes = [mode for part in parts for mode in part]
     owner = torch.tensor([b for b, part in enumerate(parts) for _ in part])
     local = LocalModel.cat([mode.local for mode in modes])
     components = TwoPieceNormal.cat([mode.component for mode in modes])
-    return mixture(problem, local, components, table_of(owner, len(parts)))
+    found = mixture(problem, local, components, table_of(owner, len(parts)))
+    warn_inconsistent(found.consistent, stacklevel=4)  # one is that of no_grad
+    return found

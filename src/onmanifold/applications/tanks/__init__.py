@@ -23,6 +23,7 @@ from onmanifold.applications.tanks.reconstruction import (
     class_probabilities,
     describe,
     reconstruct,
+    tank_operators,
     tank_posterior,
     tank_prior,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "read_cases",
     "reconstruct",
     "single_objects",
+    "tank_operators",
     "tank_posterior",
     "tank_prior",
 ]

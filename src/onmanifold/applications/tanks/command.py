@@ -8,9 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +37,7 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.plot.style import png
 from onmanifold.priors.nuisance import MeasurementParameters
+from onmanifold.processes import executor
 from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder
 
@@ -60,7 +59,10 @@ def tank(
     all_levels: Annotated[
         bool, typer.Option("--all-levels", help="Cut complete data to all seven levels.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes, for one case as well; by default one a core."),
+    ] = None,
     patience: Annotated[
         int, typer.Option(help="Modes in a row whose jumps may lead to nothing better.")
     ] = PATIENCE,
@@ -81,7 +83,7 @@ def tank(
     except ValueError as error:
         raise InputError(str(error)) from error
     calibrated = calibrate_tank(ktc.tank(), reference)
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(checked)))
+    jobs = max(1, jobs or os.cpu_count() or 1)
     results: list[Result] = []
     with Progress() as progress:
         found = progress.track(
@@ -130,24 +132,29 @@ def check(reference: Measurement, cases: Sequence[Case]) -> list[Checked]:
 def reconstruct_all(
     calibrated: CalibratedTank, checked: Sequence[Checked], jobs: int, patience: int
 ) -> Iterator[Reconstruction]:
-    """The objects in each tank, in order, by several processes."""
-    work = partial(_reconstruct, calibrated, patience)
-    if jobs == 1:
+    """The objects in each tank, in order: several processes share the cases, or the work of each."""
+    shared = len(checked) >= jobs  # each process has a case of its own
+    work = partial(_reconstruct, calibrated, patience, 1 if shared else jobs)
+    if jobs == 1 or not shared:
         yield from map(work, checked)
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the new processes when they begin
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, checked)
+    yield from executor(jobs).map(work, checked)
 
 
-def _reconstruct(calibrated: CalibratedTank, patience: int, checked: Checked) -> Reconstruction:
+def _reconstruct(
+    calibrated: CalibratedTank, patience: int, jobs: int, checked: Checked
+) -> Reconstruction:
     torch.set_num_threads(1)
     case, bad = checked
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentWarning)  # image and table say it
         return reconstruct(
-            calibrated, case.measurement, _prior(), unreliable=bad, patience=patience
+            calibrated,
+            case.measurement,
+            _prior(),
+            unreliable=bad,
+            patience=patience,
+            jobs=jobs,
         )
 
 

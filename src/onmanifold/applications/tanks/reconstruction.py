@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,8 @@ from torch.nn.functional import interpolate
 
 from onmanifold import Fidelity, InitialPoints, ManifoldPrior, MaxSteps, SmallDecrease, load_prior
 from onmanifold.applications.tanks.initial_points import initial_points
-from onmanifold.operator import ForwardOperator, Linearization, linearize
-from onmanifold.operators.eit import CalibratedTank, Inclusions, Measurement, ktc
+from onmanifold.operator import ForwardOperator
+from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities
@@ -41,8 +40,8 @@ class Reconstruction:
         p_value: probability that the data term's errors alone make a misfit at least as large as that of the
             most probable scene.
         seconds: how long it took.
-        linearizations: of the operator, which next to all of the time goes into.
-        evaluations: of the operator without derivatives.
+        linearizations: of the operator in descents, most of them without new tangents.
+        evaluations: of the operator, those of linearizations among them.
     """
 
     labels: NDArray[np.uint8]
@@ -64,38 +63,6 @@ class Reconstruction:
         return not self.p_value < UNLIKELY
 
 
-class Counted:
-    """An operator that counts how often it is applied and linearized, each member of a batch.
-
-    Args:
-        operator: which is counted; all else is its own.
-
-    Example:
-        >>> import torch
-        >>> from onmanifold import as_operator
-        >>> counted = Counted(as_operator(lambda x: x, (2,)))
-        >>> counted.A(torch.zeros(3, 2)).shape, counted.evaluations, counted.x_shape
-        (torch.Size([3, 2]), 3, (2,))
-    """
-
-    def __init__(self, operator: ForwardOperator) -> None:
-        self.operator = operator
-        self.evaluations = self.linearizations = 0
-
-    def A(self, x: Tensor) -> Tensor:
-        self.evaluations += len(x)
-        return self.operator.A(x)
-
-    def linearize(self, x: Tensor) -> Linearization:
-        self.linearizations += len(x)
-        return linearize(self.operator, x)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "operator":  # not there yet, as in a copy that is being made
-            raise AttributeError(name)
-        return getattr(self.operator, name)
-
-
 def tank_prior(scene: ManifoldPrior | None = None) -> MeasurementParameters:
     """Scenes of resistive and conductive objects, and the drift of the water's conductivity.
 
@@ -112,6 +79,8 @@ def tank_posterior(
     prior: MeasurementParameters,
     seed: int = 0,
     patience: int = PATIENCE,
+    draft: ForwardOperator | None = None,
+    jobs: int = 1,
 ) -> Laplace:
     """The posterior over scenes and the water's drift, given voltages.
 
@@ -122,9 +91,11 @@ def tank_posterior(
         prior: of :func:`tank_prior`.
         seed: of the samples among the initial points.
         patience: modes in a row whose jumps may lead to nothing better.
+        draft: a quicker operator for the descents of candidates; by default the same one.
+        jobs: processes that share the work; the result is the same.
     """
     y = y.to(prior.dtype)
-    guesses = initial_points(operator, y, fidelity, prior)
+    guesses = initial_points(operator if draft is None else draft, y, fidelity, prior)
     return find_posterior(
         operator,
         y[None],
@@ -135,6 +106,8 @@ def tank_posterior(
         seed=seed,
         patience=patience,
         slack=_SLACK,
+        draft=draft,
+        jobs=jobs,
     )
 
 
@@ -146,6 +119,7 @@ def reconstruct(
     unreliable: Sequence[int] = (),
     patience: int = PATIENCE,
     seed: int = 0,
+    jobs: int = 1,
 ) -> Reconstruction:
     """Find the objects in a tank: seconds on one core.
 
@@ -156,32 +130,42 @@ def reconstruct(
         unreliable: measurement patterns that are bad in it, from 0; those of the reference are known.
         patience: modes in a row whose jumps may lead to nothing better before the search ends.
         seed: of the samples.
+        jobs: processes that share the work; the result is the same, to the last bit.
 
     Warns:
         InconsistentWarning: the voltages are inconsistent with the most probable scene.
     """
     began = time.perf_counter()
     prior = tank_prior() if prior is None else prior
-    operator = Counted(tank.operator(Inclusions(tank.background), prior.x_shape))
     fidelity = tank.fidelity(measurement, unreliable)
     y = measurement.voltages.flatten()
-    posterior = tank_posterior(operator, y, fidelity, prior, seed, patience)
-    return replace(
-        describe(posterior, time.perf_counter() - began, seed),
-        linearizations=operator.linearizations,
-        evaluations=operator.evaluations,
+    operator, draft = tank_operators(tank, prior)
+    posterior = tank_posterior(operator, y, fidelity, prior, seed, patience, draft, jobs)
+    found = describe(posterior, seed=seed)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def tank_operators(tank: CalibratedTank, prior: MeasurementParameters) -> tuple[EIT, EIT]:
+    """The operator of a tank, and the quicker one of drafts."""
+    conductivity = Inclusions(tank.background)
+    return (
+        tank.operator(conductivity, prior.x_shape),
+        tank.operator(conductivity, prior.x_shape, coarse=True),
     )
 
 
-def describe(posterior: Laplace, seconds: float = 0.0, seed: int = 0) -> Reconstruction:
+def describe(posterior: Laplace, seed: int = 0) -> Reconstruction:
     """Labels, class probabilities and numbers of objects of a posterior over scenes."""
+    counts = posterior.problem.counts
     masks = posterior.x(_SAMPLES, seed)[0][:, :2]
     return Reconstruction(
         labels=ktc.best_labels(masks),
         probabilities=class_probabilities(masks),
         counts=count_probabilities(posterior)[0],
         p_value=float(posterior.p_value[0]),
-        seconds=seconds,
+        seconds=0.0,
+        linearizations=int(counts.linearizations[0]),
+        evaluations=int(counts.evaluations[0]),
     )
 
 

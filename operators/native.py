@@ -75,7 +75,7 @@ def require_dolfinx() -> Any:
             scalar = import_module("petsc4py.PETSc").ScalarType
     except ImportError as error:
         raise MissingPackage(
-            f"electrical impedance tomography needs dolfinx with petsc4py ({error}). Install it with "
+            f"finite elements need dolfinx with petsc4py ({error}). Install it with "
             "`pip install onmanifold[eit]` (Linux, x86-64) or "
             "`conda install -c conda-forge fenics-dolfinx` (elsewhere)."
         ) from error
