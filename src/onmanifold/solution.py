@@ -81,7 +81,7 @@ class Solution(Result):
             integer. What its examination before the first step takes, is not among them.
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
-        history: the best descent, step by step.
+        history: the best descent, step by step; the last one, where weight or noise were chosen in rounds.
         final_points: where every descent ended.
         trajectory: the best descent's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.

@@ -255,12 +255,13 @@ def _ends(solution: Solution) -> Point:
 
 
 def _joined(last: Solution, found: Solution, pool: Counts) -> Solution:
-    """What was found, with the calls of the operator that it took until then.
+    """What was found, with the steps and calls of the operator that it took until then.
 
     Each run counts the pool, which was evaluated once.
     """
     return replace(
         found,
+        steps=last.steps + found.steps,
         operator_calls=last.operator_calls + found.operator_calls - pool.evaluations,
         linearizations=last.linearizations + found.linearizations - pool.linearizations,
     )
