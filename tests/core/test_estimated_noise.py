@@ -18,7 +18,8 @@ from onmanifold import (
     solve,
 )
 from onmanifold.fidelity.joint import Joint
-from onmanifold.posterior import laplace, sample_posterior
+from onmanifold.posterior import find_posterior, laplace, sample_posterior
+from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene
 
 FLOAT = torch.float64
 
@@ -170,3 +171,10 @@ def test_bad_arguments_are_refused():
         Joint((EstimatedGaussian(), Gaussian(1.0)), ((2,), (3,)))
     with pytest.raises(InputError, match="mask has shape"):
         solve(operator, y, prior, fidelity=EstimatedGaussian(mask=torch.ones(7).bool()))
+
+
+def test_a_search_for_modes_needs_a_level():
+    scene = Scene(RadialOutlines(3), size=24, arrangement=Arrangement(counts=(1, 1, 1)))
+    y = scene.decode(scene.sample(1, 0))
+    with pytest.raises(InputError, match=r"estimate it first, solution = solve"):
+        find_posterior(lambda x: x, y, scene, fidelity=EstimatedGaussian())
