@@ -30,7 +30,7 @@ def operator_factory(name: str) -> Callable[..., ForwardOperator]:
     A name ``module:object`` stands for an object of one's own: a function or class whose first parameter is
     ``x_shape``, an operator, or what :func:`onmanifold.as_operator` makes one of.
     """
-    if ":" in name:
+    if isinstance(name, str) and ":" in name:
         return _own_factory(name)
     return cast(Callable[..., ForwardOperator], load(OPERATORS, "operator", name))
 
