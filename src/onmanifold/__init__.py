@@ -26,6 +26,8 @@ from onmanifold.errors import InputError
 from onmanifold.examination import DerivativeWarning
 from onmanifold.fidelity import (
     CorrelatedGaussian,
+    EstimatedGaussian,
+    EstimatedPoisson,
     Fidelity,
     FunctionFidelity,
     Gaussian,
@@ -76,6 +78,8 @@ __all__ = [
     "DecoderError",
     "DerivativeWarning",
     "Discrepancy",
+    "EstimatedGaussian",
+    "EstimatedPoisson",
     "Fidelity",
     "FinalPoints",
     "ForwardOperator",

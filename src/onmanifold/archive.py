@@ -19,7 +19,8 @@ from torch import Tensor
 
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
-from onmanifold.solution import FinalPoints, Solution
+from onmanifold.in_kind import in_kind
+from onmanifold.solution import FinalPoints, Solution, consistency
 from onmanifold.status import History, Status
 from onmanifold.storage import (
     DamagedFile,
@@ -36,6 +37,7 @@ FORMAT = "onmanifold.Solution"
 _PARTS = {"history": History, "final_points": FinalPoints}
 
 
+@in_kind
 def save_solution(solution: Solution, directory: str | Path) -> None:
     """Write ``solution`` to ``directory``, complete or not at all.
 
@@ -67,6 +69,10 @@ def save_solution(solution: Solution, directory: str | Path) -> None:
         "schema": SCHEMA,
         "sha256": hashlib.sha256(data).hexdigest(),
         "versions": {name: version(name) for name in ("onmanifold", "torch")},
+        "results": [  # for readers
+            {"status": status.name, "consistent": consistency(float(p))[1]}
+            for status, p in zip(solution.status, solution.p_value, strict=True)
+        ],
         "solution": tree,
     }
     text = json.dumps(record, indent=2) + "\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from onmanifold.entry_points import DATASETS, OPERATORS, PRIORS, load, plugins
-from onmanifold.errors import InputError
-from onmanifold.operator import ForwardOperator
+from onmanifold.errors import InputError, InputLookupError, MissingPackage
+from onmanifold.operator import ForwardOperator, as_operator
 from onmanifold.options import check_options, made, parse_options
 from onmanifold.prior import ManifoldPrior
 
@@ -23,8 +25,33 @@ def operator_names() -> list[str]:
 
 
 def operator_factory(name: str) -> Callable[..., ForwardOperator]:
-    """The function that makes an operator of that name from ``x_shape`` and options."""
+    """The function that makes an operator of that name from ``x_shape`` and options.
+
+    A name ``module:object`` stands for an object of one's own: a function or class whose first parameter is
+    ``x_shape``, an operator, or what :func:`onmanifold.as_operator` makes one of.
+    """
+    if isinstance(name, str) and ":" in name:
+        return _own_factory(name)
     return cast(Callable[..., ForwardOperator], load(OPERATORS, "operator", name))
+
+
+def _own_factory(name: str) -> Callable[..., ForwardOperator]:
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise MissingPackage(f"operator {name!r}: {module} does not import: {error}") from error
+    except (AttributeError, ValueError) as error:
+        raise InputLookupError(
+            f"operator {name!r} is no object of a module: {error}; write MODULE:OBJECT, such as "
+            "blurs:my_blur for my_blur of blurs.py"
+        ) from error
+    if inspect.isclass(found) or inspect.isfunction(found):
+        if next(iter(inspect.signature(found).parameters), None) == "x_shape":
+            return cast(Callable[..., ForwardOperator], found)
+    return lambda x_shape: as_operator(found, x_shape)
 
 
 def load_operator(
@@ -33,7 +60,7 @@ def load_operator(
     """Make an operator by name.
 
     Args:
-        name: one of :func:`operator_names`.
+        name: one of :func:`operator_names`, or ``module:object``.
         x_shape: shape of one image, such as a prior's; ``None`` where the operator knows its own.
         options: what the operator takes. They are converted by the types that its factory's annotations
             name.

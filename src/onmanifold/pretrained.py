@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from onmanifold.storage import DamagedFile, read_record, read_safetensors, write
 
 SCHEMA = 1
 CARD, WEIGHTS = "card.json", "weights.safetensors"
+SEARCH_PATH = "ONMANIFOLD_PRIORS"  # environment variable: folders of stored priors
 OWN_FIELDS = ("schema", "kind", "config", "x_shape", "dim", "num_charts", "dtype", "sha256")
 LARGEST = 2**26  # entries of an unknown, number of charts
 LARGEST_SIDE = 2**13  # of an image
@@ -134,24 +136,44 @@ def build(
 
 
 def _folders() -> dict[str, Traversable]:
-    """Folders of the pretrained priors, by name."""
+    """Folders of the priors that have a name: of installed packages, and on the search path."""
     found: dict[str, Traversable] = {}
-    for entry in plugins(PRETRAINED).values():
-        package = importlib.import_module(entry.module)
-        for folder in files(package).iterdir():
-            if not (folder.is_dir() and folder.joinpath("card.json").is_file()):
+    packages = [files(importlib.import_module(e.module)) for e in plugins(PRETRAINED).values()]
+    for place in [*packages, *_search_path()]:
+        for folder in place.iterdir():
+            if not (folder.is_dir() and folder.joinpath(CARD).is_file()):
                 continue
             if folder.name in found:
                 raise InputError(
-                    f"two installed packages ship a prior {folder.name!r}: {found[folder.name]} "
-                    f"and {folder}; load one of them by its folder"
+                    f"there are two priors {folder.name!r}: {found[folder.name]} and {folder}; rename "
+                    f"one, or take it out of {SEARCH_PATH}"
                 )
             found[folder.name] = folder
     return dict(sorted(found.items()))
 
 
+def _search_path() -> list[Path]:
+    """The folders that the environment variable ``ONMANIFOLD_PRIORS`` names."""
+    places = [Path(p).expanduser() for p in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if p]
+    for place in places:
+        if not place.is_dir():
+            raise InputError(
+                f"{SEARCH_PATH} names {place}, which is no folder: correct it, or make the folder"
+            )
+        if place.joinpath(CARD).is_file():
+            raise InputError(
+                f"{SEARCH_PATH} names {place}, which is a stored prior itself: name the folder that "
+                f"holds it, {place.parent}"
+            )
+    return list(dict.fromkeys(place.resolve() for place in places))
+
+
 def prior_names() -> list[str]:
-    """Names of the pretrained priors."""
+    """Names of the priors that :func:`load_prior` knows.
+
+    Those are the ones that packages ship, and those in the folders that the environment variable
+    ``ONMANIFOLD_PRIORS`` names, separated as in ``PATH``.
+    """
     return list(_folders())
 
 
@@ -166,7 +188,8 @@ def _folder(name: str | Path | Traversable) -> Traversable:
         return known[name]
     if path.joinpath(CARD).is_file():
         return path
-    raise UnknownName("prior", name, known, ", or the folder of a stored prior")
+    hint = f", or the folder of a stored prior; {SEARCH_PATH} names folders of more"
+    raise UnknownName("prior", name, known, hint)
 
 
 def prior_card(name: str | Path | Traversable) -> dict[str, Any]:
@@ -301,5 +324,6 @@ def load_prior(
             raise DamagedFile(
                 f"{folder}: {CARD} says {field} {stated}, its configuration gives {built}"
             )
+    prior.card = card
     with torch.inference_mode(False):
         return prior.to(device=device, dtype=dtype)

@@ -28,11 +28,14 @@ from onmanifold.checks import check_batch
 from onmanifold.decoder_error import DecoderError
 from onmanifold.duals import Dual
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.printing import Brief, Table
 from onmanifold.tensors import as_real
 
+_NO_UNIT = ("", "1", "none")
 
-@dataclass(frozen=True)
-class Point:
+
+@dataclass(frozen=True, repr=False)
+class Point(Brief):
     """A batch of points of a learned manifold, in coordinates.
 
     Attributes:
@@ -103,6 +106,8 @@ class ManifoldPrior(nn.Module, ABC):
             the encoders are exact inverses up to rounding.
         decoder_error: how far genuine unknowns lie off the manifold, a
             :class:`~onmanifold.DecoderError`; ``None`` where nobody has measured it.
+        card: what is written in the card of a stored prior (:func:`~onmanifold.prior_card`); ``None`` for
+            one that was not loaded.
     """
 
     x_shape: tuple[int, ...]
@@ -111,10 +116,33 @@ class ManifoldPrior(nn.Module, ABC):
     box: float | Tensor = float("inf")
     inverse_error: float = 0.0
     decoder_error: DecoderError | None
+    card: dict[str, Any] | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_module("decoder_error", None)
+
+    def __repr__(self) -> str:
+        parts = [f"{name} {value}" for name, value in self._facts().items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        title = str((self.card or {}).get("description", ""))
+        return Table(("", type(self).__name__), [*self._facts().items()]).html(title)
+
+    def _facts(self) -> dict[str, str]:
+        """What a user wants to know at a glance, by name."""
+        card, dims = self.card or {}, {min(self.chart_dims), self.dim}
+        facts = {
+            "name": card.get("name", ""),
+            "x": f"{tuple(self.x_shape)} {str(self.dtype).removeprefix('torch.')}",
+            "d": " to ".join(map(str, sorted(dims))),
+            "K": str(self.num_charts),
+            "values": values_of(card),
+            "weights": f"{sum(p.numel() for p in self.parameters()):,}".replace(",", " "),
+            "decoder error": "" if self.decoder_error is None else "known",
+        }
+        return {name: fact for name, fact in facts.items() if fact}
 
     @cached_property
     def chart_dims(self) -> tuple[int, ...]:
@@ -262,6 +290,18 @@ class ManifoldPrior(nn.Module, ABC):
             return pad_to(apply(rows[:, : self.chart_dims[k]], k), *sizes)
 
         return by_chart(own, point.z, point.chart, self.num_charts)
+
+
+def values_of(card: Mapping[str, Any]) -> str:
+    """A card's range of values, and their unit where they have one.
+
+    Example:
+        >>> values_of({"value_range": [0, 1], "unit": "S/m"})
+        '0 to 1 S/m'
+    """
+    ends, unit = card.get("value_range", ""), card.get("unit", "")
+    given = " to ".join(map(str, ends)) if isinstance(ends, list) else str(ends)
+    return given if unit in _NO_UNIT else f"{given} {unit}"
 
 
 @runtime_checkable

@@ -15,7 +15,9 @@ from onmanifold.errors import InputError
 from onmanifold.fidelity import CorrelatedGaussian, Fidelity, Gaussian
 from onmanifold.fidelity.independent import as_entries, bind_entries
 from onmanifold.fidelity.inexact import InexactModel
+from onmanifold.in_kind import Result, in_kind
 from onmanifold.operator import Linearization, linearize
+from onmanifold.printing import Brief
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -24,8 +26,8 @@ _CHUNK = 256  # cotangents that the operator sees at once
 _CG_STEPS = 500
 
 
-@dataclass(frozen=True)
-class Relaxed:
+@dataclass(frozen=True, repr=False)
+class Relaxed(Result, Brief):
     """Reconstructions of B measurements that may leave the manifold.
 
     Attributes:
@@ -45,6 +47,7 @@ class Relaxed:
     point: Point
 
 
+@in_kind
 @torch.no_grad()
 def relax(solution: Solution, std: float | Tensor, rounds: int = 3) -> Relaxed:
     """Let a solution leave the manifold where the data require it.

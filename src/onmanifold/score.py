@@ -12,6 +12,7 @@ from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import CorrelatedGaussian, Gaussian, Poisson
 from onmanifold.fidelity.inexact import InexactModel
 from onmanifold.geometry import decode_with_jacobian, solve_spd
+from onmanifold.in_kind import in_kind
 from onmanifold.operator import Linearization, linearize
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -19,6 +20,7 @@ from onmanifold.solution import Solution
 _BUDGET = 2**23  # numbers in the tangents that the operator sees at once
 
 
+@in_kind
 @torch.no_grad()
 def score_test(solution: Solution, probes: int = 16) -> Tensor:
     """p-value of the score test of ``w = 0`` in ``x = D_k(z) + w``, with white w off the manifold.

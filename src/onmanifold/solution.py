@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from onmanifold.descent.problem import Problem
+from onmanifold.in_kind import Result
+from onmanifold.printing import MOST, Brief, Table
 from onmanifold.prior import Point
 from onmanifold.status import History, Status
 
@@ -25,8 +28,20 @@ class InconsistentWarning(UserWarning):
     """A measurement is inconsistent with the noise at every point of the manifold that was found."""
 
 
-@dataclass(frozen=True)
-class FinalPoints:
+def consistency(p: float) -> tuple[str, str]:
+    """A p-value as text, and what it says of the measurement.
+
+    Example:
+        >>> consistency(0.5), consistency(1e-9), consistency(float("nan"))
+        (('0.5', 'yes'), ('<1e-4', 'no'), ('', 'unknown'))
+    """
+    if math.isnan(p):
+        return "", "unknown"
+    return "<1e-4" if p < 1e-4 else f"{p:.2g}", "no" if p < UNLIKELY else "yes"
+
+
+@dataclass(frozen=True, repr=False)
+class FinalPoints(Result, Brief):
     """The final points of all S descents of each measurement, the best first.
 
     Attributes:
@@ -44,9 +59,11 @@ class FinalPoints:
     status: Tensor
 
 
-@dataclass(frozen=True)
-class Solution:
+@dataclass(frozen=True, repr=False)
+class Solution(Result):
     """Reconstructions of B measurements.
+
+    It prints as a table of at most ten measurements, in a notebook, too; ``summary()`` lists all.
 
     Attributes:
         measurement: what was measured, ``(B, *y_shape)``.
@@ -64,11 +81,13 @@ class Solution:
             integer. What its examination before the first step takes, is not among them.
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
-        history: the best descent, step by step.
+        history: the best descent, step by step; the last one, where weight or noise were chosen in rounds.
         final_points: where every descent ended.
         trajectory: the best descent's ``x`` after each step, ``(T + 1, B, *x_shape)``, if asked
             for.
         least_squares: whether neither a fidelity nor a weight of the prior was given.
+        noise_std: the noise's standard deviation where it was estimated, ``(B,)``.
+        noise_gain: the gain of counts where it was estimated (:class:`EstimatedPoisson`), ``(B,)``.
         problem: what was minimized, with operator, prior and fidelity.
     """
 
@@ -89,6 +108,8 @@ class Solution:
     final_points: FinalPoints
     trajectory: Tensor | None = None
     least_squares: bool = False
+    noise_std: Tensor | None = None
+    noise_gain: Tensor | None = None
     problem: Problem | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -139,16 +160,31 @@ class Solution:
         mean = (weight * x).sum(1, keepdim=True)
         return (weight * (x - mean).square()).sum(1).sqrt()
 
+    def select(self, rows: Tensor) -> Solution:
+        """The reconstructions ``rows`` (an index), with their part of everything else."""
+        history, final = self.history, self.final_points
+        each = {name: getattr(self, name) for name in _EACH}
+        each = {name: None if part is None else part[rows] for name, part in each.items()}
+        return replace(
+            self,
+            **each,
+            status=tuple(self.status[b] for b in rows.tolist()),
+            history=_mapped(history, lambda steps: steps[:, rows]),
+            final_points=_mapped(final, lambda points: points[rows]),
+            trajectory=None if self.trajectory is None else self.trajectory[:, rows],
+            problem=None if self.problem is None else self.problem.select(rows),
+        )
+
+    def __repr__(self) -> str:
+        hint = ["summary() lists all"] if len(self) > MOST else []
+        return "\n".join([self._title(), self._table().text(MOST), *hint])
+
+    def _repr_html_(self) -> str:
+        return self._table().html(self._title(), MOST)
+
     def summary(self) -> str:
-        """A line for each measurement."""
-        names = ["objective", "misfit", "expected"]
-        head = "     " + " ".join(f"{n:>12}" for n in names) + "  steps  calls  ended as"
-        lines = [
-            f"{b:>4} {self.objective[b]:>12.6g} {self.misfit[b]:>12.6g} "
-            f"{self.expected_misfit[b]:>12.6g} {self.steps[b]:>6} {self.operator_calls[b]:>6}  "
-            f"{status.name}: {status.message}"
-            for b, status in enumerate(self.status)
-        ]
+        """A line for each measurement, and what its status means."""
+        lines = [f"{status.name}: {status.message}" for status in dict.fromkeys(self.status)]
         lines += [
             f"measurement {b}: inconsistent with the noise, p = {self.p_value[b]:.2g}"
             for b in (~self.consistent).nonzero().flatten().tolist()
@@ -158,10 +194,45 @@ class Solution:
             for b, count in enumerate(self.dropped.tolist())
             if count
         ]
+        if self.noise_std is not None:
+            lines.append("noise level estimated: no p-value, consistency unknown")
+        if self.noise_gain is not None:
+            gains = [f"{gain:.3g}" for gain in self.noise_gain.tolist()]
+            lines.append(f"gain of counts estimated: {', '.join(gains)}")
         if self.least_squares:
             lines.append("no noise level given: least squares, the prior does not count")
         count = f"{int(self.converged.sum())} of {len(self)} converged in {self.seconds:.2f} s"
-        return "\n".join([head, *lines, count])
+        return "\n".join([self._table().text(), *lines, count])
+
+    def _title(self) -> str:
+        doubtful = int((~self.consistent).sum())
+        words = [f"x {tuple(self.x.shape[1:])}", f"{int(self.converged.sum())} converged"]
+        words += [f"{doubtful} inconsistent with the noise"] * (doubtful > 0)
+        number = f"{len(self)} measurement{'s' * (len(self) != 1)}"
+        return f"Solution of {number}: {', '.join(words)}, {self.seconds:.2f} s"
+
+    def _table(self) -> Table:
+        names = ["", "objective", "misfit", "expected", "p-value", "consistent"]
+        if self.noise_std is not None:
+            names[4] = "noise std"
+        numbers = zip(self.objective, self.misfit, self.expected_misfit, strict=True)
+        rows = [
+            [
+                str(b),
+                *(f"{float(value):.4g}" for value in values),
+                *self._consistency(b),
+                str(int(self.steps[b])),
+                str(int(self.operator_calls[b])),
+                self.status[b].name,
+            ]
+            for b, values in enumerate(numbers)
+        ]
+        return Table([*names, "steps", "calls", "status"], rows)
+
+    def _consistency(self, b: int) -> tuple[str, str]:
+        """The p-value, or the estimated noise level, which leaves none; and what it says."""
+        p, said = consistency(float(self.p_value[b]))
+        return (p if self.noise_std is None else f"{float(self.noise_std[b]):.3g}"), said
 
     def plot(self, truth: Tensor | None = None, std: Tensor | None = None, rows: int = 4) -> Figure:
         """Draw the reconstructions; see :func:`onmanifold.plot.plot_solution`."""
@@ -201,3 +272,30 @@ class Solution:
         from onmanifold.archive import load_solution
 
         return load_solution(directory, problem)
+
+
+# fields with a row for each measurement
+_EACH = (
+    "measurement",
+    "x",
+    "chart",
+    "z",
+    "objective",
+    "misfit",
+    "expected_misfit",
+    "p_value",
+    "steps",
+    "operator_calls",
+    "linearizations",
+    "noise_std",
+    "noise_gain",
+)
+
+
+def _mapped[T](value: T, function: Callable[[Tensor], Tensor]) -> T:
+    """A dataclass of tensors with the function applied to each."""
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}  # type: ignore[arg-type]
+    made: dict[str, Any] = {
+        name: None if part is None else function(part) for name, part in parts.items()
+    }
+    return type(value)(**made)

@@ -10,7 +10,9 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_callable
@@ -20,12 +22,15 @@ from onmanifold.descent.loop import descend
 from onmanifold.descent.method import State
 from onmanifold.descent.normalized import Normalized
 from onmanifold.descent.observers import Callback, SuccessiveHalving
-from onmanifold.descent.problem import Problem
+from onmanifold.descent.problem import Counts, Problem
 from onmanifold.descent.run import Descent
-from onmanifold.errors import InputTypeError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
-from onmanifold.fidelity import Fidelity, p_value
+from onmanifold.fidelity import EstimatedGaussian, Fidelity, p_value
+from onmanifold.fidelity.estimated import noise_of
+from onmanifold.in_kind import as_arrays
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
+from onmanifold.noise import estimate
 from onmanifold.operator import OperatorLike
 from onmanifold.prior import ManifoldPrior, Point, require_prior
 from onmanifold.retraction import Retraction
@@ -33,6 +38,7 @@ from onmanifold.solution import UNLIKELY, FinalPoints, InconsistentWarning, Solu
 from onmanifold.status import History, Status
 from onmanifold.weights import WeightRule
 
+_NOISE_ROUNDS, _NOISE_SETTLED = 20, 0.01
 _unfinished = ContextVar("unfinished", default=False)
 _STATUS = {int(status): status for status in Status}
 
@@ -40,7 +46,7 @@ _STATUS = {int(status): status for status in Status}
 @torch.no_grad()
 def solve(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -64,11 +70,14 @@ def solve(
     Args:
         operator: A, a :class:`ForwardOperator`, a callable made of torch operations, or what else
             :func:`as_operator` takes.
-        measurement: y, shape ``(B, *y_shape)``, in the prior's dtype and on its device. Missing
-            entries hold any finite number and are marked by the fidelity's mask.
+        measurement: y, shape ``(B, *y_shape)``, a tensor in the prior's dtype and on its device, or a numpy
+            array of any dtype; then all numbers of the result are arrays, too. A single measurement,
+            ``y_shape``, is a batch of one. Missing entries hold any finite number and are marked by the
+            fidelity's mask.
         prior: the learned manifold.
         fidelity: what a residual costs. ``Gaussian(std)`` with the noise's standard deviation makes
-            the result a maximum a posteriori estimate. Without a fidelity the result is the
+            the result a maximum a posteriori estimate; :class:`EstimatedGaussian` finds it with the
+            solution. Without a fidelity the result is the
             least-squares fit on the manifold: the prior's density does not count, since no noise level
             says how to weigh it against the data, and ``solution.summary()`` says so. A
             function made of torch operations, of predictions and measurements ``(B, *y_shape)`` to
@@ -125,7 +134,7 @@ def solve(
     began = time.perf_counter()
     require_prior(prior)
     _check_options(method, stop, callback)
-    rule = prior_weight if isinstance(prior_weight, WeightRule) else None
+    rule = _rule(prior_weight, fidelity)
     weight = prior_weight.first if isinstance(prior_weight, WeightRule) else prior_weight
     starts = as_initial_points(starts)
     with computing(prior):
@@ -158,11 +167,13 @@ def solve(
             return solution
 
         solution = run(problem, start)
+        if noise_of(problem.fidelity) is not None:
+            solution = _with_noise(solution, run)
         if rule is not None:
             solution = _by_rule(rule, problem, solution, run)
         if not _unfinished.get():
             _warn(solution)
-        return solution
+        return as_arrays(solution) if isinstance(measurement, np.ndarray) else solution
 
 
 @contextmanager
@@ -208,15 +219,7 @@ def _by_rule(
         nonlocal last
         if Status.INTERRUPTED in last.status:
             raise _Interrupted
-        calls, lines = last.operator_calls, last.linearizations
-        found = run(replace(problem, prior_weight=weight), last.point)
-        # Each run counts the pool, which was evaluated once.
-        pool = problem.counts
-        last = replace(
-            found,
-            operator_calls=calls + found.operator_calls - pool.evaluations,
-            linearizations=lines + found.linearizations - pool.linearizations,
-        )
+        last = _joined(last, run(replace(problem, prior_weight=weight), last.point), problem.counts)
         return last
 
     try:
@@ -229,6 +232,54 @@ class _Interrupted(Exception):
     pass
 
 
+def _with_noise(solution: Solution, run: Callable[[Problem, Point], Solution]) -> Solution:
+    """The solution and the noise level that fit each other; all starts go on from where they ended."""
+    for _ in range(_NOISE_ROUNDS):
+        problem = solution.problem
+        assert problem is not None
+        noise = noise_of(problem.fidelity)
+        assert noise is not None
+        pool = problem.counts.copy()
+        with computing(problem.prior):
+            new = estimate(problem, noise, solution.point)
+        solution = _joined(solution, run(problem.with_noise(new), _ends(solution)), pool)
+        change = (new.entries / noise.entries - 1).abs()
+        if Status.INTERRUPTED in solution.status or bool((change < _NOISE_SETTLED).all()):
+            break
+    return solution
+
+
+def _ends(solution: Solution) -> Point:
+    final = solution.final_points
+    return Point(final.chart.flatten(), final.z.flatten(0, 1))
+
+
+def _joined(last: Solution, found: Solution, pool: Counts) -> Solution:
+    """What was found, with the steps and calls of the operator that it took until then.
+
+    Each run counts the pool, which was evaluated once.
+    """
+    return replace(
+        found,
+        steps=last.steps + found.steps,
+        operator_calls=last.operator_calls + found.operator_calls - pool.evaluations,
+        linearizations=last.linearizations + found.linearizations - pool.linearizations,
+    )
+
+
+def _rule(prior_weight: object, fidelity: object) -> WeightRule | None:
+    """The rule that chooses the prior's weight, if there is one."""
+    if not isinstance(prior_weight, WeightRule):
+        return None
+    if isinstance(fidelity, EstimatedGaussian):
+        raise InputError(
+            f"{type(prior_weight).__name__} weighs the prior against the noise, and "
+            f"{type(fidelity).__name__} estimates the noise with the prior's own weight: leave out one of "
+            "them"
+        )
+    return prior_weight
+
+
 def _check_options(method: object, stop: object, callback: object) -> None:
     check_callable(stop, "stop", "MaxSteps(100)")
     check_callable(callback, "callback", "lambda state: False")
@@ -239,6 +290,8 @@ def _check_options(method: object, stop: object, callback: object) -> None:
 
 def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: float) -> Solution:
     """Choose the best of each measurement's S members, which are consecutive."""
+    noise = noise_of(problem.fidelity)
+    level = None if noise is None else noise.level
     state, prior, batch = descent.state, problem.prior, len(problem)
     objective = torch.nan_to_num(state.objective, nan=torch.inf).view(batch, -1)
     order = objective.argsort(dim=1, stable=True)
@@ -272,6 +325,8 @@ def _best(problem: Problem, members: Problem, descent: Descent[State], seconds: 
             status=descent.status[order],
         ),
         trajectory=None if z is None else _decoded(prior, z, history.chart),
+        noise_std=None if level is None else level[:, 0].sqrt(),
+        noise_gain=None if level is None or level.shape[1] < 2 else level[:, 1],
         problem=problem,
     )
 

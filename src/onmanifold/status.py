@@ -7,6 +7,9 @@ from enum import IntEnum
 
 from torch import Tensor
 
+from onmanifold.in_kind import Result
+from onmanifold.printing import Brief
+
 
 class Status(IntEnum):
     """Why a descent ended; its members carry a message.
@@ -45,8 +48,8 @@ class Status(IntEnum):
         return self._message
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Result, Brief):
     """The best start, step by step: row t holds its numbers after t steps, of T in all.
 
     A measurement that stopped early repeats its last row (with step length 0).

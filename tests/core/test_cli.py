@@ -12,8 +12,9 @@ import scipy.io
 from matplotlib.image import imsave
 
 from onmanifold.cli import main
-from onmanifold.commands import _batch, _texts
-from onmanifold.pretrained import save_prior
+from onmanifold.commands.choices import METHODS
+from onmanifold.commands.reconstruct import _batch, _texts
+from onmanifold.pretrained import load_prior, prior_names, save_prior
 
 
 def run(*arguments):
@@ -137,7 +138,22 @@ def test_images_are_measurements_too(third_party, tmp_path, capsys):
         ({"--noise": "nan"}, "std has to be positive"),
         ({"--df": "3"}, "--df needs the noise level: --noise"),
         ({"--noise": "0.1", "--df": "-3"}, "df has to be above 0"),
-        ({"--noise": "loud"}, "--noise"),
+        ({"--noise": "loud"}, "--noise takes a number or estimate, got 'loud'"),
+        ({"--noise": "estimate", "--df": "3"}, "--df needs a number for --noise"),
+        ({"--noise": "estimate", "--prior-weight": "discrepancy"}, "leave out one of them"),
+        ({"--method": "newton"}, "unknown method 'newton'"),
+        ({"--prior-weight": "much"}, "a number, discrepancy or l-curve, got 'much'"),
+        ({"--prior-weight": "-1", "--noise": "0.1"}, "prior_weight"),
+        ({"--posterior": "laplase", "--noise": "0.1"}, "did you mean 'laplace'"),
+        ({"--posterior": "laplace"}, "--posterior needs the noise level: --noise"),
+        (
+            {"--posterior": "laplace", "--noise": "0.1", "--prior-weight": "0.5"},
+            "leave out --prior-weight",
+        ),
+        ({"--posterior": "explore", "--noise": "0.1"}, "has no jumps"),
+        ({"--operator": "nowhere:A"}, "nowhere does not import"),
+        ({"--operator": "json:nothing"}, "is no object of a module"),
+        ({"--operator": "json:__name__"}, "operator"),
         ({"--option": "times=-1"}, "times has to be positive"),
         ({"--option": "size=3"}, "'sums' has no option 'size'"),
         ({"--option": "times"}, "NAME=VALUE"),
@@ -371,3 +387,89 @@ def test_letters_beyond_ascii_in_any_locale(third_party, tmp_path):
         assert says in done.stdout.decode()
     recorded = json.loads((folder / "süd" / "numbers.json").read_bytes())
     assert recorded["measurement"] == "prüfstand/y.npy"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_name(measured, tmp_path, method):
+    out = tmp_path / "out"
+    assert run(*measured, "--noise", 0.1, "--method", method, "--output", out) == 0
+    assert json.loads((out / "numbers.json").read_text())["method"] == method
+    with np.load(out / "arrays.npz") as arrays:
+        np.testing.assert_allclose(arrays["x"], np.ones((1, 4)), atol=0.1)
+
+
+@pytest.mark.parametrize("weight", ["0.5", "l-curve", "discrepancy"])
+def test_the_weight_of_the_prior(measured, tmp_path, weight):
+    out = tmp_path / "out"
+    assert run(*measured, "--noise", 0.1, "--prior-weight", weight, "--output", out) == 0
+    assert json.loads((out / "numbers.json").read_text())["prior_weight"] == weight
+
+
+@pytest.mark.parametrize("way", ["laplace", "sample"])
+def test_standard_deviations_in_the_files(measured, tmp_path, capsys, way):
+    out = tmp_path / "out"
+    assert run(*measured, "--noise", 0.1, "--posterior", way, "--output", out) == 0
+    with np.load(out / "arrays.npz") as arrays:  # sums 4 x and x of noise 0.1
+        expected = np.full((1, 4), 0.1 / np.sqrt(17))
+        np.testing.assert_allclose(arrays["std"], expected, rtol=0.2)
+    assert {"laplace": "Laplace of 1", "sample": "R-hat"}[way] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["A", "made", "Made", "operator"])
+def test_an_operator_of_ones_own(measured, tmp_path, monkeypatch, name):
+    (tmp_path / "own_sums.py").write_text(
+        "import torch\n"
+        "from onmanifold import as_operator\n"
+        "def A(x): return torch.stack([x.sum(1), x[:, 0]], dim=1)\n"
+        "def made(x_shape, *, times=1.0): return as_operator(lambda x: times * A(x), x_shape)\n"
+        "class Made:\n"
+        "    def __new__(cls, x_shape, *, times=1.0): return made(x_shape, times=times)\n"
+        "operator = as_operator(A, (4,))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    call = list(measured)
+    call[call.index("sums")] = f"own_sums:{name}"
+    options = ["--option", "times=2"] if name in ("made", "Made") else []
+    assert run(*call, *options, "--noise", 0.01, "--output", tmp_path / "out") == 0
+    with np.load(tmp_path / "out" / "arrays.npz") as arrays:
+        expected = np.full((1, 4), 0.5 if options else 1.0)
+        np.testing.assert_allclose(arrays["x"], expected, atol=1e-2)
+    sys.modules.pop("own_sums")
+
+
+def test_an_estimated_noise_level(third_party, tmp_path, capsys):
+    """Both sums are 4 : 1; what differs from that is noise."""
+    np.save(tmp_path / "y.npy", np.array([[4.0, 1.1]]))
+    call = ["solve", "--operator", "sums", "--prior", "segment", "--noise", "estimate"]
+    call += ["--measurement", tmp_path / "y.npy", "--output", tmp_path / "out"]
+    assert run(*call) == 0
+    assert "noise level estimated" in capsys.readouterr().out
+    (one,) = json.loads((tmp_path / "out" / "numbers.json").read_text())["measurements"]
+    assert one["consistent"] is None and one["noise_std"] == pytest.approx(0.1, rel=0.2)
+
+
+def test_priors_of_the_search_path(third_party, tmp_path, monkeypatch, capsys):
+    name = "a-prior-whose-name-is-far-longer-than-others"
+    save_prior(third_party.Segment(), tmp_path / "mine" / name, {"description": "mine"})
+    (tmp_path / "more").mkdir()
+    places = [tmp_path / "mine", tmp_path / "more", ""]
+    monkeypatch.setenv("ONMANIFOLD_PRIORS", os.pathsep.join(map(str, places)))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("priors") == 0
+    out = capsys.readouterr().out
+    assert name in out and "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert all(known in out for known in prior_names()) and name in prior_names()
+    assert load_prior(name).card["description"] == "mine"
+
+
+def test_search_paths_that_hold_no_priors(third_party, tmp_path, monkeypatch, capsys):
+    save_prior(third_party.Segment(), tmp_path / "mine" / "segment")
+    for place, says in (
+        (tmp_path / "nowhere", "which is no folder"),
+        (tmp_path / "mine", "there are two priors 'segment'"),
+        (tmp_path / "mine" / "segment", "is a stored prior itself"),
+    ):
+        monkeypatch.setenv("ONMANIFOLD_PRIORS", str(place))
+        assert says in refused(capsys, "priors")

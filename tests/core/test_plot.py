@@ -1,15 +1,19 @@
 """Figures of solutions: the panels and numbers that were asked for."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from analytic_priors import Affine, Circle, Sine
 from plot_cases import FLOAT, Images, random
 
-from onmanifold import Gaussian, MaxSteps, OutsideDomain, solve
+from onmanifold import Gaussian, MaxSteps, OutsideDomain, Status, solve
 from onmanifold.operator import CallableOperator
 from onmanifold.plot import draw, plot_solution
 from onmanifold.plot.drawing import limits
+from onmanifold.posterior import laplace
 
 
 def axes():
@@ -96,7 +100,8 @@ def test_a_row_for_each_measurement(images, tmp_path):
     truth = images.x + 1
     figure = images.plot(truth)
     shown = panels(figure)
-    titles = ["truth", "measurement", "reconstruction", "spread of the starts"]
+    last = "spread of the starts\n(no noise level, no uncertainty)"
+    titles = ["truth", "measurement", "reconstruction", last]
     assert [ax.get_title() for ax in shown[:5]] == [*titles, ""]
     for b in range(3):
         true, measured, found, spread = shown[4 * b : 4 * b + 4]
@@ -115,6 +120,61 @@ def test_a_standard_deviation_replaces_the_spread(images):
     assert last.get_title() == "standard deviation"
     assert same(image(last), std[0, 0])
     assert last.images[0].get_clim() == (0, std[0].max())
+
+
+def test_the_last_column_is_laplaces_standard_deviation():
+    s = solve(lambda x: x.flatten(1), random(2, 24), Images(), fidelity=Gaussian(0.3))
+    shown = panels(s.plot())
+    std = laplace(s).std()
+    assert [ax.get_title() for ax in shown[2::3]] == ["standard deviation", ""]
+    for b, ax in enumerate(shown[2::3]):
+        np.testing.assert_allclose(image(ax), std[b, 0].numpy(), rtol=1e-6)
+    assert std.mean() > 10 * s.spread().mean()  # which was shown, and read as uncertainty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "no noise level"),
+        ({"fidelity": Gaussian(0.3), "prior_weight": 0.5}, "prior_weight is not 1"),
+        ({"fidelity": Gaussian(0.3), "stop": MaxSteps(1)}, "no start at rest"),
+    ],
+)
+def test_without_laplace_the_title_says_that_it_is_no_uncertainty(arguments, reason, tmp_path):
+    s = solve(lambda x: x.flatten(1), random(1, 24), Images(), **arguments)
+    title = f"spread of the starts\n({reason}, no uncertainty)"
+    assert panels(s.plot())[2].get_title() == title
+    s.save(tmp_path / "s")
+    loaded = type(s).load(tmp_path / "s").plot()
+    assert "stored solution, no uncertainty" in panels(loaded)[2].get_title()
+
+
+def test_rows_without_laplace_say_so_themselves():
+    s = solve(lambda x: x.flatten(1), random(2, 24), Images(), fidelity=Gaussian(0.3))
+    failed = s.final_points.status.clone()
+    failed[1] = Status.MAX_STEPS
+    s = replace(s, final_points=replace(s.final_points, status=failed))
+    titles = [ax.get_title() for ax in panels(s.plot())[2::3]]
+    assert titles[0] == "standard deviation" and "no start at rest" in titles[1]
+
+
+def test_what_is_inconsistent_has_a_frame_and_its_p_value():
+    y = random(2, 24)
+    y[1] += 20 * random(24)
+    s = solve(lambda x: x.flatten(1), y, Images(), fidelity=Gaussian(1.0))
+    good, bad = panels(s.plot())[1::3]
+    assert s.consistent.tolist() == [True, False]
+    assert not good.patches and len(bad.patches) == 1
+    assert bad.get_title() == f"inconsistent with the noise, p = {s.p_value[1]:.2g}"
+
+
+def test_a_notebook_shows_a_figure_by_itself():
+    s = solve(lambda x: x.flatten(1), random(1, 24), Images(), trajectory=True)
+    for figure in (s.plot(), s.plot_convergence(), s.plot_path()):
+        assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
 
 
 def test_what_did_not_converge_is_marked():

@@ -99,5 +99,5 @@ def test_two_priors_of_one_name(third_party, tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[onmanifold.pretrained]\nrival = acme_pretrained\n")
-    with pytest.raises(ValueError, match="two installed packages ship a prior 'segment'"):
+    with pytest.raises(ValueError, match="there are two priors 'segment'"):
         load_prior("segment")

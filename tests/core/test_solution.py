@@ -104,6 +104,8 @@ def test_what_lies_in_the_folder(folder):
     record = json.loads((folder / "solution.json").read_text())
     assert set(record["versions"]) == {"onmanifold", "torch"}
     assert record["solution"]["status"] == [s.name for s in Solution.load(folder).status]
+    assert [result["status"] for result in record["results"]] == record["solution"]["status"]
+    assert {result["consistent"] for result in record["results"]} == {"unknown"}
     assert record["solution"]["x"] == "float64 (2, 2)"
 
 

@@ -325,7 +325,7 @@ def spoilt(value):
             ValueError,
             r"measurement has shape \(2, 5\), expected \(B, 4\)",
         ),
-        (torch.zeros(4).double(), ValueError, "add a batch axis"),
+        (torch.zeros(8).double(), ValueError, r"has shape \(8,\), expected \(B, 4\), or \(4,\)"),
         (torch.zeros(0, 4).double(), ValueError, "measurement is an empty batch"),
         (torch.zeros(2, 4), TypeError, r"measurement is torch.float32, the prior torch.float64"),
         (

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_batch, check_callable, check_number
-from onmanifold.descent.problem import Counts, Problem
+from onmanifold.descent.problem import Counts, Problem, unit_of
 from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
 from onmanifold.examination import examine
 from onmanifold.fidelity import Fidelity, as_fidelity
-from onmanifold.fidelity.inexact import with_model_error
+from onmanifold.fidelity.estimated import EstimatedGaussian
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
@@ -27,7 +30,7 @@ _PLACES = (
 
 def build_problem(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     fidelity: Fidelity | Callable[[Tensor, Tensor], Tensor] | None = None,
     prior_weight: float | Tensor | None = None,
@@ -46,6 +49,7 @@ def build_problem(
     recorded = getattr(operator, "as_measurement", None)  # complex numbers, several arrays
     measurement = measurement if recorded is None else recorded(measurement)
     measurement = as_real(measurement, "measurement", dtype=prior.dtype, device=prior.device)
+    measurement = _as_batch(measurement, tuple(operator.y_shape))
     _check_measurement(measurement, tuple(operator.y_shape), prior)
     with computing(prior):
         examine(operator, prior.decode(prior.clamp(prior.sample(2, 0))))
@@ -55,12 +59,9 @@ def build_problem(
     check_callable(retraction, "retraction", "ChartRetraction()")
     members = torch.arange(len(measurement), device=measurement.device)
     bound = as_fidelity(fidelity).bind(measurement)
-    if decoder_error and fidelity is not None and prior.decoder_error is not None:
-        with computing(prior):
-            places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
-            seen = prior.decoder_error.measured(operator, places)
-        bound = with_model_error(bound, measurement, *seen, prior.decoder_error.scale_variance)
-    return Problem(
+    if isinstance(bound, EstimatedGaussian):
+        bound.check_dimensions(measurement, prior.dim)
+    problem = Problem(
         operator,
         measurement,
         prior,
@@ -69,9 +70,16 @@ def build_problem(
         ChartRetraction() if retraction is None else retraction,
         members,
         Counts.none_yet(members),
-        _unit(bound, measurement),
+        unit_of(bound, measurement),
         noise_known=fidelity is not None,
     )
+    if not decoder_error or fidelity is None or prior.decoder_error is None:
+        return problem
+    with computing(prior):
+        places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
+        seen = prior.decoder_error.measured(operator, places)
+    error = (*seen, prior.decoder_error.scale_variance)
+    return replace(problem, model_error=error).with_noise(bound)
 
 
 def _other_size(operator: tuple[int, ...], prior: tuple[int, ...]) -> str:
@@ -90,13 +98,6 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in shape if n > 1)
 
 
-def _unit(fidelity: Fidelity, measurement: Tensor) -> Tensor:
-    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
-    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
-    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
-    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
-
-
 def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     """One weight a measurement, ``(B,)``."""
     if np.ndim(prior_weight) > 0:
@@ -111,12 +112,20 @@ def _weights(prior_weight: float | Tensor, measurement: Tensor) -> Tensor:
     return measurement.new_full((len(measurement),), number)
 
 
-def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
+def _as_batch(measurement: Tensor, y_shape: tuple[int, ...]) -> Tensor:
+    """A single measurement as a batch of one; else raise where it is no batch."""
     if tuple(measurement.shape) == y_shape:
+        return measurement.unsqueeze(0)
+    if tuple(measurement.shape[1:]) != y_shape or measurement.ndim == 0:
+        batch = ", ".join(["B", *map(str, y_shape)])
         raise InputError(
-            f"measurement has the shape of a single one, {y_shape}: add a batch axis, "
-            "measurement.unsqueeze(0)"
+            f"measurement has shape {tuple(measurement.shape)}, expected ({batch}), or {y_shape} for a "
+            "single one"
         )
+    return measurement
+
+
+def _check_measurement(measurement: Tensor, y_shape: tuple[int, ...], prior: ManifoldPrior) -> None:
     check_batch(measurement, y_shape, "measurement")
     if measurement.dtype != prior.dtype:
         raise InputTypeError(

@@ -22,6 +22,7 @@ from onmanifold.descent.model import (
 )
 from onmanifold.examination import check_values, describe
 from onmanifold.fidelity import Fidelity
+from onmanifold.fidelity.inexact import with_model_error
 from onmanifold.fidelity.scaled import ScaledFidelity
 from onmanifold.operator import (
     ForwardOperator,
@@ -29,6 +30,7 @@ from onmanifold.operator import (
     OutsideDomain,
     linearize,
 )
+from onmanifold.printing import Brief
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.retraction import Retraction
 
@@ -71,6 +73,10 @@ class Counts:
         """Zeros for each of the ``members``."""
         return cls(torch.zeros_like(members), torch.zeros_like(members))
 
+    def copy(self) -> Counts:
+        """The counts as they are now."""
+        return Counts(self.evaluations.clone(), self.linearizations.clone())
+
 
 @dataclass(frozen=True, eq=False)
 class ChartChanges:
@@ -107,8 +113,8 @@ class ChartChanges:
         self.rejections[members] = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """Minimize ``Phi(A(D_k(z)), y) - prior_weight * log q_k(z)`` for each of B members.
 
     A member is one descent: a measurement with one initial point. Made by :func:`build_problem`, which
@@ -121,6 +127,8 @@ class Problem:
         fidelity: Phi, bound to the measurements.
         prior_weight: weight of the latent density, ``(B,)``: 1 makes the minimizer the maximum a posteriori.
         retraction: how points move along tangents.
+        model_error: the prior's decoder error as the operator sees it, for
+            :func:`~onmanifold.fidelity.inexact.with_model_error`; ``None`` where it is not known.
         chart_changes: when steps may lead to another chart; ``None`` keeps them in theirs.
         members: each row's number among the N that the counts are kept for, ``(B,)``.
         counts: operator calls so far.
@@ -139,6 +147,7 @@ class Problem:
     unit: Tensor = field(repr=False)
     noise_known: bool = True
     chart_changes: ChartChanges | None = field(default=None, repr=False)
+    model_error: tuple[Tensor, Tensor, Tensor] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.measurement)
@@ -153,6 +162,12 @@ class Problem:
             members=self.members[rows],
             unit=self.unit[rows],
         )
+
+    def with_noise(self, noise: Fidelity) -> Problem:
+        """The same with other noise, bound to the measurements; the model's error is added to it."""
+        if self.model_error is not None:
+            noise = with_model_error(noise, self.measurement, *self.model_error)
+        return replace(self, fidelity=noise, unit=unit_of(noise, self.measurement))
 
     def normalized(self) -> Problem:
         """The same with the objective divided by its unit; the counts stay shared."""
@@ -339,10 +354,10 @@ def _quadratic(keep_tangents: bool, problem: Problem, trial: Trial) -> Quadratic
     columns, active = _tangents(problem, trial)
     d, n = problem.prior.dim, columns.shape[1]
     metric = geometry.pullback_metric(columns, active)
-    tangents = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
+    pushed = trial.linearization.jvp(columns)  # F, the derivative of A o D_k: (B, d, *y_shape)
     y, measurement, fidelity = trial.linearization.y, problem.measurement, problem.fidelity
-    weighted = fidelity.curvature(y, measurement, tangents)
-    rows = tangents.reshape(*columns.shape[:2], -1)
+    weighted = fidelity.curvature(y, measurement, pushed)
+    rows = pushed.reshape(*columns.shape[:2], -1)
     hessian = rows @ weighted.reshape(rows.shape).mT
     if getattr(fidelity, "indefinite", False):
         hessian = magnitude(hessian.nan_to_num(0.0, 0.0, 0.0), metric[:, :n, :n])
@@ -357,6 +372,18 @@ def _quadratic(keep_tangents: bool, problem: Problem, trial: Trial) -> Quadratic
         tangents=pad_to(rows, d) if keep_tangents else rows[:, :0],
         prediction=y,
     )
+
+
+def tangents(problem: Problem, trial: Trial) -> Tensor:
+    """F, the derivative of the predictions in the latent coordinates, ``(B, n, *y_shape)``, n <= d."""
+    return trial.linearization.jvp(_tangents(problem, trial)[0])
+
+
+def unit_of(fidelity: Fidelity, measurement: Tensor) -> Tensor:
+    """The size of the misfit of a prediction half as large as the measurement, ``(B,)``; 1 without one."""
+    misfit = fidelity.value(0.5 * measurement, measurement).detach().abs()
+    size = torch.exp2(misfit.log2().round())  # inf, NaN or 0 where the misfit is
+    return torch.where(torch.isfinite(size) & (size > 0), size, 1.0)
 
 
 def _tangents(problem: Problem, trial: Trial) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ with the members of :class:`Fidelity`, or a function of ``p`` and ``y``, works a
 """
 
 from onmanifold.fidelity.correlated import CorrelatedGaussian
+from onmanifold.fidelity.estimated import EstimatedGaussian, EstimatedPoisson
 from onmanifold.fidelity.function import FunctionFidelity, as_fidelity
 from onmanifold.fidelity.independent import Gaussian, StudentT
 from onmanifold.fidelity.joint import Joint
@@ -14,6 +15,8 @@ from onmanifold.fidelity.protocol import Fidelity, p_value
 
 __all__ = [
     "CorrelatedGaussian",
+    "EstimatedGaussian",
+    "EstimatedPoisson",
     "Fidelity",
     "FunctionFidelity",
     "Gaussian",

@@ -15,10 +15,11 @@ from onmanifold.fidelity.whitening import (
     as_covariance,
     factorize,
 )
+from onmanifold.printing import Brief
 
 
-@dataclass(frozen=True, eq=False)
-class CorrelatedGaussian:
+@dataclass(frozen=True, eq=False, repr=False)
+class CorrelatedGaussian(Brief):
     """Normal errors with a full covariance: ``Phi(p, y) = (p - y)^T C^-1 (p - y) / 2``.
 
     The entries present have the covariance of a part of all entries, the block of C that belongs to them;

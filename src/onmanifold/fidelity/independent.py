@@ -12,11 +12,12 @@ from torch import Tensor
 
 from onmanifold.checks import check_field, check_number
 from onmanifold.errors import InputError, InputTypeError
+from onmanifold.printing import Brief
 from onmanifold.tensors import as_mask, as_real
 
 
-@dataclass(frozen=True, eq=False)
-class Independent(ABC):
+@dataclass(frozen=True, eq=False, repr=False)
+class Independent(Brief, ABC):
     """Independent errors: the value is a sum over the entries present.
 
     A subclass is a frozen dataclass with a field ``mask``. It says what one entry adds to the value, to the
@@ -89,7 +90,7 @@ class Independent(ABC):
         return total(present(self.mask, variance)).sqrt()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian(Independent):
     """Independent normal errors: Phi(p, y) = sum (p - y)^2 / (2 std^2) over the entries present.
 
@@ -130,7 +131,7 @@ class Gaussian(Independent):
         return half, half
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudentT(Independent):
     """Independent errors with heavy tails: a few entries that are far off hardly change the result.
 

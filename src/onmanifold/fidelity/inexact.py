@@ -12,12 +12,13 @@ from onmanifold.fidelity.independent import Gaussian, bind_entries, present
 from onmanifold.fidelity.joint import Joint
 from onmanifold.fidelity.protocol import Fidelity
 from onmanifold.fidelity.whitening import DiagonalPlusLowRank
+from onmanifold.printing import Brief
 
 _NOTICED = 0.1  # standard deviations of the misfit that the model's error has to add to count
 
 
-@dataclass(frozen=True, eq=False)
-class InexactModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class InexactModel(Brief):
     """A correlated Gaussian whose covariance is that of the noise and of the model's error.
 
     The error's scale varies, so that misfits of genuine unknowns scatter more than noise alone lets them.
@@ -63,8 +64,13 @@ class InexactModel:
         return self.whole.expected(measurement)
 
     def deviation(self, measurement: Tensor) -> Tensor:
-        """Of half a chi-square variable, and of the scale of what the model's error adds to it, ``(B,)``."""
+        """Of half a chi-square variable, and of the scale of what the model's error adds to it, ``(B,)``.
+
+        NaN where the noise's is: its size was estimated.
+        """
         within = self.whole.deviation(measurement).square()
+        estimated = self.noise.deviation(measurement).isnan()
+        within = torch.where(estimated, torch.nan, within)
         return (within + self.scale_variance * (self.model.square() + self.model)).sqrt()
 
 

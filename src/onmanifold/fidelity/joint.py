@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onmanifold.errors import InputError
+from onmanifold.fidelity.estimated import EstimatedGaussian
 from onmanifold.fidelity.function import as_fidelity
 from onmanifold.fidelity.protocol import Fidelity
 
@@ -26,7 +27,7 @@ class Joint:
         shapes: the shape of each part's measurement; its entries follow each other in the whole.
 
     Raises:
-        ValueError: another number of fidelities than of parts.
+        ValueError: another number of fidelities than of parts, or one that is estimated.
 
     Example:
         >>> import torch
@@ -44,6 +45,11 @@ class Joint:
         if len(self.parts) != len(self.shapes):
             raise InputError(
                 f"{len(self.shapes)} measurements need as many fidelities, got {len(self.parts)}"
+            )
+        if any(isinstance(part, EstimatedGaussian) for part in self.parts):
+            raise InputError(
+                "the noise of several measurements at once cannot be estimated: estimate it from each "
+                "measurement alone, and pass Gaussian(solution.noise_std)"
             )
         object.__setattr__(self, "parts", tuple(map(as_fidelity, self.parts)))
         object.__setattr__(self, "_sizes", tuple(map(math.prod, self.shapes)))

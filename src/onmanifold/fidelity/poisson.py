@@ -18,7 +18,7 @@ _MANY = 40  # counts from which on the moments are those of large ones
 _ALIKE = 3000  # entries of one mean for which the estimates are made
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poisson(Independent):
     """Counts with mean ``lambda = gain p + background``: half the Poisson deviance,
 

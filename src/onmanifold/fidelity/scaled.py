@@ -8,10 +8,11 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.fidelity.protocol import Fidelity
+from onmanifold.printing import Brief
 
 
-@dataclass(frozen=True, eq=False)
-class ScaledFidelity:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScaledFidelity(Brief):
     """``factor * Phi(p, y)``.
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from onmanifold.errors import InputError
 from onmanifold.fidelity.independent import as_entries, bind_entries
+from onmanifold.printing import Brief
 from onmanifold.prior import by_chart
 from onmanifold.tensors import as_real
 
@@ -106,8 +107,8 @@ def _solve(lower: Tensor, vectors: Tensor, k: int, transposed: bool = False) -> 
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class DiagonalPlusLowRank:
+@dataclass(frozen=True, eq=False, repr=False)
+class DiagonalPlusLowRank(Brief):
     """``diag(std^2) + factor factor^T``, the factor ``(m, k)`` or ``(B, m, k)``."""
 
     std: float | Tensor

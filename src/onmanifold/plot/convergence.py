@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from onmanifold.errors import InputError
-from onmanifold.plot.style import INK, STYLE, colours
+from onmanifold.in_kind import in_kind
+from onmanifold.plot.style import INK, STYLE, Picture, colours
 from onmanifold.plot.views import check_index, last_step
 from onmanifold.solution import Solution
 
@@ -22,6 +23,7 @@ _MOST = 6  # measurements drawn where none are named
 _CHANGE: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 def plot_convergence(solution: Solution, measurements: Sequence[int] | None = None) -> Figure:
     """Draw objective, gradient norm, step length and chart against the steps of the winning starts.
@@ -34,7 +36,7 @@ def plot_convergence(solution: Solution, measurements: Sequence[int] | None = No
         measurements: which ones, from 0; by default the first six.
 
     Returns:
-        The figure, not shown and not saved.
+        The figure, not saved; a notebook shows it.
 
     Raises:
         ValueError: no such measurement, or none at all.
@@ -57,7 +59,7 @@ def plot_convergence(solution: Solution, measurements: Sequence[int] | None = No
         "step length": history.step_length,
         "chart": history.chart,
     }
-    figure = Figure(figsize=(9.5, 6.0), layout="constrained")
+    figure = Picture(figsize=(9.5, 6.0), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True).flat
     for ax, (name, values) in zip(axes, quantities.items(), strict=True):
         for place, (b, colour) in enumerate(zip(chosen, colours(len(chosen)), strict=True)):

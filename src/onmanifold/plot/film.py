@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from onmanifold.checks import check_count
 from onmanifold.errors import InputError
+from onmanifold.in_kind import in_kind
 from onmanifold.plot.drawing import limits
 from onmanifold.plot.style import STYLE
 from onmanifold.plot.views import check_index, last_step, views
@@ -18,6 +19,7 @@ from onmanifold.solution import Solution
 _REST = 2  # seconds for which the last frame stays
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 def animate(solution: Solution, file: str | Path, measurement: int = 0, fps: int = 4) -> None:
     """Write a GIF of the winning descent: the reconstruction after each step, on one scale.

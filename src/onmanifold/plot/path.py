@@ -19,8 +19,9 @@ from onmanifold.checks import check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import evaluation
+from onmanifold.in_kind import in_kind
 from onmanifold.initial_points import objectives
-from onmanifold.plot.style import INK, PALETTE, STYLE
+from onmanifold.plot.style import INK, PALETTE, STYLE, Picture
 from onmanifold.plot.views import check_index, last_step
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
@@ -78,6 +79,7 @@ class _Section:
         return _array(objectives(self.problem, Point(chart, latent))[0])
 
 
+@in_kind
 @matplotlib.rc_context(STYLE)
 @torch.no_grad()
 def plot_path(
@@ -100,7 +102,7 @@ def plot_path(
         resolution: how fine the background is.
 
     Returns:
-        The figure, not shown and not saved.
+        The figure, not saved; a notebook shows it.
 
     Raises:
         ValueError: the trajectory was not kept, the problem is not known, no such measurement or axes, or
@@ -118,7 +120,7 @@ def plot_path(
     check_count(resolution, "resolution", at_least=2)
     if dim > 1 and (len(set(axes)) != 2 or not all(0 <= a < dim for a in axes)):
         raise InputError(f"axes has to name two of the coordinates 0 to {dim - 1}, got {axes}")
-    figure = Figure(figsize=(4.0 * len(sections) + 0.8, 4.4), layout="constrained")
+    figure = Picture(figsize=(4.0 * len(sections) + 0.8, 4.4), layout="constrained")
     panels = figure.subplots(1, len(sections), squeeze=False, sharey=dim <= 1)[0]
     with evaluation(sections[0].problem.prior):
         for ax, section in zip(panels, sections, strict=True):

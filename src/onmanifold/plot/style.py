@@ -26,6 +26,13 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class Picture(Figure):
+    """A figure without pyplot that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self, 100)
+
+
 def colours(number: int) -> list[Any]:
     """``number`` distinguishable colours."""
     if number <= len(PALETTE):

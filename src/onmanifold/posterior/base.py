@@ -10,15 +10,19 @@ from torch import Tensor
 from onmanifold.checks import check_number
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
+from onmanifold.in_kind import Result
+from onmanifold.printing import MOST, Table
 from onmanifold.prior import ManifoldPrior, Point
-from onmanifold.solution import UNLIKELY
+from onmanifold.solution import UNLIKELY, consistency
 
 _PIXELS = 2**12  # sorted at once
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Result):
     """The posterior over (chart, z) of B measurements.
+
+    It prints as a table of at most ten measurements, in a notebook, too.
 
     Attributes:
         problem: what was solved.
@@ -39,6 +43,26 @@ class Posterior:
         False where ``p_value`` is below 0.01: then the posterior weighs explanations of which none fits.
         """
         return ~(self.p_value < UNLIKELY)
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self._table().text(MOST)}"
+
+    def _repr_html_(self) -> str:
+        return self._table().html(self._title(), MOST)
+
+    def _title(self) -> str:
+        number = f"{len(self)} measurement{'s' * (len(self) != 1)}"
+        return f"{type(self).__name__} of {number}, x {tuple(self.problem.prior.x_shape)}"
+
+    def _columns(self) -> dict[str, list[str]]:
+        """What a subclass lists of each measurement, by name."""
+        return {}
+
+    def _table(self) -> Table:
+        p, fits = zip(*(consistency(float(p)) for p in self.p_value), strict=True)
+        numbers = [str(b) for b in range(len(self))]
+        columns = {"": numbers, **self._columns(), "p-value": p, "consistent": fits}
+        return Table([*columns], [*zip(*columns.values(), strict=True)])
 
     def _decode(self, point: Point) -> Tensor:
         """The same number n of points for each measurement in turn, decoded: ``(B, n, *x_shape)``."""

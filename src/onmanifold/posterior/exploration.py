@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onmanifold.checks import check_count, check_number
 from onmanifold.descent import LevenbergMarquardt, MaxSteps, SmallDecrease, StoppingRule
 from onmanifold.descent.build import build_problem
 from onmanifold.descent.problem import Problem
-from onmanifold.errors import InputTypeError
+from onmanifold.errors import InputError, InputTypeError
 from onmanifold.evaluation_mode import computing
-from onmanifold.fidelity import Fidelity
+from onmanifold.fidelity import EstimatedGaussian, Fidelity
+from onmanifold.in_kind import as_arrays, in_kind
 from onmanifold.initial_points import InitialPoints, as_initial_points, choose_initial_points
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.posterior.component import TwoPieceNormal
@@ -35,7 +38,7 @@ _SECANT = 2  # steps of a candidate by Broyden's formula before its tangents are
 
 def find_posterior(
     operator: OperatorLike,
-    measurement: Tensor,
+    measurement: Tensor | NDArray[Any],
     prior: ManifoldPrior,
     *,
     fidelity: Fidelity,
@@ -55,7 +58,7 @@ def find_posterior(
 
     Args:
         operator: as for :func:`onmanifold.solve`.
-        measurement: y, ``(B, *y_shape)``.
+        measurement: y, as for :func:`onmanifold.solve`.
         prior: the learned manifold.
         fidelity: what a residual costs, with the noise level.
         starts: initial points, as for :func:`onmanifold.solve`.
@@ -86,6 +89,11 @@ def find_posterior(
             raise KeyboardInterrupt
         return laplace(solution)
     _check(patience, slack)
+    if isinstance(fidelity, EstimatedGaussian):
+        raise InputError(
+            "find_posterior weighs modes at one noise level: estimate it first, solution = solve(..., "
+            f"fidelity={type(fidelity).__name__}()), then explore(solution)"
+        )
     problem = build_problem(operator, measurement, prior, fidelity)
     drafted = _drafted(problem, draft)
     starts = as_initial_points(starts)
@@ -99,9 +107,11 @@ def find_posterior(
             search = _search(problem, drafted, b, processes)
             start = points.select(torch.arange(b * each, (b + 1) * each))
             parts.append(search.run(search.first(start, stop, halve_after), patience, slack))
-    return _gathered(problem, parts)
+    found = _gathered(problem, parts)
+    return cast(Laplace, as_arrays(found)) if isinstance(measurement, np.ndarray) else found
 
 
+@in_kind
 @torch.no_grad()
 def explore(
     solution: Solution,

@@ -13,6 +13,7 @@ from onmanifold.descent.problem import Problem
 from onmanifold.errors import InputError
 from onmanifold.evaluation_mode import computing
 from onmanifold.fidelity import p_value
+from onmanifold.in_kind import in_kind
 from onmanifold.posterior.base import Posterior, off_manifold
 from onmanifold.posterior.component import TwoPieceNormal, component_at
 from onmanifold.posterior.modes import find_modes
@@ -30,7 +31,7 @@ _REDRAWS = 20  # of samples that fell out of the latent box
 _SEEN = 1e-8  # weight below which a mode is not decoded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Laplace(Posterior):
     """The posterior over (chart, z) of B measurements as a mixture of normal components, one at each mode.
 
@@ -79,6 +80,16 @@ class Laplace(Posterior):
     covariance: Tensor
     log_mass: Tensor
     _components: TwoPieceNormal = field(repr=False)
+
+    def _columns(self) -> dict[str, list[str]]:
+        modes = (self.weights > _SEEN).sum(1)
+        chart, share = self.chart[:, 0].tolist(), self.weights[:, 0].tolist()
+        return {
+            "modes": [str(n) for n in modes.tolist()],
+            "best in chart": [str(k) for k in chart],
+            "its share": [f"{s:.2f}" for s in share],
+            "std, median": [f"{float(s.median()):.3g}" for s in self.std()],
+        }
 
     @property
     def weights(self) -> Tensor:
@@ -173,6 +184,7 @@ class Laplace(Posterior):
         return prior.clamp(Point(chart.flatten(), z.flatten(0, 1).to(prior.dtype)))
 
 
+@in_kind
 def laplace(solution: Solution) -> Laplace:
     """Approximate the posterior of ``solution`` by a normal component at each mode; see :class:`Laplace`.
 
@@ -188,13 +200,18 @@ def laplace(solution: Solution) -> Laplace:
             with a ``prior_weight`` other than 1, a measurement's starts all failed, or neither data nor
             prior nor box confine the posterior.
     """
+    found = approximate(solution)
+    warn_inconsistent(found.consistent)
+    return found
+
+
+def approximate(solution: Solution) -> Laplace:
+    """The same, without a word on what is inconsistent: the caller shows it."""
     problem = converged_problem(solution)
     with computing(problem.prior):
         modes, table = find_modes(problem, solution)
     _check_confined(problem, modes)
-    found = mixture(problem, modes, component_at(problem, modes), table)
-    warn_inconsistent(found.consistent)
-    return found
+    return mixture(problem, modes, component_at(problem, modes), table)
 
 
 def _check_confined(problem: Problem, modes: LocalModel) -> None:

@@ -13,12 +13,13 @@ from torch import Tensor
 from onmanifold.checks import check_batch
 from onmanifold.fidelity import Fidelity
 from onmanifold.operator import ForwardOperator, Linearization, linearize
+from onmanifold.printing import Brief
 
 _STD = (1e-3, 10.0)  # range in which the prior's standard deviation is looked for
 
 
-@dataclass(frozen=True)
-class LinearPosterior:
+@dataclass(frozen=True, repr=False)
+class LinearPosterior(Brief):
     """Normal distributions of B images.
 
     Attributes:

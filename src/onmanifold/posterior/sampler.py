@@ -12,6 +12,7 @@ from torch import Tensor
 from onmanifold.checks import as_generator, check_count
 from onmanifold.descent.problem import Problem
 from onmanifold.evaluation_mode import computing
+from onmanifold.in_kind import in_kind
 from onmanifold.posterior.base import off_manifold
 from onmanifold.posterior.laplace import Laplace, laplace
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
@@ -32,6 +33,7 @@ _GOOD, _SELDOM = 0.4, 5
 _PROJECTIONS = 8
 
 
+@in_kind
 @torch.no_grad()
 def sample_posterior(
     solution: Solution,

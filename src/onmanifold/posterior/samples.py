@@ -22,7 +22,7 @@ class NotMixed(UserWarning):
     """The chains of some measurements do not agree yet: their R-hat exceeds 1.01."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PosteriorSamples(Posterior):
     """Draws from the posteriors of B measurements: C chains of N draws each.
 
@@ -110,19 +110,22 @@ class PosteriorSamples(Posterior):
 
     def summary(self) -> str:
         """A line for each measurement."""
-        head = "       R-hat   least ESS  step  accepted: local  global  calls"
-        worst, least = self.rhat.amax(dim=1), self.ess.amin(dim=1)
-        lines = [
-            f"{b:>4} {worst[b]:>7.3f} {least[b]:>11.0f} {self.step[b]:>5.2f} "
-            f"{self.local_acceptance[b]:>15.2f} {self.global_acceptance[b]:>7.2f} "
-            f"{self.operator_calls[b]:>6}"
-            for b in range(len(self))
-        ]
-        lines += [
-            f"measurement {b}: inconsistent with the noise, p = {self.p_value[b]:.2g}"
-            for b in (~self.consistent).nonzero().flatten().tolist()
-        ]
-        return "\n".join([head, *lines, f"{int(self.mixed.sum())} of {len(self)} mixed"])
+        count = f"{int(self.mixed.sum())} of {len(self)} mixed"
+        return f"{self._table().text()}\n{count}"
+
+    def _columns(self) -> dict[str, list[str]]:
+        each = {
+            "R-hat": (self.rhat.amax(dim=1), ".3f"),
+            "least ESS": (self.ess.amin(dim=1), ".0f"),
+            "step": (self.step, ".2f"),
+            "local acc.": (self.local_acceptance, ".2f"),
+            "global": (self.global_acceptance, ".2f"),
+            "calls": (self.operator_calls, "d"),
+        }
+        return {
+            name: [format(v, form) for v in values.tolist()]
+            for name, (values, form) in each.items()
+        }
 
     def _diagnose(self, name: str) -> Tensor:
         values = torch.cat([self.log_density.unsqueeze(3), self.projections], dim=3)

@@ -1,13 +1,11 @@
-"""The subcommands ``priors``, ``operators`` and ``solve``; what only one of them needs, it imports."""
+"""The subcommand ``solve``."""
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import math
 import os
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,120 +14,82 @@ import numpy as np
 import typer
 
 from onmanifold import plugins, pretrained
+from onmanifold.commands import choices
+from onmanifold.commands.choices import METHODS
 from onmanifold.errors import InputError
-from onmanifold.options import parameters_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from onmanifold.fidelity import Fidelity
     from onmanifold.operator import ForwardOperator
+    from onmanifold.posterior.base import Posterior
     from onmanifold.prior import ManifoldPrior
     from onmanifold.solution import Solution
 
-
-def priors(
-    name: Annotated[str | None, typer.Argument(help="Show the whole card of this one.")] = None,
-) -> None:
-    """List the pretrained priors."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if name is not None:
-        print(json.dumps(pretrained.prior_card(name), indent=2))
-        return
-    table = Table("prior", "kind", "shape", "d", "K", "values", "description")
-    for known in pretrained.prior_names():
-        card = pretrained.prior_card(known)
-        cells = [known, card["kind"], " x ".join(map(str, card["x_shape"]))]
-        values = f"{_range(card.get('value_range'))} {card.get('unit', '')}".strip()
-        table.add_row(
-            *cells,
-            _range(sorted({min(card.get("chart_dims", [card["dim"]])), card["dim"]})),
-            str(card["num_charts"]),
-            values,
-            card.get("description", ""),
-        )
-    Console().print(table)
-
-
-def _range(value: object) -> str:
-    return " to ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-
-
-def operators() -> None:
-    """List the forward operators and their options."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("operator", "options", "description")
-    for name in plugins.operator_names():
-        try:
-            factory = plugins.operator_factory(name)
-        except ImportError as error:
-            table.add_row(name, "", f"not available: {error}")
-            continue
-        known, _ = parameters_of(factory, skip=1)
-        options = known.values()
-        lines = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options]
-        summary = (inspect.getdoc(factory) or "").split("\n\n")[0]
-        table.add_row(name, "\n".join(lines), _plain(summary))
-    Console().print(table)
-
-
-def _plain(text: str) -> str:
-    """Docstring markup taken off: ``:class:`Blur` `` is Blur."""
-    return re.sub(r":\w+:(?=`)|`", "", " ".join(text.split()))
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        help="Standard deviation of the measurement's noise, or estimate; none: least squares."
+    ),
+]
+Df = Annotated[
+    float | None,
+    typer.Option(help="Degrees of freedom of Student's t, for noise with outliers; none: normal."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE for the operator, VALUE as JSON or text; repeat for more."),
+]
+MethodName = Annotated[str | None, typer.Option(help=f"How to descend: {', '.join(METHODS)}.")]
+Weight = Annotated[
+    str | None,
+    typer.Option(help="Weight of the prior's density, a number, discrepancy or l-curve; none: 1."),
+]
+PosteriorName = Annotated[
+    str | None,
+    typer.Option(help="Standard deviations by laplace, explore or sample, in figure and files."),
+]
 
 
 def solve(
-    operator: Annotated[str, typer.Option(help="Name of the forward operator.")],
+    operator: Annotated[
+        str, typer.Option(help="Name of the forward operator, or your own, as MODULE:OBJECT.")
+    ],
     prior: Annotated[str, typer.Option(help="Name of a pretrained prior, or its folder.")],
     measurement: Annotated[Path, typer.Option(help="A .npy, .npz, .mat or .png file.")],
     output: Annotated[Path, typer.Option(help="Folder for figures, numbers and arrays.")],
-    noise: Annotated[
-        float | None,
-        typer.Option(help="Standard deviation of the measurement's noise; none: least squares."),
-    ] = None,
-    df: Annotated[
-        float | None,
-        typer.Option(
-            help="Degrees of freedom of Student's t, for noise with outliers; none: normal."
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE for the operator, VALUE as JSON or text; repeat for more."),
-    ] = None,
+    noise: Noise = None,
+    df: Df = None,
+    option: Options = None,
     key: Annotated[str | None, typer.Option(help="Variable in a .npz or .mat file.")] = None,
     nan_is_missing: Annotated[
         bool, typer.Option("--nan-is-missing", help="Entries that are NaN were not measured.")
     ] = False,
+    method: MethodName = None,
+    prior_weight: Weight = None,
+    posterior: PosteriorName = None,
     starts: Annotated[int | None, typer.Option(help="How many descents to run.")] = None,
     steps: Annotated[int | None, typer.Option(help="Largest number of steps of a descent.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial points.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Reconstruct what was measured: reconstruction.png, convergence.png, numbers.json and arrays.npz."""
-    from torch import nn
-
     import onmanifold
     from onmanifold.solve import unfinished
     from onmanifold.storage import check_folder
 
     check_folder(output)
-    options = plugins.operator_options(operator, _texts(option or []))
+    weight, level = choices.prior_weight(prior_weight), choices.noise_level(noise)
+    arguments: dict[str, Any] = {"method": choices.method(method), "starts": starts, "seed": seed}
+    options = choices.operator_options(operator, _texts(option or []))
     manifold = pretrained.load_prior(prior, device=_device(device))
-    forward = plugins.load_operator(operator, manifold.x_shape, **options)
-    if isinstance(forward, nn.Module):
-        forward = forward.to(manifold.device)
+    describe = choices.posterior(posterior, level, weight, manifold)
+    forward = _operator(operator, options, manifold)
     y, mask = _measurement(measurement, key, forward, manifold, nan_is_missing)
-    fidelity = _fidelity(noise, df, mask)
-    stop = None
+    arguments |= {"fidelity": choices.fidelity(level, df, mask), "prior_weight": weight}
     if steps is not None:
-        stop = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
-    arguments: dict[str, Any] = {"fidelity": fidelity, "starts": starts, "stop": stop, "seed": seed}
+        arguments["stop"] = onmanifold.MaxSteps(steps) | onmanifold.SmallDecrease(1e-6)
     with unfinished():  # summary, figure and files say what is inconsistent
         solution = onmanifold.solve(forward, y, manifold, **arguments, progress=True)
     settings = {
@@ -138,12 +98,22 @@ def solve(
         "prior": _readable(prior),
         "prior_sha256": pretrained.prior_card(prior)["sha256"],
         "measurement": _readable(measurement),
-        "noise": noise,
+        "noise": level,
         "df": df,
+        "method": method,
+        "prior_weight": prior_weight,
+        "posterior": posterior,
         "seed": seed,
         "version": version("onmanifold"),
     }
-    _write(output, settings, solution)
+    _write(output, settings, solution, describe(solution))
+
+
+def _operator(name: str, options: dict[str, Any], manifold: ManifoldPrior) -> ForwardOperator:
+    from torch import nn
+
+    forward = plugins.load_operator(name, manifold.x_shape, **options)
+    return forward.to(manifold.device) if isinstance(forward, nn.Module) else forward
 
 
 def _readable(name: str | Path) -> str:
@@ -151,31 +121,24 @@ def _readable(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _write(output: Path, settings: dict[str, Any], solution: Solution) -> None:
+def _write(
+    output: Path, settings: dict[str, Any], solution: Solution, found: Posterior | None
+) -> None:
     from onmanifold.plot.style import png
     from onmanifold.storage import write_folder
 
+    std = None if found is None else choices.std_of(found)
     files = {
-        "reconstruction.png": png(solution.plot(), 120),
+        "reconstruction.png": png(solution.plot(std=std), 120),
         "convergence.png": png(solution.plot_convergence(), 120),
         "numbers.json": _json(settings, solution),
-        "arrays.npz": _npz(solution),
+        "arrays.npz": _npz(solution, std),
     }
     write_folder(output, files)
     print(solution.summary())
+    if found is not None:
+        print(found)
     print(f"written to {output}: {', '.join(files)}")
-
-
-def _fidelity(noise: float | None, df: float | None, mask: Tensor | None) -> Fidelity | None:
-    from onmanifold import Gaussian, StudentT
-
-    if noise is None:
-        if mask is not None:
-            raise InputError("missing entries need the noise level: --noise")
-        if df is not None:
-            raise InputError("--df needs the noise level: --noise")
-        return None
-    return Gaussian(noise, mask) if df is None else StudentT(noise, mask, df)
 
 
 def _texts(pairs: list[str]) -> dict[str, str]:
@@ -255,6 +218,7 @@ def _json(settings: dict[str, Any], solution: Solution) -> bytes:
             "expected_misfit": _number(solution.expected_misfit[b]),
             "p_value": _number(solution.p_value[b]),
             "consistent": bool(solution.consistent[b]) if known[b] else None,
+            "noise_std": None if solution.noise_std is None else _number(solution.noise_std[b]),
             "status": status.name,
             "converged": status.converged,
             "reason": status.message,
@@ -275,7 +239,7 @@ def _number(value: Tensor) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _npz(solution: Solution) -> bytes:
+def _npz(solution: Solution, std: Tensor | None) -> bytes:
     stream = io.BytesIO()
     tensors = {
         "x": solution.x,
@@ -286,6 +250,8 @@ def _npz(solution: Solution) -> bytes:
         "consistent": solution.consistent,
         "objective_history": solution.history.objective,
     }
+    if std is not None:
+        tensors["std"] = std
     arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in tensors.items()}
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
