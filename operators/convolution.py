@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
@@ -198,7 +199,8 @@ def rank_one(kernel: Tensor) -> list[Tensor] | None:
 
 def _rank_one(kernel: Tensor) -> list[Tensor] | None:
     exact = kernel.double()
-    peak = torch.unravel_index(exact.abs().argmax(), exact.shape)
+    # numpy's, since torch's imports sympy
+    peak = tuple(map(int, np.unravel_index(int(exact.abs().argmax()), exact.shape)))
     if exact[peak] == 0:
         return None
     factors = []

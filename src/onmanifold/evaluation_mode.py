@@ -34,10 +34,9 @@ def evaluation(module: object) -> Iterator[None]:
         >>> layer.training
         True
     """
-    if not isinstance(module, nn.Module) or not (module.training or id(module) in _holders):
+    if not isinstance(module, nn.Module) or not _hold(module):
         yield
         return
-    _hold(module)
     try:
         yield
     finally:
@@ -57,13 +56,17 @@ def computing(prior: Any, members: int = 1) -> Iterator[None]:
         yield
 
 
-def _hold(module: nn.Module) -> None:
+def _hold(module: nn.Module) -> bool:
+    """Whether there was anything to hold; asked under the lock, since another thread may be letting go."""
     with _lock:
         key = id(module)
+        if not (module.training or key in _holders):
+            return False
         if key not in _holders:
             _training[key] = [part for part in module.modules() if part.training]
             module.eval()
         _holders[key] = _holders.get(key, 0) + 1
+        return True
 
 
 def _let_go(module: nn.Module) -> None:

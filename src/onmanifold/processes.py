@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +78,9 @@ class Processes:
             found = [work(common, *tasks[-1])]
             for future, task in zip(reversed(others), reversed(tasks[:-1]), strict=True):
                 found.append(work(common, *task) if future.cancel() else future.result())
+        except BrokenExecutor:  # a process was killed: the next call starts new ones
+            executor.cache_clear()
+            raise
         finally:  # where one fails nobody waits for the others
             for future in others:
                 future.cancel()
@@ -94,22 +96,22 @@ class Processes:
         return self._stored[id(common)][1]
 
 
+@lru_cache(maxsize=1)
 def executor(processes: int) -> Executor:
-    """Other processes, one thread each, which joblib starts and keeps for the next time.
+    """Other processes, one thread each, kept for the next time; idle ones end after a minute.
+
+    They are not joblib's own reusable ones, which a user's ``joblib.Parallel`` has to find as it left them.
 
     Raises:
         ImportError: joblib is missing.
     """
     try:
-        from joblib.externals.loky import get_reusable_executor
+        from joblib.externals.loky import ProcessPoolExecutor
     except ImportError as error:
         raise MissingPackage(
             f"several processes need joblib ({error}): install onmanifold[eit], or take jobs=1"
         ) from error
-    with warnings.catch_warnings():
-        # it waits for what still runs where the number changes, and warns that it does
-        warnings.filterwarnings("ignore", message="Trying to resize an executor")
-        return cast(Executor, get_reusable_executor(processes, timeout=60, env=_ONE_THREAD))
+    return cast(Executor, ProcessPoolExecutor(processes, timeout=60, env=_ONE_THREAD))
 
 
 def _ready() -> None:
