@@ -105,7 +105,7 @@ def setting(third_party, tmp_path, monkeypatch, capsys):
     save_prior(third_party.Segment(), tmp_path / "prior")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("onmanifold.plot.style.png", lambda figure, dpi: b"")
-    monkeypatch.setattr(Solution, "plot", lambda self: None)
+    monkeypatch.setattr(Solution, "plot", lambda self, **_: None)
     monkeypatch.setattr(Solution, "plot_convergence", lambda self: None)
     return tmp_path
 

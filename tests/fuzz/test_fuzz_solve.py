@@ -252,7 +252,7 @@ def judge(odd, prior, matrix, form, measurement, std, unit, how, seed, starts):
         best
     ).all():  # numbers that the oracle's own arithmetic does not hold, as 1e300
         return
-    x = found.x.double().numpy()
+    x = np.asarray(found.x, dtype=float)  # an array where the measurement was one
     misfit, value = objective(prior, matrix, x, good, scale)
     eps = torch.finfo(prior.dtype).eps
     size = np.abs(x) @ np.abs(matrix).T + np.abs(good)
@@ -266,7 +266,7 @@ def judge(odd, prior, matrix, form, measurement, std, unit, how, seed, starts):
     assert not wrong.any(), f"objective {value}, its minimum is {best}"
     if s is not None:
         right = chi2.sf(2 * misfit, len(matrix))
-        stated = found.p_value.double().numpy()
+        stated = np.asarray(found.p_value, dtype=float)
         near = (
             np.abs(np.log(np.maximum(right, 1e-30)) - np.log(np.maximum(stated, 1e-30)))
             < 0.05 + 2 * rounding
