@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onmanifold.checks import as_generator, check_batch, check_count
-from onmanifold.operator import ForwardOperator, linearize
+from onmanifold.operator import ForwardOperator, OutsideDomain, linearize
 
 RANK = 32  # axes that are kept
 _PROBES = 64  # random signs, by which the measured variance of independent errors is estimated
@@ -79,17 +79,20 @@ class DecoderError(nn.Module):
         scale = spread * torch._standard_gamma(shape, generator=source)
         return error * scale.sqrt().to(error)
 
-    def measured(self, operator: ForwardOperator, x: Tensor) -> tuple[Tensor, Tensor]:
+    def measured(self, operator: ForwardOperator, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """The error as an operator sees it: ``(m, k)`` factor, ``y_shape`` deviations.
 
         Exact up to the probes' scatter for a linear operator; for others the mean over the unknowns ``x``
-        ``(n, *x_shape)``, at which it is linearized.
+        ``(n, *x_shape)``, at which it is linearized; those outside of its domain, or with values that are not
+        finite, do not count. ``None`` where none is left.
         """
         source = as_generator(0)
         signs = 2.0 * torch.randint(0, 2, (_PROBES, *self.rest.shape), generator=source) - 1
         directions = torch.cat([self.factor, signs.to(self.rest) * self.rest])
-        places = x[:1] if operator.linear else x
-        seen = [linearize(operator, place[None]).jvp(directions[None])[0] for place in places]
+        shown = [_shown(operator, place[None], directions[None]) for place in x]
+        seen = [part[0] for part in shown if part is not None and bool(torch.isfinite(part).all())]
+        if not seen:
+            return None
         k, count = len(self.factor), len(seen) ** 0.5
         factor = torch.cat([part[:k] for part in seen]).flatten(1) / count
         variance = torch.cat([part[k:] for part in seen]).square().mean(0)
@@ -99,3 +102,11 @@ class DecoderError(nn.Module):
             left = factor[k:].square().sum(0)
             factor, variance = factor[:k], variance + left.view_as(variance)
         return factor.mT, variance.sqrt()
+
+
+def _shown(operator: ForwardOperator, x: Tensor, directions: Tensor) -> Tensor | None:
+    """The operator's derivative along directions, ``None`` outside of its domain."""
+    try:
+        return linearize(operator, x).jvp(directions)
+    except OutsideDomain:
+        return None

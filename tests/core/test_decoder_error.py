@@ -5,10 +5,12 @@ import torch
 from analytic_priors import Circle
 
 from onmanifold import (
+    Autodiff,
     CorrelatedGaussian,
     DecoderError,
     Gaussian,
     InputError,
+    OutsideDomain,
     StudentT,
     load_prior,
     measure_decoder_error,
@@ -134,6 +136,39 @@ def test_an_operator_that_is_not_linear_sees_it_on_average():
     slopes = (1 + places).square().mean(0)
     found = factor.square().sum(1) + std.square()
     torch.testing.assert_close(found[2:], (slopes * error.variance)[2:], rtol=0.2, atol=0)
+
+
+class RightHalf(Autodiff):
+    """Shows unknowns as they are, those whose first entry is positive."""
+
+    x_shape, y_shape, linear = (N,), (N,), False
+
+    def A(self, x):
+        left = x[:, 0] < 0
+        if bool(left.any()):
+            raise OutsideDomain("on the left", left)
+        return x * 1
+
+
+def test_places_outside_of_the_domain_do_not_count():
+    prior, x = examples(400)
+    prior.decoder_error = error = measure_decoder_error(prior, x, rank=2)
+    places = torch.zeros(2, N, dtype=torch.float64)
+    places[:, 0] = torch.tensor([1.0, -1.0])
+    factor, _ = error.measured(RightHalf(), places)
+    torch.testing.assert_close(factor @ factor.mT, error.factor.mT @ error.factor)
+    assert error.measured(RightHalf(), places[1:]) is None
+    start = prior.encode(places[:1], torch.zeros(1, dtype=torch.long))
+    noise = Gaussian(0.05)
+    solution = solve(RightHalf(), places[:1] + 0.02, prior, fidelity=noise, starts=start)
+    assert bool(solution.consistent.all())
+
+
+def test_noise_that_takes_no_error_of_the_model_asks_for_none(monkeypatch):
+    prior, x = examples(400)
+    prior.decoder_error = measure_decoder_error(prior, x, rank=2)
+    monkeypatch.setattr(DecoderError, "measured", lambda *_: pytest.fail("it was measured"))
+    solve(lambda v: v, x[:1], prior, fidelity=StudentT(0.1), starts=2)
 
 
 def solved(count=200, std=0.05, **options):

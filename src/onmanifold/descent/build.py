@@ -18,6 +18,7 @@ from onmanifold.evaluation_mode import computing
 from onmanifold.examination import examine
 from onmanifold.fidelity import Fidelity, as_fidelity
 from onmanifold.fidelity.estimated import EstimatedGaussian
+from onmanifold.fidelity.inexact import takes_model_error
 from onmanifold.operator import OperatorLike, as_operator
 from onmanifold.prior import ManifoldPrior, require_prior
 from onmanifold.retraction import ChartRetraction, Retraction
@@ -73,13 +74,15 @@ def build_problem(
         unit_of(bound, measurement),
         noise_known=fidelity is not None,
     )
-    if not decoder_error or fidelity is None or prior.decoder_error is None:
+    known = prior.decoder_error if decoder_error and fidelity is not None else None
+    if known is None or not takes_model_error(bound, measurement):
         return problem
     with computing(prior):
-        places = prior.decode(prior.clamp(prior.sample(_PLACES, 0)))
-        seen = prior.decoder_error.measured(operator, places)
-    error = (*seen, prior.decoder_error.scale_variance)
-    return replace(problem, model_error=error).with_noise(bound)
+        places = prior.sample(1 if operator.linear else _PLACES, 0)
+        seen = known.measured(operator, prior.decode(prior.clamp(places)))
+    if seen is None:
+        return problem
+    return replace(problem, model_error=(*seen, known.scale_variance)).with_noise(bound)
 
 
 def _other_size(operator: tuple[int, ...], prior: tuple[int, ...]) -> str:

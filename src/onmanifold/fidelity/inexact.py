@@ -74,6 +74,11 @@ class InexactModel(Brief):
         return (within + self.scale_variance * (self.model.square() + self.model)).sqrt()
 
 
+def takes_model_error(fidelity: Fidelity, measurement: Tensor) -> bool:
+    """Whether the fidelity, bound to measurements, is of noise that an error of the model adds to."""
+    return _normal(fidelity, measurement)[0] is not None
+
+
 def with_model_error(
     fidelity: Fidelity,
     measurement: Tensor,
