@@ -78,7 +78,8 @@ class Solution(Result):
         status: why each descent ended, B of them.
         steps: steps attempted by the best descent, ``(B,)``, integer.
         operator_calls: evaluations of the operator, pool and all descents together, ``(B,)``,
-            integer. What its examination before the first step takes, is not among them.
+            integer. What its examination before the first step takes, and how it shows the
+            decoder's error, is not among them.
         linearizations: of these, how many came with a derivative, ``(B,)``, integer.
         seconds: wall time of the whole call.
         history: the best descent, step by step; the last one, where weight or noise were chosen in rounds.
