@@ -83,7 +83,11 @@ class Grids:
     def coarsest(self) -> tuple[int, int, int]:
         """Shape of the coarsest grid, as the perceptrons see it."""
         _, height, width = self.x_shape
-        return self.narrow or self.channels[0], -(-height // self._shrink), -(-width // self._shrink)
+        return (
+            self.narrow or self.channels[0],
+            -(-height // self._shrink),
+            -(-width // self._shrink),
+        )
 
     @property
     def margin(self) -> tuple[int, int]:
