@@ -19,7 +19,6 @@ from onmanifold.operators.eit.measurements.matlab import (
     dense,
     leaves,
     listed,
-    load_mat,
     mat_protocol,
 )
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
