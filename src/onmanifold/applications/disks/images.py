@@ -1,0 +1,151 @@
+"""Images of a drilled disk without learned shapes: least total variation, and binary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter, map_coordinates
+from torch import Tensor
+
+from onmanifold.operators.ct import (
+    Attenuation,
+    CalibratedScanner,
+    Disk,
+    SeenFromDisk,
+    Sinogram,
+    Tomography,
+    binary_total_variation,
+    fit_attenuation,
+    htc,
+    locate_disk,
+    total_variation,
+    without_air,
+)
+from onmanifold.operators.ct.disk import Array
+
+SIZE = 128  # pixels along each side of images
+_ROWS = 61  # views at most, merged where there are more
+_PIXELS = 2  # detector pixels that are merged
+_STD = 0.02  # of lengths in images without learned shapes, radii
+_LENGTH, _AREA = 64.0, 4096.0  # weights of an edge's length and of the area that is neither hole nor disk
+_STEPS = 300
+_ROUNDS = 3  # of images and the attenuation that they say
+_SURE = 0.97  # most that a scene says of a pixel
+_TRUST = 0.1  # weight of what a scene says of pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A measurement of a drilled disk, ready to be inverted.
+
+    Attributes:
+        data: air subtracted, neighbouring views and pixels merged.
+        scanner: that measured it.
+        disk: where it is.
+        attenuation: of its material.
+    """
+
+    data: Sinogram
+    scanner: CalibratedScanner
+    disk: Disk
+    attenuation: Attenuation
+
+    @property
+    def tomography(self) -> Tomography:
+        """Masks of holes in the square around the disk to their lengths, in radii."""
+        beam = SeenFromDisk(self.data.beam, self.disk)
+        return Tomography(beam, (1, SIZE, SIZE), pixel=2 / SIZE)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Of the rays in holes, by the present attenuation, radii, ``(1, angles, detectors)``."""
+        full = self.disk.chords(self.data.beam)
+        holes = (full - self.attenuation.length(self.data.values)) / self.disk.radius
+        return torch.from_numpy(np.where(self.data.mask, holes, 0.0)).float()[None]
+
+    @property
+    def weights(self) -> Tensor:
+        """Standard deviation of these lengths in images without learned shapes; infinite where missing."""
+        return torch.from_numpy(np.where(self.data.mask, _STD, np.inf)).float()[None]
+
+
+def prepare(scanner: CalibratedScanner, measured: Sinogram) -> Measured:
+    """Find the disk, subtract air, merge what is finer than the images.
+
+    Args:
+        scanner: calibrated by a solid disk.
+        measured: single views of the same scanner.
+
+    Raises:
+        ValueError: another geometry, or no disk in the field of view; the file is named.
+    """
+    scanner.check(measured)
+    data = without_air(measured)
+    disk = locate_disk(data, scanner.attenuation)
+    merged = data.binned(max(2, ceil(len(data.values) / _ROWS)), _PIXELS)
+    return Measured(merged, scanner, disk, scanner.attenuation)
+
+
+def variation_image(measured: Measured, weight: float = _LENGTH) -> Tensor:
+    """The image of holes of least total variation between 0 and 1, ``(1, 1, S, S)``."""
+    return total_variation(
+        measured.tomography, measured.lengths, weight, std=measured.weights, steps=_STEPS
+    )
+
+
+def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
+    """A binary image of the holes, and the measurement with the attenuation that the image says.
+
+    The material's attenuation differs a little from disk to disk. Rays beside the holes show it.
+
+    Returns:
+        ``(1, 1, S, S)``, and the measurement.
+    """
+    tomography, full = measured.tomography, measured.disk.chords(measured.data.beam)
+    for _ in range(_ROUNDS):
+        x = binary_total_variation(
+            tomography,
+            measured.lengths,
+            _LENGTH,
+            binary=_AREA,
+            std=measured.weights,
+            steps=_STEPS,
+        )
+        length = full - tomography.A(x)[0].double().numpy() * measured.disk.radius
+        used = (length > 1.0) & measured.data.mask
+        attenuation = fit_attenuation(length[used], measured.data.values[used])
+        measured = replace(measured, attenuation=attenuation)
+    return x, measured
+
+
+def refined_image(measured: Measured, probability: Tensor) -> Tensor:
+    """The binary image of the holes where a scene says the probability of each pixel, both ``(1, 1, S, S)``.
+
+    Data decide where they say something, the scene elsewhere: outlines that were not learned may leave it.
+    """
+    smooth = gaussian_filter(probability[0, 0].double().numpy(), 1.0).clip(1 - _SURE, _SURE)
+    odds = torch.from_numpy(np.log(smooth / (1 - smooth))).to(probability)
+    return binary_total_variation(
+        measured.tomography,
+        measured.lengths,
+        _LENGTH,
+        binary=_AREA,
+        std=measured.weights,
+        log_odds=_TRUST * odds[None, None],
+        start=probability,
+        steps=_STEPS,
+    )
+
+
+def picture(image: Tensor, disk: Disk) -> Array:
+    """An image of holes ``(S, S)`` as the share of material in the challenge's pixels, ``(512, 512)``."""
+    size = len(image)
+    at = htc.PIXEL * (np.arange(htc.SIZE) - (htc.SIZE - 1) / 2)
+    x, y = (at - disk.centre[0]) / disk.radius, (-at[:, None] - disk.centre[1]) / disk.radius
+    rows, columns = np.broadcast_arrays((1 - y) * size / 2 - 0.5, (1 + x) * size / 2 - 0.5)
+    holes = map_coordinates(image.double().numpy(), [rows, columns], order=1, mode="constant")
+    inside = np.clip((1 - np.hypot(x, y)) * disk.radius / htc.PIXEL + 0.5, 0.0, 1.0)
+    return np.asarray(inside * (1 - holes))
