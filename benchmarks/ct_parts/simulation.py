@@ -39,7 +39,7 @@ def simulate(phantom: Phantom, arc: float, seed: int = 0) -> Simulated:
     x, y = source.normal(0, 0.7, 2)
     disk = Disk((float(x), float(y)), RADIUS * (1 + float(source.normal(0, 0.001))))
     material = Attenuation(
-        ACRYLIC.mu * (1 + source.normal(0, 0.01)), ACRYLIC.hardening * (1 + source.normal(0, 0.06))
+        ACRYLIC.mu * (1 + source.normal(0, 0.005)), ACRYLIC.hardening * (1 + source.normal(0, 0.03))
     )
     rays = beam(angles, FINER)
     lengths = disk.chords(rays)

@@ -10,8 +10,6 @@ from torch import Tensor
 from onmanifold.checks import check_batch, check_count, check_number
 from onmanifold.operators.ct.operator import Tomography
 
-_RAMP = 0.6  # share of the steps over which values in between become dear
-
 
 def total_variation(
     operator: Tomography,
@@ -68,8 +66,7 @@ def binary_total_variation(
 ) -> Tensor:
     """The same between 0 and 1, and values in between cost ``binary`` times the integral of ``x (1 - x)``.
 
-    The cost rises from 0 over the first part of the steps (graduated non-convexity): from a start without one
-    the image becomes that of a mask. From few angles that says far more than bounds do.
+    The cost rises from 0 with the steps (graduated non-convexity): the image becomes that of a mask. From few angles that says far more than bounds do.
 
     Args:
         operator: A.
@@ -99,7 +96,7 @@ def binary_total_variation(
     area = operator.pixel**2
 
     def slope(x: Tensor, done: float) -> Tensor:
-        between = binary * area * min(done / _RAMP, 1.0) * (1 - 2 * x)
+        between = binary * area * done * (1 - 2 * x)
         return between if log_odds is None else between - log_odds
 
     return _primal_dual(operator, y, weight, std, (0.0, 1.0), start, steps, slope)

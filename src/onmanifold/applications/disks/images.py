@@ -33,6 +33,7 @@ _STD = 0.02  # of lengths in images without learned shapes, radii
 _LENGTH, _AREA = 64.0, 4096.0  # weights of an edge's length and of the area that is neither hole nor disk
 _STEPS = 300
 _ROUNDS = 3  # of images and the attenuation that they say
+_RELAXATION = 3.0  # of the attenuation from round to round
 _SURE = 0.97  # most that a scene says of a pixel
 _TRUST = 0.1  # weight of what a scene says of pixels
 
@@ -92,7 +93,11 @@ def prepare(scanner: CalibratedScanner, measured: Sinogram) -> Measured:
 def variation_image(measured: Measured, weight: float = _LENGTH) -> Tensor:
     """The image of holes of least total variation between 0 and 1, ``(1, 1, S, S)``."""
     return total_variation(
-        measured.tomography, measured.lengths, weight, std=measured.weights, steps=_STEPS
+        measured.tomography,
+        measured.lengths,
+        weight,
+        std=measured.weights,
+        steps=_STEPS,
     )
 
 
@@ -105,7 +110,7 @@ def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
         ``(1, 1, S, S)``, and the measurement.
     """
     tomography, full = measured.tomography, measured.disk.chords(measured.data.beam)
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         x = binary_total_variation(
             tomography,
             measured.lengths,
@@ -116,9 +121,20 @@ def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
         )
         length = full - tomography.A(x)[0].double().numpy() * measured.disk.radius
         used = (length > 1.0) & measured.data.mask
-        attenuation = fit_attenuation(length[used], measured.data.values[used])
-        measured = replace(measured, attenuation=attenuation)
+        said = fit_attenuation(length[used], measured.data.values[used])
+        if left:
+            said = _beyond(measured.attenuation, said)
+        measured = replace(measured, attenuation=said)
     return x, measured
+
+
+def _beyond(before: Attenuation, after: Attenuation) -> Attenuation:
+    """The attenuation some way beyond what the last image said: images follow it too slowly."""
+    mu, hardening = (
+        old + _RELAXATION * (new - old)
+        for old, new in ((before.mu, after.mu), (before.hardening, after.hardening))
+    )
+    return Attenuation(mu, max(hardening, 0.0))
 
 
 def refined_image(measured: Measured, probability: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from scipy.ndimage import zoom
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import Gaussian, InitialPoints, MaxSteps, Point, SmallDecrease, load_prior
+from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior
 from onmanifold.applications.disks.images import (
     Measured,
     binary_image,
@@ -34,10 +34,12 @@ MOST = 16  # holes
 _SIZE = 128  # pixels along each side of scenes
 _RADIUS, _SPREAD = 0.13, 0.45  # of holes: median in radii of the disk, standard deviation of the logarithm
 _MODEL = 0.5  # mm that outlines of the prior and pixels may be wrong along a ray
+_MERGED = 2  # detector pixels, of those that images take
 _THRESHOLDS = (0.35, 0.5, 0.65)
 _SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
 _SAMPLES = 40  # of the posterior, behind probabilities
-_FINER = 4
+_STEPS = 10  # of the first descents
+_FINER = 4  # so many times as many pixels, on which regions are cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,7 @@ def disk_posterior(
         seed: of the samples.
         jobs: processes that share the search.
     """
-    few = measured.data.binned(1, 2)
+    few = measured.data.binned(1, _MERGED)
     operator = HolesInDisk(few.beam, measured.disk, measured.attenuation, prior.size)
     y = torch.from_numpy(few.values).to(prior.dtype)[None]
     with warnings.catch_warnings():
@@ -150,8 +152,8 @@ def disk_posterior(
             y,
             prior,
             fidelity=fidelity_of(measured, few),
-            starts=InitialPoints(1, 4, 4, also=initial_points(measured, first, prior)),
-            stop=MaxSteps(12) | SmallDecrease(1e-3),
+            starts=initial_points(measured, first, prior),
+            stop=MaxSteps(_STEPS) | SmallDecrease(1e-3),
             seed=seed,
             patience=patience,
             slack=_SLACK,
