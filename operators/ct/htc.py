@@ -71,7 +71,11 @@ def read(path: str | Path) -> Sinogram:
     )
     _check_sizes(values, angles, int(count), path)
     _check_angles(angles, path)
-    beam = FanBeam(np.rad2deg(np.unwrap(np.deg2rad(angles))) + 180.0, int(count), spacing, origin, detector)
+    turned = np.rad2deg(np.unwrap(np.deg2rad(angles))) + 180.0
+    try:
+        beam = FanBeam(turned, int(count), spacing, origin, detector)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     found = Sinogram.of(values[:, ::-1], beam, str(path))
     refuse_counts(found)
     return mask_faults(found)

@@ -10,6 +10,8 @@ The pipeline of the Helsinki Tomography Challenge 2022, one step a function; ``o
     found.material, found.probabilities, found.counts, found.consistent
 """
 
+from onmanifold.applications.disks.cases import Case, read_cases
+from onmanifold.applications.disks.figures import figure_of, page_of
 from onmanifold.applications.disks.images import (
     Measured,
     binary_image,
@@ -27,14 +29,18 @@ from onmanifold.applications.disks.reconstruction import (
 )
 
 __all__ = [
+    "Case",
     "Measured",
     "Reconstruction",
     "binary_image",
     "disk_posterior",
     "disk_prior",
+    "figure_of",
     "initial_points",
+    "page_of",
     "picture",
     "prepare",
+    "read_cases",
     "reconstruct",
     "refined_image",
     "variation_image",

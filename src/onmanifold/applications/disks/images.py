@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -54,7 +55,7 @@ class Measured:
     disk: Disk
     attenuation: Attenuation
 
-    @property
+    @cached_property
     def tomography(self) -> Tomography:
         """Masks of holes in the square around the disk to their lengths, in radii."""
         beam = SeenFromDisk(self.data.beam, self.disk)
@@ -66,6 +67,13 @@ class Measured:
         full = self.disk.chords(self.data.beam)
         holes = (full - self.attenuation.length(self.data.values)) / self.disk.radius
         return torch.from_numpy(np.where(self.data.mask, holes, 0.0)).float()[None]
+
+    def with_attenuation_of(self, image: Tensor) -> Measured:
+        """The same with the attenuation that an image of holes ``(1, 1, S, S)`` says."""
+        holes = self.disk.radius * self.tomography.A(image)[0].double().numpy()
+        length = self.disk.chords(self.data.beam) - holes
+        used = (length > 1.0) & self.data.mask
+        return replace(self, attenuation=fit_attenuation(length[used], self.data.values[used]))
 
     @property
     def weights(self) -> Tensor:
@@ -109,7 +117,7 @@ def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
     Returns:
         ``(1, 1, S, S)``, and the measurement.
     """
-    tomography, full = measured.tomography, measured.disk.chords(measured.data.beam)
+    tomography = measured.tomography
     for left in reversed(range(_ROUNDS)):
         x = binary_total_variation(
             tomography,
@@ -119,12 +127,11 @@ def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
             std=measured.weights,
             steps=_STEPS,
         )
-        length = full - tomography.A(x)[0].double().numpy() * measured.disk.radius
-        used = (length > 1.0) & measured.data.mask
-        said = fit_attenuation(length[used], measured.data.values[used])
+        said = measured.with_attenuation_of(x)
         if left:
-            said = _beyond(measured.attenuation, said)
-        measured = replace(measured, attenuation=said)
+            further = _beyond(measured.attenuation, said.attenuation)
+            said = replace(said, attenuation=further)
+        measured = said
     return x, measured
 
 

@@ -14,7 +14,7 @@ from scipy.ndimage import zoom
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import Gaussian, MaxSteps, Point, SmallDecrease, load_prior
+from onmanifold import MaxSteps, Point, SmallDecrease, load_prior
 from onmanifold.applications.disks.images import (
     Measured,
     binary_image,
@@ -23,6 +23,7 @@ from onmanifold.applications.disks.images import (
     refined_image,
     variation_image,
 )
+from onmanifold.fidelity import CorrelatedGaussian
 from onmanifold.operators.ct import Attenuation, CalibratedScanner, Disk, HolesInDisk, Sinogram
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.scene import Arrangement, Scene, count_probabilities
@@ -34,6 +35,7 @@ MOST = 16  # holes
 _SIZE = 128  # pixels along each side of scenes
 _RADIUS, _SPREAD = 0.13, 0.45  # of holes: median in radii of the disk, standard deviation of the logarithm
 _MODEL = 0.5  # mm that outlines of the prior and pixels may be wrong along a ray
+_MATERIAL, _HARDENING = 0.003, 0.03  # standard deviations from disk to disk, relative
 _MERGED = 2  # detector pixels, of those that images take
 _THRESHOLDS = (0.35, 0.5, 0.65)
 _SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
@@ -161,16 +163,22 @@ def disk_posterior(
         )
 
 
-def fidelity_of(measured: Measured, few: Sinogram) -> Gaussian:
-    """The data term of scenes: noise, and what outlines and pixels may be wrong along a ray."""
+def fidelity_of(measured: Measured, few: Sinogram) -> CorrelatedGaussian:
+    """The data term of scenes: noise, and what outlines and pixels may be wrong along a ray.
+
+    And the material's attenuation and hardening, which differ from disk to disk: errors that all rays share.
+    """
     attenuation = measured.attenuation
     full = measured.disk.chords(few.beam)
     length = np.clip(attenuation.length(few.values), 0.0, full)
     slope = attenuation.mu - 2 * attenuation.hardening * length
-    noise = measured.scanner.std(few)
-    std = np.sqrt(noise**2 + (_MODEL * slope) ** 2)
+    std = np.sqrt(measured.scanner.std(few) ** 2 + (_MODEL * slope) ** 2)
+    shared = np.stack(
+        [_MATERIAL * attenuation.mu * length, _HARDENING * attenuation.hardening * length**2], axis=-1
+    )
+    factor = torch.from_numpy(shared.reshape(-1, 2)).float()
     mask = None if few.mask.all() else torch.from_numpy(few.mask)
-    return Gaussian(torch.from_numpy(std).float(), mask)
+    return CorrelatedGaussian.low_rank(torch.from_numpy(std).float(), factor, mask)
 
 
 def initial_points(measured: Measured, first: Tensor, prior: Scene) -> Point:
@@ -206,6 +214,8 @@ def describe(
     scenes = interpolate(posterior.x(_SAMPLES, seed)[0], first.shape[-2:], mode="area")
     probability = scenes.mean(0, keepdim=True)
     fits = bool(posterior.consistent[0])
+    if fits:
+        measured = measured.with_attenuation_of(probability)
     best = refined_image(measured, probability) if fits else first
     likely = 0.5 * (probability + best) if fits else best
     return Reconstruction(
