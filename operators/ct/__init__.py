@@ -7,7 +7,11 @@ from onmanifold.operators.ct.geometry import Beam, FanBeam, ParallelBeam
 from onmanifold.operators.ct.holes import HolesInDisk
 from onmanifold.operators.ct.operator import Tomography, from_options
 from onmanifold.operators.ct.sinogram import Sinogram
-from onmanifold.operators.ct.total_variation import binary_total_variation, total_variation
+from onmanifold.operators.ct.total_variation import (
+    binary_total_variation,
+    total_variation,
+    total_variation_of,
+)
 
 __all__ = [
     "Attenuation",
@@ -27,5 +31,6 @@ __all__ = [
     "from_options",
     "locate_disk",
     "total_variation",
+    "total_variation_of",
     "without_air",
 ]

@@ -102,6 +102,19 @@ def binary_total_variation(
     return _primal_dual(operator, y, weight, std, (0.0, 1.0), start, steps, slope)
 
 
+def total_variation_of(x: Tensor, pixel: float = 1.0) -> Tensor:
+    """The TV of an image ``(..., H, W)``: of a mask, the length of its edge.
+
+    Example:
+        >>> x = torch.zeros(8, 8)
+        >>> x[2:5, 2:6] = 1.0
+        >>> print(f"{total_variation_of(x).item():.2f}")  # one corner is cut
+        13.41
+    """
+    length: Tensor = pixel * _gradient(x).square().sum(0).sqrt().sum()
+    return length
+
+
 def _primal_dual(
     operator: Tomography,
     y: Tensor,

@@ -23,6 +23,7 @@ from onmanifold.operators.ct import (
     htc,
     locate_disk,
     total_variation,
+    total_variation_of,
     without_air,
 )
 from onmanifold.operators.ct.disk import Array
@@ -35,6 +36,7 @@ _LENGTH, _AREA = 64.0, 4096.0  # weights of an edge's length and of the area tha
 _STEPS = 300
 _ROUNDS = 3  # of images and the attenuation that they say
 _RELAXATION = 3.0  # of the attenuation from round to round
+_LOOSER = 2.0  # so many times the standard deviation, where images are compared
 _SURE = 0.97  # most that a scene says of a pixel
 _TRUST = 0.1  # weight of what a scene says of pixels
 
@@ -161,6 +163,15 @@ def refined_image(measured: Measured, probability: Tensor) -> Tensor:
         start=probability,
         steps=_STEPS,
     )
+
+
+def objective(measured: Measured, image: Tensor) -> float:
+    """What binary images minimize, the data weighed a little less: to compare images ``(1, 1, S, S)``."""
+    tomography = measured.tomography
+    left = (tomography.A(image) - measured.lengths) / (_LOOSER * measured.weights)
+    edges = _LENGTH * total_variation_of(image, tomography.pixel)
+    between = _AREA * tomography.pixel**2 * (image * (1 - image)).sum()
+    return float(0.5 * left.square().sum() + edges + between)
 
 
 def picture(image: Tensor, disk: Disk) -> Array:

@@ -18,6 +18,7 @@ from onmanifold import MaxSteps, Point, SmallDecrease, load_prior
 from onmanifold.applications.disks.images import (
     Measured,
     binary_image,
+    objective,
     picture,
     prepare,
     refined_image,
@@ -39,6 +40,7 @@ _MATERIAL, _HARDENING = 0.003, 0.03  # standard deviations from disk to disk, re
 _MERGED = 2  # detector pixels, of those that images take
 _THRESHOLDS = (0.35, 0.5, 0.65)
 _SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
+_BETTER = 0.96  # share of the first image's objective that another has to fall below
 _SAMPLES = 40  # of the posterior, behind probabilities
 _STEPS = 10  # of the first descents
 _FINER = 4  # so many times as many pixels, on which regions are cut
@@ -208,23 +210,26 @@ def describe(
 ) -> Reconstruction:
     """The image, probabilities and numbers of holes of a posterior over scenes.
 
-    Where the data are inconsistent with every scene, the image is the binary one.
+    The image is the best of three binary ones: the first, and those that start from the scenes, with the
+    attenuation of either; these have to be clearly better. Where the data are inconsistent with every scene, it is the first.
     """
     calls = posterior.problem.counts
     scenes = interpolate(posterior.x(_SAMPLES, seed)[0], first.shape[-2:], mode="area")
-    probability = scenes.mean(0, keepdim=True)
-    fits = bool(posterior.consistent[0])
-    if fits:
-        measured = measured.with_attenuation_of(probability)
-    best = refined_image(measured, probability) if fits else first
-    likely = 0.5 * (probability + best) if fits else best
+    scene = scenes.mean(0, keepdim=True)
+    chosen, best, least = measured, first, _BETTER * objective(measured, first)
+    if bool(posterior.consistent[0]):
+        for other in (measured, measured.with_attenuation_of(scene)):
+            image = refined_image(other, scene)
+            if (value := objective(other, image)) < least:
+                chosen, best, least = other, image, value
+    likely = best if best is first else 0.5 * (scene + best)
     return Reconstruction(
         material=picture(best[0, 0], measured.disk) > 0.5,
         probabilities=picture(likely[0, 0], measured.disk),
         counts={n: p for (n,), p in count_probabilities(posterior)[0].items()},
         p_value=float(posterior.p_value[0]),
         disk=measured.disk,
-        attenuation=measured.attenuation,
+        attenuation=chosen.attenuation,
         seconds=time.perf_counter() - began,
         linearizations=int(calls.linearizations[0]),
         evaluations=int(calls.evaluations[0]),
