@@ -46,7 +46,9 @@ def make_phantom(number: int) -> Phantom:
     source = np.random.default_rng([26, number])
     wanted = int(source.integers(FEWEST, MOST + 1))
     holes: list[tuple[str, Ring]] = []
-    if source.random() < 0.5:  # of half of the phantoms the other shapes are mostly cells, wall by wall
+    if (
+        source.random() < 0.5
+    ):  # of half of the phantoms the other shapes are mostly cells, wall by wall
         holes = cells(source, (wanted + 1) // 2)
     largest = min(LARGEST, float(np.sqrt(FULLEST / wanted)))
     tries = 0

@@ -49,7 +49,9 @@ def simulate(phantom: Phantom, arc: float, seed: int = 0) -> Simulated:
     clean = -np.log(seen)
     noise = DARK * np.exp(clean / 2) * correlated(clean.shape, source)
     noise += FIXED * source.standard_normal(560) + 0.002 * source.standard_normal((len(angles), 1))
-    return Simulated(Sinogram.of(clean + noise + 0.015, beam(angles), f"phantom {phantom.number}"), disk)
+    return Simulated(
+        Sinogram.of(clean + noise + 0.015, beam(angles), f"phantom {phantom.number}"), disk
+    )
 
 
 def correlated(shape: tuple[int, ...], source: np.random.Generator) -> Array:

@@ -22,7 +22,7 @@ class CalibratedScanner:
 
     Attributes:
         attenuation: of the material.
-        noise: standard deviation of a line integral in air; behind matter, where it is s, ``exp(s / 2)`` times
+        noise: standard deviation of a line integral in air; where it is s, ``exp(s / 2)`` times
             as large.
         lag: correlation of neighbouring detector pixels.
         solid: the measurement.
@@ -54,7 +54,9 @@ class CalibratedScanner:
         """
         same = data.beam.detectors == self.solid.beam.detectors
         for name in _GEOMETRY:
-            same &= bool(np.isclose(getattr(data.beam, name), getattr(self.solid.beam, name), rtol=1e-4))
+            same &= bool(
+                np.isclose(getattr(data.beam, name), getattr(self.solid.beam, name), rtol=1e-4)
+            )
         if not same:
             raise InputError(
                 f"{data.name} was measured with {_geometry(data)}, the solid disk {self.solid.name} with "
@@ -81,8 +83,8 @@ def calibrate_disk(solid: Sinogram) -> CalibratedScanner:
     size = float(np.sqrt((left[inside] ** 2).mean()))
     if not size < _LARGEST:
         raise InputError(
-            f"{solid.name}: a solid disk leaves {size:.3f} unexplained (root mean square; up to {_LARGEST} was "
-            "expected): it has holes, is no disk, or the geometry is another"
+            f"{solid.name}: a solid disk leaves {size:.3f} unexplained (root mean square; up to "
+            f"{_LARGEST} was expected): it has holes, is no disk, or the geometry is another"
         )
     middle = (length > disk.radius) & data.mask  # away from the rim
     left = np.where(middle, left * np.exp(-data.values / 2), 0.0)
@@ -109,6 +111,6 @@ def fit_attenuation(length: Array, values: Array) -> Attenuation:
 def _geometry(data: Sinogram) -> str:
     beam = data.beam
     return (
-        f"{beam.detectors} pixels of {beam.spacing:g} mm, source to centre {beam.source_origin:g} mm, source to "
-        f"detector {beam.source_detector:g} mm"
+        f"{beam.detectors} pixels of {beam.spacing:g} mm, source to centre {beam.source_origin:g} mm, "
+        f"source to detector {beam.source_detector:g} mm"
     )

@@ -114,7 +114,8 @@ def _outside(data: Sinogram) -> NDArray[np.bool_]:
     solid = (data.values > _AIR) & data.mask
     if not solid.any(1).all():
         raise InputError(
-            f"{data.name}: {int((~solid.any(1)).sum())} views show nothing but air: a disk was expected in all"
+            f"{data.name}: {int((~solid.any(1)).sum())} views show nothing but air: a disk was "
+            "expected in all"
         )
     number = np.arange(data.values.shape[1])
     first = solid.argmax(1)[:, None]
@@ -126,7 +127,8 @@ def _outside(data: Sinogram) -> NDArray[np.bool_]:
             f"{f' and {len(views) - 1} other angles' if len(views) > 1 else ''}: air is expected on both "
             "sides of it"
         )
-    return ((number < first - 4) | (number > last + 4)) & data.mask
+    outside: NDArray[np.bool_] = ((number < first - 4) | (number > last + 4)) & data.mask
+    return outside
 
 
 def locate_disk(data: Sinogram, attenuation: Attenuation) -> Disk:

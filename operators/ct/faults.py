@@ -30,8 +30,9 @@ def refuse_counts(data: Sinogram) -> None:
     inner = float(np.median(data.values[:, middle - edge : middle + edge]))
     if np.abs(values).max(initial=0.0) > _LARGEST or outer > max(inner, 0.5):
         raise InputError(
-            f"{data.name}: values from {values.min():.3g} to {values.max():.3g}, {outer:.3g} beside the object "
-            f"and {inner:.3g} behind it, look like counts; line integrals log(I_0 / I) were expected, 0 in air"
+            f"{data.name}: values from {values.min():.3g} to {values.max():.3g}, {outer:.3g} beside the "
+            f"object and {inner:.3g} behind it, look like counts; line integrals log(I_0 / I) were "
+            "expected, 0 in air"
         )
 
 

@@ -13,7 +13,6 @@ from onmanifold.external import ByLinearization
 from onmanifold.operators.ct.disk import Attenuation, Disk, SeenFromDisk
 from onmanifold.operators.ct.geometry import Beam
 from onmanifold.operators.ct.operator import Tomography
-from onmanifold.operators.ct.windows import WindowedProjection
 
 
 class HolesInDisk(ByLinearization):

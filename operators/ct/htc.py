@@ -44,16 +44,16 @@ def read(path: str | Path) -> Sinogram:
     """Read a file of the challenge, Matlab 5 or 7.3.
 
     The source is at ``distanceSourceOrigin (sin a, -cos a)`` for an angle a, x to the right and y up in the
-    pictures, and the number of a detector pixel falls from left to right as the source sees it at a = 180.
+    pictures; at a = 180 it is on top, and the numbers of detector pixels rise to the left.
 
     Args:
-        path: a file with one struct, ``CtDataLimited`` or ``CtDataFull``, of ``sinogram`` (angles x detectors)
-            and ``parameters``.
+        path: a file with one struct, ``CtDataLimited`` or ``CtDataFull``, of ``sinogram``
+            (angles x detectors) and ``parameters``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no Matlab file, a field is missing, sizes do not fit, angles come twice, or values are
-            counts instead of line integrals; the file is named.
+        ValueError: it is no Matlab file, a field is missing, sizes do not fit, angles come twice, or values
+            are counts instead of line integrals; the file is named.
 
     Warns:
         UnreliableData: detector pixels are dead or saturated, or angles are missing.
@@ -188,8 +188,8 @@ def _check_sizes(
 ) -> None:
     if values.ndim != 2 or values.shape != (len(angles), count):
         raise InputError(
-            f"{path}: the sinogram has shape {values.shape}; {len(angles)} angles and {count} detector pixels "
-            f"(numDetectorsPost) were expected: ({len(angles)}, {count})"
+            f"{path}: the sinogram has shape {values.shape}; {len(angles)} angles and {count} detector "
+            f"pixels (numDetectorsPost) were expected: ({len(angles)}, {count})"
         )
     if len(angles) < 2:
         raise InputError(f"{path}: one angle is too few for an image")
@@ -202,6 +202,6 @@ def _check_angles(angles: NDArray[np.float64], path: str | Path) -> None:
     same = np.diff(turned, append=turned[0] + 360.0) < 1e-3
     if same.any():
         raise InputError(
-            f"{path}: {int(same.sum())} angles come twice, such as {turned[same][0]:g} degrees: each view was "
-            "expected once"
+            f"{path}: {int(same.sum())} angles come twice, such as {turned[same][0]:g} degrees: each "
+            "view was expected once"
         )

@@ -44,7 +44,9 @@ class Sinogram:
                 f"{_times(self.beam.shape)} (angles x detector pixels)"
             )
         if not np.isfinite(self.values).all():
-            raise InputError(f"{self.name} holds NaN or infinity; missing ones are 0, False in mask")
+            raise InputError(
+                f"{self.name} holds NaN or infinity; missing ones are 0, False in mask"
+            )
 
     @classmethod
     def of(cls, values: Array, beam: FanBeam, name: str = "the sinogram") -> Sinogram:

@@ -23,8 +23,7 @@ def total_variation(
 ) -> Tensor:
     """Minimize ``|(A(x) - y) / std|^2 / 2 + weight TV(x)`` between bounds, by primal-dual steps.
 
-    TV is isotropic: the sum over pixels of the length of the gradient, times the area of a pixel, so that the
-    TV of a mask is the length of its edge.
+    TV is isotropic: the integral of the length of the gradient. That of a mask is the length of its edge.
 
     Args:
         operator: A.

@@ -185,14 +185,15 @@ def _others(absent: Tensor) -> Tensor:
     return before * after
 
 
-def _add_windows(
-    columns: Tensor, slopes: list[tuple[Window, Tensor]], effect: Tensor
-) -> None:
+def _add_windows(columns: Tensor, slopes: list[tuple[Window, Tensor]], effect: Tensor) -> None:
     """Derivatives of masks in windows, times their effect ``(B, n, S, S)``, into ``(B, n, d, S, S)``."""
     n = effect.shape[1]
     for window, own in slopes:
         squares = zip(window.members.tolist(), window.rows, window.columns, own, strict=True)
         for i, rows, across, slope in squares:
             b, k = divmod(i, n)
-            place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
+            place = (
+                slice(int(rows[0]), int(rows[-1]) + 1),
+                slice(int(across[0]), int(across[-1]) + 1),
+            )
             columns[(b, k, slice(None), *place)] = slope * effect[(b, k, *place)]

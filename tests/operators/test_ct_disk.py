@@ -36,7 +36,9 @@ def test_attenuation_and_its_inverse():
 
 def test_a_disk_is_found_by_its_rim_whatever_holes_it_has():
     found = locate_disk(without_air(sinogram()), ACRYLIC)
-    np.testing.assert_allclose([*found.centre, found.radius], [*DISK.centre, DISK.radius], atol=0.03)
+    np.testing.assert_allclose(
+        [*found.centre, found.radius], [*DISK.centre, DISK.radius], atol=0.03
+    )
 
 
 def test_rays_seen_from_the_disk_keep_their_distances():
@@ -54,7 +56,8 @@ def test_air_is_subtracted_view_by_view():
 
 
 @pytest.mark.parametrize(
-    ("disk", "what"), [(Disk((20.0, 0.0), 34.8), "leaves the field"), (Disk((0.0, 0.0), 45.0), "leaves")]
+    ("disk", "what"),
+    [(Disk((20.0, 0.0), 34.8), "leaves the field"), (Disk((0.0, 0.0), 45.0), "leaves")],
 )
 def test_a_disk_that_leaves_the_field_of_view_is_refused(disk, what):
     with pytest.raises(InputError, match=f"measured.mat.*{what}"):

@@ -106,14 +106,20 @@ def spoilt(**change):
 
 @pytest.mark.parametrize(
     ("kind", "what"),
-    [("dead", "pixels 80 are dead in 31 views"), ("saturated", "saturated"), ("nan", "not finite in 1 views")],
+    [
+        ("dead", "pixels 80 are dead in 31 views"),
+        ("saturated", "saturated"),
+        ("nan", "not finite in 1 views"),
+    ],
 )
 def test_bad_pixels_are_left_out_with_a_warning(tmp_path, kind, what):
     path = write(tmp_path / "spoilt.mat", sinogram=spoilt(**{kind: True}))
     with pytest.warns(UnreliableData, match=f"spoilt.mat.*{what}"):
         data = htc.read(path)
     assert 0 < (~data.mask).mean() < 0.2 and (data.values[~data.mask] == 0).all()
-    found = locate_disk(without_air(data), calibrate_disk(htc.read(write(tmp_path / "s.mat", ()))).attenuation)
+    found = locate_disk(
+        without_air(data), calibrate_disk(htc.read(write(tmp_path / "s.mat", ()))).attenuation
+    )
     np.testing.assert_allclose([*found.centre, found.radius], [*DISK.centre, DISK.radius], atol=0.1)
 
 
@@ -154,7 +160,7 @@ def test_truths_are_pictures(tmp_path):
 
 @pytest.mark.parametrize("name", ["ta_30", "td_30"])
 def test_measured_disks_agree_with_their_truths(name):
-    """What their line integrals leave of the truths' is near the noise: the geometry is right, depth included."""
+    """What the truths leave of their line integrals is near the noise: depth is right, too."""
     folder = measured_folder()
     data = without_air(htc.read(folder / f"{name}.mat")).binned(4, 4)
     truth = torch.from_numpy(htc.read_truth(folder / f"{name[:2]}_true.png").astype(float))

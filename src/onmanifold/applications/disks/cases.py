@@ -40,8 +40,8 @@ def solid_file(folder: Path, given: Path | None) -> Path:
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise FileNotFoundError(
-            f"{folder} has to hold one measurement of a disk without holes, solid*.mat; found {names}: name it "
-            "by --solid FILE"
+            f"{folder} has to hold one measurement of a disk without holes, solid*.mat; found {names}: "
+            "name it by --solid FILE"
         )
     return found[0]
 

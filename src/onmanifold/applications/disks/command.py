@@ -42,9 +42,7 @@ def disk(
     ],
     output: Annotated[Path, typer.Argument(help="Folder for images.")],
     level: Annotated[int, typer.Argument(help="1 (90 degrees) to 7 (30 degrees).")],
-    solid: Annotated[
-        Path | None, typer.Option(help="Measurement of a disk without holes.")
-    ] = None,
+    solid: Annotated[Path | None, typer.Option(help="Measurement of a disk without holes.")] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Folder with NAME_true.png: print scores.")
     ] = None,

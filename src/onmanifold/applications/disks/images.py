@@ -32,7 +32,10 @@ SIZE = 128  # pixels along each side of images
 _ROWS = 61  # views at most, merged where there are more
 _PIXELS = 2  # detector pixels that are merged
 _STD = 0.02  # of lengths in images without learned shapes, radii
-_LENGTH, _AREA = 64.0, 4096.0  # weights of an edge's length and of the area that is neither hole nor disk
+_LENGTH, _AREA = (
+    64.0,
+    4096.0,
+)  # weights of an edge's length and of the area that is neither hole nor disk
 _STEPS = 300
 _ROUNDS = 3  # of images and the attenuation that they say
 _RELAXATION = 3.0  # of the attenuation from round to round

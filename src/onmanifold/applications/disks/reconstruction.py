@@ -34,7 +34,10 @@ from onmanifold.solution import UNLIKELY, InconsistentWarning
 PATIENCE = 1  # modes in a row whose jumps lead to nothing better before the search ends
 MOST = 16  # holes
 _SIZE = 128  # pixels along each side of scenes
-_RADIUS, _SPREAD = 0.13, 0.45  # of holes: median in radii of the disk, standard deviation of the logarithm
+_RADIUS, _SPREAD = (
+    0.13,
+    0.45,
+)  # of holes: median in radii of the disk, standard deviation of the logarithm
 _MODEL = 0.5  # mm that outlines of the prior and pixels may be wrong along a ray
 _MATERIAL, _HARDENING = 0.003, 0.03  # standard deviations from disk to disk, relative
 _MERGED = 2  # detector pixels, of those that images take
@@ -176,7 +179,8 @@ def fidelity_of(measured: Measured, few: Sinogram) -> CorrelatedGaussian:
     slope = attenuation.mu - 2 * attenuation.hardening * length
     std = np.sqrt(measured.scanner.std(few) ** 2 + (_MODEL * slope) ** 2)
     shared = np.stack(
-        [_MATERIAL * attenuation.mu * length, _HARDENING * attenuation.hardening * length**2], axis=-1
+        [_MATERIAL * attenuation.mu * length, _HARDENING * attenuation.hardening * length**2],
+        axis=-1,
     )
     factor = torch.from_numpy(shared.reshape(-1, 2)).float()
     mask = None if few.mask.all() else torch.from_numpy(few.mask)
@@ -194,7 +198,9 @@ def initial_points(measured: Measured, first: Tensor, prior: Scene) -> Point:
         for image, threshold in ((first, 0.5), *((grey, t) for t in _THRESHOLDS))
     )
     plain = prior.segment(torch.cat([binary, *above]).to(prior.dtype))
-    return Point.cat([plain, prior.points([cut_regions(prior, m[0, 0]) for m in (binary, above[1])])])
+    return Point.cat(
+        [plain, prior.points([cut_regions(prior, m[0, 0]) for m in (binary, above[1])])]
+    )
 
 
 def cut_regions(prior: Scene, mask: Tensor) -> list[tuple[int, Tensor]]:
@@ -211,7 +217,8 @@ def describe(
     """The image, probabilities and numbers of holes of a posterior over scenes.
 
     The image is the best of three binary ones: the first, and those that start from the scenes, with the
-    attenuation of either; these have to be clearly better. Where the data are inconsistent with every scene, it is the first.
+    attenuation of either; these have to be clearly better. Where the data are inconsistent with every scene,
+    it is the first.
     """
     calls = posterior.problem.counts
     scenes = interpolate(posterior.x(_SAMPLES, seed)[0], first.shape[-2:], mode="area")
