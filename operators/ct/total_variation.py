@@ -65,7 +65,8 @@ def binary_total_variation(
 ) -> Tensor:
     """The same between 0 and 1, and values in between cost ``binary`` times the integral of ``x (1 - x)``.
 
-    The cost rises from 0 with the steps (graduated non-convexity): the image becomes that of a mask. From few angles that says far more than bounds do.
+    The cost rises from 0 with the steps (graduated non-convexity): the image becomes that of a
+    mask. From few angles that says far more than bounds do.
 
     Args:
         operator: A.

@@ -1,8 +1,6 @@
 """Files of the Helsinki Tomography Challenge, good and bad, and its score."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +19,6 @@ from onmanifold.operators.ct import (
     locate_disk,
     without_air,
 )
-
-
-def measured_folder():
-    folder = Path(os.environ.get("ONMANIFOLD_DATA", "")) / "htc2022"
-    if "ONMANIFOLD_DATA" not in os.environ or not folder.is_dir():
-        pytest.skip("needs $ONMANIFOLD_DATA/htc2022, the challenge's files")
-    return folder
 
 
 def test_a_file_of_matlab_5(tmp_path):
@@ -159,9 +150,9 @@ def test_truths_are_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ta_30", "td_30"])
-def test_measured_disks_agree_with_their_truths(name):
+def test_measured_disks_agree_with_their_truths(name, shared_data):
     """What the truths leave of their line integrals is near the noise: depth is right, too."""
-    folder = measured_folder()
+    folder = shared_data / "htc2022"
     data = without_air(htc.read(folder / f"{name}.mat")).binned(4, 4)
     truth = torch.from_numpy(htc.read_truth(folder / f"{name[:2]}_true.png").astype(float))
 
