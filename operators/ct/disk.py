@@ -17,7 +17,6 @@ _AIR = 0.15  # line integrals below are air, or next to the rim
 _RIM = 0.07  # share of the radius at whose rays the disk is measured: no hole is expected there
 _BEYOND = 0.03  # the same outside
 _FEWEST = 8  # pixels of air on both sides together
-_LAG = 0.3  # correlation of neighbouring detector pixels beyond which the noise is not white
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,9 @@ class Attenuation:
 
     Example:
         >>> acrylic = Attenuation(0.045, 2e-4)
-        >>> acrylic(10.0), acrylic.length(acrylic(10.0))
-        (0.43, 10.0)
+        >>> s = acrylic(np.array([10.0, 20.0]))
+        >>> s.round(3), acrylic.length(s).round(3)
+        (array([0.43, 0.82]), array([10., 20.]))
     """
 
     mu: float

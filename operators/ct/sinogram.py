@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Sinogram:
     mask: NDArray[np.bool_]
     merged: NDArray[np.intp]
     pixels: int = 1
-    name: str = field(default="the sinogram", compare=False)
+    name: str = "the sinogram"
 
     def __post_init__(self) -> None:
         if self.values.shape != self.beam.shape:

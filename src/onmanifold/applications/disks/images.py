@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -32,10 +31,7 @@ SIZE = 128  # pixels along each side of images
 _ROWS = 61  # views at most, merged where there are more
 _PIXELS = 2  # detector pixels that are merged
 _STD = 0.02  # of lengths in images without learned shapes, radii
-_LENGTH, _AREA = (
-    64.0,
-    4096.0,
-)  # weights of an edge's length and of the area that is neither hole nor disk
+_LENGTH, _AREA = 64.0, 4096.0  # weights of an edge's length, and of an area neither hole nor disk
 _STEPS = 300
 _ROUNDS = 3  # of images and the attenuation that they say
 _RELAXATION = 3.0  # of the attenuation from round to round
@@ -53,18 +49,14 @@ class Measured:
         scanner: that measured it.
         disk: where it is.
         attenuation: of its material.
+        tomography: masks of holes in the square around the disk to their lengths, in radii.
     """
 
     data: Sinogram
     scanner: CalibratedScanner
     disk: Disk
     attenuation: Attenuation
-
-    @cached_property
-    def tomography(self) -> Tomography:
-        """Masks of holes in the square around the disk to their lengths, in radii."""
-        beam = SeenFromDisk(self.data.beam, self.disk)
-        return Tomography(beam, (1, SIZE, SIZE), pixel=2 / SIZE)
+    tomography: Tomography
 
     @property
     def lengths(self) -> Tensor:
@@ -81,7 +73,7 @@ class Measured:
         return replace(self, attenuation=fit_attenuation(length[used], self.data.values[used]))
 
     @property
-    def weights(self) -> Tensor:
+    def std(self) -> Tensor:
         """Standard deviation of these lengths in images without learned shapes; infinite where missing."""
         return torch.from_numpy(np.where(self.data.mask, _STD, np.inf)).float()[None]
 
@@ -100,7 +92,8 @@ def prepare(scanner: CalibratedScanner, measured: Sinogram) -> Measured:
     data = without_air(measured)
     disk = locate_disk(data, scanner.attenuation)
     merged = data.binned(max(2, ceil(len(data.values) / _ROWS)), _PIXELS)
-    return Measured(merged, scanner, disk, scanner.attenuation)
+    tomography = Tomography(SeenFromDisk(merged.beam, disk), (1, SIZE, SIZE), pixel=2 / SIZE)
+    return Measured(merged, scanner, disk, scanner.attenuation, tomography)
 
 
 def variation_image(measured: Measured, weight: float = _LENGTH) -> Tensor:
@@ -109,7 +102,7 @@ def variation_image(measured: Measured, weight: float = _LENGTH) -> Tensor:
         measured.tomography,
         measured.lengths,
         weight,
-        std=measured.weights,
+        std=measured.std,
         steps=_STEPS,
     )
 
@@ -129,7 +122,7 @@ def binary_image(measured: Measured) -> tuple[Tensor, Measured]:
             measured.lengths,
             _LENGTH,
             binary=_AREA,
-            std=measured.weights,
+            std=measured.std,
             steps=_STEPS,
         )
         said = measured.with_attenuation_of(x)
@@ -161,7 +154,7 @@ def refined_image(measured: Measured, probability: Tensor) -> Tensor:
         measured.lengths,
         _LENGTH,
         binary=_AREA,
-        std=measured.weights,
+        std=measured.std,
         log_odds=_TRUST * odds[None, None],
         start=probability,
         steps=_STEPS,
@@ -171,7 +164,7 @@ def refined_image(measured: Measured, probability: Tensor) -> Tensor:
 def objective(measured: Measured, image: Tensor) -> float:
     """What binary images minimize, the data weighed a little less: to compare images ``(1, 1, S, S)``."""
     tomography = measured.tomography
-    left = (tomography.A(image) - measured.lengths) / (_LOOSER * measured.weights)
+    left = (tomography.A(image) - measured.lengths) / (_LOOSER * measured.std)
     edges = _LENGTH * total_variation_of(image, tomography.pixel)
     between = _AREA * tomography.pixel**2 * (image * (1 - image)).sum()
     return float(0.5 * left.square().sum() + edges + between)
