@@ -171,3 +171,9 @@ def test_inconsistent_data_are_said_on_exit(folder, monkeypatch, capsys):
     assert run("disk", "in", "out", "7", "--jobs", "1") == command.INCONSISTENT
     printed = capsys.readouterr()
     assert "?" in printed.out and "rely less on it" in printed.err
+
+
+def test_two_processes_find_the_same(quick, scanner, prior):
+    first, ready = disks.binary_image(disks.prepare(scanner, sinogram()))
+    one, two = (disks.disk_posterior(ready, first, prior, jobs=jobs) for jobs in (1, 2))
+    assert torch.equal(one.mode, two.mode) and torch.equal(one.log_mass, two.log_mass)
