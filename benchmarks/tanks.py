@@ -3,7 +3,8 @@
 Run ``python benchmarks/tanks.py [linear] [image] [scene] [fourier]``. Prints scores, counts, times, and how
 often pixels are of a class by the probability that they were given. Voltages are simulated once and kept,
 results as they are made (in runs/tanks): a run that was interrupted goes on where it stopped. ``--real``
-takes the four measured tanks in $ONMANIFOLD_DATA instead of the scenes.
+takes the four measured tanks in $ONMANIFOLD_DATA instead of the scenes. ``image`` needs a prior that is not
+shipped: ``onmanifold train tank --output FOLDER/tank``, with FOLDER in $ONMANIFOLD_PRIORS.
 """
 
 import os

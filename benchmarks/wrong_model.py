@@ -5,8 +5,8 @@ deviation 15), at several noise levels. ``balls``: pairs of balls from electrode
 ``digits``: half of the pixels missing; clothes are off the manifold. Held-out images of the manifold and
 others are measured and solved. *Excess* is the misfit beyond its mean, in its standard deviations, the
 median. *Inconsistent* counts what ``solution.consistent`` rejects, and *score test* its p-values below 0.01.
-*Covered* is the share of pixels within two of Laplace's standard deviations, nan without a mode. A decoder does not draw genuine
-images exactly either: ``solve`` counts its error, as the prior knows it, as noise; with
+*Covered* is the share of pixels within two of Laplace's standard deviations, nan without a mode. A decoder
+does not draw genuine images exactly either: ``solve`` counts its error, as the prior knows it, as noise; with
 ``decoder_error=False`` it does not (*noise alone*).
 """
 

@@ -58,6 +58,9 @@ class Grids:
         hidden: width of the perceptrons.
         groups: groups of channels that are normalized in front of each residual block; 0: none. With them
             learning rates can be several times larger.
+        blocks: residual blocks on each grid.
+        narrow: channels that the perceptrons see of the coarsest grid; 0: all of them. Most weights are
+            those of a perceptron from or to a whole grid, and few channels serve as well.
 
     Images of any height and width have room: what the coarsest grid has beyond them is zero when they are
     encoded, and cut off when they are decoded.
@@ -69,6 +72,8 @@ class Grids:
     patch: int
     hidden: int
     groups: int = 0
+    blocks: int = 1
+    narrow: int = 0
 
     @property
     def _shrink(self) -> int:
@@ -76,9 +81,9 @@ class Grids:
 
     @property
     def coarsest(self) -> tuple[int, int, int]:
-        """Shape of the coarsest grid."""
+        """Shape of the coarsest grid, as the perceptrons see it."""
         _, height, width = self.x_shape
-        return self.channels[0], -(-height // self._shrink), -(-width // self._shrink)
+        return self.narrow or self.channels[0], -(-height // self._shrink), -(-width // self._shrink)
 
     @property
     def margin(self) -> tuple[int, int]:
@@ -91,13 +96,17 @@ class Grids:
         """Numbers that one site of the finest grid writes."""
         return self.x_shape[0] * self.patch**2
 
+    def residual(self, channels: int) -> list[nn.Module]:
+        """The blocks of a grid."""
+        return [Residual(channels, self.groups) for _ in range(self.blocks)]
+
 
 class ConvDecoder(nn.Module):
     """Code to image: a perceptron to the coarsest grid, then residual blocks and pixel shuffles."""
 
     def __init__(self, grids: Grids) -> None:
         super().__init__()
-        channels, groups = grids.channels, grids.groups
+        channels = grids.channels
         self.coarsest, self.x_shape = grids.coarsest, grids.x_shape
         self.cut = any(grids.margin)
         self.lift = nn.Sequential(
@@ -105,13 +114,13 @@ class ConvDecoder(nn.Module):
             nn.SiLU(),
             nn.Linear(grids.hidden, prod(grids.coarsest)),
         )
-        layers: list[nn.Module] = [Residual(channels[0], groups)]
+        layers: list[nn.Module] = []
+        if grids.narrow:
+            layers = [nn.Conv2d(grids.narrow, channels[0], 3, padding=1)]
+        layers += grids.residual(channels[0])
         for coarse, fine in pairwise(channels):
-            layers += [
-                nn.Conv2d(coarse, 4 * fine, 3, padding=1),
-                nn.PixelShuffle(2),
-                Residual(fine, groups),
-            ]
+            layers += [nn.Conv2d(coarse, 4 * fine, 3, padding=1), nn.PixelShuffle(2)]
+            layers += grids.residual(fine)
         layers += [nn.SiLU(), nn.Conv2d(channels[-1], grids.patch_size, 3, padding=1)]
         self.body = nn.Sequential(*layers, nn.PixelShuffle(grids.patch)).to(
             memory_format=torch.channels_last
@@ -127,7 +136,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, grids: Grids) -> None:
         super().__init__()
-        channels, groups = grids.channels, grids.groups
+        channels = grids.channels
         rows, columns = grids.margin
         self.margin = (0, columns, 0, rows)
         layers: list[nn.Module] = [
@@ -135,14 +144,12 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(grids.patch_size, channels[-1], 3, padding=1),
         ]
         for fine, coarse in pairwise(reversed(channels)):
-            layers += [
-                Residual(fine, groups),
-                nn.SiLU(),
-                nn.Conv2d(fine, coarse, 4, stride=2, padding=1),
-            ]
-        self.body = nn.Sequential(*layers, Residual(channels[0], groups), nn.SiLU()).to(
-            memory_format=torch.channels_last
-        )
+            layers += grids.residual(fine)
+            layers += [nn.SiLU(), nn.Conv2d(fine, coarse, 4, stride=2, padding=1)]
+        layers += [*grids.residual(channels[0]), nn.SiLU()]
+        if grids.narrow:
+            layers += [nn.Conv2d(channels[0], grids.narrow, 3, padding=1), nn.SiLU()]
+        self.body = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.drop = mlp(prod(grids.coarsest), grids.hidden, grids.dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -184,8 +184,8 @@ class BackgroundOffset(NuisanceParameters):
 
     Example:
         >>> from onmanifold import load_prior
-        >>> prior = BackgroundOffset(load_prior("tank"), std=0.05)
-        >>> prior.dim - load_prior("tank").dim
+        >>> prior = BackgroundOffset(load_prior("two-balls"), std=0.05)
+        >>> prior.dim - load_prior("two-balls").dim
         1
     """
 

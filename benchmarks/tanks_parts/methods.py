@@ -24,11 +24,13 @@ from onmanifold import (
 )
 from onmanifold.applications.tanks import (
     describe,
+    scaled_posterior,
     tank_operators,
     tank_posterior,
     tank_prior,
 )
 from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc, one_step
+from onmanifold.operators.eit.measurements.approximation_error import ApproximationError
 from onmanifold.posterior import Laplace
 from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
@@ -48,7 +50,9 @@ class Found(NamedTuple):
 
 # Results by name: that of the method, and what it would be with a part of it switched off.
 Results = Mapping[str, Found]
-Method = Callable[[CalibratedTank, Measurement, Fidelity], Results]
+# Errors of a size that is found with the scene, or a data term as it is.
+Errors = ApproximationError | Gaussian
+Method = Callable[[CalibratedTank, Measurement, Errors], Results]
 
 
 def saturating(water: float) -> Saturating:
@@ -87,8 +91,13 @@ def independent(tank: CalibratedTank, measurement: Measurement) -> Gaussian:
     return Gaussian(std.flatten(), mask=measurement.mask.flatten())
 
 
-DATA_TERMS: dict[str, Callable[[CalibratedTank, Measurement], Fidelity]] = {
-    "transfer": CalibratedTank.fidelity,
+def expected(errors: Errors) -> Fidelity:
+    """The data term of errors of the expected size."""
+    return errors.fidelity() if isinstance(errors, ApproximationError) else errors
+
+
+DATA_TERMS: dict[str, Callable[[CalibratedTank, Measurement], Errors]] = {
+    "transfer": CalibratedTank.errors,
     "calibrated": independent,
 }
 
@@ -96,14 +105,14 @@ DATA_TERMS: dict[str, Callable[[CalibratedTank, Measurement], Fidelity]] = {
 # Methods --------------------------------------------------------------------------------------------
 
 
-def linear(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -> Results:
+def linear(tank: CalibratedTank, measurement: Measurement, errors: Errors) -> Results:
     """Smoothness prior, one linear step from water, Otsu's two thresholds.
 
     The method of the challenge's organisers, with one change: how far conductivities spread is not given
     but found for each measurement, as the value under which its voltages are likeliest.
     """
     operator = tank.operator(saturating(tank.background), X_SHAPE)
-    found = one_step(operator, measurement.voltages.flatten()[None], fidelity)
+    found = one_step(operator, measurement.voltages.flatten()[None], expected(errors))
     mean, std = (
         interpolate(image, (ktc.SIZE, ktc.SIZE), mode="bilinear")[0, 0].numpy()
         for image in (found.mean, found.std)
@@ -118,14 +127,14 @@ def linear(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -
     return {"linear": Found(labels.astype(np.uint8), probabilities)}
 
 
-def image(tank: CalibratedTank, measurement: Measurement, fidelity: Fidelity) -> Results:
+def image(tank: CalibratedTank, measurement: Measurement, errors: Errors) -> Results:
     """Levenberg-Marquardt along one manifold of images of whole tanks: no list of objects."""
     prior = offset_images()
     solution = solve(
         tank.operator(saturating(tank.background), X_SHAPE),
         measurement.voltages.flatten()[None].to(prior.dtype),
         prior,
-        fidelity=fidelity,
+        fidelity=expected(errors),
         starts=InitialPoints(pool=96, keep=6),
         stop=MaxSteps(40) | SmallDecrease(1e-3),
     )
@@ -138,15 +147,22 @@ def objects(
     make_scene: Callable[[], Scene],
     tank: CalibratedTank,
     measurement: Measurement,
-    fidelity: Fidelity,
+    errors: Errors,
 ) -> Results:
     """Scenes of outlines, their number by evidence, as ``onmanifold tank``."""
     scene = make_scene()
     prior = tank_prior(scene)
     operator, draft = tank_operators(tank, prior)
     y = measurement.voltages.flatten()
-    posterior = tank_posterior(operator, y, fidelity, prior, draft=draft)
-    found = describe(posterior)
+
+    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
+        return tank_posterior(operator, y, fidelity, prior, draft=draft, known=known)
+
+    if isinstance(errors, ApproximationError):
+        posterior, scale = scaled_posterior(errors, search)
+    else:
+        posterior, scale = search(errors, None), 1.0
+    found = describe(posterior, scale)
     return {
         name: Found(found.labels, found.probabilities, next(iter(found.counts))),
         f"{name}-misfit": _mode(posterior, scene, int(_misfits(posterior).argmin())),

@@ -13,6 +13,7 @@ from onmanifold.priors.datasets.base import (
 )
 from onmanifold.priors.datasets.curves import Sine, Spiral
 from onmanifold.priors.datasets.geodesic import GeodesicDataset, nearest_rendering
+from onmanifold.priors.datasets.lit_ball import LitBall
 from onmanifold.priors.datasets.mnist import FashionMnist, Mnist
 from onmanifold.priors.datasets.outline_images import OutlineImages
 from onmanifold.priors.datasets.own import OwnExamples
@@ -31,6 +32,7 @@ __all__ = [
     "Examples",
     "FashionMnist",
     "GeodesicDataset",
+    "LitBall",
     "Mnist",
     "OutlineImages",
     "Ring",

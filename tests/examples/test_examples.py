@@ -1,5 +1,6 @@
 """The examples run, on a small setting where they take one, and find what they look for."""
 
+import json
 import re
 import subprocess
 import sys
@@ -46,6 +47,24 @@ def test_look_at_results(tmp_path):
     names = {"panels.png", "path.png", "points.png", "convergence.png", "charts.png", "descent.gif"}
     assert all((tmp_path / "results" / name).stat().st_size > 5_000 for name in names)
     assert (tmp_path / "results" / "solution" / "solution.json").is_file()
+
+
+def test_voltages_of_pyeit_become_an_image(tmp_path):
+    pytest.importorskip("pyeit", reason="pyEIT simulates these voltages")
+    assert "208 voltages" in run("eit_pyeit.py", ".", cwd=tmp_path)
+    call = ["eit", "reference.csv", "data.csv", "--protocol", "pyeit16"]
+    command = [sys.executable, "-m", "onmanifold", *call]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    [found] = json.loads((tmp_path / "eit-images" / "numbers.json").read_text())["frames"]
+    assert found["consistent"]
+    best = max(found["counts"], key=lambda count: count["probability"])
+    assert (best["resistive"], best["conductive"]) == (1, 1)
+    image = np.load(tmp_path / "eit-images" / "image.npy")[0]  # log of the background's multiple
+    half = len(image) / 2
+    for inside, place in ((image < -1, (0.4, 0.4)), (image > 1, (-0.4, -0.2))):
+        row, column = (index.mean() + 0.5 for index in np.nonzero(inside))
+        assert np.hypot(column / half - 1 - place[0], 1 - row / half - place[1]) < 0.05
 
 
 def test_own_images(tmp_path):

@@ -11,6 +11,7 @@ from onmanifold.operators.eit import (
     approximation_error_fidelity,
     ktc,
 )
+from onmanifold.operators.eit.measurements.approximation_error import approximation_error
 
 DOUBLE = torch.float64
 
@@ -59,6 +60,45 @@ def test_a_repeated_injection_says_nothing_new():
         flat = v.flatten()[None]
         costs.append(float(fidelity.bind(flat).value(1.05 * flat, flat)))
     assert costs[1] == pytest.approx(costs[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("level", [1, 7])
+@pytest.mark.parametrize("scale", [1 / 3, 1.0, 3.0])
+def test_the_size_of_errors_is_found(scale, level):
+    errors = approximation_error(difference(level), torch.full((76, 31), 1e-3, dtype=DOUBLE))
+    source = torch.Generator().manual_seed(4)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=source, dtype=DOUBLE)
+
+    own = (errors.noise.square() + (scale * errors.own).square()).sqrt() * normal(76 * 31)
+    left = own + scale * errors.factor @ normal(errors.factor.shape[1])
+    assert errors.matching_scale(left) == pytest.approx(scale, rel=0.1)
+    bound = errors.fidelity(errors.matching_scale(left)).bind(left[None])
+    expected = bound.expected(left[None])
+    torch.testing.assert_close(bound.value(left[None], 0 * left[None]), expected, rtol=0.02, atol=0)
+
+
+def test_sizes_beyond_a_factor_of_ten_are_not_told_apart():
+    errors = approximation_error(difference(), torch.full((76, 31), 1e-3, dtype=DOUBLE))
+    assert errors.matching_scale(torch.zeros(76 * 31)) == 0.1
+    assert errors.matching_scale(torch.full((76 * 31,), 1e6)) == 10.0
+
+
+def test_errors_of_the_expected_size_are_the_usual_data_term():
+    measured, noise = difference(), torch.full((76, 31), 1e-3, dtype=DOUBLE)
+    y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
+    off = torch.randn(y.shape, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    bad = torch.tensor([3])
+    costs = [
+        fidelity.bind(y).value(off, y)
+        for fidelity in (
+            approximation_error_fidelity(measured, noise, unreliable=bad),
+            approximation_error(measured, noise, unreliable=bad).fidelity(1.0),
+            approximation_error(measured, noise, unreliable=bad).fidelity(2.0),
+        )
+    ]
+    assert costs[0] == costs[1] and 2 < costs[1] / costs[2] < 4
 
 
 def test_unreliable_patterns_count_less_and_missing_ones_nothing():

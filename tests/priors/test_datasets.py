@@ -24,7 +24,7 @@ from onmanifold.priors.datasets.tank_images import outlines
 from onmanifold.priors.training.recipe import Recipe
 
 NAMES = ["bar", "ring", "sphere", "swiss-roll", "tank", "torus", "two-balls", "two-circles"]
-NAMES += ["outline", "rotating-object", "sundial", "torus-disk"]
+NAMES += ["lit-ball", "outline", "rotating-object", "sundial", "torus-disk"]
 FINITE = ["examples", "fashion-mnist", "mnist", "rotated-digit", "sine", "spiral"]
 
 

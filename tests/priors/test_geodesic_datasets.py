@@ -9,6 +9,7 @@ import torch
 from onmanifold.plugins import load_dataset
 from onmanifold.priors.datasets import (
     GeodesicDataset,
+    LitBall,
     RotatingObject,
     Sundial,
     TorusDisk,
@@ -18,14 +19,14 @@ from onmanifold.priors.datasets import (
 from onmanifold.priors.datasets.geodesic import sphere_angle, sphere_step
 from onmanifold.priors.datasets.rotating_object import product, quaternion_of, rotation_matrix
 
-DIMENSION = {Sundial(): 2, RotatingObject(): 3, TorusDisk(): 2}
+DIMENSION = {Sundial(): 2, RotatingObject(): 3, TorusDisk(): 2, LitBall(): 6}
 EACH = pytest.mark.parametrize("data", DIMENSION, ids=lambda data: type(data).__name__)
 
 
 def draw(data, n, index=0):
     """Coordinates in double precision."""
     coordinates = data.sample(n, stream(0, "held-out", index))[1].double()
-    if isinstance(data, TorusDisk):
+    if isinstance(data, TorusDisk | LitBall):  # no unit vectors
         return coordinates
     return coordinates / coordinates.norm(dim=1, keepdim=True)
 
@@ -126,7 +127,7 @@ def test_distant_points_give_different_images(data):
         here = coordinates[i : i + 1].expand_as(coordinates)
         distance = data.distance_between(here, coordinates)
         step.append(float(apart[i][distance > 0.5].min()))
-    a, b = data.pairs(200, 0.05, stream(0, "train", 1))
+    a, b = data.pairs(200, 0.03, stream(0, "train", 1))
     small = (data.render(a) - data.render(b)).flatten(1).norm(dim=1).mean()
     assert min(step) > 3 * small
 
@@ -155,6 +156,38 @@ def test_disk_moves_by_whole_pixels_across_the_edge():
     )
     area = float(data.render(centre).sum()) * pixel**2
     assert abs(area - math.pi * data.radius**2) < 0.2
+
+
+def test_a_ball_is_where_and_what_it_is_said_to_be():
+    data = LitBall()
+    red, green = 0.0, 1 / 3
+    scene = torch.tensor([[0.0, 0.0, 0.3, red, green, 0.0]])
+    right, far, large = scene.clone(), scene.clone(), scene.clone()
+    right[0, 0], far[0, 1], large[0, 2] = 0.4, 0.4, 0.4
+    reds = data.render(torch.cat([scene, right, far, large]))[:, 0]
+    greens = data.render(scene)[0, 1]
+    ball = (reds > 0.4).double()
+    assert ball[0, 32, 32] == 1 and reds[0].max() > 0.9 and greens[:8].min() > 0.4
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    centre = [
+        (float((b * rows).sum() / b.sum()), float((b * columns).sum() / b.sum())) for b in ball
+    ]
+    assert abs(centre[0][1] - 31.5) < 0.5  # the sun is in front: all is symmetric
+    assert centre[1][1] > centre[0][1] + 5 and centre[2][0] < centre[0][0] - 3  # row 0 is on top
+    assert ball[3].sum() > 1.5 * ball[0].sum()
+    turned = scene.clone()
+    turned[0, 5] = 1.0  # the sun from the right: the shadow on the left
+    dark = data.render(turned)[0].amax(dim=0) < 0.3
+    assert 20 < dark.sum() < 200
+    assert float((dark * columns).sum() / dark.sum()) < 31.5 - 5
+
+
+def test_pairs_of_lit_balls_stay_in_the_range():
+    a, b = LitBall().pairs(2000, 0.5, stream(0, "train"))
+    for scenes in (a, b, LitBall().average(a, b)):
+        low, high = scenes.amin(dim=0), scenes.amax(dim=0)
+        assert (low >= torch.tensor([-0.5, -0.5, 0.2, 0.0, 0.0, -math.pi / 3]) - 1e-5).all()
+        assert (high <= torch.tensor([0.5, 0.5, 0.4, 1.0, 1.0, math.pi / 3]) + 1e-5).all()
 
 
 def test_quaternions_turn_like_matrices():
@@ -212,6 +245,8 @@ def test_steps_on_the_sphere_have_their_length_and_all_directions():
         (lambda: Sundial(elevation=0.0), "Sundial: elevation"),
         (lambda: Sundial(height=-1.0), "Sundial: height"),
         (lambda: TorusDisk(radius=3.0), "TorusDisk: radius"),
+        (lambda: LitBall().pairs(2, 1.1, stream(0, "train")), "eps 1.1 is above the injectivity"),
+        (lambda: LitBall(size=0), "LitBall: size"),
         (lambda: RotatingObject(size=0), "RotatingObject: size"),
     ],
 )

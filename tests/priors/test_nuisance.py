@@ -75,7 +75,7 @@ class Flat(Union):
 
 
 def test_jumps_are_there_only_where_the_inner_prior_has_them():
-    scene, tank = load_prior("scene"), load_prior("tank")
+    scene, balls = load_prior("scene"), load_prior("two-balls")
     assert has_jumps(MeasurementParameters(scene, [0.1]))
-    assert not has_jumps(MeasurementParameters(tank, [0.1]))
-    assert charts_overlap(MeasurementParameters(tank, [0.1])) == charts_overlap(tank)
+    assert not has_jumps(MeasurementParameters(balls, [0.1]))
+    assert charts_overlap(MeasurementParameters(balls, [0.1])) == charts_overlap(balls)

@@ -27,7 +27,7 @@ from onmanifold.priors.training.recipe import Recipe
 from onmanifold.testing import check_prior
 
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
-ATLASES = ["bar", *POINTS, "tank", "two-balls"]
+ATLASES = ["bar", *POINTS, "two-balls"]
 FLAT = ["rotating-object", "sundial", "torus-disk"]
 NAMES = [*ATLASES, *FLAT, "mnist", "outline"]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}

@@ -20,7 +20,10 @@ from onmanifold.operators.eit.conductivity import ConductivityMap
 from onmanifold.operators.eit.fem.assembly import assemble
 from onmanifold.operators.eit.fem.discretization import Discretization
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
+from onmanifold.operators.eit.measurements.approximation_error import (
+    ApproximationError,
+    approximation_error,
+)
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.measurements.noise import noise_std
 from onmanifold.operators.eit.mesh.polar import polar_mesh, with_electrode_edges
@@ -85,7 +88,13 @@ class CalibratedTank:
     def fidelity(
         self, measurement: Measurement, unreliable: Sequence[int] = ()
     ) -> CorrelatedGaussian:
-        """The data term: noise, and errors of the model that are linear in the currents.
+        """The data term: noise, and errors of the model of the expected size; see :meth:`errors`."""
+        return self.errors(measurement, unreliable).fidelity()
+
+    def errors(
+        self, measurement: Measurement, unreliable: Sequence[int] = ()
+    ) -> ApproximationError:
+        """Noise, and errors of the model that are linear in the currents.
 
         Args:
             measurement: of the tank with objects.
@@ -94,20 +103,20 @@ class CalibratedTank:
         both = measurement.mask & self.reference.mask
         change = torch.where(both, measurement.voltages - self.reference.voltages, 0.0)
         bad = torch.tensor(sorted({*self.unreliable, *unreliable}), dtype=torch.long)
-        return approximation_error_fidelity(
+        return approximation_error(
             replace(measurement, voltages=change, mask=both),
             noise_std(self.reference.voltages, *self.noise),
             unreliable=bad,
             shape=self.calibration.protocol.shape,
         )
 
-    def absolute_fidelity(
+    def absolute_errors(
         self, measurement: Measurement, unreliable: Sequence[int] = ()
-    ) -> CorrelatedGaussian:
-        """The data term of the voltages themselves, where the model's errors do not cancel.
+    ) -> ApproximationError:
+        """Errors of the voltages themselves, where the model's do not cancel.
 
         They are what the calibration leaves of the reference, and errors of the change as in
-        :meth:`fidelity`.
+        :meth:`errors`.
 
         Args:
             measurement: of the tank with objects.
@@ -117,7 +126,7 @@ class CalibratedTank:
         size = float(left.square().mean().sqrt() / self.reference.voltages.square().mean().sqrt())
         relative, floor = self.noise
         wider = replace(self, noise=(relative + size, floor + 0.1 * size))
-        return wider.fidelity(measurement, unreliable)
+        return wider.errors(measurement, unreliable)
 
 
 def calibrate_tank(tank: Tank, reference: Measurement, longest: float = 0.02) -> CalibratedTank:

@@ -1,4 +1,4 @@
-"""The approximation error of a model of the tank, as a covariance of the voltages.
+"""The approximation error of a model of the tank, as a covariance of the voltages, and its size.
 
 Kaipio, Somersalo, "Statistical and Computational Inverse Problems", Springer 2005, section 5.8.
 """
@@ -6,8 +6,11 @@ Kaipio, Somersalo, "Statistical and Computational Inverse Problems", Springer 20
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from onmanifold.fidelity import CorrelatedGaussian
@@ -16,18 +19,72 @@ from onmanifold.operators.eit.measurements.noise import matrix_of
 from onmanifold.operators.eit.models.protocol import Protocol
 
 _FLOOR, _INFLATION = 0.3, 6.0
+LOG_SCALE_STD = 0.5  # of the size of errors from tank to tank: nearly all are within a factor of 3
+_MOST = 10.0  # times larger or smaller than expected errors are looked for
 RANK = 1e-6  # relative size below which combinations of the currents count as zero
 
 
-def approximation_error_fidelity(
+@dataclass(frozen=True, eq=False)
+class ApproximationError:
+    r"""Normal errors of voltages: noise, and errors of the model of a size that the data may tell.
+
+    The covariance is ``diag(noise^2 + scale^2 own^2) + scale^2 F F^T`` over m voltages.
+
+    Attributes:
+        noise: standard deviation of the measurement's noise, V, ``(m,)``.
+        own: that of model errors of single voltages, V, ``(m,)``.
+        factor: F of those that many voltages share, V, ``(m, k)``.
+        mask: which voltages were measured, boolean, of the shape of predictions.
+    """
+
+    noise: Tensor
+    own: Tensor
+    factor: Tensor
+    mask: Tensor
+
+    def fidelity(self, scale: float = 1.0) -> CorrelatedGaussian:
+        """The data term where model errors are so many times as large as expected."""
+        std = (self.noise.square() + (scale * self.own).square()).sqrt()
+        shape = self.mask.shape
+        return CorrelatedGaussian.low_rank(std.reshape(shape), scale * self.factor, self.mask)
+
+    def matching_scale(self, residual: Tensor) -> float:
+        """How many times as large as expected model errors are if they explain a residual.
+
+        Where the misfit has its expected value, the number of measured voltages (Morozov's discrepancy
+        principle for the size of the error); between 1/10 and 10.
+
+        Args:
+            residual: measured less predicted voltages, V, ``(m,)``.
+        """
+        seen = self.mask.flatten()
+        residual = residual[seen].double()
+        noise, own, factor = (part[seen].double() for part in (self.noise, self.own, self.factor))
+
+        def excess(log_scale: float) -> float:
+            std = (noise.square() + (exp(log_scale) * own).square()).sqrt()
+            white, shared = residual / std, exp(log_scale) * factor / std[:, None]
+            inner = shared.T @ shared + torch.eye(shared.shape[1]).double()
+            part = (shared.T @ white) @ torch.cholesky_solve(
+                (shared.T @ white)[:, None], torch.linalg.cholesky(inner)
+            )
+            return float(white.square().sum() - part) - len(residual)
+
+        low, high = -log(_MOST), log(_MOST)
+        if excess(high) > 0:
+            return _MOST
+        return 1 / _MOST if excess(low) < 0 else exp(brentq(excess, low, high, xtol=0.01))
+
+
+def approximation_error(
     difference: Measurement,
     noise: Tensor,
     share: float = 0.1,
     rest: float = 0.02,
     unreliable: Tensor | None = None,
     shape: Sequence[int] = (-1,),
-) -> CorrelatedGaussian:
-    r"""A data term with the covariance of noise and of model errors that are linear in the currents.
+) -> ApproximationError:
+    r"""Noise, and model errors that are linear in the currents.
 
     Voltages are ``V = I Z`` with the injected currents I and the transfer impedances Z, so whatever is
     wrong with geometry, contacts or conductivities is an error of Z, shared by all injections that use
@@ -41,29 +98,43 @@ def approximation_error_fidelity(
         noise: standard deviation of the measurement's noise, V, the protocol's shape.
         share: relative error of the model's changes of Z.
         rest: relative error of single voltages.
-        unreliable: measurement patterns that are known to be bad, from 0: six times as wrong.
+        unreliable: measurement patterns that are known to be bad, from 0: six times as wrong, and as noisy.
         shape: of the voltages that the operator predicts; by default a vector.
 
     Returns:
-        The fidelity, with the mask of ``difference``.
+        The errors, with the mask of ``difference``.
     """
     protocol = difference.protocol
     measured = torch.tensor(protocol.mask).flatten()
-    noise = protocol.spread(noise.expand(difference.voltages.shape))
+    noise = protocol.spread(noise.expand(difference.voltages.shape)).clone()
     change, known = (torch.from_numpy(part) for part in matrix_of(difference))
-    own, factor = _errors(protocol, change, known, noise, share, rest, unreliable)
-    return CorrelatedGaussian.low_rank(
-        own.flatten()[measured].reshape(*shape),
+    own, factor = _errors(protocol, change, known, share, rest, unreliable)
+    if unreliable is not None:
+        noise[:, unreliable] *= _INFLATION
+    return ApproximationError(
+        noise.flatten()[measured],
+        own.flatten()[measured],
         factor.flatten(0, 1).flatten(1)[measured],
         difference.mask.reshape(*shape),
     )
+
+
+def approximation_error_fidelity(
+    difference: Measurement,
+    noise: Tensor,
+    share: float = 0.1,
+    rest: float = 0.02,
+    unreliable: Tensor | None = None,
+    shape: Sequence[int] = (-1,),
+) -> CorrelatedGaussian:
+    """The data term of errors of the expected size; arguments as for :func:`approximation_error`."""
+    return approximation_error(difference, noise, share, rest, unreliable, shape).fidelity()
 
 
 def _errors(
     protocol: Protocol,
     change: Tensor,
     mask: Tensor,
-    noise: Tensor,
     share: float,
     rest: float,
     unreliable: Tensor | None,
@@ -80,7 +151,7 @@ def _errors(
     typical = transfer[:, columns].square().mean().sqrt()
     std = share * (transfer.square() + (_FLOOR * typical) ** 2).sqrt()
     size = (change.square().sum() / mask.sum()).sqrt()
-    own = (noise.square() + rest**2 * (change.square() + size**2)).sqrt()
+    own = rest * (change.square() + size**2).sqrt()
     if unreliable is not None:
         std[:, unreliable] *= _INFLATION
         own[:, unreliable] *= _INFLATION

@@ -14,9 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onmanifold import Fidelity, ManifoldPrior, load_prior
+from onmanifold import Fidelity, ManifoldPrior, Point, load_prior
 from onmanifold.applications.eit.measured import Measured, Voltages, measure
-from onmanifold.applications.tanks import tank_posterior
+from onmanifold.applications.tanks import (
+    probability_of_scale,
+    scaled_posterior,
+    tank_posterior,
+)
 from onmanifold.errors import InputError
 from onmanifold.operators.eit import (
     CalibratedTank,
@@ -28,6 +32,7 @@ from onmanifold.operators.eit import (
     one_step,
 )
 from onmanifold.operators.eit.conductivity import ConductivityMap
+from onmanifold.operators.eit.measurements.approximation_error import ApproximationError
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import Scene, count_probabilities
@@ -56,8 +61,8 @@ class Frame:
         linear_std: its standard deviation.
         image: posterior mean under the prior, ``(H, W)``; ``None`` without a prior.
         std: its standard deviation, of the Laplace posterior.
-        p_value: probability that the data term's errors alone make a misfit as large as the best image's;
-            NaN without a prior.
+        p_value: probability of errors of the model at least as large as those that explain what the best
+            image leaves of the data; NaN without a prior.
         contrast: conductivity over the background's of resistive and of conductive objects, each with
             the factor of one standard deviation; empty where the prior is not one of objects.
         drift: conductivity of the background over that in the reference, with its standard deviation.
@@ -178,8 +183,8 @@ def reconstruct_frames(
     whole = None if inner is None else _with_unknowns(inner, _UNKNOWN if absolute else _DRIFT)
     for frame, bad in zip(measured.frames, measured.unreliable, strict=True):
         began = time.perf_counter()
-        fidelity = tank.absolute_fidelity if absolute else tank.fidelity
-        problem = _Problem(tank, frame, fidelity(frame, bad), absolute)
+        errors = tank.absolute_errors if absolute else tank.errors
+        problem = _Problem(tank, frame, errors(frame, bad), absolute)
         linear, linear_std = problem.linear()
         left = tuple(sorted({*bad, *tank.unreliable}))
         found: dict[str, Any] = {
@@ -225,7 +230,7 @@ class _Problem:
 
     tank: CalibratedTank
     frame: Measurement
-    fidelity: Fidelity
+    errors: ApproximationError
     absolute: bool
 
     def y(self) -> Tensor:
@@ -235,7 +240,7 @@ class _Problem:
         """The image of one linear step, and its standard deviation."""
         log_ratio = Exponential(self.tank.background)
         operator = self.tank.operator(log_ratio, (1, _SIZE, _SIZE), absolute=self.absolute)
-        found = one_step(operator, self.y()[None], self.fidelity)
+        found = one_step(operator, self.y()[None], self.errors.fidelity())
         outside = ~operator.inside
         mean, std = (x[0, 0].masked_fill(outside, torch.nan) for x in (found.mean, found.std))
         return mean.numpy(), std.numpy()
@@ -259,18 +264,23 @@ class _Problem:
             for coarse in (False, True)
         )
         y = self.y().to(prior.dtype)
+
+        def search(fidelity: Fidelity, known: Point | None) -> Laplace:
+            if scene:
+                return tank_posterior(operator, y, fidelity, prior, seed, draft=draft, known=known)
+            return find_posterior(
+                operator, y[None], prior, fidelity=fidelity, starts=known, seed=seed
+            )
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentWarning)  # the frame says it
-            if scene:
-                found = tank_posterior(operator, y, self.fidelity, prior, seed, draft=draft)
-            else:
-                found = find_posterior(operator, y[None], prior, fidelity=self.fidelity, seed=seed)
+            found, scale = scaled_posterior(self.errors, search)
         x = found.x(_SAMPLES, seed)[0].double()
         ratio = _log_ratio(material, x, background).masked_fill(~operator.inside, torch.nan)
         return {
             "image": ratio.mean(0).numpy(),
             "std": ratio.std(0).numpy(),
-            "p_value": float(found.p_value[0]),
+            "p_value": probability_of_scale(scale),
             "contrast": _contrasts(x, found) if scene else {},
             "drift": _moments(x[:, 2].mean((1, 2)).exp()),
             "counts": dict(count_probabilities(found)[0]) if scene else {},

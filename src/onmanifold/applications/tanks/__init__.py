@@ -11,6 +11,7 @@ The pipeline of the Kuopio Tomography Challenge 2023, one step a function; ``onm
 """
 
 from onmanifold.applications.tanks.cases import Case, cut, read_cases
+from onmanifold.applications.tanks.error_scale import probability_of_scale, scaled_posterior
 from onmanifold.applications.tanks.figures import figure_of, page_of
 from onmanifold.applications.tanks.initial_points import (
     initial_points,
@@ -37,8 +38,10 @@ __all__ = [
     "initial_points",
     "linear_objects",
     "page_of",
+    "probability_of_scale",
     "read_cases",
     "reconstruct",
+    "scaled_posterior",
     "single_objects",
     "tank_operators",
     "tank_posterior",

@@ -186,6 +186,7 @@ def numbers_of(results: Sequence[Result]) -> bytes:
             "level": case.level,
             "p_value": found.p_value if math.isfinite(found.p_value) else None,
             "consistent": found.consistent,
+            "error_scale": found.error_scale,
             "counts": [
                 {"resistive": resistive, "conductive": conductive, "probability": probability}
                 for (resistive, conductive), probability in found.counts.items()

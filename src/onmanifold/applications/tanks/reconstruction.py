@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from onmanifold import Fidelity, InitialPoints, ManifoldPrior, MaxSteps, SmallDecrease, load_prior
+from onmanifold import (
+    Fidelity,
+    InitialPoints,
+    ManifoldPrior,
+    MaxSteps,
+    Point,
+    SmallDecrease,
+    load_prior,
+)
+from onmanifold.applications.tanks.error_scale import probability_of_scale, scaled_posterior
 from onmanifold.applications.tanks.initial_points import initial_points
 from onmanifold.operator import ForwardOperator
 from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
@@ -37,9 +46,10 @@ class Reconstruction:
             2 conductive.
         probabilities: of water, resistive, conductive, ``(3, 256, 256)``.
         counts: probability of each number of resistive and conductive objects, largest first.
-        p_value: probability that the data term's errors alone make a misfit at least as large as that of the
-            most probable scene.
+        p_value: probability of errors of the model that are at least as large as those that explain what
+            the most probable scene leaves of the data.
         seconds: how long it took.
+        error_scale: how many times as large as expected the model's errors are.
         linearizations: of the operator in descents, most of them without new tangents.
         evaluations: of the operator, those of linearizations among them.
     """
@@ -49,6 +59,7 @@ class Reconstruction:
     counts: Mapping[tuple[int, ...], float]
     p_value: float
     seconds: float
+    error_scale: float = 1.0
     linearizations: int = 0
     evaluations: int = 0
 
@@ -81,6 +92,7 @@ def tank_posterior(
     patience: int = PATIENCE,
     draft: ForwardOperator | None = None,
     jobs: int = 1,
+    known: Point | None = None,
 ) -> Laplace:
     """The posterior over scenes and the water's drift, given voltages.
 
@@ -93,9 +105,12 @@ def tank_posterior(
         patience: modes in a row whose jumps may lead to nothing better.
         draft: a quicker operator for the descents of candidates; by default the same one.
         jobs: processes that share the work; the result is the same.
+        known: scenes to start from; by default what a linear step shows, and single objects.
     """
     y = y.to(prior.dtype)
-    guesses = initial_points(operator if draft is None else draft, y, fidelity, prior)
+    guesses = known
+    if guesses is None:
+        guesses = initial_points(operator if draft is None else draft, y, fidelity, prior)
     return find_posterior(
         operator,
         y[None],
@@ -137,11 +152,16 @@ def reconstruct(
     """
     began = time.perf_counter()
     prior = tank_prior() if prior is None else prior
-    fidelity = tank.fidelity(measurement, unreliable)
     y = measurement.voltages.flatten()
     operator, draft = tank_operators(tank, prior)
-    posterior = tank_posterior(operator, y, fidelity, prior, seed, patience, draft, jobs)
-    found = describe(posterior, seed=seed)
+
+    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
+        return tank_posterior(
+            operator, y, fidelity, prior, seed, patience, draft, jobs, known=known
+        )
+
+    posterior, scale = scaled_posterior(tank.errors(measurement, unreliable), search)
+    found = describe(posterior, scale, seed)
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -154,16 +174,23 @@ def tank_operators(tank: CalibratedTank, prior: MeasurementParameters) -> tuple[
     )
 
 
-def describe(posterior: Laplace, seed: int = 0) -> Reconstruction:
-    """Labels, class probabilities and numbers of objects of a posterior over scenes."""
+def describe(posterior: Laplace, error_scale: float = 1.0, seed: int = 0) -> Reconstruction:
+    """Labels, class probabilities and numbers of objects of a posterior over scenes.
+
+    Args:
+        posterior: of :func:`tank_posterior`.
+        error_scale: how many times as large as expected the model's errors are.
+        seed: of the samples.
+    """
     counts = posterior.problem.counts
     masks = posterior.x(_SAMPLES, seed)[0][:, :2]
     return Reconstruction(
         labels=ktc.best_labels(masks),
         probabilities=class_probabilities(masks),
         counts=count_probabilities(posterior)[0],
-        p_value=float(posterior.p_value[0]),
+        p_value=probability_of_scale(error_scale),
         seconds=0.0,
+        error_scale=error_scale,
         linearizations=int(counts.linearizations[0]),
         evaluations=int(counts.evaluations[0]),
     )
