@@ -43,7 +43,7 @@ _MATERIAL, _HARDENING = 0.003, 0.03  # standard deviations from disk to disk, re
 _MERGED = 2  # detector pixels, of those that images take
 _THRESHOLDS = (0.35, 0.5, 0.65)
 _SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
-_BETTER = 0.96  # share of the objective below which another attenuation is believed
+_BETTER = 0.96  # share of the first image's objective that another has to fall below
 _SAMPLES = 40  # of the posterior, behind probabilities
 _STEPS = 10  # of the first descents
 _FINER = 4  # so many times as many pixels, on which regions are cut
@@ -217,17 +217,17 @@ def describe(
     """The image, probabilities and numbers of holes of a posterior over scenes.
 
     The image is the best of three binary ones: the first, and those that start from the scenes, with the
-    attenuation of the first or, if that is clearly better, of the scenes. Where the data are inconsistent
-    with every scene, it is the first.
+    attenuation of either; these have to be clearly better. Where the data are inconsistent with every
+    scene, it is the first.
     """
     calls = posterior.problem.counts
     scenes = interpolate(posterior.x(_SAMPLES, seed)[0], first.shape[-2:], mode="area")
     scene = scenes.mean(0, keepdim=True)
-    chosen, best, least = measured, first, objective(measured, first)
+    chosen, best, least = measured, first, _BETTER * objective(measured, first)
     if bool(posterior.consistent[0]):
-        for other, share in ((measured, 1.0), (measured.with_attenuation_of(scene), _BETTER)):
+        for other in (measured, measured.with_attenuation_of(scene)):
             image = refined_image(other, scene)
-            if (value := objective(other, image)) < share * least:
+            if (value := objective(other, image)) < least:
                 chosen, best, least = other, image, value
     likely = best if best is first else 0.5 * (scene + best)
     return Reconstruction(
