@@ -29,7 +29,8 @@ from onmanifold.testing import check_prior
 POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
 ATLASES = ["bar", *POINTS, "two-balls"]
 FLAT = ["rotating-object", "sundial", "torus-disk"]
-NAMES = [*ATLASES, *FLAT, "mnist", "outline"]
+READ = ["fashion", "mnist"]  # of data in files
+NAMES = [*ATLASES, *FLAT, *READ, "outline"]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
 ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
@@ -38,7 +39,7 @@ def test_what_ships():
     assert set(NAMES) <= set(prior_names())
 
 
-LONG = ("mnist", "rotating-object")  # two minutes each
+LONG = ("fashion", "mnist", "rotating-object")  # two minutes each
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_properties_in_double_precision(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_states_what_the_recipe_says_and_what_held_out_data_give(name, request, monkeypatch):
-    if name == "mnist":
+    if name in READ:
         monkeypatch.setenv("ONMANIFOLD_DATA", str(request.getfixturevalue("shared_data")))
     card, recipe = prior_card(name), Recipe.read(name)
     assert card["recipe"]["schedule"] == recipe.schedule and card["recipe"]["seed"] == recipe.seed
