@@ -22,9 +22,10 @@ from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.arguments import whole_numbers
 from onmanifold.operators.eit.geometry.tank import Tank
-from onmanifold.operators.eit.measurements.matlab import challenge_measurement, load_mat
+from onmanifold.operators.eit.measurements.matlab import challenge_measurement
 from onmanifold.operators.eit.measurements.measurement import Measurement
 from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.matlab import load_mat
 from onmanifold.tensors import as_real
 
 SIZE = 256

@@ -15,7 +15,7 @@ from onmanifold.checks import check_count, check_number
 from onmanifold.errors import InputError
 from onmanifold.prior import ManifoldPrior, Point, pad_to
 from onmanifold.priors.scene.arrangement import Arrangement
-from onmanifold.priors.scene.placement import REACH, Placement
+from onmanifold.priors.scene.placement import REACH, Placement, Window
 
 MOST_CHARTS = 10_000
 Objects = list[tuple[int, Tensor]]
@@ -119,14 +119,26 @@ class SceneCharts(ManifoldPrior):
         masks = self.placement(outline, flat[:, :2], self.arrangement.size(flat[:, 2]))
         return masks.view(*blocks.shape[:-1], self.size, self.size)
 
-    def mask_columns(self, blocks: Tensor) -> Tensor:
-        """Masks of objects ``(N, 3 + d)`` and their derivatives, ``(N, 1 + 3 + d, size, size)``."""
+    def mask_columns(self, blocks: Tensor) -> tuple[Tensor, list[tuple[Window, Tensor]]]:
+        """Masks of objects ``(N, 3 + d)``, ``(N, size, size)``, and their derivatives.
+
+        These are 0 beyond windows: for each window of n objects ``(n, 3 + d, w, w)``.
+        """
         outline = self.outlines.columns_chart(blocks[:, 3:], 0).squeeze(2)
-        size = self.arrangement.size(blocks[:, 2])
-        placed = self.placement.with_derivatives(outline, blocks[:, :2], size)
-        scale = torch.ones_like(placed[:, :, :1, :1])
-        scale[:, 3, 0, 0] = self.arrangement.spread * size
-        return placed * scale
+        size, masks = self.arrangement.size(blocks[:, 2]), None
+        slopes = []
+        for window in self.placement.windows(blocks[:, :2], size):
+            own = window.members
+            placed = self.placement.with_derivatives(
+                outline[own], blocks[own, :2], size[own], window
+            )
+            placed[:, 3] *= self.arrangement.spread * size[own, None, None]
+            if masks is None:
+                masks = placed.new_zeros(len(blocks), self.size, self.size)
+            masks[(own[:, None, None], *window.where())] = placed[:, 0]
+            slopes.append((window, placed[:, 1:]))
+        assert masks is not None
+        return masks, slopes
 
     @torch.no_grad()
     def fit(self, region: np.ndarray) -> Tensor:

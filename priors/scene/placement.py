@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil
+
 import torch
 from torch import Tensor
 
 REACH = 2.5
 """Half-width of the square that an outline's image covers, in radii of a disk of the same area."""
+_WIDTHS = 16  # different widths of windows, at most
+
+
+@dataclass(frozen=True)
+class Window:
+    """Squares of pixels of one width, each around an object; outside of it its mask is 0.
+
+    Attributes:
+        members: which objects, ``(N,)``.
+        rows: the pixels' rows, ``(N, w)``.
+        columns: their columns, ``(N, w)``.
+    """
+
+    members: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def where(self) -> tuple[Tensor, Tensor]:
+        """The pixels of each square, as an index that broadcasts to ``(N, w, w)``."""
+        return self.rows[:, :, None], self.columns[:, None, :]
 
 
 class Placement:
@@ -35,27 +58,55 @@ class Placement:
         self.pixels = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size - 1
         self.filter = torch.linalg.inv(_basis(torch.arange(side, dtype=torch.float64), side))
 
-    def __call__(self, outline: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-        """Soft masks ``(N, size, size)``, exactly 0 beyond the outlines' images.
+    def windows(self, centre: Tensor, radius: Tensor) -> list[Window]:
+        """Where masks are not 0: windows of few different widths.
+
+        Args:
+            centre: x and y, ``(N, 2)``.
+            radius: of the disk of the same area, ``(N,)``.
+        """
+        step = max(self.size // _WIDTHS, 1)
+        wide = (radius.detach() * (REACH * self.size)).nan_to_num(nan=self.size) + 2
+        parts = (wide / step).ceil().clamp(1, ceil(self.size / step)).long()
+        found = []
+        for part in parts.unique().tolist():
+            members = (parts == part).nonzero().squeeze(1)
+            width = min(part * step, self.size)
+            x, y = (centre.detach()[members] * self.size / 2).nan_to_num().unbind(1)
+            first = torch.stack([self.size / 2 - y, self.size / 2 + x]) - width / 2
+            first = first.round().clamp(0, self.size - width).long()
+            rows, columns = first[:, :, None] + torch.arange(width, device=first.device)
+            found.append(Window(members, rows, columns))
+        return found
+
+    def __call__(
+        self, outline: Tensor, centre: Tensor, radius: Tensor, window: Window | None = None
+    ) -> Tensor:
+        """Soft masks ``(N, size, size)``, exactly 0 beyond the outlines' images; or in windows.
 
         Args:
             outline: tanh of the signed distance, ``(N, side, side)``, row 0 on top.
             centre: x and y, ``(N, 2)``.
             radius: of the disk of the same area, ``(N,)``.
+            window: around these N objects: then masks are ``(N, w, w)``.
         """
-        level = self._level(self._coefficients(outline + 1), *self._bases(centre, radius)) - 1
+        bases = (self._weights(t) for t in reversed(self._places(centre, radius, window)))
+        level = self._level(self._coefficients(outline + 1), *bases) - 1
         slope = self._slope(radius)
         return (torch.sigmoid(level * slope) - torch.sigmoid(-slope)) / torch.sigmoid(slope)
 
-    def with_derivatives(self, outline: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
+    def with_derivatives(
+        self, outline: Tensor, centre: Tensor, radius: Tensor, window: Window | None = None
+    ) -> Tensor:
         """Masks and their derivatives ``(N, 1 + 2 + 1 + d, size, size)``: by place, radius and code.
 
         Args:
             outline: the outline and its derivatives by d numbers, ``(N, 1 + d, side, side)``.
             centre: x and y, ``(N, 2)``.
             radius: of the disk of the same area, ``(N,)``.
+            window: around these N objects: then images are of ``w x w`` pixels.
         """
-        x, y = self._places(centre, radius)
+        x, y = self._places(centre, radius, window)
         rows, columns = self._weights(y), self._weights(x)
         per_radius = (
             self.side / (2 * REACH) / radius[:, None, None]
@@ -90,17 +141,13 @@ class Placement:
         level: Tensor = rows @ (coefficients @ columns.mT)
         return level
 
-    def _bases(self, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of the coefficients in rows and columns of pixels, ``(N, size, side)`` each."""
-        x, y = self._places(centre, radius)
-        return self._weights(y), self._weights(x)
-
-    def _places(self, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    def _places(
+        self, centre: Tensor, radius: Tensor, window: Window | None
+    ) -> tuple[Tensor, Tensor]:
         """The pixels' columns and rows as an outline sees them, in radii, ``(N, size)`` each."""
         pixels = self.pixels.to(centre)
-        return (pixels - centre[:, :1]) / radius[:, None], (pixels + centre[:, 1:]) / radius[
-            :, None
-        ]
+        x, y = (pixels, pixels) if window is None else (pixels[window.columns], pixels[window.rows])
+        return (x - centre[:, :1]) / radius[:, None], (y + centre[:, 1:]) / radius[:, None]
 
     def _weights(self, place: Tensor, slope: bool = False) -> Tensor:
         """Of the spline's coefficients at coordinates ``(N, P)`` in radii: ``(N, P, side)``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from onmanifold.prior import Point, pad_to
 from onmanifold.priors.scene.arrangement import Arrangement
 from onmanifold.priors.scene.layout import SceneCharts
 from onmanifold.priors.scene.moves import jumps
+from onmanifold.priors.scene.placement import Window
 from onmanifold.priors.scene.recognition import objects_in, regrouped, segment
 
 _REFINED = 8  # Gauss-Newton steps of the encoder
@@ -72,9 +72,8 @@ class Scene(SceneCharts):
         n = len(kinds)
         if n == 0:
             return z.new_zeros(len(z), 1, *self.x_shape)
-        blocks = z.unflatten(1, (n, self.block)).flatten(0, 1)
-        both = self.mask_columns(blocks).unflatten(0, (len(z), n))
-        absent, slopes = 1 - both[:, :, 0], both[:, :, 1:]
+        masks, slopes = self.mask_columns(z.unflatten(1, (n, self.block)).flatten(0, 1))
+        absent = 1 - masks.unflatten(0, (len(z), n))
         columns = z.new_zeros(len(z), 1 + n * self.block, *self.x_shape)
         values, by_block = columns[:, 0], columns[:, 1:].unflatten(1, (n, self.block))
         for kind in range(self.kinds):
@@ -83,10 +82,10 @@ class Scene(SceneCharts):
             later = [i for i in range(n) if kinds[i] > kind]
             hidden, free = absent[:, own].prod(1), absent[:, later].prod(1)
             values[:, kind] = (1 - hidden) * free
-            for i, others in _leave_one_out(absent, own):
-                by_block[:, i, :, kind] = slopes[:, i] * (others * free)[:, None]
-            for i, others in _leave_one_out(absent, later):
-                by_block[:, i, :, kind] = slopes[:, i] * (-others * (1 - hidden))[:, None]
+            effect = torch.zeros_like(absent)
+            effect[:, own] = _others(absent[:, own]) * free[:, None]
+            effect[:, later] = _others(absent[:, later]) * (hidden - 1)[:, None]
+            _add_windows(by_block[:, :, :, kind], slopes, effect)
         return columns
 
     @torch.no_grad()
@@ -178,7 +177,23 @@ class Scene(SceneCharts):
         return cls(inner, config["kinds"], config["size"], arrangement, config["edge"])
 
 
-def _leave_one_out(absent: Tensor, rows: list[int]) -> Iterator[tuple[int, Tensor]]:
-    """Each of the objects ``rows``, and where all others of them are absent, ``(B, size, size)``."""
-    for i in rows:
-        yield i, absent[:, [j for j in rows if j != i]].prod(1)
+def _others(absent: Tensor) -> Tensor:
+    """For each of n objects, where all others are absent: ``(B, n, size, size)`` to the same."""
+    ones = torch.ones_like(absent[:, :1])
+    before = torch.cat([ones, absent[:, :-1]], dim=1).cumprod(1)
+    after = torch.cat([ones, absent.flip(1)[:, :-1]], dim=1).cumprod(1).flip(1)
+    return before * after
+
+
+def _add_windows(columns: Tensor, slopes: list[tuple[Window, Tensor]], effect: Tensor) -> None:
+    """Derivatives of masks in windows, times their effect ``(B, n, S, S)``, into ``(B, n, d, S, S)``."""
+    n = effect.shape[1]
+    for window, own in slopes:
+        squares = zip(window.members.tolist(), window.rows, window.columns, own, strict=True)
+        for i, rows, across, slope in squares:
+            b, k = divmod(i, n)
+            place = (
+                slice(int(rows[0]), int(rows[-1]) + 1),
+                slice(int(across[0]), int(across[-1]) + 1),
+            )
+            columns[(b, k, slice(None), *place)] = slope * effect[(b, k, *place)]

@@ -113,3 +113,12 @@ def test_measured_tank(shared_data, tmp_path):
     first = next(line for line in printed.splitlines() if "objects" in line)
     assert first.startswith("1 resistive and 0 conductive objects")
     assert (tmp_path / "tank.png").stat().st_size > 5_000
+
+
+def test_measured_disk(shared_data, tmp_path):
+    folder = shared_data / "htc2022"
+    printed = run(
+        "htc_disk.py", folder / "solid_30.mat", folder / "td_30.mat", "d.png", cwd=tmp_path
+    )
+    assert printed.startswith("4 holes: ") and "consistent with the data: True" in printed
+    assert (tmp_path / "d.png").stat().st_size > 5_000

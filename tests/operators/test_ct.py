@@ -5,8 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.io import loadmat
-from skimage.io import imread
 from skimage.transform import radon
 
 from onmanifold import load_operator
@@ -81,33 +79,6 @@ def test_rays_along_the_grid_and_mass(angle, h, w, pixel):
     x = torch.rand(1, h, w, dtype=torch.float64)
     mass = float(operator.A(x).sum()) * spacing
     assert mass == pytest.approx(float(x.sum()) * pixel**2, rel=0.02)
-
-
-def test_measured_projections_of_a_disk_with_holes(shared_data):
-    """The fan beam is that of measured data: projections of the truth explain them."""
-    folder = shared_data / "htc2022"
-    record = loadmat(folder / "ta_60.mat", simplify_cells=True)["CtDataLimited"]
-    values, given = record["sinogram"], record["parameters"]
-    every = slice(None, None, 12)
-    beam = FanBeam(
-        given["angles"][every],
-        given["numDetectorsPost"],
-        given["pixelSizePost"],
-        source_origin=given["distanceSourceOrigin"],
-        source_detector=given["distanceSourceDetector"],
-    )
-    truth = torch.from_numpy(imread(folder / "ta_true.png").astype(bool).astype(np.float64))
-    length = (
-        Tomography(beam, truth.shape, given["effectivePixelSizePost"])
-        .A(truth[None])[0]
-        .numpy()
-        .ravel()
-    )
-    measured = values[every].ravel()
-    design = np.stack([length, -(length**2)], axis=1)  # attenuation and beam hardening
-    (mu, hardening), *_ = np.linalg.lstsq(design, measured)
-    assert 0.044 < mu < 0.047 and 1.8e-4 < hardening < 2.4e-4
-    assert np.sqrt(np.mean((design @ [mu, hardening] - measured) ** 2)) < 0.06
 
 
 def test_options():

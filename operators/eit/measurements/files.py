@@ -19,13 +19,13 @@ from onmanifold.operators.eit.measurements.matlab import (
     dense,
     leaves,
     listed,
-    load_mat,
     mat_protocol,
 )
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.measurements.tables import read_table, write_table
 from onmanifold.operators.eit.models.presets import NamedProtocol, convention, named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
+from onmanifold.operators.matlab import load_mat
 
 Array = NDArray[np.float64]
 _TEXT = (".csv", ".txt", ".tsv")

@@ -1,8 +1,7 @@
-"""Matlab files: reading them, and protocols as EIDORS and the Kuopio challenge write them."""
+"""Protocols in Matlab files, as EIDORS and the Kuopio challenge write them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -11,12 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 from scipy.sparse import issparse
 
 from onmanifold.errors import InputError
 from onmanifold.operators.eit.arguments import doubles
-from onmanifold.operators.eit.measurements.matlab73 import load_mat73
 from onmanifold.operators.eit.measurements.measurement import Measurement, named
 from onmanifold.operators.eit.models.protocol import Protocol
 
@@ -24,27 +21,6 @@ Array = NDArray[np.float64]
 _STRUCTURES = ("stimulation", "stim")
 _MATRICES = (("stim_pattern", "meas_pattern"), ("injections", "patterns"))
 _CHALLENGE = (("Injref", "Mpat", "Uelref"), ("Inj", "Mpat", "Uel"))
-
-
-def load_mat(path: str | Path) -> dict[str, Any]:
-    """The variables of a Matlab file, of version 7.3 too where h5py is installed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: it is of version 7.3, and h5py is missing.
-        ValueError: it is no Matlab file; it is named.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with warnings.catch_warnings():  # scipy's sparse matrices become arrays; both are read here
-            warnings.simplefilter("ignore", DeprecationWarning)
-            content: dict[str, Any] = loadmat(path)
-    except NotImplementedError:  # version 7.3
-        return load_mat73(path)
-    except Exception as error:  # whatever a damaged file makes of the parser
-        raise InputError(f"{path} is not a readable Matlab 5 file: {error}") from error
-    return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def mat_protocol(
