@@ -17,7 +17,7 @@ from onmanifold.priors.scene import Scene
 
 SHARE = 0.5  # of the largest density above which a pixel of the filtered back-projection is a hole
 FINE = 256  # pixels along each side of it
-VARIATION = 64.0  # weight of the total variation: the best of 21, 64, 190 on phantoms 1000 to 1007
+VARIATION = 64.0  # weight of the total variation; 21 and 190 were tried on phantoms 1000 to 1007
 
 
 class Found(NamedTuple):

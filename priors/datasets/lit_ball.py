@@ -29,12 +29,13 @@ HUES = slice(3, 5)
 class LitBall(GeodesicDataset):
     """Images of a ball that lies on a table; the manifold is a product of two circles and four intervals.
 
-    It is flat: hues are places on circles of length 2, and the other coordinates lengths, the radius 2.5 times
-    and the sun's angle half.
+    It is flat: hues are places on circles of length 2, and the other coordinates lengths, the radius 2.5
+    times and the sun's angle half.
 
-    The table is the plane ``z = 0``, the ball touches it. Sunlight is white; the table reflects it as Lambert's
-    law says, the ball a little softer, ``((1 + cos) / 2)^2`` instead of the cosine where that is positive. A pinhole camera sees both from above the front edge. Edges are shaded over a pixel, and that of the
-    shadow over a little more, so that images are smooth in all coordinates.
+    The table is the plane ``z = 0``, the ball touches it. Sunlight is white. The table reflects it as
+    Lambert's law says, the ball a little softer: ``((1 + cos) / 2)^2`` instead of the cosine where that is
+    positive. A pinhole camera sees both from above the front edge. Edges are shaded over a pixel, and that of
+    the shadow over a little more, so that images are smooth in all coordinates.
 
     Attributes:
         size: number of rows, and of columns.
@@ -62,8 +63,8 @@ class LitBall(GeodesicDataset):
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Examples:
         """Images ``(n, 3, size, size)`` in [0, 1]; coordinates ``(n, 6)``, uniform.
 
-        They are the ball's place x and y and radius as lengths, hues of ball and table in [0, 1], and the angle of
-        the sun to the left or right in radians.
+        They are the ball's place x and y and radius as lengths, hues of ball and table in [0, 1], and the
+        angle of the sun to the left or right in radians.
         """
         coordinates = self._uniform(n, as_generator(generator))
         return Examples(self.render(coordinates), coordinates)
