@@ -30,7 +30,7 @@ POINTS = ["ring", "sphere", "swiss-roll", "torus", "two-circles"]
 ATLASES = ["bar", *POINTS, "two-balls"]
 FLAT = ["rotating-object", "sundial", "torus-disk"]
 READ = ["fashion", "mnist"]  # of data in files
-NAMES = [*ATLASES, *FLAT, *READ, "outline"]
+NAMES = [*ATLASES, *FLAT, *READ, "lit-ball", "outline"]
 CHARTS = {"ring": 2, "sphere": 2, "swiss-roll": 4, "torus": 6, "two-circles": 4}
 ONE_CHART = Path(__file__).parents[2] / "benchmarks" / "one_chart"
 
@@ -39,7 +39,7 @@ def test_what_ships():
     assert set(NAMES) <= set(prior_names())
 
 
-LONG = ("fashion", "mnist", "rotating-object")  # two minutes each
+LONG = ("fashion", "lit-ball", "mnist", "rotating-object")  # minutes each
 
 
 @pytest.mark.parametrize(
