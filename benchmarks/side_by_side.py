@@ -24,7 +24,7 @@ import typer
 from onmanifold import Gaussian, InconsistentWarning, ManifoldPrior, load_dataset, simulate, solve
 from onmanifold.geometry import measure_decoder_error
 from onmanifold.operators import Mask
-from onmanifold.priors.datasets import Dataset, OwnExamples, draw_examples, stream
+from onmanifold.priors.datasets import Dataset, OwnExamples, draw_examples, part_of, stream
 from onmanifold.priors.training import train
 from onmanifold.priors.training.choice import planned, shortened
 from onmanifold.priors.training.evaluation import held_out_metrics
@@ -43,7 +43,11 @@ COLUMNS = {
 def learned(data: Dataset, name: str, method: str, steps: int, folder: Path) -> ManifoldPrior:
     """What a method learns; that of an atlas names its charts, as ``atlas-4``."""
     kind, _, charts = method.partition("-") if method.startswith("atlas") else (method, "", "")
-    x = draw_examples(data, "train", EXAMPLES, stream(0, "train"))
+    part = part_of(data, "train")
+    if hasattr(part, "x"):  # of which draws would repeat some
+        x = part.x[:EXAMPLES]
+    else:
+        x = draw_examples(data, "train", EXAMPLES, stream(0, "train"))
     few = OwnExamples.of(x, held_out=0.01, validation=0.01)
     recipe = planned(few, {"name": IN_MEMORY}, name=name, method=kind, dim=DIMS[name])
     schedule = shortened(recipe.schedule, steps)
