@@ -23,6 +23,7 @@ from onmanifold.priors.training.method import (
     Table,
     TrainingMethod,
     check_examples,
+    cosine_rate,
 )
 from onmanifold.priors.training.values import some_examples, with_values
 
@@ -35,11 +36,16 @@ class AutoencoderSchedule(Schedule):
         length: steps.
         examples: how many examples there are to learn from; of a finite set at most all.
         fitted: how many of them the latent density is fitted to, at most.
+        inverse: further steps in which the encoder alone learns to invert the decoder at samples of the
+            latent density, beside the examples; between their codes it would be less of an inverse.
     """
+
+    or_zero: ClassVar[tuple[str, ...]] = ("patience", "inverse")
 
     length: int = 5000
     examples: int = 10_000
     fitted: int = 10_000
+    inverse: int = 0
 
     @property
     def steps(self) -> int:
@@ -185,6 +191,28 @@ class AutoencoderTraining(TrainingMethod):
         self.model.eval()
         x = self.model.in_unit(self.examples[: self.schedule.fitted])
         self.model.fit_latents(x, self.seed)
+        if self.schedule.inverse:
+            self._learn_inverse()
+            self.model.fit_latents(x, self.seed)
+
+    def _learn_inverse(self) -> None:
+        """Both errors count as a share of what they are of, codes or images."""
+        encoder, decoder, schedule = self.model.encoder, self.model.decoder, self.schedule
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=schedule.learning_rate, fused=True)
+        for step in range(schedule.inverse):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * cosine_rate(step, schedule.inverse)
+            generator = stream(self.seed, "train", schedule.length + step)
+            rows = torch.randint(len(self.examples), (schedule.batch_size,), generator=generator)
+            x, z = self.examples[rows], self.model.density.sample(schedule.batch_size, generator)
+            with torch.no_grad():
+                drawn = decoder(z + self.model.centre)
+            off = (encoder(drawn) - self.model.centre - z).square().mean() / z.square().mean()
+            loss = off + self.error(x, decoder(encoder(x))) / x.square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), schedule.clip)
+            optimizer.step()
 
 
 def examples_of(data: Dataset, n: int, seed: int) -> Tensor:

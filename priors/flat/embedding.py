@@ -32,7 +32,7 @@ class FlatSchedule(AutoencoderSchedule):
         start: share of the encoder's steps in which it learns the codes of classical scaling.
     """
 
-    or_zero = ("start", "patience")
+    or_zero = ("start", "patience", "inverse")
 
     encoder: int = 2500
     start: float = 0.2

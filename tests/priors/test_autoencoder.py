@@ -41,6 +41,22 @@ def test_a_trained_autoencoder_has_the_properties(trained):
     assert 0 < trained.inverse_error < 0.5
 
 
+def test_an_encoder_may_learn_to_invert_the_decoder_between_the_examples(trained, tmp_path):
+    """Of the same decoder; examples are reconstructed about as well as before."""
+    better = train(
+        replace(TINY, schedule=TINY.schedule | {"inverse": 300}), tmp_path, progress=False
+    )
+    for mine, other in zip(better.decoder.parameters(), trained.decoder.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    assert better.inverse_error < 0.97 * trained.inverse_error
+    x, _ = load_dataset("swiss-roll").sample(500, 3)
+    off = [
+        float((p.decode_chart(p.encode_chart(x, 0), 0) - x).norm(dim=1).median())
+        for p in (better, trained)
+    ]
+    assert off[0] < 1.1 * off[1]
+
+
 def test_a_wrong_claim_about_the_inverse_is_found(trained):
     boastful = Autoencoder(trained.settings)
     boastful.load_state_dict(trained.state_dict())
