@@ -208,7 +208,7 @@ class AutoencoderTraining(TrainingMethod):
             with torch.no_grad():
                 drawn = decoder(z + self.model.centre)
             off = (encoder(drawn) - self.model.centre - z).square().mean() / z.square().mean()
-            loss = 4 * off + self.error(x, decoder(encoder(x))) / x.square().mean()
+            loss = off + self.error(x, decoder(encoder(x))) / x.square().mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), schedule.clip)
