@@ -17,7 +17,7 @@ from onmanifold.operators.eit import (
     Exponential,
     Measurement,
     Protocol,
-    approximation_error_fidelity,
+    approximation_error,
     calibrate,
     generate_mesh,
     one_step,
@@ -65,10 +65,8 @@ eit = EIT(
     reference=before,
 )
 difference = Measurement.from_values(protocol, after - before)
-fidelity = approximation_error_fidelity(
-    difference, torch.full_like(before, noise)
-)  # of linearity, too
-logarithm = one_step(eit, after[None], fidelity, inside=eit.inside, length=0.14).mean
+errors = approximation_error(difference, torch.full_like(before, noise))  # of linearity, too
+logarithm = one_step(eit, after[None], errors.fidelity(), inside=eit.inside, length=0.14).mean
 change = eit.cell_conductivity(logarithm)[0] - conductivity
 
 figure = Figure(figsize=(11, 4), layout="tight")

@@ -47,7 +47,7 @@ from onmanifold.operators.eit.geometry.curve import BoundaryCurve
 from onmanifold.operators.eit.geometry.cylinder import Cylinder
 from onmanifold.operators.eit.geometry.tank import Tank
 from onmanifold.operators.eit.linearization import EITLinearization
-from onmanifold.operators.eit.measurements.approximation_error import approximation_error_fidelity
+from onmanifold.operators.eit.measurements.approximation_error import approximation_error
 from onmanifold.operators.eit.measurements.files import (
     frames_of,
     read_frames,
@@ -112,7 +112,7 @@ __all__ = [
     "named_protocol",
     # measurements
     "Measurement",
-    "approximation_error_fidelity",
+    "approximation_error",
     "fit_noise",
     "frames_of",
     "noise_std",

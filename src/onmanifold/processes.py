@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -126,3 +126,20 @@ def _load(path: str) -> Any:
 def _work(work: Callable[..., Any], path: str, task: tuple[Any, ...]) -> Any:
     torch.set_num_threads(1)
     return work(_load(path), *task)
+
+
+def over_cases[C, T](work: Callable[[int, C], T], cases: Sequence[C], jobs: int) -> Iterator[T]:
+    """``work(number, case)`` of each case, in order; ``number`` of processes may share the work on it.
+
+    Where there are as many cases as processes, each process has cases of its own, and the number is 1.
+
+    Example:
+        >>> list(over_cases(pow, [3, 4], jobs=1))
+        [1, 1]
+    """
+    shared = len(cases) >= jobs
+    each = partial(work, 1 if shared else jobs)
+    if jobs == 1 or not shared:
+        yield from map(each, cases)
+        return
+    yield from executor(jobs).map(each, cases)

@@ -37,7 +37,7 @@ from onmanifold.operators.eit import (
     Protocol,
     Saturating,
     Tank,
-    approximation_error_fidelity,
+    approximation_error,
     assemble,
     flag_channels,
     polar_mesh,
@@ -148,7 +148,7 @@ def parts():
     yield from (BoundaryCurve(square, 4, 0.2, smooth=smooth) for smooth in (False, True))
     yield from (Affine(0.1, 2.0), Exponential(), Saturating(), Labels(free=("background",)))
     yield from (Inclusions(), *PROTOCOLS.values(), Gaussian(0.1))
-    yield approximation_error_fidelity(full, torch.full((8, 8), 0.1, dtype=torch.float64))
+    yield approximation_error(full, torch.full((8, 8), 0.1, dtype=torch.float64)).fidelity()
     yield flag_channels(full)
 
 

@@ -119,18 +119,6 @@ def approximation_error(
     )
 
 
-def approximation_error_fidelity(
-    difference: Measurement,
-    noise: Tensor,
-    share: float = 0.1,
-    rest: float = 0.02,
-    unreliable: Tensor | None = None,
-    shape: Sequence[int] = (-1,),
-) -> CorrelatedGaussian:
-    """The data term of errors of the expected size; arguments as for :func:`approximation_error`."""
-    return approximation_error(difference, noise, share, rest, unreliable, shape).fidelity()
-
-
 def _errors(
     protocol: Protocol,
     change: Tensor,

@@ -29,7 +29,7 @@ from onmanifold.errors import InputError
 from onmanifold.operators.ct import CalibratedScanner, UnreliableData, calibrate_disk, htc
 from onmanifold.plot.style import png
 from onmanifold.priors.scene import Scene
-from onmanifold.processes import executor
+from onmanifold.processes import over_cases
 from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder
 
@@ -101,12 +101,7 @@ def reconstruct_all(
     scanner: CalibratedScanner, cases: Sequence[Case], jobs: int, patience: int
 ) -> Iterator[Reconstruction]:
     """The holes in each disk, in order: several processes share the cases, or the work of each."""
-    shared = len(cases) >= jobs  # each process has a case of its own
-    work = partial(_reconstruct, scanner, patience, 1 if shared else jobs)
-    if jobs == 1 or not shared:
-        yield from map(work, cases)
-        return
-    yield from executor(jobs).map(work, cases)
+    return over_cases(partial(_reconstruct, scanner, patience), cases, jobs)
 
 
 def _reconstruct(

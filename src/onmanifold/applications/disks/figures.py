@@ -15,22 +15,15 @@ from onmanifold.operators.ct import htc
 Result = tuple[Case, Reconstruction]
 
 
-def figure_of(result: Result, note: str = "") -> Figure:
-    """Truth (where known), reconstruction, probabilities and uncertainty of one case.
-
-    Args:
-        result: a case and its reconstruction.
-        note: why the image as a whole is uncertain; inconsistent data are noted anyway.
-    """
+def figure_of(result: Result) -> Figure:
+    """Truth (where known), reconstruction, probabilities and uncertainty of one case."""
     case, found = result
     columns = 3 if case.truth is None else 5
     figure = Figure(figsize=(3 * columns, 3.4))
     draw(list(figure.subplots(1, columns)), result)
-    notes = [note] if note else []
     if not found.consistent:
-        notes.insert(0, f"no scene explains the data, p = {found.p_value:.2g}")
-    if notes:
-        figure.suptitle(f"uncertain: {'; '.join(notes)}", color="darkred", fontsize=9)
+        title = f"uncertain: no scene explains the data, p = {found.p_value:.2g}"
+        figure.suptitle(title, color="darkred", fontsize=9)
     figure.tight_layout()
     return figure
 

@@ -37,7 +37,7 @@ from onmanifold.operators.eit import (
 )
 from onmanifold.plot.style import png
 from onmanifold.priors.nuisance import MeasurementParameters
-from onmanifold.processes import executor
+from onmanifold.processes import over_cases
 from onmanifold.solution import InconsistentWarning
 from onmanifold.storage import check_folder, write_folder
 
@@ -133,12 +133,7 @@ def reconstruct_all(
     calibrated: CalibratedTank, checked: Sequence[Checked], jobs: int, patience: int
 ) -> Iterator[Reconstruction]:
     """The objects in each tank, in order: several processes share the cases, or the work of each."""
-    shared = len(checked) >= jobs  # each process has a case of its own
-    work = partial(_reconstruct, calibrated, patience, 1 if shared else jobs)
-    if jobs == 1 or not shared:
-        yield from map(work, checked)
-        return
-    yield from executor(jobs).map(work, checked)
+    return over_cases(partial(_reconstruct, calibrated, patience), checked, jobs)
 
 
 def _reconstruct(
