@@ -33,6 +33,11 @@ class Case(NamedTuple):
     objects: tuple[int, int]  # number of resistive and of conductive ones
     bad: tuple[int, ...]  # patterns of the bad electrode, from 0, which no reconstruction knows
 
+    @property
+    def number(self) -> int:
+        """That of the scene, or of the measured tank."""
+        return int(self.name.rpartition("-")[2])
+
     def at(self, level: int) -> "Case":
         """The case as the challenge cuts it at a level."""
         return self._replace(measurement=cut(self.measurement, level))

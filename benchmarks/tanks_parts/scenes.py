@@ -1,15 +1,23 @@
-"""Scenes: objects at places in a tank. Lengths are in radii of the tank, x to the right and y up."""
+"""Scenes: objects at places in a tank. Lengths are in radii of the tank, x to the right and y up.
 
+Scenes from number :data:`HARDER` on are harder: three to five objects, half of them far from round, in two of
+three scenes one close to the wall, in one of these where levels 4 to 7 have no electrodes.
+"""
+
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import bisect
 
-from onmanifold.operators.eit.ktc import CONDUCTIVE, RESISTIVE, SIZE
-from tanks_parts.shapes import FAMILIES, UNSEEN, Shape, Source, gap, inside, make_shape
+from onmanifold.operators.eit.ktc import CONDUCTIVE, RESISTIVE, SIZE, tank
+from tanks_parts.shapes import FAMILIES, FAR, UNSEEN, Shape, Source, gap, inside, make_shape
 
 KINDS = ("apart", "apart", "close")  # in a third of the scenes objects touch each other or the wall
+HARDER = 1000  # number of the first harder scene
+HARDER_KINDS = ("apart", "wall", "hidden")
+MISSING = 6  # electrodes that levels 4 to 7 lack, the first ones
 APART = 0.05  # smallest gap in the others
 FILM = 0.004  # water between objects that touch: half a millimetre, half a pixel
 REACH = (0.01, 0.02)  # gap to the wall of an object that nearly reaches it
@@ -40,7 +48,9 @@ class Scene(NamedTuple):
     """The objects in a tank."""
 
     number: int  # of the scene; its seed
-    kind: str  # "apart", "touching" or "wall"
+    kind: (
+        str  # "apart", "touching", "wall", or "hidden": at the wall where electrodes may be missing
+    )
     bodies: tuple[Body, ...]
 
     def labels(self) -> NDArray[np.uint8]:
@@ -62,25 +72,28 @@ class Scene(NamedTuple):
 def make_scene(number: int) -> Scene:
     """The scene of a number, the same each time."""
     source = np.random.default_rng([2026, number])
-    kind = KINDS[number % len(KINDS)]
-    count = 1 + number // len(KINDS) % 4
+    others = UNSEEN
+    if number >= HARDER:
+        kind, count, others = HARDER_KINDS[number % 3], 3 + number // 3 % 3, FAR
+    else:
+        kind, count = KINDS[number % len(KINDS)], 1 + number // len(KINDS) % 4
     if kind == "close":
         kind = "wall" if count == 1 or source.random() < 0.3 else "touching"
     while True:
-        bodies = _arranged(_bodies(count, source), kind, source)
+        bodies = _arranged(_bodies(count, others, source), kind, source)
         if bodies is not None:
             return Scene(number, kind, tuple(bodies))
 
 
-def _bodies(count: int, source: Source) -> list[Body]:
-    """Objects at the origin, half of them of unseen families, that leave room for each other."""
+def _bodies(count: int, others: Iterable[str], source: Source) -> list[Body]:
+    """Objects at the origin, half of them of other families, that leave room for each other."""
     while True:
         radii = np.exp(source.uniform(np.log(SMALLEST), np.log(LARGEST), count))
         if (radii**2).sum() < FULLEST:
             break
     bodies = []
     for radius in np.sort(radii)[::-1]:
-        family = str(source.choice(list(UNSEEN if source.random() < 0.5 else FAMILIES)))
+        family = str(source.choice(list(others if source.random() < 0.5 else FAMILIES)))
         shape = make_shape(family, source)
         kind = int(source.choice([RESISTIVE, CONDUCTIVE]))
         limits = (1e-3, 2e-2) if kind == RESISTIVE else (30.0, 300.0)
@@ -94,10 +107,10 @@ def _arranged(bodies: list[Body], kind: str, source: Source) -> list[Body] | Non
     """The objects at places that fit the kind of scene, or ``None`` where some find none."""
     placed: list[Body] = []
     for k, body in enumerate(bodies):
-        to_wall, to_first = k == 0 and kind == "wall", k == 1 and kind == "touching"
+        to_wall, to_first = k == 0 and kind in ("wall", "hidden"), k == 1 and kind == "touching"
         for _ in range(200):
             if to_wall:
-                moved = _to_wall(body, source)
+                moved = _to_wall(body, source, hidden=kind == "hidden")
             elif to_first:
                 moved = _to_contact(body, placed[0], source)
             else:
@@ -113,9 +126,10 @@ def _arranged(bodies: list[Body], kind: str, source: Source) -> list[Body] | Non
     return placed
 
 
-def _to_wall(body: Body, source: Source) -> Body:
+def _to_wall(body: Body, source: Source, hidden: bool) -> Body:
     """The object, pushed towards the wall until a small gap is left."""
-    way = np.exp(1j * source.uniform(0, 2 * np.pi))
+    missing = np.deg2rad(tank().angles[:MISSING])
+    way = np.exp(1j * (source.choice(missing) if hidden else source.uniform(0, 2 * np.pi)))
     wanted = 1 - source.uniform(*REACH)
     return body.moved(bisect(lambda t: body.moved(t * way).reach - wanted, 0.0, 1.5) * way)
 

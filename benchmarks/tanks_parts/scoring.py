@@ -60,7 +60,7 @@ def run(
 def reconstruct(method: str, data_term: str, level: int, name: str, case: Case) -> list[Score]:
     """The scores of a method and its variants; a case is known by its name."""
     began, measurement = time.perf_counter(), case.at(level).measurement
-    tank = _calibrated(case.reference)
+    tank = calibrated(case.reference)
     results = METHODS[method](tank, measurement, DATA_TERMS[data_term](tank, measurement))
     seconds = time.perf_counter() - began
     return [
@@ -70,7 +70,8 @@ def reconstruct(method: str, data_term: str, level: int, name: str, case: Case) 
 
 
 @lru_cache(maxsize=1)  # for the levels of a tank, whose reference is one object
-def _calibrated(reference: Measurement) -> CalibratedTank:
+def calibrated(reference: Measurement) -> CalibratedTank:
+    """The challenge's tank, calibrated by a reference."""
     return calibrate_tank(ktc.tank(), reference)
 
 

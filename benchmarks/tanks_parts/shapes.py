@@ -21,6 +21,7 @@ Shape = tuple[Ring, ...]
 Source = np.random.Generator
 
 ROUND = 96  # corners of a circle
+ROUNDING = 1e-20  # of corners on one line
 LETTERS = "AEFHKMRSVXYZ"
 
 
@@ -142,6 +143,49 @@ def letter(source: Source) -> Shape:
     return tuple(sorted(rings, key=lambda ring: -abs(_area(ring))))
 
 
+# Far from round -----------------------------------------------------------------------------------
+
+
+def elongated(source: Source) -> Ring:
+    """An ellipse or a bar, three to six times as long as wide."""
+    wide = 1 / source.uniform(3.0, 6.0)
+    if source.random() < 0.5:
+        circle = _arc(0.0, 2 * np.pi)[:-1]
+        return circle.real + 1j * wide * circle.imag
+    return np.array([1, -1, -1, 1]) + 1j * wide * np.array([1, 1, -1, -1])
+
+
+def pointed(source: Source) -> Ring:
+    """A kite, or a star of three or four rays: points of 15 to 40 degrees."""
+    rays = source.integers(2, 5)
+    inner = source.uniform(0.22, 0.32)
+    return np.tile([1.0, inner], rays) * np.exp(1j * np.arange(2 * rays) * np.pi / rays)
+
+
+def with_appendages(source: Source) -> Ring:
+    """A disk with one to three thin rods."""
+    rods, half = source.integers(1, 4), source.uniform(0.13, 0.2)
+    turn, length = np.arcsin(half), source.uniform(1.9, 2.4)
+    angles = 2 * np.pi * (np.arange(rods) + source.uniform(-0.15, 0.15, rods)) / rods
+    parts = []
+    for angle, following in zip(angles, [*angles[1:], angles[0] + 2 * np.pi], strict=True):
+        parts.append(np.exp(1j * angle) * np.array([length - 1j * half, length + 1j * half]))
+        parts.append(_arc(angle + turn, following - turn))
+    return np.concatenate(parts)
+
+
+def notched(source: Source) -> Ring:
+    """A disk with one or two deep notches."""
+    notches, half = source.integers(1, 3), source.uniform(0.13, 0.22)
+    turn, bottom = np.arcsin(half), source.uniform(-0.3, 0.1) if notches == 1 else 0.25
+    parts = []
+    for k in range(notches):
+        angle = 2 * np.pi * k / notches
+        parts.append(np.exp(1j * angle) * np.array([bottom - 1j * half, bottom + 1j * half]))
+        parts.append(_arc(angle + turn, angle + 2 * np.pi / notches - turn))
+    return np.concatenate(parts)
+
+
 Family = Callable[[Source], Ring | Shape]
 FAMILIES: dict[str, Family] = {
     f.__name__.replace("_", " "): f for f in (disk, half_disk, rectangle, triangle, cross)
@@ -151,10 +195,14 @@ UNSEEN: dict[str, Family] = {
     for f in (star, heart, keyhole, s_shape, z_shape, crescent, gear, arrow, hand_drawn, letter)
 }
 
+FAR: dict[str, Family] = {
+    f.__name__.replace("_", " "): f for f in (elongated, pointed, with_appendages, notched)
+}
+
 
 def make_shape(family: str, source: Source) -> Shape:
     """A shape of a family, of the unit disk's area, centred, turned and mirrored at random."""
-    made = (FAMILIES | UNSEEN)[family](source)
+    made = (FAMILIES | UNSEEN | FAR)[family](source)
     rings = made if isinstance(made, tuple) else (made,)
     signed = [(1 if k == 0 else -1) * abs(_area(ring)) for k, ring in enumerate(rings)]
     centres = (a * _centroid(ring) for a, ring in zip(signed, rings, strict=True))
@@ -194,8 +242,8 @@ def simple(outline: Ring) -> bool:
     """Whether no two edges of a closed polygon cross; common corners do not count."""
     a, b = outline[:, None], _following(outline)[:, None]
     c, d = a.T, b.T
-    one = _cross(b - a, c - a) * _cross(b - a, d - a) < 0
-    return not bool((one & (_cross(d - c, a - c) * _cross(d - c, b - c) < 0)).any())
+    one = _cross(b - a, c - a) * _cross(b - a, d - a) < -ROUNDING
+    return not bool((one & (_cross(d - c, a - c) * _cross(d - c, b - c) < -ROUNDING)).any())
 
 
 def _cross(a: Ring, b: Ring) -> NDArray[np.float64]:

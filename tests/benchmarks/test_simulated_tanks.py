@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from onmanifold.applications.tanks import tank_prior
 from onmanifold.operators.eit import (
     EIT,
     CalibratedTank,
@@ -18,9 +19,10 @@ from onmanifold.operators.eit import (
     ktc,
     load_discretization,
 )
-from tanks_parts import cases, scenes, scoring, simulation
+from onmanifold.priors.scene import scene_of
+from tanks_parts import cases, regret, scenes, scoring, simulation
 from tanks_parts.methods import Found, independent, linear
-from tanks_parts.shapes import FAMILIES, UNSEEN, gap, inside, make_shape, simple, spaced
+from tanks_parts.shapes import FAMILIES, FAR, UNSEEN, gap, inside, make_shape, simple, spaced
 
 NUMBERS = range(24)  # each number of objects with each kind of scene, twice
 
@@ -33,7 +35,7 @@ def made():
 # Shapes -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *UNSEEN])
+@pytest.mark.parametrize("family", [*FAMILIES, *UNSEEN, *FAR])
 def test_shapes_are_simple_of_the_disks_area_and_centred(family):
     where = np.random.default_rng(0).uniform(-3, 3, (20_000, 2)) @ [1, 1j]
     for seed in range(5):
@@ -80,6 +82,41 @@ def test_a_third_of_the_scenes_is_close():
 def test_half_of_the_objects_are_of_unseen_families():
     families = [body.family for scene in made() for body in scene.bodies]
     assert 0.35 < np.mean([family in UNSEEN for family in families]) < 0.65
+
+
+def test_harder_scenes():
+    harder = [scenes.make_scene(scenes.HARDER + k) for k in range(18)]
+    bodies = [body for scene in harder for body in scene.bodies]
+    assert {len(scene.bodies) for scene in harder} == {3, 4, 5}
+    assert 0.3 < np.mean([body.family in FAR for body in bodies]) < 0.7
+    missing = np.exp(1j * np.deg2rad(ktc.tank().angles[: scenes.MISSING]))
+    for scene in harder:
+        first = scene.bodies[0].rings[0]
+        assert (np.abs(first).max() > 1 - scenes.APART * 0.99) == (scene.kind != "apart")
+        if scene.kind == "hidden":
+            alone = scene._replace(bodies=scene.bodies[:1]).labels() > 0
+            rows, columns = alone.nonzero()
+            middle = columns.mean() - 127.5 + 1j * (127.5 - rows.mean())
+            assert np.abs(middle / abs(middle) - missing).min() < 0.05
+
+
+def test_the_true_scene_has_every_object_where_it_is():
+    scene = scenes.make_scene(scenes.HARDER)
+    case = case_of(scene, None, None)._replace(name=f"scene-{scene.number}")
+    prior = tank_prior()
+    point = regret.true_scene(case, prior)
+    assert scene_of(prior).counts[int(point.chart)] == scene.counts
+    x = prior.decode(point)[0, :2]
+    truth = ktc.image(scene.labels(), 256)[0]
+    for mask, sign in zip(x, (-1, 1), strict=True):
+        fine = torch.nn.functional.interpolate(mask[None, None], (256, 256), mode="bilinear")[0, 0]
+        there, found = truth == sign, fine > 0.5
+        assert (there & found).sum() > 0.75 * (there | found).sum()
+
+
+def test_what_a_search_lost():
+    assert regret.Regret("", 1, False, -3.0, -1.0, (True, True), 0).lost == 2.0
+    assert regret.Regret("", 1, False, -1.0, -3.0, (True, True), 0).lost == 0.0
 
 
 def test_scenes_and_tanks_come_again():
@@ -222,7 +259,7 @@ def test_a_run_is_taken_up_where_it_ended(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(scoring.METHODS, "water", water)
     monkeypatch.setitem(scoring.DATA_TERMS, "none", lambda tank, measurement: None)
-    monkeypatch.setattr(scoring, "_calibrated", lambda reference: None)
+    monkeypatch.setattr(scoring, "calibrated", lambda reference: None)
     options = (["water"], "none", [case_of(made()[0])])
     for levels, sizes in (([1, 7], [2356, 513]), ([1, 4, 7], [1200]), ([1, 4, 7], [])):
         asked.clear()
