@@ -21,7 +21,15 @@ from typing import Annotated
 import torch
 import typer
 
-from onmanifold import Gaussian, InconsistentWarning, ManifoldPrior, load_dataset, simulate, solve
+from onmanifold import (
+    Gaussian,
+    InconsistentWarning,
+    InputError,
+    ManifoldPrior,
+    load_dataset,
+    simulate,
+    solve,
+)
 from onmanifold.geometry import measure_decoder_error
 from onmanifold.operators import Mask
 from onmanifold.priors.datasets import Dataset, OwnExamples, draw_examples, part_of, stream
@@ -77,8 +85,12 @@ def rows(name: str, methods: list[str], steps: int) -> Iterator[tuple[str | floa
     data = load_dataset(name)
     for method in methods:
         began = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            prior = learned(data, name, method, steps, Path(folder))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                prior = learned(data, name, method, steps, Path(folder))
+        except InputError as error:
+            print(f"{method}: {error}")
+            continue
         minutes = (time.process_time() - began) / 60
         watched = draw_examples(data, "validation", MEASURED, stream(0, "validation"))
         prior.decoder_error = measure_decoder_error(prior, watched)

@@ -167,19 +167,30 @@ def network_pair(
 ) -> tuple[nn.Module, nn.Module]:
     """A decoder network ``R^d -> x_shape`` and an encoder network back, of the named kind.
 
+    Args:
+        kind: of both.
+        dim: length d of a code.
+        x_shape: shape of the unknown.
+        options: arguments of the networks. ``"encoder"`` holds those that differ for the encoder: a
+            descent decodes with derivatives at each step, but encodes seldom, so that the decoder should
+            be the smaller one.
+
     Raises:
         ValueError: an unknown kind; known are ``"dense"`` (for vectors and small images, see
             :func:`mlp`) and ``"conv"`` (for images, see :class:`Grids`).
     """
+    differing = options.get("encoder", {})
+    options = {name: value for name, value in options.items() if name != "encoder"}
+    encoding = options | differing
     if kind == "dense":
         size = prod(x_shape)
-        decoder, encoder = mlp(dim, outputs=size, **options), mlp(size, outputs=dim, **options)
+        decoder, encoder = mlp(dim, outputs=size, **options), mlp(size, outputs=dim, **encoding)
         if len(x_shape) == 1:
             return decoder, encoder
         return decoder.append(nn.Unflatten(1, x_shape)), encoder.insert(0, nn.Flatten())
     if kind == "conv":
-        grids = Grids(dim, x_shape, **options)
-        return ConvDecoder(grids), ConvEncoder(grids)
+        grids, encoder_grids = (Grids(dim, x_shape, **each) for each in (options, encoding))
+        return ConvDecoder(grids), ConvEncoder(encoder_grids)
     raise InputError(f"unknown network {kind!r}; known: conv, dense")
 
 

@@ -13,6 +13,7 @@ from onmanifold.prior import Point
 from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig, GaussianMixture
 from onmanifold.priors.autoencoder.loss import examples_of
 from onmanifold.priors.datasets import Sphere, stream
+from onmanifold.priors.networks import network_pair
 from onmanifold.priors.training.choice import planned
 from onmanifold.priors.training.evaluation import card
 from onmanifold.priors.training.recipe import Recipe, method_names
@@ -73,6 +74,28 @@ def test_an_autoencoder_is_stored_with_its_card(trained, tmp_path):
     again = load_prior(tmp_path / "prior")
     point = again.sample(20, 0)
     torch.testing.assert_close(again.decode(point), trained.decode(point))
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "encoder"),
+    [
+        ("dense", {"hidden": 8}, {"hidden": 40}),
+        ("conv", {"channels": [4], "patch": 4, "hidden": 8}, {"channels": [12], "blocks": 2}),
+    ],
+)
+def test_an_encoder_may_be_larger_than_the_decoder(network, options, encoder):
+    decoders, encoders = zip(
+        *(
+            network_pair(network, 3, (1, 12, 12), each)
+            for each in (options, options | {"encoder": encoder})
+        ),
+        strict=True,
+    )
+    sizes = [
+        [sum(p.numel() for p in net.parameters()) for net in nets] for nets in (decoders, encoders)
+    ]
+    assert sizes[0][0] == sizes[0][1] and 2 * sizes[1][0] < sizes[1][1]
+    assert encoders[1](decoders[1](torch.zeros(2, 3))).shape == (2, 3)
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
