@@ -31,6 +31,7 @@ from onmanifold.operators.eit.mesh.generate import generate_mesh
 from onmanifold.operators.eit.mesh.mesh import Mesh
 from onmanifold.operators.eit.mesh.polar import polar_mesh
 from onmanifold.operators.eit.models.continuum import Continuum
+from onmanifold.operators.eit.models.presets import KNOWN, Convention, convention
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.operator import EIT
 
@@ -53,6 +54,7 @@ _PROTOCOLS: Makers = {
     "trigonometric": Protocol.trigonometric,
     "walsh": Continuum.walsh,
 }
+_SKIP = re.compile(r"skip-(\d+)")
 _MESHERS: Makers = {"gmsh": generate_mesh, "polar": polar_mesh}
 
 
@@ -80,8 +82,10 @@ def from_options(
             ``"shape"``: ``"curve"`` or ``"cylinder"``. ``"mesh"`` for what the mesh file holds.
         protocol: ``"adjacent"``, ``"opposite"``, ``"skip-K"`` with a number K, ``"trigonometric"``,
             ``"ktc"`` or ``"walsh"`` (continuum model), a mapping with such a name under
-            ``"protocol"`` and its arguments beside it, or a measurement file that has one; by default that
-            of the reference file, else the challenge's for its tank and adjacent for any other.
+            ``"protocol"`` and its arguments beside it, a name that users of pyEIT and EIDORS know
+            (:func:`~onmanifold.operators.eit.models.presets.convention`; it also places the electrodes of the
+            tank ``"unit"``), or a measurement file that has one; by default that of the reference file, else
+            the challenge's for its tank and adjacent for any other.
         drop_driven: leave out voltages at electrodes that carry the injection's current.
         conductivity: ``"affine"``, ``"exponential"``, ``"saturating"`` or ``"labels"``, or a mapping with
             that under ``"map"`` and the map's own arguments beside it.
@@ -108,14 +112,22 @@ def from_options(
         (32, 32)
         >>> from_options(protocol="skip-4", drop_driven=True, mesh="coarse").y_shape
         (896,)
+        >>> from_options(protocol="pyeit16", drop_driven=True, mesh="polar").y_shape
+        (208,)
     """
     check_flag(drop_driven, "drop_driven")
+    preset = _preset(protocol)
+    if preset is not None and tank == "unit":
+        tank = _usual_tank(preset)
     body, grid = _body_and_mesh(tank, mesh)
     if contact_impedance is not None:
         body = replace(body, contact_impedance=contact_impedance)
     if protocol is None and not isinstance(reference, str | Path):
         protocol = "ktc" if tank == "ktc" else "adjacent"
-    plan = None if protocol is None else _protocol(protocol, body.electrodes, drop_driven)
+    if preset is not None:
+        plan: Protocol | Continuum | None = _preset_protocol(preset, body, drop_driven)
+    else:
+        plan = None if protocol is None else _protocol(protocol, body.electrodes, drop_driven)
     measured: Any = reference
     if isinstance(reference, str | Path):
         plan, measured = _from_file(reference, plan, drop_driven)
@@ -172,6 +184,43 @@ def _mesh(mesh: Choice | None, body: Any) -> MeshLike:
     raise InputError(f"unknown mesh {mesh!r}; known: {known}, or a .msh, .xdmf or .npz file")
 
 
+def _preset(protocol: Choice | None) -> Convention | None:
+    """What a name of pyEIT or EIDORS means, or one with a number of electrodes; none of those known here."""
+    if not isinstance(protocol, str) or protocol in _PROTOCOLS or _SKIP.fullmatch(protocol):
+        return None
+    if Path(protocol).suffix.lower() in ENDINGS:
+        return None
+    try:
+        return convention(protocol)
+    except InputError:
+        raise InputError(
+            f"unknown protocol {protocol!r}; known: {', '.join(_PROTOCOLS)}, skip-K, and names such as "
+            f"{KNOWN}"
+        ) from None
+
+
+def _usual_tank(preset: Convention) -> Mapping[str, Any]:
+    """The unit disk with the electrodes where the models of a preset have them."""
+    count = preset.electrodes or Tank().electrodes
+    place = {"first_angle": preset.first_angle, "clockwise": preset.clockwise}
+    return {"electrodes": count, "width": 180 / count, **place}
+
+
+def _preset_protocol(preset: Convention, body: Any, drop_driven: bool) -> Protocol:
+    name = preset.name.replace("#", str(preset.electrodes or ""))
+    if preset.rotated:
+        raise InputError(
+            f"protocol {name!r} has another order of voltages in each injection, which no operator has: "
+            "name it without '-rotated', and let read_measurement(..., protocol=...) put files in order"
+        )
+    if preset.electrodes not in (None, body.electrodes):
+        raise InputError(
+            f"protocol {name!r} is of {preset.electrodes} electrodes, and the tank has {body.electrodes}"
+        )
+    driven = not drop_driven if preset.driven is None else preset.driven and not drop_driven
+    return preset.made(body.electrodes, driven).protocol
+
+
 def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | Continuum:
     found: Protocol | Continuum
     if not isinstance(given, str | Mapping):
@@ -179,7 +228,7 @@ def _protocol(given: Choice, electrodes: int, drop_driven: bool) -> Protocol | C
     if isinstance(given, str) and Path(given).suffix.lower() in ENDINGS:
         found = read_measurement(given).protocol
     else:
-        if isinstance(given, str) and (skip := re.fullmatch(r"skip-(\d+)", given)):
+        if isinstance(given, str) and (skip := _SKIP.fullmatch(given)):
             given = {"protocol": "skip", "skip": int(skip[1])}
         name = given if isinstance(given, str) else given.get("protocol")
         count = () if name in ("ktc", "walsh") else (electrodes,)

@@ -11,6 +11,7 @@ from onmanifold.operators.eit.conductivity import Labels
 from onmanifold.operators.eit.fem.discretization import load_discretization
 from onmanifold.operators.eit.measurements.files import save_measurement
 from onmanifold.operators.eit.measurements.measurement import Measurement
+from onmanifold.operators.eit.models.presets import named_protocol
 from onmanifold.operators.eit.models.protocol import Protocol
 from onmanifold.operators.eit.options import from_options
 
@@ -106,9 +107,33 @@ def test_meshes_made_of_the_tank(compiler):
     assert curve.x_shape == (1, 64, 64) and curve.y_shape == (8, 8)
 
 
+def test_names_of_pyeit_and_eidors_place_the_electrodes_too(compiler):
+    operators = [
+        from_options((1, 8, 8), protocol=name, drop_driven=True, mesh="polar")
+        for name in ("pyeit16", "eidors16", "adjacent16")
+    ]
+    for name, operator in zip(("pyeit16", "eidors16", "adjacent16"), operators, strict=True):
+        meant = named_protocol(name, (208,))
+        body = operator.tank
+        assert (body.electrodes, body.first_angle) == (16, meant.first_angle)
+        assert body.clockwise == meant.clockwise and operator.y_shape == (208,)
+        assert np.array_equal(operator.protocol.injections, meant.protocol.injections)
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., :3, 2] = 1.0
+    voltages = [operator.A(x) for operator in operators]
+    assert not torch.allclose(voltages[0], voltages[1], rtol=1e-2)
+    # a tank that is described stays as it is
+    own = from_options(
+        (1, 8, 8), tank={"electrodes": 16, "width": 10}, protocol="pyeit", mesh="polar"
+    )
+    assert own.tank.first_angle == 0 and own.y_shape == (16, 16)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"protocol": "pyeit16", "tank": "ktc"}, ValueError, "of 16 electrodes, .* tank has 32"),
+        ({"protocol": "pyeit-rotated"}, ValueError, "'pyeit-rotated' has another order"),
         (
             {"tank": {"shape": "ball"}},
             ValueError,

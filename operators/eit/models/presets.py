@@ -96,9 +96,10 @@ class Convention:
                 if (whole := _holds(tuple(shape), injections, voltages)) is not None:
                     fits[whole].append((count, driven))
         # a matrix of the right shape is one measurement, not rows of a smaller protocol
-        return [self._made(*variant) for variant in fits[True] or fits[False]]
+        return [self.made(*variant) for variant in fits[True] or fits[False]]
 
-    def _made(self, electrodes: int, driven: bool) -> NamedProtocol:
+    def made(self, electrodes: int, driven: bool) -> NamedProtocol:
+        """The protocol of so many electrodes, with or without voltages at driven ones."""
         count = electrode_count(electrodes, "electrodes")
         source, sink = self._pair(self.drive, count)
         plus, minus = self._pair(self.measure, count)
