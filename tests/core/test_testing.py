@@ -59,6 +59,7 @@ def test_good_operators_pass():
         report = check_operator(operator)
         assert not report.failed
         assert "dot test" in str(report)
+        assert repr(report).endswith("checks hold (print it to see them)")
 
 
 def test_points_of_the_user_and_float32():
@@ -218,6 +219,8 @@ def test_derivative_wrong_by_two_has_slope_one():
     with pytest.raises(CheckFailed) as caught:
         check_operator(HalfDerivative())
     (check,) = [f for f in caught.value.report.failed if "Taylor" in f.name]
+    head, *lines = repr(caught.value.report).splitlines()
+    assert "checks fail" in head and str(check) in [line.strip() for line in lines]
     assert check.value == pytest.approx(1, abs=0.05)
 
 

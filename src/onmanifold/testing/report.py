@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from onmanifold.printing import MOST
 from onmanifold.prior import ManifoldPrior
 
 SLOPE = 1.8  # what counts as a slope of 2
@@ -44,7 +45,7 @@ class Check:
         return f"{mark}  {self.name:<52} {self.value:9.2e}  {side} {self.bound:.2g}"
 
 
-@dataclass
+@dataclass(repr=False)
 class CheckReport:
     """The results of all checks of one plugin, in the order in which they were measured.
 
@@ -68,6 +69,13 @@ class CheckReport:
 
     def __str__(self) -> str:
         return "\n".join([self.subject, *(f"  {check}" for check in self.checks)])
+
+    def __repr__(self) -> str:
+        failed, many = self.failed, len(self.checks)
+        if not failed:
+            return f"{self.subject}: all {many} checks hold (print it to see them)"
+        lines = [f"{self.subject}: {len(failed)} of {many} checks fail", *map(str, failed[:MOST])]
+        return "\n  ".join(lines)
 
     def at_most(self, name: str, error: float, bound: float) -> None:
         self.checks.append(Check(name, error, bound))
