@@ -3,7 +3,8 @@
 Run ``python benchmarks/ct.py [scene] [binary] [tv] [fbp]``: Matthews correlation, numbers of holes, seconds,
 and how often pixels are material by the probability that they were given. Phantoms from 1000 on are those
 that numbers were chosen on; the ones below are for evaluation. ``--real`` takes the measured disks in
-$ONMANIFOLD_DATA instead.
+$ONMANIFOLD_DATA instead. Results are kept as they are made (in runs/ct): a run that was interrupted goes on
+where it stopped. Delete that folder where the package has changed.
 """
 
 import os
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one process a cor
 
 import numpy as np
 import typer
+from joblib import Memory
 from numpy.typing import NDArray
 
 from ct_parts.methods import METHODS
@@ -29,6 +31,7 @@ from shared.tables import Table
 MethodName = one_of(METHODS)
 SCENE = MethodName("scene")
 REAL = ("ta_30", "td_30", "ta_60")
+RESULTS = Path(__file__).resolve().parents[1] / "runs" / "ct"
 EDGES = np.linspace(0, 1, 11)  # of the bins of probabilities
 
 
@@ -74,24 +77,25 @@ def measured(name: str) -> Case:
     return Case(name, float(name[3:]), scanner, htc.read(folder / f"{name}.mat"), truth, holes)
 
 
-def run(methods: list[str], task: tuple[str, float]) -> list[Score]:
-    """All methods on one case."""
-    name, arc = task
+def run(folder: Path, methods: list[str], task: tuple[str, float]) -> list[Score]:
+    """All methods on one case; those that the folder lacks."""
+    cached = Memory(folder, verbose=0).cache(reconstruct)
+    return [cached(method, *task) for method in methods]
+
+
+def reconstruct(method: str, name: str, arc: float) -> Score:
+    """A method on a case."""
     case = measured(name) if name in REAL else simulated(int(name), arc)
-    found = []
-    for method in methods:
-        began = time.perf_counter()
-        one = METHODS[method](case.scanner, case.data)
-        seconds = time.perf_counter() - began
-        bins = np.zeros((2, 10))
-        if one.probabilities is not None:
-            place = np.digitize(one.probabilities.ravel(), EDGES[1:-1])
-            truth = case.truth.ravel().astype(float)
-            bins = np.stack([np.bincount(place, w, minlength=10) for w in (None, truth)])
-        score = htc.score(one.material, case.truth)
-        counted = one.holes == case.holes
-        found.append(Score(method, name, case.arc, score, counted, one.consistent, seconds, bins))
-    return found
+    began = time.perf_counter()
+    found = METHODS[method](case.scanner, case.data)
+    seconds = time.perf_counter() - began
+    bins = np.zeros((2, 10))
+    if found.probabilities is not None:
+        place = np.digitize(found.probabilities.ravel(), EDGES[1:-1])
+        truth = case.truth.ravel().astype(float)
+        bins = np.stack([np.bincount(place, w, minlength=10) for w in (None, truth)])
+    score, counted = htc.score(found.material, case.truth), found.holes == case.holes
+    return Score(method, name, case.arc, score, counted, found.consistent, seconds, bins)
 
 
 def summary(scores: list[Score]) -> None:
@@ -122,12 +126,14 @@ def main(
     first: int = 0,
     arcs: Annotated[list[float], typer.Option()] = (30.0, 50.0, 90.0),
     real: bool = False,
+    folder: Path = RESULTS,
     jobs: int = 1,
 ) -> None:
     """Reconstruct so many phantoms from number ``first`` on, or the measured disks, and print."""
     numbers = range(first, first + phantoms)
     tasks = [(name, 0.0) for name in REAL] if real else [(str(n), a) for a in arcs for n in numbers]
-    results = in_jobs(partial(run, [str(m.value) for m in methods]), tasks, jobs, "disks")
+    names = [str(method.value) for method in methods]
+    results = in_jobs(partial(run, folder, names), tasks, jobs, "disks")
     scores = [score for some in results for score in some]
     each = Table({"method": "<8", "disk": "<6", "arc": "4.0f", "score": "6.4f", "s": "6.1f"})
     for s in scores:
