@@ -15,7 +15,7 @@ from onmanifold.checks import check_count
 from onmanifold.entry_points import METHODS, load
 from onmanifold.errors import InputError
 from onmanifold.priors.datasets import Dataset, draw_examples, stream
-from onmanifold.priors.networks import mlp
+from onmanifold.priors.networks import default_network, mlp
 from onmanifold.priors.training.method import check_examples, cosine_rate
 from onmanifold.priors.training.processes import default_device
 from onmanifold.priors.training.recipe import Recipe, method_names
@@ -24,6 +24,7 @@ from onmanifold.priors.training.values import some_examples, with_values
 DIMS = (1, 2, 4, 8, 16, 32, 64)  # that are tried
 SHARE, LEAST = 0.05, 0.01  # by which an error has to fall: of itself, and of the spread
 POINTS = 50  # entries from which on an example is no longer a point
+MANY = 3000  # images from which on the plain autoencoder has the lower error
 SIDE = 32  # pixels of the images that short trainings see
 STEPS, BATCH, RATE, HIDDEN = 600, 64, 2e-3, 256  # of a short training
 CHECKED = 400  # examples that it is judged by
@@ -33,10 +34,13 @@ EXAMPLES = 5000  # that it learns from
 def chosen_method(x: Tensor) -> str:
     """The method for examples ``(n, *x_shape)``, by the rule that docs/priors.md states.
 
-    Points of a few coordinates: an atlas, which has several charts and an exact inverse. Images, fields and
-    curves: ``nrae-l``.
+    Points of a few coordinates: an atlas, which has several charts and an exact inverse. Images of which there
+    are many: ``ae``. Few images, fields and curves: ``nrae-l``, which smooths between examples.
     """
-    return "atlas" if x[0].numel() < POINTS else "nrae-l"
+    if x[0].numel() < POINTS:
+        return "atlas"
+    many = len(x) >= MANY and default_network(tuple(x.shape[1:]))["network"] == "conv"
+    return "ae" if many else "nrae-l"
 
 
 def error_by_dimension(x: Tensor, check: Tensor, seed: int = 0) -> dict[int, float]:

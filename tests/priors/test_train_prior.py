@@ -272,10 +272,17 @@ def test_dimension_is_chosen_by_what_lowers_the_error():
 
 
 @pytest.mark.parametrize(
-    ("shape", "method"), [((3,), "atlas"), ((200,), "nrae-l"), ((1, 9, 9), "nrae-l")]
+    ("n", "shape", "method"),
+    [
+        (20, (3,), "atlas"),
+        (20, (200,), "nrae-l"),
+        (20, (1, 28, 28), "nrae-l"),
+        (3000, (1, 28, 28), "ae"),
+        (3000, (1, 9, 9), "nrae-l"),  # by dense networks
+    ],
 )
-def test_method_follows_from_the_kind_of_examples(shape, method):
-    assert chosen_method(torch.rand((20, *shape))) == method
+def test_method_follows_from_kind_and_number_of_examples(n, shape, method):
+    assert chosen_method(torch.zeros(1, *shape).expand(n, *shape)) == method
 
 
 def test_fewer_steps_keep_the_proportions_of_the_phases():
