@@ -34,8 +34,8 @@ EXAMPLES = 5000  # that it learns from
 def chosen_method(x: Tensor) -> str:
     """The method for examples ``(n, *x_shape)``, by the rule that docs/priors.md states.
 
-    Points of a few coordinates: an atlas, which has several charts and an exact inverse. Images of which there
-    are many: ``ae``. Few images, fields and curves: ``nrae-l``, which smooths between examples.
+    Points of a few coordinates: an atlas, which has several charts and an exact inverse. Images of which
+    there are many: ``ae``. Few images, fields and curves: ``nrae-l``, which smooths between examples.
     """
     if x[0].numel() < POINTS:
         return "atlas"
