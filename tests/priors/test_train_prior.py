@@ -16,7 +16,7 @@ import onmanifold
 from onmanifold import InputError, load_prior, prior_card, train_prior
 from onmanifold.cli import main
 from onmanifold.errors import MissingPackage
-from onmanifold.priors.datasets import Sphere
+from onmanifold.priors.datasets import OwnExamples, Sphere
 from onmanifold.priors.training import Recipe
 from onmanifold.priors.training.choice import (
     chosen_dimension,
