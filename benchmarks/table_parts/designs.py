@@ -56,7 +56,7 @@ GRIDS: dict[str, tuple[str, tuple[float, float, float]]] = {
 }
 METHODS = tuple(GRIDS)
 FIXED: dict[str, dict[str, Any]] = {
-    "nrae-l": {"neighbours": 5, "drawn": 1},
+    "nrae-l": {"neighbours": 8, "drawn": 4},
     "nrae-q": {"neighbours": 5, "drawn": 1},
     "witness-ae": {"witnesses": 1000},
 }
@@ -72,7 +72,7 @@ CHOSEN = {
         "cae": (1e-05, 1e-05, 0.0001, 1e-06),
         "grae": (0.0001, 0.0001, 0.01, 0.001),
         "spae": (0.01, 0.01, 0.01, 0.01),
-        "nrae-l": (0.3, 0.1, 0.1, 0.3),
+        "nrae-l": (0.3, 0.3, 0.3, 0.1),
         "nrae-q": (0.1, 0.1, 0.3, 0.3),
         "topo-ae": (0.1, 0.001, 0.1, 0.001),
         "witness-ae": (0.1, 0.01, 0.1, 0.001),
