@@ -9,7 +9,7 @@ where it stopped. Delete that folder where the package has changed.
 
 import os
 import time
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -77,6 +77,12 @@ def measured(name: str) -> Case:
     return Case(name, float(name[3:]), scanner, htc.read(folder / f"{name}.mat"), truth, holes)
 
 
+@lru_cache(maxsize=1)  # for all methods
+def load(name: str, arc: float) -> Case:
+    """A measured disk, or a phantom by its number."""
+    return measured(name) if name in REAL else simulated(int(name), arc)
+
+
 def run(folder: Path, methods: list[str], task: tuple[str, float]) -> list[Score]:
     """All methods on one case; those that the folder lacks."""
     cached = Memory(folder, verbose=0).cache(reconstruct)
@@ -85,7 +91,7 @@ def run(folder: Path, methods: list[str], task: tuple[str, float]) -> list[Score
 
 def reconstruct(method: str, name: str, arc: float) -> Score:
     """A method on a case."""
-    case = measured(name) if name in REAL else simulated(int(name), arc)
+    case = load(name, arc)
     began = time.perf_counter()
     found = METHODS[method](case.scanner, case.data)
     seconds = time.perf_counter() - began

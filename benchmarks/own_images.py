@@ -1,7 +1,8 @@
 """Priors of images by ``train_prior``, as a user trains them: ``python benchmarks/own_images.py [SET]...``
 
-Held-out error and PSNR beside principal components of the same dimension, and the time it took, with every
-choice left to the package. The sets:
+Held-out error and PSNR beside principal components of the same dimension, and the time it took. Every choice
+is left to the package but for what ``--method`` and ``--dim`` say; ``--examples`` takes so many of each set.
+The sets:
 
 * ``sneakers``: 6000 of Fashion-MNIST, 28 x 28;
 * ``digits``: the first 6000 of MNIST, 28 x 28;
@@ -56,11 +57,11 @@ def coloured_disks(n: int, generator: torch.Generator) -> Tensor:
     return ground + inside * (disk - ground)
 
 
-def train(name: str, folder: Path) -> None:
+def train(name: str, folder: Path, method: str, dim: int | None, examples: int | None) -> None:
     """Train a prior of a set into a folder."""
-    x = images(name)
+    x = images(name)[:examples]
     if name != "former":
-        train_prior(x, output=folder)
+        train_prior(x, method, dim, output=folder)
         return
     recipe = Recipe.read("mnist")
     schedule = recipe.schedule | {"examples": len(x)}
@@ -70,13 +71,16 @@ def train(name: str, folder: Path) -> None:
 
 def main(
     sets: Annotated[list[str] | None, typer.Argument(help="Which sets; default: all.")] = None,
+    method: str = "auto",
+    dim: int | None = None,
+    examples: int | None = None,
 ) -> None:
     """Train and measure."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in sets or SETS:
             folder, began = Path(temporary) / name, time.perf_counter()
-            train(name, folder)
+            train(name, folder, method, dim, examples)
             minutes = (time.perf_counter() - began) / 60
             card = prior_card(folder)
             found = card["metrics"]

@@ -47,6 +47,7 @@ from onmanifold.interfaces.deepinv import as_deepinv_prior, as_physics
 from onmanifold.priors.datasets import part_of, stream
 from shared.tables import Table
 
+DENOISER = Path(__file__).resolve().parents[1] / "runs" / "restoration"
 PRIOR_WEIGHTS = (0.1, 0.3, 1.0, 3.0)
 RELAXED = (0.02, 0.05, 0.1, 0.2)  # standard deviation off the manifold
 TV_WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -183,7 +184,7 @@ def main(
     starts: int = 8,
     pool: int = 256,
     denoiser_steps: int = 500,
-    denoiser_folder: Path = Path("restoration"),
+    denoiser_folder: Path = DENOISER,
     seed: int = 0,
 ) -> None:
     """Print a table for each problem; the seed is that of digits, noise, masks and samples."""

@@ -1,7 +1,8 @@
 """Each main job, its floor, and what a busy machine does to it: ``python benchmarks/speed.py [PART ...]``.
 
-Parts: ``jobs`` (bars, digits, two balls), ``start`` (the first solve of a process), ``growth`` (more bars,
-more starts), ``tank`` (measured tanks by scenes) and ``peers`` (the same work by other packages).
+Parts: ``jobs`` (bars, digits, two balls), ``digits`` (one alone, and many in a call), ``start`` (the
+first solve of a process), ``growth`` (more bars, more starts), ``tank`` (measured tanks by scenes) and
+``peers`` (the same work by other packages).
 
 - *seconds*: of one call, the least of three;
 - *operator and networks*: the part of it inside the operator, the networks and their derivatives: the floor;
@@ -37,7 +38,7 @@ from shared.timing import seconds_of, side_by_side
 from tanks_parts.cases import load_real, measured_tanks
 
 Job = tuple[str, Any, torch.Tensor, Any, Fidelity]
-PARTS = ("jobs", "start", "growth", "tank", "peers")
+PARTS = ("jobs", "digits", "start", "growth", "tank", "peers")
 
 
 def jobs() -> Iterator[Job]:
@@ -45,11 +46,7 @@ def jobs() -> Iterator[Job]:
     _, _, blur, y = blurred_bars(20)
     yield "20 bars", blur, y, load_prior("bar"), Gaussian(NOISE)
     for count in (1, 20):
-        prior = load_prior("mnist")
-        truth = prior.decode(prior.sample(count, stream(0, "held-out")))
-        mask = random_mask(prior.x_shape, keep=0.5)
-        y = simulate(mask, truth, 0.05, 0)
-        yield f"{count} digits inpainted", mask, y, prior, Gaussian(0.05)
+        yield f"{count} digits inpainted", *masked_digits(count)
     made = Balls.make(2, 0)
     yield (
         "2 pairs of balls",
@@ -58,6 +55,14 @@ def jobs() -> Iterator[Job]:
         load_prior("two-balls"),
         Gaussian(made.std),
     )
+
+
+def masked_digits(count: int) -> tuple[Any, torch.Tensor, Any, Fidelity]:
+    """Operator, measurements, prior and fidelity of digits of which half was seen."""
+    prior = load_prior("mnist")
+    truth = prior.decode(prior.sample(count, stream(0, "held-out")))
+    mask = random_mask(prior.x_shape, keep=0.5)
+    return mask, simulate(mask, truth, 0.05, 0), prior, Gaussian(0.05)
 
 
 @contextmanager
@@ -86,6 +91,29 @@ def print_jobs() -> None:
         with clock_on(operator, prior, prior.sample(1, 0)) as clock:
             total = seconds_of(work)
         table.row(name, idle, clock.seconds, 1 - clock.seconds / total, beside / idle)
+
+
+def print_digits() -> None:
+    """Seconds of a digit alone and among many, by all starts and where halving drops some.
+
+    *Higher*: digits that end more than half a nat higher for it.
+    """
+    mask, y, prior, fidelity = masked_digits(1000)
+
+    def objectives(rows: torch.Tensor, starts: InitialPoints | None) -> torch.Tensor:
+        return solve(mask, rows, prior, fidelity=fidelity, starts=starts).objective
+
+    objectives(y[:1], None)
+    table = Table({"digits": "6d", "halve_after": "<11", "seconds each": "12.2f", "higher": "6.1%"})
+    for parts in (y[:12].split(1), (y[:100],), (y,)):
+        count, best = len(parts[0]), torch.cat([objectives(rows, None) for rows in parts])
+        for halve in (None, 4, 2):
+            starts = InitialPoints(halve_after=halve)
+            began = time.perf_counter()
+            found = torch.cat([objectives(rows, starts) for rows in parts])
+            seconds = (time.perf_counter() - began) / len(found)
+            higher = (found > best + 0.5).float().mean()
+            table.row(count, str(halve or "none"), seconds, higher)
 
 
 FIRST = """
@@ -184,6 +212,7 @@ def main(parts: Annotated[list[Part], typer.Argument()] = tuple(Part)) -> None:
     torch.manual_seed(0)
     printers = {
         "jobs": print_jobs,
+        "digits": print_digits,
         "start": print_start,
         "growth": print_growth,
         "tank": print_tanks,

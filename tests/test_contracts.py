@@ -19,7 +19,7 @@ def test_pretrained_priors_pass_the_checks(name):
 def test_the_inverse_is_exact_in_float64_or_claimed_not_to_be(name):
     prior = load_prior(name, dtype=torch.float64)
     if prior.inverse_error > 0:  # check_prior tests the claim
-        assert prior.inverse_error < 0.15  # mnist 0.12, all others below 0.1
+        assert prior.inverse_error < 0.15  # mnist 0.14, all others below 0.1
         return
     points = prior.sample(4, 0)
     x = prior.decode(points)

@@ -217,7 +217,7 @@ def _preset_protocol(preset: Convention, body: Any, drop_driven: bool) -> Protoc
         raise InputError(
             f"protocol {name!r} is of {preset.electrodes} electrodes, and the tank has {body.electrodes}"
         )
-    driven = not drop_driven if preset.driven is None else preset.driven and not drop_driven
+    driven = preset.driven is not False and not drop_driven
     return preset.made(body.electrodes, driven).protocol
 
 

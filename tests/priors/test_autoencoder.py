@@ -58,6 +58,13 @@ def test_an_encoder_may_learn_to_invert_the_decoder_between_the_examples(trained
     assert off[0] < 1.1 * off[1]
 
 
+def test_tangents_of_a_batch_in_pieces_are_those_of_the_batch(trained, monkeypatch):
+    z = trained.sample(7, 0).z
+    whole = trained.columns_chart(z, 0)
+    monkeypatch.setattr("onmanifold.prior._FRESH", 2 * 3 * whole[0, 0].numel())  # two rows a piece
+    torch.testing.assert_close(trained.columns_chart(z, 0), whole)
+
+
 def test_a_wrong_claim_about_the_inverse_is_found(trained):
     boastful = Autoencoder(trained.settings)
     boastful.load_state_dict(trained.state_dict())
