@@ -1,8 +1,8 @@
 """What a learned manifold of outlines holds: ``python benchmarks/outlines.py [PART]``.
 
 - ``compare``: training methods and dimensions, with as many steps each, beside linear PCA;
-- ``families``: the shipped prior ``outline`` by family of shapes; *nearest* is the error of the nearest point
-  of the manifold;
+- ``families``: the shipped prior ``outline`` by class and family of shapes; *nearest* is the error of the
+  nearest point of the manifold, *density* the median of its log-density, nats;
 - ``figure``: held-out shapes, their reconstructions, and samples of the shipped prior, into ``--output``.
 
 The error of a reconstruction D(E(x)) is the area of the symmetric difference of both shapes over the area of
@@ -30,7 +30,7 @@ from onmanifold.priors.autoencoder import Autoencoder, AutoencoderConfig
 from onmanifold.priors.autoencoder.loss import examples_of
 from onmanifold.priors.datasets import OutlineImages, pixel_grid, stream
 from onmanifold.priors.datasets.base import uniform
-from onmanifold.priors.datasets.outline_images import FAMILIES
+from onmanifold.priors.datasets.outline_images import CLASSES, FAMILIES
 from onmanifold.priors.datasets.polygon import turned
 from onmanifold.priors.training.recipe import Recipe
 from onmanifold.priors.training.run import train
@@ -152,16 +152,27 @@ def compare(methods: list[str], dimensions: list[int], steps: int) -> None:
 
 
 def families(prior: ManifoldPrior) -> None:
-    """The shipped prior, by family."""
-    x, truth, family = held_out(2000)
+    """The shipped prior, by class and family."""
+    x, truth, family = held_out(4000)
     off = difference(reconstruction(prior, x), truth)
-    nearest = difference(prior.decode(locate(prior, x)), truth)
+    point = locate(prior, x)
+    nearest = difference(prior.decode(point), truth)
+    density = prior.log_prob(point)
     of_nearest = {f"nearest: {title}": how for title, how in ERRORS.items()}
-    table = Table({"family": "<14", "share": ".0%"} | ERRORS | of_nearest)
-    for number, name in enumerate(FAMILIES):
-        mine = family == number
-        table.row(name, FAMILIES[name][0], *levels(off[mine]), *levels(nearest[mine]))
-    table.row("all", "", *levels(off), *levels(nearest))
+    table = Table({"shapes": "<16", "share": ".0%"} | ERRORS | of_nearest | {"density": ".1f"})
+
+    def row(name: str, own: Tensor) -> None:
+        share = float(own.float().mean())
+        table.row(
+            name, share, *levels(off[own]), *levels(nearest[own]), float(density[own].median())
+        )
+
+    for shapes, members in CLASSES.items():
+        numbers = [list(FAMILIES).index(name) for name in members]
+        row(shapes, torch.isin(family, torch.tensor(numbers)))
+        for name, number in zip(members, numbers, strict=True):
+            row(f"  {name}", family == number)
+    row("all", family >= 0)
     print()
     Table(SAMPLES).row(*of_samples(prior))
 

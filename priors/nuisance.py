@@ -97,6 +97,12 @@ class NuisanceParameters(ManifoldPrior):
         z = self.prior.encode_chart(image, chart)
         return torch.cat([z, parameters / z.new_tensor(self.deviations)], dim=1)
 
+    def encode_near(self, x: Tensor, point: Point) -> Point:
+        """As the inner prior does it."""
+        image, parameters = self.split(x)
+        inner = self.prior.encode_near(image, self._inner(point, self._added(point.chart)))
+        return self.extend(inner, parameters / parameters.new_tensor(self.deviations))
+
     def log_prob_chart(self, z: Tensor, chart: int) -> Tensor:
         d = self.prior.chart_dims[chart]
         normal = -0.5 * (z[:, d:].square() + log(2 * pi)).sum(1)

@@ -30,7 +30,10 @@ from onmanifold.applications.tanks import (
     tank_prior,
 )
 from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc, one_step
-from onmanifold.operators.eit.measurements.approximation_error import ApproximationError
+from onmanifold.operators.eit.measurements.approximation_error import (
+    ApproximationError,
+    ErrorScale,
+)
 from onmanifold.posterior import Laplace
 from onmanifold.priors.nuisance import BackgroundOffset
 from onmanifold.priors.scene import RadialOutlines, Scene
@@ -161,7 +164,7 @@ def objects(
     if isinstance(errors, ApproximationError):
         posterior, scale = scaled_posterior(errors, search)
     else:
-        posterior, scale = search(errors, None), 1.0
+        posterior, scale = search(errors, None), ErrorScale()
     found = describe(posterior, scale)
     return {
         name: Found(found.labels, found.probabilities, next(iter(found.counts))),

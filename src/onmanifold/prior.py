@@ -231,6 +231,10 @@ class ManifoldPrior(nn.Module, ABC):
 
         return Point(chart, by_chart(encode, x, chart, self.num_charts))
 
+    def encode_near(self, x: Tensor, point: Point) -> Point:
+        """``x`` in the charts of points ``(B)`` that are near it: for priors whose encoder can use that."""
+        return self.encode(x, point.chart)
+
     def log_prob(self, point: Point) -> Tensor:
         """Log-density of latent points, mixture weight included: ``(B,)``."""
         return self.map_charts(self.log_prob_chart, point)

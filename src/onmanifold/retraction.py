@@ -55,10 +55,10 @@ class ProjectionRetraction:
             return prior.decode(point.at(z))
 
         x, h = jvp(decode, point.z, v)
-        z = prior.encode(x + h, point.chart).z
+        straight = point.at(point.z + v)
+        z = prior.encode_near(x + h, straight).z
         if prior.inverse_error > 0:
-            straight = point.z + v
-            z = straight + z - prior.encode(decode(straight), point.chart).z
+            z = straight.z + z - prior.encode_near(decode(straight.z), straight).z
         return project_codes(prior, point.at(z))
 
 
@@ -99,7 +99,7 @@ class AveragedRetraction:
             total = total.index_add(0, rows, weight.view(-1, *[1] * (x.ndim - 1)) * step)
             weights = weights.index_add(0, rows, weight)
         mean = x + total / weights.view(-1, *[1] * (x.ndim - 1))
-        z = prior.encode(mean, point.chart).z - prior.encode(x, point.chart).z
+        z = prior.encode_near(mean, point).z - prior.encode_near(x, point).z
         return project_codes(prior, Point(point.chart, point.z + z))
 
 

@@ -11,6 +11,7 @@ from onmanifold.operators.eit import (
     approximation_error,
     ktc,
 )
+from onmanifold.operators.eit.measurements.approximation_error import ErrorScale, _log_likelihood
 
 DOUBLE = torch.float64
 
@@ -62,26 +63,46 @@ def test_a_repeated_injection_says_nothing_new():
 
 
 @pytest.mark.parametrize("level", [1, 7])
-@pytest.mark.parametrize("scale", [1 / 3, 1.0, 3.0])
-def test_the_size_of_errors_is_found(scale, level):
+@pytest.mark.parametrize("shared", [1 / 3, 1.0, 3.0])
+@pytest.mark.parametrize("own", [1 / 3, 1.0])  # larger ones hide those that are shared
+def test_the_sizes_of_both_kinds_of_errors_are_found(shared, own, level):
     errors = approximation_error(difference(level), torch.full((76, 31), 1e-3, dtype=DOUBLE))
     source = torch.Generator().manual_seed(4)
 
     def normal(*shape):
         return torch.randn(*shape, generator=source, dtype=DOUBLE)
 
-    own = (errors.noise.square() + (scale * errors.own).square()).sqrt() * normal(76 * 31)
-    left = own + scale * errors.factor @ normal(errors.factor.shape[1])
-    assert errors.matching_scale(left) == pytest.approx(scale, rel=0.1)
-    bound = errors.fidelity(errors.matching_scale(left)).bind(left[None])
+    alone = (errors.noise.square() + (own * errors.own).square()).sqrt() * normal(76 * 31)
+    left = alone + shared * errors.factor @ normal(errors.factor.shape[1])
+    found = errors.likeliest_scale(left)
+    assert found == pytest.approx((shared, own), rel=0.25)
+    bound = errors.fidelity(found).bind(left[None])
     expected = bound.expected(left[None])
-    torch.testing.assert_close(bound.value(left[None], 0 * left[None]), expected, rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        bound.value(left[None], 0 * left[None]), expected, rtol=0.1, atol=0
+    )  # chance
+
+
+def test_the_likelihood_of_a_size_is_that_of_the_whole_covariance():
+    errors = approximation_error(difference(4), torch.full((76, 31), 1e-3, dtype=DOUBLE))
+    left = 0.01 * torch.randn(76 * 31, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    seen = errors.mask.flatten()
+    off = []
+    for scale in (ErrorScale(1.0, 1.0), ErrorScale(0.5, 2.0), ErrorScale(2.0, 0.3)):
+        diagonal = errors.noise.square() + (scale.own * errors.own).square()
+        covariance = scale.shared**2 * errors.factor @ errors.factor.T + diagonal.diag()
+        normal = torch.distributions.MultivariateNormal(
+            left.new_zeros(int(seen.sum())), covariance[seen][:, seen]
+        )
+        likely = _log_likelihood(scale, *errors._by_pattern(left))
+        off.append(likely - float(normal.log_prob(left[seen])))
+    assert off == pytest.approx([off[0]] * 3, abs=1e-6)
 
 
 def test_sizes_beyond_a_factor_of_ten_are_not_told_apart():
     errors = approximation_error(difference(), torch.full((76, 31), 1e-3, dtype=DOUBLE))
-    assert errors.matching_scale(torch.zeros(76 * 31)) == 0.1
-    assert errors.matching_scale(torch.full((76 * 31,), 1e6)) == 10.0
+    assert errors.likeliest_scale(torch.zeros(76 * 31)) == pytest.approx((0.1, 0.1))
+    assert max(errors.likeliest_scale(torch.full((76 * 31,), 1e6))) == pytest.approx(10.0)
 
 
 def test_larger_errors_make_residuals_cheaper():

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from onmanifold import load_prior
 from onmanifold.priors.datasets import OutlineImages, polygon, stream
-from onmanifold.priors.datasets.outline_images import FAMILIES
+from onmanifold.priors.datasets.outline_images import CLASSES, FAMILIES
 from onmanifold.priors.training.recipe import Recipe
+from tanks_parts.shapes import simple
 
 GRID = torch.cartesian_prod(torch.linspace(-2.4, 2.4, 13), torch.linspace(-2.4, 2.4, 11)) + 0.0123
 
@@ -69,13 +70,21 @@ def test_signed_distance_has_slope_one_and_moves_along(corners, seed, repeat):
     torch.testing.assert_close(polygon.signed_distance(moved, there), found)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_outlines_do_not_cross_themselves(family):
+    for corners in OutlineImages().corners(family, 40, stream(4, "train")).double():
+        distinct = corners[(corners - corners.roll(1, dims=0)).norm(dim=1) > 0]
+        assert simple(torch.view_as_complex(distinct).numpy())
+
+
 def test_all_families_are_drawn_at_their_share_and_at_any_angle():
     n = 4000
     _, coordinates = OutlineImages(size=8).sample(n, stream(0, "train"))
     family, angle = coordinates.T
     shares = torch.bincount(family.long(), minlength=len(FAMILIES)) / n
-    weights = torch.tensor([weight for weight, _ in FAMILIES.values()])
-    assert float(weights.sum()) == pytest.approx(1.0)
+    weights = torch.tensor([each.share for each in FAMILIES.values()])
+    for members in CLASSES.values():
+        assert sum(FAMILIES[name].share for name in members) == pytest.approx(1 / len(CLASSES))
     assert ((shares - weights).abs() < 4 * (weights / n).sqrt()).all()
     quarters = torch.histc(angle, 4, 0, 2 * pi) / n
     assert ((quarters - 0.25).abs() < 0.04).all()

@@ -43,6 +43,15 @@ def test_the_checks_of_a_scene_of_learned_outlines():
     check_prior(Scene(load_prior("outline"), 1, 32, arrangement).eval(), n=3)
 
 
+def test_an_image_near_a_point_is_found_with_the_objects_in_the_points_order():
+    scene = MeasurementParameters(small(1), [0.05]).double()
+    blocks = [disk(scene.prior, -0.4, 0.0, 0.2), disk(scene.prior, 0.4, 0.1, 0.3)]  # smallest first
+    start = scene.extend(scene.prior.points([[(0, block) for block in blocks]]))
+    there = start.at(start.z + 0.02 * scene.active(start.chart))
+    found = scene.encode_near(scene.decode(there), start)
+    torch.testing.assert_close(found.z, there.z, rtol=0, atol=1e-6)
+
+
 def test_an_outline_is_placed_where_it_should_be_and_as_large():
     place = Placement(side=40, size=128, edge=0.5)
     outline = RadialOutlines().double().decode_chart(torch.zeros(1, 8, dtype=DOUBLE), 0)[:, 0]
@@ -246,8 +255,10 @@ def test_a_region_is_cut_at_its_neck():
 def test_what_ships_is_built_of_the_outlines_that_ship():
     scene, outlines = load_prior("scene"), load_prior("outline")
     assert scene.kinds == 2 and scene.x_shape == (2, 96, 96)
-    for name, weight in outlines.state_dict().items():
-        assert torch.equal(scene.outlines.state_dict()[name], weight), name
+    held = scene.outlines.state_dict()
+    assert len(held) > 10  # the decoder's error is not among them
+    for name, weight in held.items():
+        assert torch.equal(outlines.state_dict()[name], weight), name
 
 
 def test_parameters_stay_where_they_are_in_a_jump():

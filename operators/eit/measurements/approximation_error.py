@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import log
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from scipy.optimize import brentq
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 
 from onmanifold.fidelity import CorrelatedGaussian
@@ -20,60 +23,104 @@ from onmanifold.operators.eit.models.protocol import Protocol
 
 _FLOOR, _INFLATION = 0.3, 6.0
 LOG_SCALE_STD = 0.5  # of the size of errors from tank to tank: nearly all are within a factor of 3
-_MOST = 10.0  # times larger or smaller than expected errors are looked for
+_MOST = 10.0  # times larger or smaller than expected errors are looked for, at most
 RANK = 1e-6  # relative size below which combinations of the currents count as zero
+
+
+class ErrorScale(NamedTuple):
+    """How many times as large as expected the errors of a model are."""
+
+    shared: float = 1.0  # those of transfer impedances, which voltages share
+    own: float = 1.0  # those of single voltages
 
 
 @dataclass(frozen=True, eq=False)
 class ApproximationError:
-    r"""Normal errors of voltages: noise, and errors of the model of a size that the data may tell.
+    r"""Normal errors of voltages: noise, and errors of the model of two sizes that the data may tell.
 
-    The covariance is ``diag(noise^2 + scale^2 own^2) + scale^2 F F^T`` over m voltages.
+    A voltage of pattern j has noise, an error of its own, and the currents of its injection times errors of
+    the transfer impedances of j, which all injections share:
+    ``noise e + scale.own own e' + scale.shared sum_a shared_a e_aj``, with independent standard normal e.
 
     Attributes:
         noise: standard deviation of the measurement's noise, V, ``(m,)``.
         own: that of model errors of single voltages, V, ``(m,)``.
-        factor: F of those that many voltages share, V, ``(m, k)``.
+        shared: that of the errors which the A transfer impedances make, V, ``(m, A)``.
+        pattern: number of each voltage's pattern, ``(m,)``.
         mask: which voltages were measured, boolean, of the shape of predictions.
     """
 
     noise: Tensor
     own: Tensor
-    factor: Tensor
+    shared: Tensor
+    pattern: Tensor
     mask: Tensor
 
-    def fidelity(self, scale: float = 1.0) -> CorrelatedGaussian:
-        """The data term where model errors are so many times as large as expected."""
-        std = (self.noise.square() + (scale * self.own).square()).sqrt()
-        shape = self.mask.shape
-        return CorrelatedGaussian.low_rank(std.reshape(shape), scale * self.factor, self.mask)
+    @property
+    def factor(self) -> Tensor:
+        """F, with the covariance ``F F^T`` of what voltages share: ``(m, A J)`` for J patterns."""
+        m, a = self.shared.shape
+        full = self.shared.new_zeros(m, a, int(self.pattern.max()) + 1)
+        full[torch.arange(m), :, self.pattern] = self.shared
+        return full.flatten(1)
 
-    def matching_scale(self, residual: Tensor) -> float:
+    def fidelity(self, scale: ErrorScale | float = 1.0) -> CorrelatedGaussian:
+        """The data term where model errors are so many times as large as expected."""
+        size = scale if isinstance(scale, ErrorScale) else ErrorScale(scale, scale)
+        std = (self.noise.square() + (size.own * self.own).square()).sqrt()
+        shape = self.mask.shape
+        return CorrelatedGaussian.low_rank(std.reshape(shape), size.shared * self.factor, self.mask)
+
+    def likeliest_scale(self, residual: Tensor) -> ErrorScale:
         """How many times as large as expected model errors are if they explain a residual.
 
-        Where the misfit has its expected value, the number of measured voltages (Morozov's discrepancy
-        principle for the size of the error); between 1/10 and 10.
+        The most probable pair of sizes, each lognormal with :data:`LOG_SCALE_STD` and between 1/10 and 10.
+        Single voltages tell their own errors from shared ones: these are linear in the currents. One size
+        for both would be that of the errors of which there are more, those of single voltages.
 
         Args:
             residual: measured less predicted voltages, V, ``(m,)``.
         """
-        seen = self.mask.flatten()
-        residual = residual[seen].double()
-        noise, own, factor = (part[seen].double() for part in (self.noise, self.own, self.factor))
+        blocks = self._by_pattern(residual)
 
-        def excess(log_scale: float) -> float:
-            std = (noise.square() + (exp(log_scale) * own).square()).sqrt()
-            white, shared = residual / std, exp(log_scale) * factor / std[:, None]
-            inner = shared.T @ shared + torch.eye(shared.shape[1]).double()
-            part = (shared.T @ white) @ torch.cholesky_solve(
-                (shared.T @ white)[:, None], torch.linalg.cholesky(inner)
-            )
-            return float(white.square().sum() - part) - len(residual)
+        def cost(log_scale: NDArray[np.float64]) -> float:
+            prior = 0.5 * float((log_scale / LOG_SCALE_STD) @ (log_scale / LOG_SCALE_STD))
+            return prior - _log_likelihood(ErrorScale(*np.exp(log_scale).tolist()), *blocks)
 
-        low, high = -log(_MOST), log(_MOST)
-        if excess(high) > 0:
-            return _MOST
-        return 1 / _MOST if excess(low) < 0 else exp(brentq(excess, low, high, xtol=0.01))
+        ends = [(-log(_MOST), log(_MOST))] * 2
+        found = minimize(cost, np.zeros(2), method="Nelder-Mead", bounds=ends, tol=0.01)
+        return ErrorScale(*np.exp(found.x).tolist())
+
+    def _by_pattern(self, residual: Tensor) -> tuple[Tensor, ...]:
+        """Residual, noise, own and shared errors of the measured voltages, ``(J, I, ...)``; others are 0."""
+        seen = self.mask.flatten().nonzero().squeeze(1)
+        pattern = self.pattern[seen]
+        order = pattern.argsort(stable=True)
+        seen, pattern = seen[order], pattern[order]
+        count = pattern.bincount()
+        first = count.cumsum(0) - count
+        place = torch.arange(len(seen)) - first[pattern]
+        blocks = []
+        for values in (residual, self.noise, self.own, self.shared):
+            block = values.new_zeros(len(count), int(count.max()), *values.shape[1:]).double()
+            block[pattern, place] = values[seen].double()
+            blocks.append(block)
+        return tuple(blocks)
+
+
+def _log_likelihood(
+    scale: ErrorScale, residual: Tensor, noise: Tensor, own: Tensor, shared: Tensor
+) -> float:
+    """Of errors of a size, up to a constant; patterns ``(J, I)`` are independent, entries of 0 missing."""
+    variance = noise.square() + (scale.own * own).square()
+    there = variance > 0
+    std = torch.where(there, variance, 1.0).sqrt()
+    white, factor = residual / std, scale.shared * shared / std[..., None]
+    inner = factor.mT @ factor + torch.eye(factor.shape[2], dtype=factor.dtype)
+    lower = torch.linalg.cholesky(inner)
+    part = torch.linalg.solve_triangular(lower, factor.mT @ white[..., None], upper=False)
+    volume = (std.log() * there).sum() + lower.diagonal(dim1=1, dim2=2).log().sum()
+    return float(0.5 * (part.square().sum() - white.square().sum()) - volume)
 
 
 def approximation_error(
@@ -108,13 +155,14 @@ def approximation_error(
     measured = torch.tensor(protocol.mask).flatten()
     noise = protocol.spread(noise.expand(difference.voltages.shape)).clone()
     change, known = (torch.from_numpy(part) for part in matrix_of(difference))
-    own, factor = _errors(protocol, change, known, share, rest, unreliable)
+    own, shared = _errors(protocol, change, known, share, rest, unreliable)
     if unreliable is not None:
         noise[:, unreliable] *= _INFLATION
     return ApproximationError(
         noise.flatten()[measured],
         own.flatten()[measured],
-        factor.flatten(0, 1).flatten(1)[measured],
+        shared.flatten(0, 1)[measured],
+        torch.arange(change.shape[1]).repeat(len(change))[measured],
         difference.mask.reshape(*shape),
     )
 
@@ -127,7 +175,7 @@ def _errors(
     rest: float,
     unreliable: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Standard deviations ``(I, M)`` of what is not linear in the currents, and the factor of what is."""
+    """Standard deviations of what is not linear in the currents, ``(I, M)``, and of what is ``(I, M, A)``."""
     currents = torch.tensor(protocol.injections).T
     used = currents.abs().sum(0) > 0
     currents = currents[:, used]
@@ -143,7 +191,4 @@ def _errors(
     if unreliable is not None:
         std[:, unreliable] *= _INFLATION
         own[:, unreliable] *= _INFLATION
-    patterns = torch.arange(change.shape[1])
-    factor = change.new_zeros(*change.shape, currents.shape[1], change.shape[1])
-    factor[:, patterns, :, patterns] = (currents[:, None] * std.T).transpose(0, 1)
-    return own, factor
+    return own, currents[:, None] * std.T

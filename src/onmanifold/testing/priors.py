@@ -207,8 +207,8 @@ def _retractions(checks: CheckReport, prior: ManifoldPrior, points: Point, seed:
 
     rigid("chart", ChartRetraction(), exact.decode(point.at(point.z * (1 + 4 * eps))) - x)
     shaken = x * (1 + 4 * eps * randn(x, x.shape, as_generator(seed)).sign())
-    there = x if exact.inverse_error == 0 else exact.project(x, point.chart)
-    rigid("projection", ProjectionRetraction(), exact.project(shaken, point.chart) - there)
+    back, there = (exact.decode(exact.encode_near(image, point)) for image in (shaken, x))
+    rigid("projection", ProjectionRetraction(), back - there)
 
 
 def _round_trip(checks: CheckReport, prior: ManifoldPrior, points: Point) -> None:

@@ -181,7 +181,7 @@ def numbers_of(results: Sequence[Result]) -> bytes:
             "level": case.level,
             "p_value": found.p_value if math.isfinite(found.p_value) else None,
             "consistent": found.consistent,
-            "error_scale": found.error_scale,
+            "error_scale": found.error_scale._asdict(),
             "counts": [
                 {"resistive": resistive, "conductive": conductive, "probability": probability}
                 for (resistive, conductive), probability in found.counts.items()

@@ -13,23 +13,25 @@ from onmanifold import Fidelity, InconsistentWarning, Point
 from onmanifold.operators.eit.measurements.approximation_error import (
     LOG_SCALE_STD,
     ApproximationError,
+    ErrorScale,
 )
 from onmanifold.posterior import Laplace
 from onmanifold.posterior.target import warn_inconsistent
 from onmanifold.solution import UNLIKELY
 
 _ROUNDS = 3  # searches at most
-_ENOUGH = log(1.2)  # a smaller change of the scale changes no scene
+_ENOUGH = log(1.2)  # a smaller change of the size of shared errors changes no scene
 Search = Callable[[Fidelity, Point | None], Laplace]
 
 
-def scaled_posterior(errors: ApproximationError, search: Search) -> tuple[Laplace, float]:
+def scaled_posterior(errors: ApproximationError, search: Search) -> tuple[Laplace, ErrorScale]:
     """The posterior over scenes where the size of the model's errors is unknown, and that size.
 
     It alternates: a search for scenes with errors of a size, then the size that explains what the best scene
-    leaves, until that changes by less than a fifth. The posterior takes the size as if it were known.
-    Sizes below the expected one are not used: where the model's errors are few but concentrated, the
-    covariance would promise more than it holds, and scenes would get objects that are not there.
+    leaves, until that of shared errors changes by less than a fifth. The posterior takes the size as if it
+    were known: hundreds of combinations of voltages tell it. Sizes below the expected one are not used: what
+    shapes off the manifold leave of the data is no such error, and scenes would get objects that are not
+    there.
 
     Args:
         errors: of the expected size.
@@ -43,26 +45,26 @@ def scaled_posterior(errors: ApproximationError, search: Search) -> tuple[Laplac
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentWarning)  # of a size that is not the last word
-        used, found = 1.0, search(errors.fidelity(), None)
-        scale = errors.matching_scale(_left(found))
+        used, found = ErrorScale(), search(errors.fidelity(), None)
+        scale = errors.likeliest_scale(_left(found))
         for _ in range(_ROUNDS - 1):
-            wanted = max(1.0, scale)
-            if abs(log(wanted / used)) < _ENOUGH:
+            wanted = scale._replace(shared=max(1.0, scale.shared))
+            if abs(log(wanted.shared / used.shared)) < _ENOUGH:
                 break
             used, found = wanted, search(errors.fidelity(wanted), _modes(found))
-            scale = errors.matching_scale(_left(found))
+            scale = errors.likeliest_scale(_left(found))
     warn_inconsistent(torch.tensor([probability_of_scale(scale) >= UNLIKELY]))
     return found, scale
 
 
-def probability_of_scale(scale: float) -> float:
-    """How probable errors are that are at least so many times as large as expected.
+def probability_of_scale(scale: ErrorScale) -> float:
+    """How probable errors are that are at least so large: the more improbable of both kinds, counted twice.
 
     Example:
-        >>> probability_of_scale(1.0), round(probability_of_scale(3.0), 3)
-        (0.5, 0.014)
+        >>> probability_of_scale(ErrorScale(1.0, 0.5)), round(probability_of_scale(ErrorScale(3.0, 0.5)), 3)
+        (1.0, 0.028)
     """
-    return erfc(log(scale) / LOG_SCALE_STD / sqrt(2)) / 2
+    return min(1.0, erfc(log(max(scale)) / LOG_SCALE_STD / sqrt(2)))
 
 
 def _modes(posterior: Laplace) -> Point:

@@ -24,6 +24,7 @@ from onmanifold.applications.tanks.error_scale import probability_of_scale, scal
 from onmanifold.applications.tanks.initial_points import initial_points
 from onmanifold.operator import ForwardOperator
 from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
+from onmanifold.operators.eit.measurements.approximation_error import ErrorScale
 from onmanifold.posterior import Laplace, find_posterior
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities
@@ -34,6 +35,7 @@ _SAMPLES = 60  # of the posterior, behind labels and probabilities
 _DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
 _POOL = 32  # samples of the prior that compete with the other initial points
 _STARTS, _HALVED = 8, 4  # descents before the first jump, and steps until half of them go on
+_EXPECTED = ErrorScale()
 _SLACK = 4.0  # how much less evidence modes may have that jumps are tried from, nats
 
 
@@ -49,7 +51,8 @@ class Reconstruction:
         p_value: probability of errors of the model that are at least as large as those that explain what
             the most probable scene leaves of the data.
         seconds: how long it took.
-        error_scale: how many times as large as expected the model's errors are.
+        error_scale: how many times as large as expected the model's errors are, shared by voltages and of
+            single ones.
         linearizations: of the operator in descents, most of them without new tangents.
         evaluations: of the operator, those of linearizations among them.
     """
@@ -59,7 +62,7 @@ class Reconstruction:
     counts: Mapping[tuple[int, ...], float]
     p_value: float
     seconds: float
-    error_scale: float = 1.0
+    error_scale: ErrorScale = ErrorScale()
     linearizations: int = 0
     evaluations: int = 0
 
@@ -174,7 +177,9 @@ def tank_operators(tank: CalibratedTank, prior: MeasurementParameters) -> tuple[
     )
 
 
-def describe(posterior: Laplace, error_scale: float = 1.0, seed: int = 0) -> Reconstruction:
+def describe(
+    posterior: Laplace, error_scale: ErrorScale = _EXPECTED, seed: int = 0
+) -> Reconstruction:
     """Labels, class probabilities and numbers of objects of a posterior over scenes.
 
     Args:
