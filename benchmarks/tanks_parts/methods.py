@@ -28,6 +28,7 @@ from onmanifold.applications.tanks import (
     tank_operators,
     tank_posterior,
     tank_prior,
+    tank_search,
 )
 from onmanifold.operators.eit import CalibratedTank, Measurement, Saturating, ktc, one_step
 from onmanifold.operators.eit.measurements.approximation_error import (
@@ -158,13 +159,12 @@ def objects(
     operator, draft = tank_operators(tank, prior)
     y = measurement.voltages.flatten()
 
-    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
-        return tank_posterior(operator, y, fidelity, prior, draft=draft, known=known)
-
     if isinstance(errors, ApproximationError):
-        posterior, scale = scaled_posterior(errors, search)
+        search = tank_search(operator, y, prior, draft=draft)
+        posterior, scale = scaled_posterior(errors, search, draft)
     else:
-        posterior, scale = search(errors, None), ErrorScale()
+        posterior = tank_posterior(operator, y, errors, prior, draft=draft)
+        scale = ErrorScale()
     found = describe(posterior, scale)
     return {
         name: Found(found.labels, found.probabilities, next(iter(found.counts))),

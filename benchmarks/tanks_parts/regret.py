@@ -10,8 +10,14 @@ import numpy as np
 from joblib import Memory
 
 from onmanifold import InconsistentWarning, Point
-from onmanifold.applications.tanks import tank_operators, tank_posterior, tank_prior
-from onmanifold.posterior import Laplace
+from onmanifold.applications.tanks import (
+    scaled_posterior,
+    tank_operators,
+    tank_posterior,
+    tank_prior,
+    tank_search,
+)
+from onmanifold.applications.tanks.error_scale import modes_of
 from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities, scene_of
 from shared.jobs import in_jobs
@@ -63,18 +69,19 @@ def regret(folder: Path, cases: Sequence[Case], levels: Sequence[int], jobs: int
 
 
 def one_regret(name: str, level: int, case: Case) -> Regret:
-    """Search from the data, and from the truth's scene; a case is known by its name."""
+    """Search from the data, and on from the truth's scene, too; a case is known by its name."""
     tank, measurement = calibrated(case.reference), case.at(level).measurement
-    prior, fidelity = tank_prior(), tank.errors(measurement).fidelity()
+    prior = tank_prior()
     operator, draft = tank_operators(tank, prior)
     y = measurement.voltages.flatten()
-
-    def search(known: Point | None) -> Laplace:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InconsistentWarning)
-            return tank_posterior(operator, y, fidelity, prior, draft=draft, known=known)
-
-    blind, informed = search(None), search(true_scene(case, prior))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentWarning)
+        search = tank_search(operator, y, prior, draft=draft)
+        blind, _ = scaled_posterior(tank.errors(measurement), search, draft)
+        known = Point.cat([true_scene(case, prior), modes_of(blind)])
+        informed = tank_posterior(
+            operator, y, blind.problem.fidelity, prior, draft=draft, known=known
+        )
     evidences = (float(found.log_mass.max()) for found in (blind, informed))
     right = [next(iter(count_probabilities(p)[0])) == case.objects for p in (blind, informed)]
     steps = int(blind.problem.counts.linearizations[0])

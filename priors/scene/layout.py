@@ -151,9 +151,9 @@ class SceneCharts(ManifoldPrior):
         around = ((np.arange(side) + 0.5) * (2 * REACH / side) - REACH) * radius
         rows = (1 - (centre[1] - around)) / pixel - 0.5
         columns = (centre[0] + around + 1) / pixel - 0.5
+        # distances are asked for around the region alone, also beyond the image
         top, left = _first(rows, row), _first(columns, column)
-        # distances are asked for around the region alone
-        region = region[top : _last(rows, row), left : _last(columns, column)]
+        region = _window(region, (top, _last(rows, row)), (left, _last(columns, column)))
         distance = distance_transform_edt(region) - distance_transform_edt(~region)
         distance = (distance - 0.5 * np.sign(distance)) * pixel
         grid = np.stack(np.meshgrid(rows - top, columns - left, indexing="ij"))
@@ -169,9 +169,17 @@ class SceneCharts(ManifoldPrior):
 
 def _first(places: np.ndarray, pixels: np.ndarray) -> int:
     """The first pixel of a window around places and pixels, with a margin."""
-    return max(int(min(places.min(), pixels.min())) - 1, 0)
+    return int(np.floor(min(places.min(), pixels.min()))) - 1
 
 
 def _last(places: np.ndarray, pixels: np.ndarray) -> int:
-    """The end of that window; it may lie beyond the image."""
-    return int(max(places.max(), pixels.max())) + 3
+    """The end of that window."""
+    return int(np.floor(max(places.max(), pixels.max()))) + 3
+
+
+def _window(region: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+    """The pixels of a mask from the first to before the last; where it has none they are empty."""
+    spans = list(zip((rows, columns), region.shape, strict=True))
+    inner = tuple(slice(max(first, 0), min(last, n)) for (first, last), n in spans)
+    beyond = [(max(-first, 0), max(last - n, 0)) for (first, last), n in spans]
+    return np.pad(region[inner], beyond)

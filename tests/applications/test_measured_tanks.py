@@ -201,6 +201,15 @@ def test_data_that_no_scene_fits_are_marked(tank, prior, measured):
     assert figure.get_suptitle().startswith("uncertain: inconsistent with the data, p = ")
 
 
+def test_a_tank_of_water_is_found_empty(tank, prior):
+    """No object has an outline to be wrong."""
+    noise = 5e-5 * torch.randn(76, 31, generator=torch.Generator().manual_seed(9)).double()
+    voltages = tank.reference.voltages + noise
+    found = reconstruct(tank, Measurement.from_values(tank.reference.protocol, voltages), prior)
+    assert next(iter(found.counts)) == (0, 0)
+    assert not found.labels.any()
+
+
 def test_modes_have_the_priors_variance():
     for size in (64, 96):
         variance = smooth_modes(disk_pixels((size, size))).square().sum(dim=0)

@@ -83,18 +83,24 @@ def test_the_sizes_of_both_kinds_of_errors_are_found(shared, own, level):
     )  # chance
 
 
-def test_the_likelihood_of_a_size_is_that_of_the_whole_covariance():
+@pytest.mark.parametrize("known", [0, 5])
+def test_the_likelihood_of_a_size_is_that_of_the_whole_covariance(known):
     errors = approximation_error(difference(4), torch.full((76, 31), 1e-3, dtype=DOUBLE))
-    left = 0.01 * torch.randn(76 * 31, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    source = torch.Generator().manual_seed(5)
+    left = 0.01 * torch.randn(76 * 31, generator=source, dtype=DOUBLE)
+    others = 0.02 * torch.randn(76 * 31, known, generator=source, dtype=DOUBLE)
+    errors = errors.with_known(others)
     seen = errors.mask.flatten()
     off = []
     for scale in (ErrorScale(1.0, 1.0), ErrorScale(0.5, 2.0), ErrorScale(2.0, 0.3)):
         diagonal = errors.noise.square() + (scale.own * errors.own).square()
         covariance = scale.shared**2 * errors.factor @ errors.factor.T + diagonal.diag()
+        covariance = covariance + others @ others.T
         normal = torch.distributions.MultivariateNormal(
             left.new_zeros(int(seen.sum())), covariance[seen][:, seen]
         )
-        likely = _log_likelihood(scale, *errors._by_pattern(left))
+        columns = torch.cat([left[:, None], others], dim=1)
+        likely = _log_likelihood(scale, *errors._by_pattern(columns))
         off.append(likely - float(normal.log_prob(left[seen])))
     assert off == pytest.approx([off[0]] * 3, abs=1e-6)
 
@@ -103,6 +109,18 @@ def test_sizes_beyond_a_factor_of_ten_are_not_told_apart():
     errors = approximation_error(difference(), torch.full((76, 31), 1e-3, dtype=DOUBLE))
     assert errors.likeliest_scale(torch.zeros(76 * 31)) == pytest.approx((0.1, 0.1))
     assert max(errors.likeliest_scale(torch.full((76 * 31,), 1e6))) == pytest.approx(10.0)
+
+
+def test_errors_of_known_size_are_part_of_the_data_term_and_not_of_the_size():
+    errors = approximation_error(difference(), torch.full((76, 31), 1e-3, dtype=DOUBLE))
+    source = torch.Generator().manual_seed(6)
+    others = 0.5 * torch.randn(76 * 31, 3, generator=source, dtype=DOUBLE)
+    left = others @ torch.ones(3, dtype=DOUBLE)
+    y = torch.zeros(1, 76 * 31, dtype=DOUBLE)
+    both = errors.with_known(others)
+    alone, together = (each.fidelity().bind(y).value(left[None], y) for each in (errors, both))
+    assert together < 0.1 * alone
+    assert max(both.likeliest_scale(left)) < 1.0 < max(errors.likeliest_scale(left))
 
 
 def test_larger_errors_make_residuals_cheaper():

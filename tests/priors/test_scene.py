@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,13 @@ from onmanifold.geometry import locate
 from onmanifold.operators import Blur, gaussian_kernel
 from onmanifold.posterior import explore, find_posterior, laplace
 from onmanifold.priors.nuisance import MeasurementParameters
-from onmanifold.priors.scene import Arrangement, RadialOutlines, Scene, count_probabilities
+from onmanifold.priors.scene import (
+    Arrangement,
+    RadialOutlines,
+    Scene,
+    count_probabilities,
+    displaced_masks,
+)
 from onmanifold.priors.scene.placement import Placement
 from onmanifold.priors.scene.recognition import split_at_necks
 from onmanifold.testing import check_prior
@@ -50,6 +57,39 @@ def test_an_image_near_a_point_is_found_with_the_objects_in_the_points_order():
     there = start.at(start.z + 0.02 * scene.active(start.chart))
     found = scene.encode_near(scene.decode(there), start)
     torch.testing.assert_close(found.z, there.z, rtol=0, atol=1e-6)
+
+
+def test_displaced_masks_are_those_of_edges_that_move():
+    """A disk whose edge moves by one length everywhere is a larger disk."""
+    scene = small(size=96)
+    block, larger = disk(scene, 0.2, -0.1, 0.3), disk(scene, 0.2, -0.1, 0.303)
+    other = disk(scene, -0.5, 0.5, 0.2)
+    point = scene.points([[(0, other), (1, block)]])
+    factor = displaced_masks(scene, point, 0.01, 50.0)  # one length for the whole edge
+    change = scene.decode(scene.points([[(0, other), (1, larger)]])) - scene.decode(point)
+    moved = factor[factor[:, 1].flatten(1).norm(dim=1).argmax()]
+    moved = moved * moved[1].sum().sign()
+    assert (moved - change[0]).norm() < 0.2 * change.norm()  # slopes are differences of pixels
+    assert not factor[:60, 1].any() and not factor[60:, 0].any()
+    variance = displaced_masks(scene, point, 0.01, 0.2).square().sum(0)
+    same = displaced_masks(scene, point, 0.01, 50.0).square().sum(0)
+    torch.testing.assert_close(variance, same, rtol=0, atol=0.05 * float(same.max()))
+
+
+def test_a_scene_without_objects_has_no_displaced_masks():
+    scene = small()
+    assert displaced_masks(scene, scene.points([[]]), 0.1, 0.2).shape == (0, 2, 48, 48)
+
+
+@pytest.mark.parametrize("step", [(-100, 0), (0, 56), (96, -90)])
+def test_a_region_at_the_border_has_the_code_of_the_same_region_elsewhere(step):
+    """The square of an outline reaches beyond the image there."""
+    scene = Scene(load_prior("outline"), 1, 64)
+    region = torch.zeros(256, 256, dtype=torch.bool).numpy()
+    region[100:160, 90:170] = region[100:130, 150:200] = True
+    moved = np.roll(region, step, axis=(0, 1))
+    inside, at_border = scene.fit(region), scene.fit(moved)
+    torch.testing.assert_close(at_border[2:], inside[2:], rtol=0, atol=1e-4)
 
 
 def test_an_outline_is_placed_where_it_should_be_and_as_large():

@@ -6,7 +6,7 @@ Kaipio, Somersalo, "Statistical and Computational Inverse Problems", Springer 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import NamedTuple
 
@@ -40,7 +40,8 @@ class ApproximationError:
 
     A voltage of pattern j has noise, an error of its own, and the currents of its injection times errors of
     the transfer impedances of j, which all injections share:
-    ``noise e + scale.own own e' + scale.shared sum_a shared_a e_aj``, with independent standard normal e.
+    ``noise e + scale.own own e' + scale.shared sum_a shared_a e_aj + sum_k known_k e_k``, with independent
+    standard normal e.
 
     Attributes:
         noise: standard deviation of the measurement's noise, V, ``(m,)``.
@@ -48,6 +49,7 @@ class ApproximationError:
         shared: that of the errors which the A transfer impedances make, V, ``(m, A)``.
         pattern: number of each voltage's pattern, ``(m,)``.
         mask: which voltages were measured, boolean, of the shape of predictions.
+        known: factor of the covariance of other errors, whose size is known, V, ``(m, K)``.
     """
 
     noise: Tensor
@@ -55,6 +57,11 @@ class ApproximationError:
     shared: Tensor
     pattern: Tensor
     mask: Tensor
+    known: Tensor | None = None
+
+    def with_known(self, factor: Tensor) -> ApproximationError:
+        """The same, and errors of known size with the covariance ``G G^T`` of a factor G, ``(m, K)``."""
+        return replace(self, known=factor.to(self.noise))
 
     @property
     def factor(self) -> Tensor:
@@ -68,8 +75,10 @@ class ApproximationError:
         """The data term where model errors are so many times as large as expected."""
         size = scale if isinstance(scale, ErrorScale) else ErrorScale(scale, scale)
         std = (self.noise.square() + (size.own * self.own).square()).sqrt()
-        shape = self.mask.shape
-        return CorrelatedGaussian.low_rank(std.reshape(shape), size.shared * self.factor, self.mask)
+        shape, factor = self.mask.shape, size.shared * self.factor
+        if self.known is not None:
+            factor = torch.cat([factor, self.known], dim=1)
+        return CorrelatedGaussian.low_rank(std.reshape(shape), factor, self.mask)
 
     def likeliest_scale(self, residual: Tensor) -> ErrorScale:
         """How many times as large as expected model errors are if they explain a residual.
@@ -81,7 +90,8 @@ class ApproximationError:
         Args:
             residual: measured less predicted voltages, V, ``(m,)``.
         """
-        blocks = self._by_pattern(residual)
+        left = residual[:, None].to(self.noise)
+        blocks = self._by_pattern(left if self.known is None else torch.cat([left, self.known], 1))
 
         def cost(log_scale: NDArray[np.float64]) -> float:
             prior = 0.5 * float((log_scale / LOG_SCALE_STD) @ (log_scale / LOG_SCALE_STD))
@@ -91,8 +101,8 @@ class ApproximationError:
         found = minimize(cost, np.zeros(2), method="Nelder-Mead", bounds=ends, tol=0.01)
         return ErrorScale(*np.exp(found.x).tolist())
 
-    def _by_pattern(self, residual: Tensor) -> tuple[Tensor, ...]:
-        """Residual, noise, own and shared errors of the measured voltages, ``(J, I, ...)``; others are 0."""
+    def _by_pattern(self, columns: Tensor) -> tuple[Tensor, ...]:
+        """Columns, noise, own and shared errors of the measured voltages, ``(J, I, ...)``; others are 0."""
         seen = self.mask.flatten().nonzero().squeeze(1)
         pattern = self.pattern[seen]
         order = pattern.argsort(stable=True)
@@ -101,7 +111,7 @@ class ApproximationError:
         first = count.cumsum(0) - count
         place = torch.arange(len(seen)) - first[pattern]
         blocks = []
-        for values in (residual, self.noise, self.own, self.shared):
+        for values in (columns, self.noise, self.own, self.shared):
             block = values.new_zeros(len(count), int(count.max()), *values.shape[1:]).double()
             block[pattern, place] = values[seen].double()
             blocks.append(block)
@@ -109,18 +119,25 @@ class ApproximationError:
 
 
 def _log_likelihood(
-    scale: ErrorScale, residual: Tensor, noise: Tensor, own: Tensor, shared: Tensor
+    scale: ErrorScale, columns: Tensor, noise: Tensor, own: Tensor, shared: Tensor
 ) -> float:
-    """Of errors of a size, up to a constant; patterns ``(J, I)`` are independent, entries of 0 missing."""
+    """Of errors of a size, up to a constant; patterns ``(J, I)`` are independent, entries of 0 missing.
+
+    Columns ``(J, I, 1 + K)`` are the residual, and the factor of errors that no size changes.
+    """
     variance = noise.square() + (scale.own * own).square()
     there = variance > 0
-    std = torch.where(there, variance, 1.0).sqrt()
-    white, factor = residual / std, scale.shared * shared / std[..., None]
+    std = torch.where(there, variance, 1.0).sqrt()[..., None]
+    white, factor = columns / std, scale.shared * shared / std
     inner = factor.mT @ factor + torch.eye(factor.shape[2], dtype=factor.dtype)
     lower = torch.linalg.cholesky(inner)
-    part = torch.linalg.solve_triangular(lower, factor.mT @ white[..., None], upper=False)
-    volume = (std.log() * there).sum() + lower.diagonal(dim1=1, dim2=2).log().sum()
-    return float(0.5 * (part.square().sum() - white.square().sum()) - volume)
+    part = torch.linalg.solve_triangular(lower, factor.mT @ white, upper=False)
+    product = (white.mT @ white - part.mT @ part).sum(0)
+    volume = (std[..., 0].log() * there).sum() + lower.diagonal(dim1=1, dim2=2).log().sum()
+    known = torch.linalg.cholesky(product[1:, 1:] + torch.eye(len(product) - 1).to(product))
+    explained = torch.linalg.solve_triangular(known, product[1:, :1], upper=False).square().sum()
+    volume = volume + known.diagonal().log().sum()
+    return float(0.5 * (explained - product[0, 0]) - volume)
 
 
 def approximation_error(

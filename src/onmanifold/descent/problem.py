@@ -77,6 +77,11 @@ class Counts:
         """The counts as they are now."""
         return Counts(self.evaluations.clone(), self.linearizations.clone())
 
+    def add(self, other: Counts) -> None:
+        """Count what was done before, too."""
+        self.evaluations.add_(other.evaluations)
+        self.linearizations.add_(other.linearizations)
+
 
 @dataclass(frozen=True, eq=False)
 class ChartChanges:

@@ -49,6 +49,7 @@ def find_posterior(
     slack: float = 6.0,
     draft: OperatorLike | None = None,
     jobs: int = 1,
+    rough: bool = False,
 ) -> Laplace:
     """Solve, look for more modes, and weigh them: the posterior of measurements.
 
@@ -68,6 +69,8 @@ def find_posterior(
         slack: as for :func:`explore`.
         draft: as for :func:`explore`.
         jobs: as for :func:`explore`.
+        rough: for modes that another search goes on from: quicker. All but the best are where drafts ended,
+            their components are normal, and their evidence is of curvature alone.
 
     Warns:
         InconsistentWarning: the highest-evidence mode of some measurement is inconsistent with the noise.
@@ -104,9 +107,10 @@ def find_posterior(
         points, each = choose_initial_points(drafted, starts, seed, evaluate)
         parts = []
         for b in range(len(problem)):
-            search = _search(problem, drafted, b, processes)
+            search = _search(problem, drafted, b, processes, rough)
             start = points.select(torch.arange(b * each, (b + 1) * each))
-            parts.append(search.run(search.first(start, stop, halve_after), patience, slack))
+            ends = search.first(start, stop, halve_after)
+            parts.append(search.run(ends, patience, slack))
     found = _gathered(problem, parts)
     return cast(Laplace, as_arrays(found)) if isinstance(measurement, np.ndarray) else found
 
@@ -199,12 +203,15 @@ def _drafted(problem: Problem, draft: OperatorLike | None) -> Problem:
     return replace(problem, operator=operator)
 
 
-def _search(problem: Problem, drafted: Problem, b: int, processes: Processes) -> Search:
+def _search(
+    problem: Problem, drafted: Problem, b: int, processes: Processes, rough: bool = False
+) -> Search:
     """That for the modes of measurement ``b``."""
     row = torch.tensor([b], device=problem.measurement.device)
     return Search(
         Descents(drafted.select(row), LevenbergMarquardt(secant=_SECANT), processes),
         Descents(problem.select(row), LevenbergMarquardt(), processes),
+        rough,
     )
 
 

@@ -56,10 +56,12 @@ class Search:
     Args:
         drafts: descents of candidates, which may be approximate.
         finals: descents to the modes.
+        rough: whether drafts serve as modes, but for the best one, and widths are not measured.
     """
 
-    def __init__(self, drafts: Descents, finals: Descents) -> None:
-        self.drafts, self.finals = drafts, finals
+    def __init__(self, drafts: Descents, finals: Descents, rough: bool = False) -> None:
+        self.drafts, self.finals, self.rough = drafts, drafts if rough else finals, rough
+        self.exact = finals
         self.prior = finals.problem.prior
         self.modes: list[Mode] = []
         self._best_draft = -inf  # evidence
@@ -77,7 +79,7 @@ class Search:
             mode.tried = True
             self._jump(mode)
             left = patience if self._best() > best + slack else left - 1
-        return self._split_modes()
+        return self._rough_modes() if self.rough else self._split_modes()
 
     def first(self, start: Point, stop: StoppingRule, halve_after: int | None) -> LMState:
         """Descents from initial points by successive halving: the final state of those not dropped."""
@@ -212,6 +214,15 @@ class Search:
                     self.modes[i] = replace(new, tried=known.tried)
                 return
         self.modes.append(new)
+
+    def _rough_modes(self) -> list[Mode]:
+        """The best drafts, best first, as curvature weighs them; the first one descended to its mode."""
+        least = self._best() - _KEPT
+        best, *others = sorted(self.modes, key=lambda mode: -mode.log_evidence)
+        state = self.exact(best.local.point, MaxSteps(_STEPS) | _SMALL)
+        local = final_model(self.exact.members(1), state)
+        exact = replace(best, local=local, component=component_at(self.exact.problem, local))
+        return [exact, *(mode for mode in others if mode.log_evidence >= least)]
 
     def _split_modes(self) -> list[Mode]:
         """The best modes, best first, their components two-piece normal.

@@ -19,7 +19,7 @@ from onmanifold.applications.eit.measured import Measured, Voltages, measure
 from onmanifold.applications.tanks import (
     probability_of_scale,
     scaled_posterior,
-    tank_posterior,
+    tank_search,
 )
 from onmanifold.errors import InputError
 from onmanifold.operators.eit import (
@@ -265,16 +265,15 @@ class _Problem:
         )
         y = self.y().to(prior.dtype)
 
-        def search(fidelity: Fidelity, known: Point | None) -> Laplace:
-            if scene:
-                return tank_posterior(operator, y, fidelity, prior, seed, draft=draft, known=known)
+        def on_one_manifold(fidelity: Fidelity, known: Point | None) -> Laplace:
             return find_posterior(
                 operator, y[None], prior, fidelity=fidelity, starts=known, seed=seed
             )
 
+        search = tank_search(operator, y, prior, seed, draft=draft) if scene else on_one_manifold
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentWarning)  # the frame says it
-            found, scale = scaled_posterior(self.errors, search)
+            found, scale = scaled_posterior(self.errors, search, draft)
         x = found.x(_SAMPLES, seed)[0].double()
         ratio = _log_ratio(material, x, background).masked_fill(~operator.inside, torch.nan)
         return {

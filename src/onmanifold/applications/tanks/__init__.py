@@ -26,6 +26,7 @@ from onmanifold.applications.tanks.reconstruction import (
     tank_operators,
     tank_posterior,
     tank_prior,
+    tank_search,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "tank_operators",
     "tank_posterior",
     "tank_prior",
+    "tank_search",
 ]

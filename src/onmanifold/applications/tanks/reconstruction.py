@@ -20,7 +20,11 @@ from onmanifold import (
     SmallDecrease,
     load_prior,
 )
-from onmanifold.applications.tanks.error_scale import probability_of_scale, scaled_posterior
+from onmanifold.applications.tanks.error_scale import (
+    Search,
+    probability_of_scale,
+    scaled_posterior,
+)
 from onmanifold.applications.tanks.initial_points import initial_points
 from onmanifold.operator import ForwardOperator
 from onmanifold.operators.eit import EIT, CalibratedTank, Inclusions, Measurement, ktc
@@ -30,7 +34,8 @@ from onmanifold.priors.nuisance import MeasurementParameters
 from onmanifold.priors.scene import count_probabilities
 from onmanifold.solution import UNLIKELY
 
-PATIENCE = 3  # modes in a row whose jumps lead to nothing better before the search ends
+PATIENCE = 1  # modes in a row whose jumps lead to nothing better before the search ends
+_AGAIN = 1  # the same where the search goes on from scenes that another data term led to
 _SAMPLES = 60  # of the posterior, behind labels and probabilities
 _DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
 _POOL = 32  # samples of the prior that compete with the other initial points
@@ -96,6 +101,7 @@ def tank_posterior(
     draft: ForwardOperator | None = None,
     jobs: int = 1,
     known: Point | None = None,
+    rough: bool = False,
 ) -> Laplace:
     """The posterior over scenes and the water's drift, given voltages.
 
@@ -108,25 +114,53 @@ def tank_posterior(
         patience: modes in a row whose jumps may lead to nothing better.
         draft: a quicker operator for the descents of candidates; by default the same one.
         jobs: processes that share the work; the result is the same.
-        known: scenes to start from; by default what a linear step shows, and single objects.
+        known: scenes to descend from; by default the best of what a linear step shows, of single objects, and
+            of samples of the prior.
+        rough: as for :func:`onmanifold.posterior.find_posterior`.
     """
     y = y.to(prior.dtype)
-    guesses = known
-    if guesses is None:
+    starts: InitialPoints | Point | None = known
+    if starts is None:
         guesses = initial_points(operator if draft is None else draft, y, fidelity, prior)
+        starts = InitialPoints(_POOL, _STARTS, _HALVED, also=guesses)
     return find_posterior(
         operator,
         y[None],
         prior,
         fidelity=fidelity,
-        starts=InitialPoints(_POOL, _STARTS, _HALVED, also=guesses),
+        starts=starts,
         stop=MaxSteps(12) | SmallDecrease(1e-3),
         seed=seed,
         patience=patience,
         slack=_SLACK,
         draft=draft,
         jobs=jobs,
+        rough=rough,
     )
+
+
+def tank_search(
+    operator: ForwardOperator,
+    y: Tensor,
+    prior: MeasurementParameters,
+    seed: int = 0,
+    patience: int = PATIENCE,
+    draft: ForwardOperator | None = None,
+    jobs: int = 1,
+) -> Search:
+    """The search that :func:`scaled_posterior` repeats; the arguments are those of :func:`tank_posterior`.
+
+    The first one is rough, since another one follows.
+    """
+
+    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
+        again = known is not None
+        left = _AGAIN if again else patience
+        return tank_posterior(
+            operator, y, fidelity, prior, seed, left, draft, jobs, known=known, rough=not again
+        )
+
+    return search
 
 
 def reconstruct(
@@ -158,12 +192,8 @@ def reconstruct(
     y = measurement.voltages.flatten()
     operator, draft = tank_operators(tank, prior)
 
-    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
-        return tank_posterior(
-            operator, y, fidelity, prior, seed, patience, draft, jobs, known=known
-        )
-
-    posterior, scale = scaled_posterior(tank.errors(measurement, unreliable), search)
+    search = tank_search(operator, y, prior, seed, patience, draft, jobs)
+    posterior, scale = scaled_posterior(tank.errors(measurement, unreliable), search, draft)
     found = describe(posterior, scale, seed)
     return replace(found, seconds=time.perf_counter() - began)
 
