@@ -35,7 +35,6 @@ from onmanifold.priors.scene import count_probabilities
 from onmanifold.solution import UNLIKELY
 
 PATIENCE = 1  # modes in a row whose jumps lead to nothing better before the search ends
-_AGAIN = 1  # the same where the search goes on from scenes that another data term led to
 _SAMPLES = 60  # of the posterior, behind labels and probabilities
 _DRIFT = 0.05  # of the water's conductivity between two measurements, relative standard deviation
 _POOL = 32  # samples of the prior that compete with the other initial points
@@ -150,14 +149,14 @@ def tank_search(
 ) -> Search:
     """The search that :func:`scaled_posterior` repeats; the arguments are those of :func:`tank_posterior`.
 
-    The first one is rough, since another one follows.
+    The first one is rough, since another one follows. From the third one on there are no jumps.
     """
 
-    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
-        again = known is not None
-        left = _AGAIN if again else patience
+    def search(fidelity: Fidelity, known: Point | None, before: int) -> Laplace:
+        left = patience if before < 2 else 0
+        rough = before == 0
         return tank_posterior(
-            operator, y, fidelity, prior, seed, left, draft, jobs, known=known, rough=not again
+            operator, y, fidelity, prior, seed, left, draft, jobs, known=known, rough=rough
         )
 
     return search
