@@ -187,7 +187,7 @@ def moves() -> None:
         "both": good,
         "local only": replace(good, mean=good.mean + 50.0),
     }.items():
-        samples = sampled(solution, 150, warmup=50, approximation=approximation)
+        samples = sampled(solution, 150, warmup=50, approximation=approximation, adaptation=0)
         calls = samples.operator_calls.double() / 1000
         print(
             f"{name:12s} ESS for 1000 operator calls {rounded(samples.ess.amin(1) / calls)}, "

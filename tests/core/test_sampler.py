@@ -64,7 +64,7 @@ def test_local_moves_alone_are_exact():
     solution = solve(operator, y, prior, fidelity=Gaussian(0.6), stop=STOP)
     good = laplace(solution)
     far = replace(good, mean=good.mean + 2.5, covariance=good.covariance * 0.01)
-    samples = sample_posterior(solution, 400, 32, warmup=100, approximation=far, seed=2)
+    samples = sample_posterior(solution, 400, 32, 100, 2, approximation=far, adaptation=0)
     assert samples.global_acceptance.max() < 0.1
     assert 0.4 < samples.local_acceptance.min() < 0.8
     mass, _ = on_a_grid(operator, prior, y, 0.6)

@@ -15,14 +15,10 @@ from onmanifold.evaluation_mode import computing
 from onmanifold.in_kind import in_kind
 from onmanifold.posterior.base import off_manifold
 from onmanifold.posterior.laplace import Laplace, laplace
+from onmanifold.posterior.proposal import StudentMixture, adapted
 from onmanifold.posterior.samples import MIXED, NotMixed, PosteriorSamples, diagnostics
 from onmanifold.posterior.target import converged_problem, evaluate
-from onmanifold.posterior.transitions import (
-    Chains,
-    StudentMixture,
-    independence_step,
-    langevin_step,
-)
+from onmanifold.posterior.transitions import Chains, independence_step, langevin_step
 from onmanifold.prior import Point
 from onmanifold.solution import Solution
 
@@ -31,6 +27,7 @@ _LONGEST = 2.0  # standard deviations
 # Where so many global moves are accepted, a local one is made for each so-many-th draw only.
 _GOOD, _SELDOM = 0.4, 5
 _PROJECTIONS = 8
+_ROUND = 100  # points of a round of the adaptation
 
 
 @in_kind
@@ -42,14 +39,16 @@ def sample_posterior(
     warmup: int = 200,
     seed: int | torch.Generator = 0,
     approximation: Laplace | None = None,
+    adaptation: int = 5,
 ) -> PosteriorSamples:
     """Draw from the posterior over (chart, z); all chains of all measurements are one batch.
 
     For each draw a chain makes a local move, a Langevin step in the metric of the curvature, and a
-    global one, to a point of a mixture of Student's t distributions at all modes in all charts. Both are
-    accepted or refused by the rule of Metropolis and Hastings, so that the draws are exact whatever the
-    mixture is. Where the global moves do well, which take no derivatives, the local ones are made
-    for each fifth draw only.
+    global one, to a point of a mixture of Student's t distributions, three at each mode in each chart.
+    Before, this mixture is fitted to the posterior by importance sampling, in rounds of a hundred points.
+    Both moves are accepted or refused by the rule of Metropolis and Hastings, so that the draws are exact
+    whatever the mixture is. Where the global moves do well, which take no derivatives, the local ones are
+    made for each fifth draw only.
 
     Args:
         solution: what was solved, with a noise level.
@@ -59,6 +58,8 @@ def sample_posterior(
         seed: same seed, same draws of the same batch. All chains share the random numbers: a measurement's
             draws are others, of the same distribution, where it is sampled alone or among others.
         approximation: ``laplace(solution)`` if it is known already.
+        adaptation: rounds in which the global moves' mixture is fitted; 0 leaves a component at each mode, as
+            Laplace's approximation has it.
 
     Returns:
         The :class:`PosteriorSamples`.
@@ -86,13 +87,19 @@ def sample_posterior(
     check_count(draws, "draws", at_least=4)  # for R-hat
     check_count(chains, "chains")
     check_count(warmup, "warmup")
+    check_count(adaptation, "adaptation", at_least=0)
     diagnostics()
     problem = converged_problem(solution)
     approximation = laplace(solution) if approximation is None else approximation
     source = as_generator(seed, solution.z.device)
     members = problem.repeat(chains)
     with computing(problem.prior):
-        sampler = _Sampler(members, approximation, source)
+        proposal = StudentMixture.of(approximation)
+        if adaptation:
+            alone = problem.repeat(1)
+            proposal = adapted(proposal.divided(), alone, adaptation, _ROUND, source)
+            members.counts.linearizations[::chains] += alone.counts.linearizations
+        sampler = _Sampler(members, approximation, proposal, source)
         sampler.warm_up(warmup)
         kept = _draw_all(sampler, draws, solution.x)
     samples = PosteriorSamples(
@@ -155,10 +162,16 @@ class _Sampler:
         accepted: of these, the expected number of accepted ones, ``(2, B)``.
     """
 
-    def __init__(self, members: Problem, approximation: Laplace, source: torch.Generator) -> None:
+    def __init__(
+        self,
+        members: Problem,
+        approximation: Laplace,
+        proposal: StudentMixture,
+        source: torch.Generator,
+    ) -> None:
         batch, device = len(approximation), members.measurement.device
         self.members, self.source, self.each = members, source, len(members) // batch
-        self.proposal = StudentMixture(approximation, self.each)
+        self.proposal = proposal
         self.chains = self._begin(approximation)
         self.tried = self.accepted = torch.zeros((2, batch), dtype=torch.float64, device=device)
         self.log_step = self.tried[0]
@@ -167,7 +180,7 @@ class _Sampler:
     def _begin(self, approximation: Laplace) -> Chains:
         """Chains at draws of the proposal, or at the best mode where the operator is not defined there."""
         prior = self.members.prior
-        drawn = prior.clamp(self.proposal.sample(self.source))
+        drawn = prior.clamp(self.proposal.sample(self.each, self.source))
         found = evaluate(self.members, drawn)
         rows = found[0] if found else torch.empty_like(drawn.chart[:0])
         chart = approximation.chart[:, 0].repeat_interleave(self.each)

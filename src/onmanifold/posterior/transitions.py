@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi
 from typing import Self
 
 import torch
@@ -12,12 +11,9 @@ from torch import Tensor
 from onmanifold import geometry
 from onmanifold.descent.model import Rows
 from onmanifold.descent.problem import Problem, Trial
-from onmanifold.posterior.laplace import Laplace
-from onmanifold.posterior.target import evaluate, in_box, local_model
+from onmanifold.posterior.proposal import StudentMixture, evaluate_in_box, normal
+from onmanifold.posterior.target import local_model
 from onmanifold.prior import Point
-
-_EVEN = 0.1  # share of the proposals that all modes have alike: a weight may be far too small
-_DF = 4  # degrees of freedom beyond the chart's dimension: with more, tails are light
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,11 @@ def langevin_step(
         members, there = problem.select(new), chains.select(new)
         now = Chains.with_metric(members, members.at(there.point, there.x), there.x)
         chains = chains.merge(new, now)
-    noise = _normal(chains.drift.shape, step, source) * problem.prior.active(chains.point.chart)
+    noise = normal(chains.drift.shape, step, source) * problem.prior.active(chains.point.chart)
     uniform = torch.empty_like(step).uniform_(generator=source)
     away = torch.linalg.solve_triangular(chains.factor.mT, noise.unsqueeze(2), upper=True)
     target = _mean_step(chains, step) + step.unsqueeze(1) * away.squeeze(2)
-    found = _evaluate_in_box(problem, chains.point.at(target.to(chains.point.z)))
+    found = evaluate_in_box(problem, chains.point.at(target.to(chains.point.z)))
     if found is None:
         return chains, torch.zeros_like(step)
     rows, before = found[0], chains.select(found[0])
@@ -95,13 +91,13 @@ def langevin_step(
 def independence_step(
     problem: Problem, chains: Chains, proposal: StudentMixture, source: torch.Generator
 ) -> tuple[Chains, Tensor]:
-    """A step to a point drawn from ``proposal``, in whatever chart.
+    """A step to a point drawn from ``proposal``, in whatever chart; as many chains of each measurement.
 
     Returns what :func:`langevin_step` does.
     """
-    point = proposal.sample(source)
+    point = proposal.sample(len(problem) // len(proposal), source)
     uniform = torch.empty_like(chains.objective).uniform_(generator=source)
-    found = _evaluate_in_box(problem, point)
+    found = evaluate_in_box(problem, point)
     if found is None:
         return chains, torch.zeros_like(uniform)
     rows, trial, x = found
@@ -121,75 +117,6 @@ def _accept(
     taken = uniform[rows] < chance
     accepted = torch.zeros_like(uniform).index_copy(0, rows, chance)
     return chains.merge(rows[taken], moved.select(taken)), accepted
-
-
-class StudentMixture:
-    """Student's t distributions at the modes of Laplace's approximation, for C chains of each measurement.
-
-    Each is a density on the d_k coordinates of its chart; the others are 0.
-
-    Attributes:
-        chart: of each mode, ``(N, M)``.
-        active: which coordinates its chart has, ``(N, M, d)``, boolean.
-        mean: ``(N, M, d)``.
-        factor: L of each mode's scale matrix ``L L^T``, ``(N, M, d, d)``; 1 on the diagonal of coordinates
-            that the chart does not have.
-        log_weight: ``(N, M)``, -inf for none.
-        dtype: of the points that are drawn.
-    """
-
-    def __init__(self, approximation: Laplace, chains: int) -> None:
-        weights, real = approximation.weights, torch.isfinite(approximation.log_mass)
-        even = real / real.sum(1, keepdim=True)
-        rows = torch.arange(len(weights), device=weights.device).repeat_interleave(chains)
-        active = approximation.problem.prior.active(approximation.chart)
-        unused = torch.diag_embed((~active).to(weights))
-        self.chart, self.active = approximation.chart[rows], active[rows]
-        self.mean = approximation.mean[rows]
-        self.factor = torch.linalg.cholesky(approximation.covariance + unused)[rows]
-        self.log_weight = ((1 - _EVEN) * weights + _EVEN * even).log()[rows]
-        self.dtype = approximation.problem.prior.dtype
-
-    @property
-    def df(self) -> Tensor:
-        """Degrees of freedom of each, ``(N, M)``."""
-        return self.active.sum(2) + _DF
-
-    def sample(self, source: torch.Generator) -> Point:
-        """A point for each chain."""
-        rows = torch.arange(len(self.mean), device=self.mean.device)
-        modes = torch.multinomial(self.log_weight.exp(), 1, generator=source).squeeze(1)
-        d, df = self.mean.shape[2], self.df[rows, modes].unsqueeze(1)
-        normal = _normal((len(rows), d), self.mean, source) * self.active[rows, modes]
-        counts = torch.arange(d + _DF, device=rows.device) < df
-        squares = _normal(counts.shape, self.mean, source).square() * counts
-        away = (self.factor[rows, modes] @ normal.unsqueeze(2)).squeeze(2)
-        z = self.mean[rows, modes] + away / (squares.sum(1, keepdim=True) / df).sqrt()
-        return Point(self.chart[rows, modes], z.to(self.dtype))
-
-    def log_prob(self, point: Point) -> Tensor:
-        """Logarithm of the density over charts and coordinates, one point a chain: ``(N,)``."""
-        d, n = self.active.sum(2), self.df.double()
-        away = (point.z.double().unsqueeze(1) - self.mean).unsqueeze(3)
-        squared = torch.linalg.solve_triangular(self.factor, away, upper=False).square().sum((2, 3))
-        constant = ((n + d) / 2).lgamma() - (n / 2).lgamma() - 0.5 * d * (n * pi).log()
-        size = self.factor.diagonal(dim1=2, dim2=3).log().sum(2)
-        each = constant - size - 0.5 * (n + d) * (squared / n).log1p() + self.log_weight
-        there = self.chart == point.chart.unsqueeze(1)
-        return torch.where(there, each, -torch.inf).logsumexp(dim=1)
-
-
-def _normal(shape: tuple[int, ...], like: Tensor, source: torch.Generator) -> Tensor:
-    return like.new_empty(shape).normal_(generator=source)
-
-
-def _evaluate_in_box(problem: Problem, point: Point) -> tuple[Tensor, Trial, Tensor] | None:
-    """What :func:`evaluate` returns for the points that lie in the latent box."""
-    inside = in_box(problem, point.chart, point.z).nonzero().squeeze(1)
-    if len(inside) == 0:
-        return None
-    found = evaluate(problem.select(inside), point.select(inside))
-    return None if found is None else (inside[found[0]], *found[1:])
 
 
 def _mean_step(chains: Chains, step: Tensor) -> Tensor:
