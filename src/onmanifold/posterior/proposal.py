@@ -94,7 +94,7 @@ class StudentMixture:
         return log_each.logsumexp(dim=2).flatten()
 
     def _components(self, point: Point) -> tuple[Tensor, Tensor]:
-        """Log-densities of the weighted components at ``(B * n)`` points, and squared distances, ``(B, n, M)``."""
+        """Log-densities of weighted components at ``(B * n)`` points, squared distances: ``(B, n, M)``."""
         d, df = self.active.sum(2), self.df.double()
         z = point.z.double().unflatten(0, (len(self), -1))
         away = (z.unsqueeze(2) - self.mean.unsqueeze(1)).permute(0, 2, 3, 1)  # (B, M, d, n)
