@@ -53,7 +53,8 @@ def main(
         methods = [method for method in methods if method != REGRET]
     if not methods:
         return
-    found = scoring.run(folder / "results", methods, data, chosen, levels, jobs)
+    names = [method.value for method in methods]  # results are known by them
+    found = scoring.run(folder / "results", names, data.value, chosen, levels, jobs)
     scoring.summary(found)
     print("\nshare of pixels that are of a class, by the probability that they were given")
     scoring.calibration(found)
