@@ -161,15 +161,17 @@ def test_the_exact_contraction_is_the_jacobian_norm():
 
 def test_the_estimated_contraction_is_unbiased():
     method = recipe("cae").prepare()
-    x = method.examples[:1].clone().requires_grad_()
+    every = torch.zeros(4000, dtype=torch.long)
+    directions = method.extras(every, torch.Generator().manual_seed(0))["directions"]
 
-    def norms(directions):
-        many = x.expand(len(directions), -1)
+    def norms(x, directions):
+        many = x[None].clone().requires_grad_().expand(len(directions), -1)
         return contraction(many, method.model.encoder(many), directions).detach()
 
-    rows = torch.zeros(4000, dtype=torch.long)
-    (expected,) = norms(torch.eye(2)[None])
-    drawn = norms(method.extras(rows, torch.Generator().manual_seed(0))["directions"])
+    # the example where the directions matter most: where the encoder is conformal they do not
+    x = max(method.examples[:40], key=lambda x: norms(x, directions[:100]).std())
+    (expected,) = norms(x, torch.eye(2)[None])
+    drawn = norms(x, directions)
     assert drawn.std() > 0.05 * expected
     assert abs(drawn.mean() - expected) < 4 * drawn.std() / math.sqrt(4000)
 

@@ -149,14 +149,13 @@ def tank_search(
 ) -> Search:
     """The search that :func:`scaled_posterior` repeats; the arguments are those of :func:`tank_posterior`.
 
-    The first one is rough, since another one follows. From the third one on there are no jumps.
+    The first one is rough, since another one follows.
     """
 
     def search(fidelity: Fidelity, known: Point | None, before: int) -> Laplace:
-        left = patience if before < 2 else 0
         rough = before == 0
         return tank_posterior(
-            operator, y, fidelity, prior, seed, left, draft, jobs, known=known, rough=rough
+            operator, y, fidelity, prior, seed, patience, draft, jobs, known=known, rough=rough
         )
 
     return search
