@@ -364,7 +364,7 @@ def test_the_search_goes_on_while_evidence_rises():
     )  # a birth each: three rounds that gain, one that does not
     assert scene.counts[int(posterior.chart[0, 0])] == (3,)
     with pytest.raises(ValueError, match="explore: patience"):
-        explore(empty, patience=-1)
+        explore(empty, patience=0)
 
 
 def test_where_there_are_no_jumps_laplace_is_named():

@@ -143,7 +143,7 @@ def explore(
 
     Args:
         solution: of :func:`onmanifold.solve`, with a fidelity, on a prior with ``jumps``.
-        patience: modes in a row whose jumps may lead to nothing better until the search ends; 0: no jumps.
+        patience: modes in a row whose jumps may lead to nothing better before the search ends.
         slack: modes of so much less evidence, in nats, are not jumped from; a smaller rise counts as none.
         draft: an operator that stands for the solution's own in the descents of candidates, such as the same
             one on a coarser mesh.
@@ -190,7 +190,7 @@ def explore(
 
 
 def _check(patience: int, slack: float) -> None:
-    check_count(patience, "explore: patience", at_least=0)
+    check_count(patience, "explore: patience")
     check_number(slack, "explore: slack")
 
 

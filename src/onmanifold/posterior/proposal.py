@@ -15,10 +15,7 @@ from onmanifold.prior import Point
 
 _EVEN = 0.1  # share of the proposals that all components have alike: a weight may be far too small
 _DF = 4  # degrees of freedom beyond the chart's dimension: with more, tails are light
-_APART, _NARROWER = (
-    1.2,
-    0.6,
-)  # of the parts of a mode along its longest axis, in standard deviations
+_APART, _NARROWER = 1.2, 0.6  # of a mode's parts along its longest axis, standard deviations
 _EM_STEPS = 4  # of expectation and maximization, for each round's draws
 _KNOWN = 4.0  # effective draws a dimension by which half of what a component was is forgotten
 

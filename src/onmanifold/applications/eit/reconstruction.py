@@ -265,7 +265,7 @@ class _Problem:
         )
         y = self.y().to(prior.dtype)
 
-        def on_one_manifold(fidelity: Fidelity, known: Point | None, before: int) -> Laplace:
+        def on_one_manifold(fidelity: Fidelity, known: Point | None) -> Laplace:
             return find_posterior(
                 operator, y[None], prior, fidelity=fidelity, starts=known, seed=seed
             )

@@ -27,8 +27,8 @@ _ENOUGH = log(1.2)  # a smaller change of the size of shared errors changes no s
 _LEAST = 0.35  # times the expected size: errors are not taken to be smaller
 # of what outlines are off the manifold, radii: that of outlines which it learned is 0.03, of others 0.09
 _OFF, _LENGTH = 0.08, 0.2
-Search = Callable[[Fidelity, Point | None, int], Laplace]
-"""A search with a data term, from scenes or from initial points of its own, after so many others."""
+Search = Callable[[Fidelity, Point | None], Laplace]
+"""A search with a data term, from scenes or from initial points of its own."""
 
 
 def scaled_posterior(
@@ -59,7 +59,7 @@ def scaled_posterior(
     used, chart = ErrorScale(), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentWarning)  # of a size that is not the last word
-        found = search(errors.fidelity(), None, 0)
+        found = search(errors.fidelity(), None)
         for searches in range(1, _SEARCHES + 1):
             best = modes_of(found).select(torch.tensor([0]))
             outlines = _outline_errors(found, best, operator)
@@ -73,7 +73,7 @@ def scaled_posterior(
             if searches == _SEARCHES or not (new or change > _ENOUGH):
                 break
             used, chart, before = wanted, int(best.chart), found
-            found = search(around.fidelity(wanted), modes_of(before), searches)
+            found = search(around.fidelity(wanted), modes_of(before))
             found.problem.counts.add(before.problem.counts)
     warn_inconsistent(torch.tensor([probability_of_scale(scale) >= UNLIKELY]))
     return found, scale

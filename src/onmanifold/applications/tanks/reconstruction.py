@@ -152,8 +152,8 @@ def tank_search(
     The first one is rough, since another one follows.
     """
 
-    def search(fidelity: Fidelity, known: Point | None, before: int) -> Laplace:
-        rough = before == 0
+    def search(fidelity: Fidelity, known: Point | None) -> Laplace:
+        rough = known is None
         return tank_posterior(
             operator, y, fidelity, prior, seed, patience, draft, jobs, known=known, rough=rough
         )
